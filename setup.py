@@ -1,0 +1,69 @@
+"""Install medjax: `pip install -e .[demo,test]`."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r"__version__ = '(.+)'", (HERE / 'medjax/__init__.py').read_text()
+).group(1)
+
+# Lower bounds are the oldest releases the tests were run with.
+CORE = [
+  'absl-py>=2.3',
+  'array_record>=0.8',
+  'clu>=0.0.12',
+  'flax>=0.12',
+  'grain>=0.2.16',
+  'importlib_resources>=6.5',  # tfds needs it and does not say so
+  'jax>=0.10',
+  'jaxtyping>=0.3.7',
+  'jinja2>=3.1',
+  'matplotlib>=3.10',
+  'ml-collections>=1.1',
+  'nibabel>=5.3',
+  'numpy>=2.2',
+  'optax>=0.2.6',
+  'orbax-checkpoint>=0.12',
+  'pillow>=12',
+  'rich>=14',
+  'scipy>=1.16',
+  'tensorboardX>=2.6.4',
+  'tensorflow-datasets>=4.9.9',
+]
+
+EXTRAS = {
+  # Real data that travels inside a package: the MNI-152 brain.
+  'demo': ['nilearn>=0.12'],
+  # The viewer; medjax writes its files without it.
+  'tensorboard': ['tensorboard>=2.20'],
+  # Independent implementations that the tests compare against.
+  'parity': ['monai>=1.5', 'torch>=2.8'],
+  'bench': ['monai>=1.5', 'torch>=2.8'],
+  'test': [
+    'beartype>=0.22',
+    'ipykernel>=7',
+    'nbclient>=0.10',
+    'pytest>=9',
+    'pytest-xdist>=3.8',
+    'ruff>=0.14',
+    'scikit-learn>=1.7',
+    'SimpleITK>=2.5',
+    'tensorboard>=2.20',
+  ],
+}
+
+setuptools.setup(
+  name='medjax',
+  version=VERSION,
+  description='Deep learning for medical images in JAX and Flax.',
+  long_description=(HERE / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  packages=setuptools.find_packages(include=['medjax', 'medjax.*']),
+  python_requires='>=3.11',
+  install_requires=CORE,
+  extras_require=EXTRAS,
+)

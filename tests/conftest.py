@@ -1,0 +1,33 @@
+"""Shared fixtures: where real data lies, and flags that Grain reads."""
+
+import os
+import pathlib
+
+import pytest
+from absl import flags
+
+if not flags.FLAGS.is_parsed():
+  flags.FLAGS.mark_as_parsed()
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def shared_data():
+  """shared_data('msd_hippocampus') → folder of a real data set, or skip.
+
+  Public sets are too large to commit: they are looked for in
+  $MEDJAX_TEST_DATA, and in shared/data beside the checkout.
+  """
+  home = os.environ.get('MEDJAX_TEST_DATA', ROOT.parent / 'shared' / 'data')
+
+  def find(name):
+    folder = pathlib.Path(home) / name
+    if not folder.is_dir():
+      message = f'real data set {name!r} not found in {home}'
+      if os.environ.get('CI'):
+        pytest.fail(f'{message}: CI must see it')
+      pytest.skip(message)
+    return folder
+
+  return find
