@@ -1,0 +1,131 @@
+"""Orbax checkpoints of a run: the newest and the best, written aside.
+
+The data stream needs no state of its own: batch k is a pure function of the
+seed and k, so `state.step` says where it was.
+"""
+
+import math
+import pathlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+
+def _score(metrics):
+  return metrics['score']
+
+
+class Checkpointer:
+  """Saves and restores TrainStates of one workdir.
+
+  A checkpoint becomes visible only when it is whole (Orbax writes under a
+  temporary name and renames), and an older one is deleted only after that.
+  """
+
+  def __init__(self, workdir, *, read_only=False):
+    # Newest and best are kept; a save without a score never counts as best.
+    keep = preservation_policy.AnyPreservationPolicy(
+      [
+        preservation_policy.LatestN(1),
+        preservation_policy.BestN(
+          get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+        ),
+      ]
+    )
+    self._manager = ocp.CheckpointManager(
+      pathlib.Path(workdir).absolute() / 'checkpoints',
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=keep,
+        best_fn=_score,  # or Orbax does not write the scores down
+        read_only=read_only,
+        enable_async_checkpointing=not read_only,
+      ),
+      # Reads parts of a state; what it writes is the same as the default's.
+      item_handlers={
+        'state': ocp.PyTreeCheckpointHandler(),
+        'history': ocp.JsonCheckpointHandler(),
+      },
+    )
+
+  def save(self, state, history):
+    """Starts writing `state`; `history` is [[step, score], …], newest last."""
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    score = history[-1][1] if history and history[-1][0] == step else None
+    if score is None or math.isnan(score):
+      score = -math.inf
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeSave(state),
+        history=ocp.args.JsonSave(history),
+      ),
+      metrics={'score': score},
+      force=True,
+    )
+
+  def latest_step(self):
+    """Step of the newest whole checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def best_step(self):
+    """Step of the checkpoint with the best score; the newest if none has."""
+    scored = [
+      (self._manager.metrics(step)['score'], step)
+      for step in self._manager.all_steps()
+    ]
+    scored = [pair for pair in scored if pair[0] > -math.inf]
+    return max(scored)[1] if scored else self.latest_step()
+
+  def restore(self, step, template):
+    """(state, history) of `step`; `template` gives shapes and shardings."""
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
+          template,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+        ),
+        history=ocp.args.JsonRestore(),
+      ),
+    )
+    return restored.state, restored.history
+
+  def restore_variables(self, step):
+    """What a forward pass needs of `step`, as numpy arrays, no template.
+
+    Averaged parameters stand for the parameters where the run kept them. The
+    optimizer's part of the file is not read.
+    """
+    saved = self._manager.item_metadata(step).state
+    wanted = 'ema' if saved['ema'] is not None else 'params'
+    part = {wanted: saved[wanted], 'variables': saved['variables']}
+    as_numpy = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), part
+    )
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
+          part, restore_args=as_numpy, partial_restore=True
+        )
+      ),
+    ).state
+    return {'params': restored[wanted], **restored['variables']}
+
+  def wait(self):
+    """Returns when the last save is whole on disk; raises if it failed."""
+    self._manager.wait_until_finished()
+
+  def close(self):
+    """Waits for the last save and lets go of the threads."""
+    self._manager.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self.close()

@@ -1,0 +1,106 @@
+"""The config of a run: its defaults, and its copy in the workdir."""
+
+import json
+import os
+import pathlib
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def default_config():
+  """Every field a run has; a config file fills in what it needs.
+
+  Ordered things are tuples of dicts with a `name`; see the module each one
+  names for what it takes.
+  """
+  return ml_collections.ConfigDict(
+    dict(
+      seed=0,
+      data=dict(
+        name=placeholder(str),  # 'set/config' of datasets/, or 'folder'
+        path='',  # of 'folder'
+        channels=placeholder(int),  # of an image; filled in by training
+        csv='',  # table of 'folder', if any
+        data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
+        manual_dir='',  # files fetched by hand, for preparing
+        splits=dict(train='train', validation='validation', test='test'),
+        batch_size=16,  # over all devices and processes
+        preprocess=(),  # medjax.data.transforms
+        patch_size=(),  # of training and sliding window; () is the whole image
+        foreground=1 / 3,  # share of patches centred on a labelled voxel
+        cache_gb=2.0,  # decoded, preprocessed cases held in memory
+      ),
+      augment=(),  # medjax.augment
+      model=dict(),  # medjax.models
+      task=dict(),  # medjax.tasks
+      optimizer=dict(  # medjax.optim.make_optimizer, optax
+        name='adamw',
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        clip_norm=0.0,
+        freeze=(),
+      ),
+      schedule=dict(name='cosine', warmup_steps=0),  # medjax.optim
+      train=dict(
+        steps=1000,
+        log_every=50,
+        eval_every=500,  # validation and checkpoint
+        patience=0,  # evaluations without a better score; 0 is no early stop
+        ema_decay=0.0,  # moving average of the parameters; 0 is none
+        microbatches=1,  # gradient accumulation: parts of a batch
+      ),
+      inference=dict(batch_size=16, overlap=0.5, flips=False),
+    )
+  )
+
+
+def to_json(config):
+  """The config as JSON text with sorted keys."""
+  plain = config.to_dict() if hasattr(config, 'to_dict') else config
+  return json.dumps(plain, indent=2, sort_keys=True) + '\n'
+
+
+def load(workdir):
+  """The config that a workdir was trained with."""
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(f'{path} is missing: {workdir} holds no run')
+  return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def _flat(tree, prefix=''):
+  if not isinstance(tree, dict):
+    return {prefix: tree}
+  items = {}
+  for key, value in tree.items():
+    items.update(_flat(value, f'{prefix}.{key}' if prefix else key))
+  return items
+
+
+def store(config, workdir):
+  """Writes config.json, or checks that the one there is the same.
+
+  Raises ValueError that names the first fields that differ: a run is one
+  config from its first step to its last.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  text = to_json(config)
+  if path.exists():
+    old, new = _flat(json.loads(path.read_text())), _flat(json.loads(text))
+    changed = [
+      f'{k}: {old.get(k)!r} → {new.get(k)!r}'
+      for k in sorted({*old, *new})
+      if old.get(k) != new.get(k) and k not in ('data.data_dir',)
+    ]
+    if changed:
+      raise ValueError(
+        f'{path} belongs to a run with another config ('
+        + '; '.join(changed[:3])
+        + ('; …' if len(changed) > 3 else '')
+        + '): take a new --workdir, or the old config'
+      )
+    return
+  temporary = path.with_name('config.json.tmp')
+  temporary.write_text(text)
+  os.replace(temporary, path)

@@ -1,0 +1,235 @@
+"""The compiled core: train state, device mesh, train step, forward pass.
+
+The engine is handed a model, a task, an optimizer and an augmentation, and
+knows none of them by name.
+"""
+
+import itertools
+from typing import Any
+
+import clu.metrics
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that a step changes; a checkpoint is this and nothing else."""
+
+  step: jax.Array
+  params: Any
+  variables: Any  # model collections besides params: BatchNorm statistics
+  opt_state: Any
+  ema: Any = None  # moving average of params, when asked for
+
+  @property
+  def eval_variables(self):
+    """What a forward pass needs: averaged parameters where there are any."""
+    params = self.params if self.ema is None else self.ema
+    return {'params': params, **self.variables}
+
+
+@flax.struct.dataclass
+class FirstBadStep(clu.metrics.Metric):
+  """First step whose loss or gradient was not finite, or the largest int."""
+
+  step: jax.Array
+
+  @classmethod
+  def empty(cls):
+    """Nothing bad yet."""
+    return cls(step=jnp.array(jnp.iinfo(jnp.int32).max, jnp.int32))
+
+  @classmethod
+  def from_model_output(cls, *, step, finite, **_):
+    """This step counts unless all was finite."""
+    return cls(step=jnp.where(finite, cls.empty().step, step))
+
+  def merge(self, other):
+    """The earlier of the two."""
+    return FirstBadStep(step=jnp.minimum(self.step, other.step))
+
+  def compute(self):
+    """The step as it is."""
+    return self.step
+
+
+TrainMetrics = clu.metrics.Collection.create(
+  loss=clu.metrics.Average.from_output('loss'),
+  grad_norm=clu.metrics.Average.from_output('grad_norm'),
+  bad_step=FirstBadStep,
+)
+
+
+def make_mesh(devices=None):
+  """A one-dimensional ('data',) mesh over `devices`, by default all."""
+  devices = jax.devices() if devices is None else devices
+  # Linen's Dropout fails on jax.make_mesh's default, Explicit axes.
+  return jax.make_mesh(
+    (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+def replicated(mesh: Mesh):
+  """Sharding of what every device holds whole: state, keys, metrics."""
+  return NamedSharding(mesh, P())
+
+
+def sharded(mesh: Mesh):
+  """Sharding of a batch: examples are spread over the devices."""
+  return NamedSharding(mesh, P('data'))
+
+
+def create_state(model, tx, image_shape, key, mesh, *, ema=False):
+  """A fresh TrainState, initialised on the mesh inside one compiled call.
+
+  `image_shape` is (batch, *spatial, channels).
+  """
+
+  def init(key):
+    variables = dict(model.init(key, jnp.zeros(image_shape), train=False))
+    params = variables.pop('params')
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      variables=variables,
+      opt_state=tx.init(params),
+      # A copy: the step donates its buffers, which must not be shared.
+      ema=jax.tree.map(jnp.copy, params) if ema else None,
+    )
+
+  return jax.jit(init, out_shardings=replicated(mesh))(key)
+
+
+def empty_metrics(mesh):
+  """Train metrics with nothing in them yet, on the mesh."""
+  return jax.device_put(TrainMetrics.empty(), replicated(mesh))
+
+
+def make_train_step(
+  model,
+  task,
+  tx,
+  augment,
+  mesh,
+  *,
+  freeze=lambda params: params,
+  ema_decay=0.0,
+  microbatches=1,
+):
+  """Compiles (state, metrics, batch, key) → (state, metrics).
+
+  The state is donated. `microbatches` > 1 splits the batch and accumulates
+  gradients over the parts: the same mean gradient in less memory. `freeze`
+  stops the gradient of parameters that `tx` will not change, so that XLA
+  leaves out the work behind it.
+  """
+
+  def loss_fn(params, variables, batch, key):
+    outputs, variables = model.apply(
+      {'params': freeze(params), **variables},
+      batch['image'],
+      train=True,
+      rngs={'dropout': key},
+      mutable=list(variables),
+    )
+    losses = task.loss(outputs, batch)
+    return losses.mean(), (losses, variables)
+
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+
+  def accumulate(params, variables, batch, key):
+    """Mean gradient over microbatches, one after the other."""
+
+    # Every device keeps a share of each part: (n·m, …) → (m, n, …).
+    def split(x):
+      return x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1)
+
+    def body(carry, xs):
+      variables, total = carry
+      part, key = xs
+      (_, (losses, variables)), grads = grad_fn(params, variables, part, key)
+      return (variables, jax.tree.map(jnp.add, total, grads)), losses
+
+    (variables, total), losses = jax.lax.scan(
+      body,
+      (variables, jax.tree.map(jnp.zeros_like, params)),
+      (jax.tree.map(split, batch), jax.random.split(key, microbatches)),
+    )
+    grads = jax.tree.map(lambda g: g / microbatches, total)
+    return losses.reshape(-1), variables, grads
+
+  def train_step(state, metrics, batch, key):
+    # Augmentation folds in each example's place in the stream, dropout the
+    # step: neither depends on the number of devices or processes.
+    key_augment, key_dropout = jax.random.split(key)
+    key_dropout = jax.random.fold_in(key_dropout, state.step)
+    batch = augment(key_augment, batch)
+    if microbatches > 1:
+      losses, variables, grads = accumulate(
+        state.params, state.variables, batch, key_dropout
+      )
+    else:
+      (_, (losses, variables)), grads = grad_fn(
+        state.params, state.variables, batch, key_dropout
+      )
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+      ema = optax.incremental_update(params, ema, 1 - ema_decay)
+    grad_norm = optax.global_norm(grads)
+    metrics = metrics.merge(
+      TrainMetrics.single_from_model_output(
+        loss=losses,
+        grad_norm=grad_norm,
+        step=state.step,
+        finite=jnp.isfinite(losses.sum()) & jnp.isfinite(grad_norm),
+      )
+    )
+    state = TrainState(
+      step=state.step + 1,
+      params=params,
+      variables=variables,
+      opt_state=opt_state,
+      ema=ema,
+    )
+    return state, metrics
+
+  everywhere = replicated(mesh)
+  return jax.jit(
+    train_step,
+    donate_argnums=0,
+    in_shardings=(everywhere, everywhere, sharded(mesh), everywhere),
+    out_shardings=everywhere,
+  )
+
+
+def make_forward(model, task, mesh, *, flips=False):
+  """Compiles (variables, images (b, *s, C)) → probabilities (b, …, K).
+
+  With `flips`, averages over mirror images along every combination of spatial
+  axes (test-time augmentation; 4 passes in 2-D, 8 in 3-D).
+  """
+
+  def forward(variables, images):
+    spatial = range(1, images.ndim - 1)
+    sizes = range(len(spatial) + 1) if flips else (0,)
+    total, count = 0.0, 0
+    for axes in (c for n in sizes for c in itertools.combinations(spatial, n)):
+      logits = model.apply(variables, jnp.flip(images, axes), train=False)
+      probabilities = task.predict(logits)
+      if probabilities.ndim == images.ndim:  # a map, not a vector: flip back
+        probabilities = jnp.flip(probabilities, axes)
+      total, count = total + probabilities, count + 1
+    return total / count
+
+  return jax.jit(
+    forward,
+    in_shardings=(replicated(mesh), sharded(mesh)),
+    out_shardings=sharded(mesh),
+  )

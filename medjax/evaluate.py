@@ -1,0 +1,277 @@
+"""Cases → predictions → metrics, per case and summed up."""
+
+import collections
+import csv
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from medjax import engine, experiment, inference
+from medjax.checkpoint import Checkpointer
+from medjax.data import transforms
+
+GALLERY = 6  # cases that the report shows
+
+
+class Predictor:
+  """Predicts whole cases with fixed variables, on this process's devices."""
+
+  def __init__(self, config, task, model):
+    self._task, self._inference = task, config.inference
+    self._preprocess = experiment.make_preprocess(config)
+    self._patch_size = tuple(config.data.patch_size)
+    self._mesh = engine.make_mesh(jax.local_devices())
+    self._forward = engine.make_forward(
+      model, task, self._mesh, flips=config.inference.flips
+    )
+
+  def __call__(self, variables, cases):
+    """Yields (raw case, probabilities (K,) or label map on its own grid)."""
+    variables = jax.device_put(variables, engine.replicated(self._mesh))
+    # A case with its preprocessed twin, read one ahead of the device.
+    samples = ({**self._preprocess(case), 'raw': case} for case in cases)
+    for sample, prediction in inference.predict_samples(
+      self._forward,
+      variables,
+      samples,
+      mesh=self._mesh,
+      batch_size=self._inference.batch_size,
+      patch_size=self._patch_size,
+      overlap=self._inference.overlap,
+      finish=self._finish,
+    ):
+      yield sample['raw'], self._to_native(sample, prediction)
+
+  def _moved(self, sample):
+    raw = sample['raw']
+    same = sample['image'].shape[:-1] == raw['image'].shape[:-1]
+    return not (same and np.allclose(sample['affine'], raw['affine']))
+
+  def _finish(self, sample):
+    """Label maps slab by slab; probabilities where the grid must change."""
+    if not self._task.dense or self._moved(sample):
+      return lambda probabilities: probabilities
+    return self._task.decode
+
+  def _to_native(self, sample, prediction):
+    if not self._task.dense or not self._moved(sample):
+      return prediction
+    raw = sample['raw']
+    probabilities = transforms.to_grid(
+      prediction,
+      sample['affine'],
+      raw['affine'],
+      raw['image'].shape[:-1],
+      order=1,
+    )
+    return self._task.decode(probabilities)
+
+
+def local_variables(state):
+  """A state's variables as held by this process: no cross-process arrays."""
+  return jax.tree.map(lambda x: x.addressable_data(0), state.eval_variables)
+
+
+def _gathered(rows):
+  """The rows of all processes, in the order of the cases."""
+  if jax.process_count() > 1:
+    # numpy values → lists, and text → bytes of one length everywhere.
+    text = json.dumps(rows, default=lambda x: np.asarray(x).tolist())
+    data = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(data.size))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: data.size] = data
+    rows = []
+    for part, size in zip(
+      multihost_utils.process_allgather(padded), sizes, strict=True
+    ):
+      for row in json.loads(part[: int(size)].tobytes()):
+        rows.append({k: _array(v) for k, v in row.items()})
+  return sorted(rows, key=lambda row: row['case'])
+
+
+def _array(value):
+  return np.asarray(value) if isinstance(value, list | float) else value
+
+
+def evaluate_cases(predictor, variables, task, cases, *, visit=None):
+  """One row of metrics per case, from all processes.
+
+  Each process predicts its share of the cases. `visit(case, prediction, row)`
+  sees each as it comes.
+  """
+  mine = range(jax.process_index(), len(cases), jax.process_count())
+  rows = []
+  raw_cases = (cases[i] for i in mine)
+  for i, (case, prediction) in zip(
+    mine, predictor(variables, raw_cases), strict=True
+  ):
+    row = {
+      'case': i,
+      'id': case['id'],
+      'patient': case['patient'],
+      **task.metrics(prediction, case),
+    }
+    if visit:
+      visit(case, prediction, row)
+    rows.append(row)
+  return _gathered(rows)
+
+
+def display_slice(image, mask, prediction):
+  """2-D slices ready to look at: of a volume, the plane with most labels.
+
+  A volume's third axis is the one cut, its first runs right on the page and
+  its second up.
+  """
+  labelled = (mask > 0) | (prediction > 0)
+  if mask.ndim == 3:
+    k = int(labelled.sum((0, 1)).argmax())
+    image, mask, prediction = (
+      np.flip(np.swapaxes(x[:, :, k], 0, 1), 0)
+      for x in (image, mask, prediction)
+    )
+  if image.shape[-1] != 3:
+    image = image[..., 0]
+  return image, mask, prediction
+
+
+class Gallery:
+  """Keeps what the report shows: best, median and worst cases."""
+
+  def __init__(self, task):
+    self._task, self._shown = task, []
+
+  def visit(self, case, prediction, row):
+    """Remembers one slice of a case and how well it went."""
+    if self._task.dense:
+      score = float(np.nanmean(np.append(row['dice'], np.nan)))
+      image, mask, predicted = display_slice(
+        case['image'], case['mask'], prediction
+      )
+      spacing = np.asarray(case['spacing'])[:2]
+      shown = dict(
+        image=image,
+        mask=mask.astype(np.uint8),
+        prediction=predicted.astype(np.uint8),
+        spacing=spacing[::-1] if case['mask'].ndim == 3 else spacing,
+      )
+    else:
+      image = case['image']
+      if image.ndim == 4:  # the middle plane of a volume
+        image = np.flip(np.swapaxes(image[:, :, image.shape[2] // 2], 0, 1), 0)
+      truth = np.atleast_1d(case['label'])
+      if truth.size == 1:
+        score = float(prediction[int(truth[0])])
+      else:
+        score = -float(np.abs(prediction - truth).max())
+      shown = dict(
+        image=image if image.shape[-1] == 3 else image[..., 0],
+        label=np.asarray(case['label']),
+        probability=np.asarray(prediction),
+        spacing=np.ones(2),
+      )
+    self._shown.append((score, {'id': case['id'], 'score': score, **shown}))
+
+  def chosen(self):
+    """GALLERY cases from best to worst: a third each best, median, worst."""
+    order = sorted(
+      (s for s in self._shown if not np.isnan(s[0])), key=lambda s: -s[0]
+    )
+    third, middle = GALLERY // 3, len(order) // 2
+    places = [
+      *range(third),
+      *range(middle - third // 2, middle - third // 2 + third),
+      *range(len(order) - third, len(order)),
+    ]
+    places = sorted({p for p in places if 0 <= p < len(order)})
+    return [order[p][1] for p in places]
+
+
+def evaluate(config, workdir, *, facts=None):
+  """Evaluates the best checkpoint of a workdir on validation and test.
+
+  Thresholds are chosen on validation and the test split is read once. Writes
+  metrics.json, per_case.csv and figures/cases.npz; `facts` about the run go
+  under metrics.json's 'run'.
+  """
+  workdir = pathlib.Path(workdir)
+  task = experiment.make_task(config)
+  predictor = Predictor(config, task, experiment.make_model(config, task))
+  checkpoints = Checkpointer(workdir, read_only=True)
+  step = checkpoints.best_step()
+  if step is None:
+    raise FileNotFoundError(f'{workdir}/checkpoints holds no whole checkpoint')
+  variables = checkpoints.restore_variables(step)
+  checkpoints.close()
+
+  results = {'run': {**(facts or {}), 'best_step': step}}
+  table, thresholds = [], None
+  gallery = Gallery(task)
+  for split in ('validation', 'test'):
+    cases = experiment.open_cases(config, split)
+    rows = evaluate_cases(
+      predictor,
+      variables,
+      task,
+      cases,
+      visit=gallery.visit if split == 'test' else None,
+    )
+    summary = task.summarize(rows, thresholds=thresholds, seed=config.seed)
+    thresholds = summary.get('thresholds')
+    results[split] = summary
+    table += [{'split': split, **row} for row in rows]
+  if jax.process_index() == 0:
+    write_per_case(workdir / 'per_case.csv', table, task)
+    save_gallery(workdir / 'figures' / 'cases.npz', gallery.chosen())
+    write_json(workdir / 'metrics.json', results)
+  return results
+
+
+def write_json(path, tree):
+  """JSON with null for NaN, put in place when it is whole."""
+
+  def plain(x):
+    if isinstance(x, dict):
+      return {str(k): plain(v) for k, v in x.items()}
+    if isinstance(x, list | tuple):
+      return [plain(v) for v in x]
+    if isinstance(x, np.ndarray):
+      return plain(x.tolist())
+    if isinstance(x, np.generic):
+      return plain(x.item())
+    if isinstance(x, float) and not np.isfinite(x):
+      return None
+    return x
+
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_text(json.dumps(plain(tree), indent=1) + '\n')
+  os.replace(temporary, path)
+
+
+def write_per_case(path, rows, task):
+  """One line per case; vectors become a column per class: 'dice/white'."""
+  lines = []
+  for row in rows:
+    line = {}
+    for key, value in row.items():
+      if key == 'case':
+        continue
+      if np.ndim(value) == 0:
+        line[key] = value
+        continue
+            line.update(
+        {f'{key}/{n}': v for n, v in zip(task.names, value, strict=True)}
+      )
+    lines.append(line)
+  fields = list(collections.ChainMap(*reversed(lines))) if lines else []
+  temporary = path.with_name(path.name + '.tmp')
+  with temporary.open('w', newline='') as f:
+    writer = csv.DictWriter(f, fields)
+    writer.writeheader()
+    writer.writerows(lines)
+  os.replace(temporary, path)

@@ -1,0 +1,77 @@
+"""From a config, the objects of an experiment."""
+
+import functools
+import os
+import pathlib
+
+import jax
+from jax.experimental import multihost_utils
+
+from medjax import models, optim, prepare, tasks
+from medjax import augment as augment_lib
+from medjax.build import build
+from medjax.data import folder, records, transforms
+
+
+def data_dir(config):
+  """Where prepared data sets lie."""
+  return pathlib.Path(
+    config.data.data_dir or os.environ.get('MEDJAX_DATA_DIR', '~/medjax_data')
+  ).expanduser()
+
+
+def open_cases(config, split):
+  """The raw cases of 'train', 'validation' or 'test', prepared if need be."""
+  data = config.data
+  if data.name == 'folder':
+    return folder.open_folder(
+      data.path, split, seed=config.seed, csv=data.csv or None
+    )
+  if jax.process_index() == 0:
+    prepare.prepare(
+      data.name,
+      data_dir=data_dir(config),
+      manual_dir=data.manual_dir or None,
+    )
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices('prepared')
+  return records.open_split(
+    data.name, data.splits[split], data_dir=data_dir(config)
+  )
+
+
+def make_task(config):
+  """The task: what the outputs of the model mean."""
+  return build(tasks, config.task)
+
+
+def make_model(config, task):
+  """The Linen module, with as many outputs as the task needs."""
+  return build(models, config.model, num_classes=task.num_outputs)
+
+
+def make_preprocess(config):
+  """One function sample → sample from config.data.preprocess, in order."""
+  steps = [build(transforms, spec) for spec in config.data.preprocess]
+
+  def preprocess(case):
+    return functools.reduce(lambda sample, step: step(sample), steps, case)
+
+  return preprocess
+
+
+def make_augment(config):
+  """One function (key, batch) → batch from config.augment, in order."""
+  return augment_lib.compose(
+    [build(augment_lib, spec) for spec in config.augment]
+  )
+
+
+def make_optimizer(config):
+  """(optax transform, schedule step → learning rate)."""
+  arguments = config.optimizer.to_dict()
+  learning_rate = arguments.pop('learning_rate')
+  schedule = optim.make_schedule(
+    learning_rate, config.schedule, steps=config.train.steps
+  )
+  return optim.make_optimizer(schedule=schedule, **arguments), schedule

@@ -1,0 +1,85 @@
+"""Trains and evaluates: python -m medjax.main --config=… --workdir=…"""
+
+import os
+import pathlib
+import platform
+import shlex
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from medjax import __version__, cli, report
+from medjax.evaluate import evaluate
+from medjax.train import train
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Experiment file.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where all results go.')
+_MODE = flags.DEFINE_enum(
+  'mode', 'train', ['train', 'evaluate'], 'Train and evaluate, or evaluate.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, "host:port of process 0; 'auto' asks the cluster."
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this process.')
+flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+
+
+def start_jax():
+  """Joins the other processes, and keeps compiled programs between runs."""
+  if _COORDINATOR.value == 'auto':
+    jax.distributed.initialize()
+  elif _COORDINATOR.value:
+    jax.distributed.initialize(
+      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
+  cache = pathlib.Path('~/.cache/medjax/xla').expanduser()
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    jax.config.update('jax_compilation_cache_dir', str(cache))
+
+
+def facts():
+  """What ran where, for the record."""
+  return {
+    'command': shlex.join(['python', '-m', 'medjax.main', *sys.argv[1:]]),
+    'medjax': __version__,
+    'jax': jax.__version__,
+    'python': platform.python_version(),
+    'device': f'{jax.device_count()} × {jax.devices()[0].device_kind}',
+    'processes': jax.process_count(),
+  }
+
+
+def run(argv):
+  """Trains if asked, evaluates the best checkpoint, writes the report."""
+  if len(argv) > 1:
+    raise ValueError(f'unknown argument {argv[1]!r}: options start with --')
+  start_jax()
+  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  workdir.mkdir(parents=True, exist_ok=True)
+  trained = train(config, workdir) if _MODE.value == 'train' else {}
+  evaluate(config, workdir, facts={**facts(), **trained})
+  if jax.process_index() == 0:
+    print(f'report: {report.write_report(workdir)}')
+
+
+def parse(argv):
+  """Parses flags; a wrong config field gets a short answer, not a traceback."""
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as e:  # ml_collections, with its "Did you mean"
+    text = str(e).replace('\\', '').replace('"', '').replace("'", '')
+    raise flags.Error(f'no config field {" ".join(text.split())}') from None
+
+
+def main():
+  """Command line entry point."""
+  flags.mark_flags_as_required(['config', 'workdir'])
+  with cli.one_line_errors():
+    app.run(run, flags_parser=parse)
+
+
+if __name__ == '__main__':
+  main()

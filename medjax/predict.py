@@ -1,0 +1,141 @@
+"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…"""
+
+import argparse
+import collections
+import csv
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from medjax import cli, config, experiment
+from medjax.checkpoint import Checkpointer
+from medjax.data import formats
+from medjax.evaluate import Predictor
+
+# Okabe-Ito colours, told apart by colour-blind readers too.
+COLOURS = np.array(
+  [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+   (0, 114, 178), (213, 94, 0), (204, 121, 167)],
+  np.float32,
+)  # fmt: skip
+
+
+def input_files(paths):
+  """The files among `paths` and, sorted, those in its folders."""
+  files = []
+  for path in map(pathlib.Path, paths):
+    if path.is_dir():
+      inside = sorted(p for p in path.iterdir() if formats.suffix(p))
+      if not inside:
+        raise FileNotFoundError(f'{path} holds no image file')
+      files += inside
+    else:
+      files.append(path)
+  stems = collections.Counter(formats.stem(p) for p in files)
+  twice = [stem for stem, n in stems.items() if n > 1]
+  if twice:
+    raise ValueError(
+      f'two inputs are called {twice[0]!r}; their results would overwrite '
+      'each other: predict them into two --out folders'
+    )
+  return files
+
+
+def read_case(path, channels):
+  """A raw case without reference, checked against what the model takes."""
+  volume = formats.read(path)
+  found = volume.array.shape[-1]
+  if channels and found != channels:
+    raise ValueError(
+      f'{path} has {found} channels, the model was trained on {channels}; '
+      'convert the file'
+    )
+  return {
+    'image': volume.array,
+    'affine': volume.affine,
+    'spacing': volume.spacing,
+    'id': formats.stem(path),
+    'patient': formats.stem(path),
+    'path': path,
+  }
+
+
+def overlay(image, labels, *, alpha=0.45):
+  """The picture (h, w, C) in grey or colour with labels over it, uint8 RGB."""
+  image = image.astype(np.float32)
+  low, high = image.min(), image.max()
+  image = (image - low) / max(high - low, 1e-6) * 255
+  rgb = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)
+  tint = COLOURS[(labels.astype(int) - 1) % len(COLOURS)]
+  blend = (1 - alpha) * rgb + alpha * tint
+  return np.where(labels[..., None] > 0, blend, rgb).astype(np.uint8)
+
+
+def write_mask(out, case, labels):
+  """The label map in the input's own grid and kind of file."""
+  if labels.ndim == 3:
+    path = out / f'{case["id"]}.nii.gz'
+    formats.write(path, labels, case['affine'])
+    return path
+  path = out / f'{case["id"]}.png'
+  formats.write(path, labels, case['affine'])
+  picture = overlay(case['image'], labels)
+  Image.fromarray(picture).save(out / f'{case["id"]}_overlay.png')
+  return path
+
+
+def write_probabilities(out, rows, names):
+  """predictions.csv: a line per file, a column per class."""
+  path = out / 'predictions.csv'
+  temporary = path.with_name('predictions.csv.tmp')
+  with temporary.open('w', newline='') as f:
+    writer = csv.writer(f)
+    writer.writerow(['file', *names])
+    writer.writerows([p, *(f'{x:.6f}' for x in row)] for p, row in rows)
+  os.replace(temporary, path)
+  return path
+
+
+def predict(workdir, files, out):
+  """Predicts `files` with the best checkpoint of `workdir` into `out`.
+
+  Segmentation: a mask per file, on its own grid (NIfTI → NIfTI with the same
+  affine, pictures → PNG and an overlay). Classification: predictions.csv.
+  """
+  settings = config.load(workdir)
+  task = experiment.make_task(settings)
+  predictor = Predictor(settings, task, experiment.make_model(settings, task))
+  checkpoints = Checkpointer(workdir, read_only=True)
+  variables = checkpoints.restore_variables(checkpoints.best_step())
+  checkpoints.close()
+  out = pathlib.Path(out)
+  out.mkdir(parents=True, exist_ok=True)
+  cases = (read_case(p, settings.data.get('channels')) for p in files)
+  rows = []
+  for i, (case, prediction) in enumerate(predictor(variables, cases)):
+    if task.dense:
+      result = write_mask(out, case, prediction)
+    else:
+      rows.append((case['path'], prediction))
+      result = f'{task.names[int(np.argmax(prediction))]}'
+    print(f'{i + 1}/{len(files)} {case["path"]} → {result}')
+  if rows:
+    print(write_probabilities(out, rows, task.names))
+
+
+def main():
+  """Command line entry point."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--workdir', required=True, help='a trained workdir')
+  parser.add_argument('--out', required=True, help='folder for the results')
+  parser.add_argument('--debug', action='store_true', help='show tracebacks')
+  parser.add_argument('inputs', nargs='+', help='image files or folders')
+  args = parser.parse_args()
+  with cli.one_line_errors():
+    predict(args.workdir, input_files(args.inputs), args.out)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,204 @@
+"""The training loop, read top to bottom."""
+
+import math
+import pathlib
+import signal
+import time
+
+import clu.parameter_overview
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+from medjax import config as config_lib
+from medjax import engine, experiment, optim
+from medjax.checkpoint import Checkpointer
+from medjax.data import pipeline
+from medjax.evaluate import Predictor, evaluate_cases, local_variables
+from medjax.writer import Writer
+
+
+class Stopped(SystemExit):
+  """The run was told to stop, has saved itself, and can be resumed."""
+
+
+class StopSignal:
+  """Turns Ctrl-C and SIGTERM into a question that the loop asks."""
+
+  def __init__(self):
+    self._received = None
+    # Under jax.distributed its own service hears SIGTERM, for all processes.
+    if jax.process_count() == 1:
+      for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, self._handle)
+
+  def _handle(self, number, frame):
+    if self._received:  # the second one does not wait
+      raise Stopped(128 + number)
+    self._received = number
+
+  def exit_code(self, step):
+    """The code to exit with after saving `step`, or None to go on."""
+    if jax.process_count() > 1:
+      if multihost_utils.reached_preemption_sync_point(step):
+        return 128 + signal.SIGTERM
+      return None
+    return self._received and 128 + self._received
+
+
+def stalled(history, patience):
+  """Whether the last `patience` scores all fail to beat the best before."""
+  scores = [-math.inf if s is None else s for _, s in history]
+  if not patience or len(scores) <= patience:
+    return False
+  return max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def check_finite(step, metrics):
+  """Raises FloatingPointError that names the first step gone wrong."""
+  bad = int(metrics.bad_step.compute())
+  if bad < engine.FirstBadStep.empty().step:
+    raise FloatingPointError(
+      f'loss or gradient is not finite at step {bad + 1} (seen at step '
+      f'{step}); the last good checkpoint is kept. Try a lower '
+      'optimizer.learning_rate, or optimizer.clip_norm=1'
+    )
+
+
+def train(config, workdir):
+  """Trains `config` in `workdir`, from its newest checkpoint if it has one.
+
+  Returns facts about the run for the record. Raises Stopped on Ctrl-C and
+  SIGTERM, after saving; FloatingPointError on a loss that is not finite.
+  """
+  started = time.time()
+  workdir = pathlib.Path(workdir)
+  main_process = jax.process_index() == 0
+
+  # Data. Preprocessed cases that fit are held in memory.
+  train_cases = experiment.open_cases(config, 'train')
+  validation_cases = experiment.open_cases(config, 'validation')
+  if not config.task.get('class_names') and train_cases.class_names:
+    config.task.class_names = tuple(train_cases.class_names)
+  samples = pipeline.Cached(
+    train_cases,
+    experiment.make_preprocess(config),
+    budget_bytes=int(config.data.cache_gb * 2**30),
+  )
+  batch_size = config.data.batch_size
+  stream = pipeline.TrainStream(
+    samples,
+    batch_size=batch_size,
+    steps=config.train.steps,
+    seed=config.seed,
+    patch_size=tuple(config.data.patch_size),
+    foreground=config.data.foreground,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+  config.data.channels = stream[0]['image'].shape[-1]
+
+  # Model, optimizer, compiled steps.
+  mesh = engine.make_mesh()
+  task = experiment.make_task(config)
+  model = experiment.make_model(config, task)
+  tx, schedule = experiment.make_optimizer(config)
+  freeze = tuple(config.optimizer.freeze)
+  train_step = engine.make_train_step(
+    model,
+    task,
+    tx,
+    experiment.make_augment(config),
+    mesh,
+    freeze=lambda params: optim.stop_gradients(params, freeze),
+    ema_decay=config.train.ema_decay,
+    microbatches=config.train.microbatches,
+  )
+  predictor = Predictor(config, task, model)
+  init_key, step_key = jax.random.split(jax.random.key(config.seed))
+  step_key = jax.device_put(step_key, engine.replicated(mesh))
+  state = engine.create_state(
+    model,
+    tx,
+    (1, *stream[0]['image'].shape),
+    init_key,
+    mesh,
+    ema=config.train.ema_decay > 0,
+  )
+  parameters = clu.parameter_overview.count_parameters(state.params)
+
+  # Resume.
+  if main_process:
+    config_lib.store(config, workdir)
+  checkpoints = Checkpointer(workdir)
+  history = []  # [step, validation score], newest last
+  if checkpoints.latest_step() is not None:
+    state, history = checkpoints.restore(checkpoints.latest_step(), state)
+    logging.info('resumed at step %d', int(state.step))
+  step = int(state.step)
+
+  writer = Writer(
+    workdir, config.train.steps, main_process, step=step, monitor=task.monitor
+  )
+  stop = StopSignal()
+  batches = pipeline.to_device(
+    pipeline.train_batches(
+      stream,
+      local_batch_size=batch_size // jax.process_count(),
+      start_step=step,
+    ),
+    engine.sharded(mesh),
+  )
+  empty_metrics = metrics = engine.empty_metrics(mesh)
+  logged_step, logged_time = step, time.monotonic()
+  with writer, checkpoints:
+    while step < config.train.steps and not stalled(
+      history, config.train.patience
+    ):
+      batch = next(batches)
+      # Everything the step touches is already on the devices.
+      with jax.transfer_guard('disallow'):
+        state, metrics = train_step(state, metrics, batch, step_key)
+      step += 1
+      last = step == config.train.steps
+
+      if step % config.train.log_every == 0 or last:
+        check_finite(step, metrics)
+        values = {k: float(v) for k, v in metrics.compute().items()}
+        now = time.monotonic()
+        rate = (step - logged_step) * batch_size / (now - logged_time)
+        writer.scalars(
+          step,
+          {
+            'train/loss': values['loss'],
+            'train/grad_norm': values['grad_norm'],
+            'train/learning_rate': schedule(step - 1),
+            'train/examples_per_second': rate,
+          },
+        )
+        writer.progress(step, loss=values['loss'], examples_per_second=rate)
+        metrics, logged_step, logged_time = empty_metrics, step, now
+
+      if step % config.train.eval_every == 0 or last:
+        check_finite(step, metrics)
+        rows = evaluate_cases(
+          predictor, local_variables(state), task, validation_cases
+        )
+        scores = task.summarize(rows, seed=config.seed)['scores']
+        writer.scalars(step, {f'validation/{k}': v for k, v in scores.items()})
+        writer.progress(step, score=scores[task.monitor])
+        history.append([step, scores[task.monitor]])
+        checkpoints.save(state, history)
+        # Evaluation is not training time.
+        logged_step, logged_time = step, time.monotonic()
+
+      if (code := stop.exit_code(step)) and not last:
+        checkpoints.save(state, history)
+        checkpoints.wait()
+        raise Stopped(code)
+  return {
+    'parameters': parameters,
+    'seconds': time.time() - started,
+    'steps': step,
+  }
