@@ -264,7 +264,7 @@ def write_per_case(path, rows, task):
       if np.ndim(value) == 0:
         line[key] = value
         continue
-            line.update(
+      line.update(
         {f'{key}/{n}': v for n, v in zip(task.names, value, strict=True)}
       )
     lines.append(line)

@@ -7,8 +7,8 @@ import pathlib
 import jax
 from jax.experimental import multihost_utils
 
-from medjax import models, optim, prepare, tasks
 from medjax import augment as augment_lib
+from medjax import models, optim, prepare, tasks
 from medjax.build import build
 from medjax.data import folder, records, transforms
 

@@ -6,6 +6,8 @@ import itertools
 import jax
 import numpy as np
 
+from medjax import engine
+
 
 def window_starts(size, patch, overlap):
   """Starts of windows that cover an axis of `size` ≥ `patch` voxels.
@@ -58,9 +60,8 @@ class _Stitcher:
       self._norm = np.zeros((*size, 1), np.float32)
     if start[0] > self._row:
       self._flush(start[0] - self._row)
-    place = (slice(None),) + tuple(
-      slice(s, s + n) for s, n in zip(start[1:], block.shape[1:-1], strict=True)
-    )
+    ends = zip(start[1:], block.shape[1:-1], strict=True)
+    place = (slice(None), *(slice(s, s + n) for s, n in ends))
     self._total[place] += block * self._weights
     self._norm[place] += self._weights
 
@@ -139,6 +140,7 @@ def predict_samples(
   """
   batch_size = -(-batch_size // mesh.size) * mesh.size
   weights = gaussian_weights(patch_size) if patch_size else None
+  sharding = engine.sharded(mesh)
   stitcher = None
 
   def collect(batch, probabilities):
@@ -162,7 +164,7 @@ def predict_samples(
     images = np.zeros((batch_size, *batch[0][-1].shape), np.float32)
     for i, item in enumerate(batch):
       images[i] = item[-1]
-    flight.append((batch, forward(variables, jax.device_put(images))))
+    flight.append((batch, forward(variables, jax.device_put(images, sharding))))
     if len(flight) > 1:
       yield from collect(*flight.popleft())
   while flight:

@@ -1,0 +1,1 @@
+"""Data: files and prepared sets in, batches on devices out."""
