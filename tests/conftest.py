@@ -1,13 +1,19 @@
-"""Shared fixtures: where real data lies, and flags that Grain reads."""
+"""Shared fixtures: eight virtual devices, and where real data lies."""
 
 import os
 import pathlib
+
+# Before jax is imported: tests of the mesh need several devices.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+)
 
 import pytest
 from absl import flags
 
 if not flags.FLAGS.is_parsed():
-  flags.FLAGS.mark_as_parsed()
+  flags.FLAGS.mark_as_parsed()  # Grain asks
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

@@ -1,0 +1,23 @@
+# make demo: train, evaluate and report on real MRI. make test: all tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+EXTRAS ?= demo,test
+WORKDIR ?= runs/demo
+
+.PHONY: demo test lint bench
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python -m medjax.main --config=configs/unet.py --workdir=$(WORKDIR)
+
+test: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python -m pytest -n 2 --dist=worksteal
+
+lint: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.installed-%: setup.py
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+	touch $@

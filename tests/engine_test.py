@@ -1,0 +1,196 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from medjax import engine, optim
+
+
+class Net(nn.Module):
+  """BatchNorm and dropout: the two parts that notice how a batch is split."""
+
+  norm: bool = True
+  dropout: float = 0.2
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    # No bias: before BatchNorm its gradient is rounding noise, which Adam
+    # blows up to full steps, other ones on other meshes.
+    x = nn.Conv(8, (3, 3), use_bias=False, name='first')(x)
+    if self.norm:
+      x = nn.BatchNorm(use_running_average=not train)(x)
+    x = nn.relu(x).mean((1, 2))
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return nn.Dense(3, name='head')(x)
+
+
+class Task:
+  def loss(self, outputs, batch):
+    return optax.softmax_cross_entropy_with_integer_labels(
+      outputs, batch['label']
+    )
+
+  def predict(self, outputs):
+    return jax.nn.softmax(outputs)
+
+
+def noise(key, batch):
+  def one(index, image):
+    return image + 0.1 * jax.random.normal(
+      jax.random.fold_in(key, index), image.shape
+    )
+
+  return {**batch, 'image': jax.vmap(one)(batch['index'], batch['image'])}
+
+
+def run(n_devices, steps=4, *, model=None, tx=None, augment=noise, **options):
+  mesh = engine.make_mesh(jax.devices()[:n_devices])
+  model, tx = model or Net(), tx or optax.adam(1e-2)
+  ema = options.get('ema_decay', 0) > 0
+  state = engine.create_state(
+    model, tx, (1, 8, 8, 1), jax.random.key(0), mesh, ema=ema
+  )
+  step = engine.make_train_step(model, Task(), tx, augment, mesh, **options)
+  key = jax.device_put(jax.random.key(1), engine.replicated(mesh))
+  rng, losses, states = np.random.default_rng(0), [], [state]
+  empty = engine.empty_metrics(mesh)
+  for k in range(steps):
+    batch = {
+      'image': rng.normal(size=(16, 8, 8, 1)).astype(np.float32),
+      'label': rng.integers(0, 3, 16).astype(np.int32),
+      'index': np.arange(16 * k, 16 * k + 16, dtype=np.uint32),
+    }
+    batch = {
+      k: jax.make_array_from_process_local_data(engine.sharded(mesh), v)
+      for k, v in batch.items()
+    }
+    before = jax.tree.map(np.array, state.params)
+    with jax.transfer_guard('disallow'):
+      state, metrics = step(state, empty, batch, key)
+    losses.append(float(metrics.loss.compute()))
+    states.append(before)
+  return state, losses, step, states
+
+
+@pytest.mark.parametrize('devices', [2, 8])
+def test_losses_do_not_depend_on_the_number_of_devices(devices):
+  one_state, one, *_ = run(1)
+  many_state, many, *_ = run(devices)
+  np.testing.assert_allclose(many, one, atol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+    one_state.variables,
+    many_state.variables,
+  )
+
+
+def test_same_seed_same_bits():
+  a, b = run(2)[0], run(2)[0]
+  assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), a, b))
+
+
+def test_compiles_once_and_donates_the_state():
+  state, _, step, states = run(8)
+  assert step._cache_size() == 1
+  # The state that run() began with is gone: its buffers were reused.
+  assert all(x.is_deleted() for x in jax.tree.leaves(states[0].params))
+  assert not any(x.is_deleted() for x in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_microbatches_give_the_gradient_of_the_whole_batch(devices):
+  plain = Net(norm=False, dropout=0.0)
+  sgd = optax.sgd(0.1)
+  whole, whole_losses, *_ = run(devices, model=plain, tx=sgd)
+  parts, part_losses, *_ = run(devices, model=plain, tx=sgd, microbatches=4)
+  np.testing.assert_allclose(part_losses, whole_losses, atol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    whole.params,
+    parts.params,
+  )
+
+
+def test_ema_is_the_moving_average_of_the_parameters():
+  state, _, _, states = run(1, ema_decay=0.9)
+  trail = [*states[1:], state.params]
+  expected = states[1]
+  for params in trail[1:]:
+    expected = jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, expected, params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    state.ema,
+    expected,
+  )
+  assert state.eval_variables['params'] is state.ema
+
+
+def test_frozen_parameters_stay_and_have_no_optimizer_state():
+  schedule = lambda step: 1e-2
+  tx = optim.make_optimizer('adam', schedule, freeze=('first',))
+  freeze = functools.partial(optim.stop_gradients, patterns=('first',))
+  state, _, _, states = run(1, tx=tx, freeze=freeze)
+  jax.tree.map(
+    np.testing.assert_array_equal, state.params['first'], states[1]['first']
+  )
+  assert (
+    np.abs(state.params['head']['kernel'] - states[1]['head']['kernel']).max()
+    > 1e-4
+  )
+  held = sum(x.size for x in jax.tree.leaves(state.opt_state))
+  trained = sum(
+    x.size
+    for name in state.params
+    if name != 'first'
+    for x in jax.tree.leaves(state.params[name])
+  )
+  assert held <= 2 * trained + 2  # Adam's two moments, and counters
+
+
+def test_first_step_that_is_not_finite_is_named():
+  mesh = engine.make_mesh(jax.devices()[:1])
+  model, tx = Net(), optax.sgd(0.1)
+  state = engine.create_state(model, tx, (1, 8, 8, 1), jax.random.key(0), mesh)
+  step = engine.make_train_step(model, Task(), tx, lambda k, b: b, mesh)
+  metrics = engine.empty_metrics(mesh)
+  image = np.ones((4, 8, 8, 1), np.float32)
+  for k in range(4):
+    batch = {
+      'image': image * (np.nan if k >= 2 else 1),
+      'label': np.zeros(4, int),
+    }
+    state, metrics = step(state, metrics, batch, jax.random.key(0))
+  assert int(metrics.bad_step.compute()) == 2
+
+
+def test_bad_step_is_none_when_all_is_well():
+  empty = engine.FirstBadStep.empty().step
+  mesh = engine.make_mesh()
+  assert engine.empty_metrics(mesh).bad_step.compute() == empty
+
+
+class Map(nn.Module):
+  """A dense net that is not symmetric: flips change it."""
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    return nn.Conv(2, (3,) * (x.ndim - 2))(x)
+
+
+@pytest.mark.parametrize('rank', [2, 3])
+def test_flips_average_over_all_mirror_images(rank):
+  mesh = engine.make_mesh(jax.devices()[:2])
+  x = jax.random.normal(jax.random.key(2), (2, *(6,) * rank, 1))
+  variables = Map().init(jax.random.key(0), x)
+  forward = engine.make_forward(Map(), Task(), mesh, flips=True)
+  found = forward(variables, x)
+  expected = []
+  for bits in np.ndindex(*(2,) * rank):
+    axes = [a + 1 for a, bit in enumerate(bits) if bit]
+    flipped = jax.nn.softmax(Map().apply(variables, jnp.flip(x, axes)))
+    expected.append(jnp.flip(flipped, axes))
+  np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-6)

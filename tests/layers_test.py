@@ -1,0 +1,92 @@
+"""Who may import whom: the arrows of the house."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Lowest first. A module may import its own layer's entries listed after the
+# colon, and nothing else of medjax.
+ALLOWED = {
+  'build': set(),
+  'cli': set(),
+  'config': set(),
+  'ops': set(),
+  'losses': {'ops'},
+  'metrics': {'ops'},
+  'augment': {'ops'},
+  'models': {'ops'},
+  'tasks': {'losses', 'metrics'},
+  'data': set(),
+  'engine': set(),
+  'writer': set(),
+  'optim': {'build'},
+  'checkpoint': set(),
+  'inference': {'engine'},
+  'prepare': {'cli', 'data'},
+  'experiment': {
+    'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',
+  },
+  'evaluate': {'checkpoint', 'data', 'engine', 'experiment', 'inference'},
+  'train': {
+    'checkpoint', 'config', 'data', 'engine', 'evaluate', 'experiment',
+    'optim', 'writer',
+  },
+  'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
+  'report': {'cli', 'config'},
+  'main': {'cli', 'evaluate', 'report', 'train'},
+}  # fmt: skip
+
+# Heavy or optional packages, and the only layers that may name them.
+ONLY_IN = {
+  'jax': set(ALLOWED) - {'build', 'cli', 'config', 'report', 'prepare'},
+  'flax': {'engine', 'models', 'ops'},
+  'optax': {'engine', 'optim', 'losses', 'tasks'},
+  'orbax': {'checkpoint'},
+  'grain': {'data'},
+  'tensorflow_datasets': {'data', 'prepare'},
+  'nibabel': {'data'},
+  'ml_collections': {'config', 'main'},
+  'matplotlib': {'report'},
+  'tensorflow': set(),
+  'torch': set(),
+}
+
+
+def imports(path):
+  """(top-level package, medjax layer or None) of each import of a file."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        parts = alias.name.split('.')
+        yield parts[0], parts[1] if len(parts) > 1 else None
+    elif isinstance(node, ast.ImportFrom):
+      parts = node.module.split('.')
+      if len(parts) > 1:
+        yield parts[0], parts[1]
+      else:
+        for alias in node.names:
+          yield parts[0], alias.name
+
+
+FILES = sorted((ROOT / 'medjax').rglob('*.py'))
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path):
+  layer = path.relative_to(ROOT / 'medjax').parts[0].removesuffix('.py')
+  if layer == '__init__':
+    assert not list(imports(path))
+    return
+  for package, name in imports(path):
+    if package == 'medjax' and name != '__version__':
+      assert name == layer or name in ALLOWED[layer], f'{layer} → {name}'
+    if package in ONLY_IN:
+      assert layer in ONLY_IN[package], f'{layer} names {package}'
+
+
+def test_configs_and_datasets_are_no_packages():
+  for folder in ('configs', 'datasets'):
+    assert not (ROOT / folder / '__init__.py').exists()
