@@ -7,13 +7,11 @@ as independent sigmoids. The arithmetic is float32 whatever the logits are.
 Value and gradient are finite for any finite logits, empty masks included.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Integer, Real
 
-Target = Int[Array, 'b *s'] | Real[Array, 'b *s K'] | Bool[Array, 'b *s K']
+Target = Integer[Array, 'b *s'] | Real[Array, 'b *s K'] | Bool[Array, 'b *s K']
 
 
 def _float(logits):
@@ -39,8 +37,8 @@ def cross_entropy(
   logits: Float[Array, 'b *s K'],
   target: Target,
   *,
-  class_weights: Sequence[float] = (),
-  label_smoothing: float = 0.0,
+  class_weights=(),
+  label_smoothing=0.0,
 ) -> Float[Array, 'b']:
   """Softmax cross-entropy, the mean over the positions of an example.
 
@@ -61,8 +59,8 @@ def binary_cross_entropy(
   logits: Float[Array, 'b *s K'],
   target: Target,
   *,
-  class_weights: Sequence[float] = (),
-  label_smoothing: float = 0.0,
+  class_weights=(),
+  label_smoothing=0.0,
 ) -> Float[Array, 'b']:
   """Sigmoid cross-entropy of K independent labels, the mean over all of them.
 
@@ -86,8 +84,8 @@ def focal(
   logits: Float[Array, 'b *s K'],
   target: Target,
   *,
-  gamma: float = 2.0,
-  class_weights: Sequence[float] = (),
+  gamma=2.0,
+  class_weights=(),
   multi_label: bool = False,
 ) -> Float[Array, 'b']:
   """Focal loss: cross-entropy weighted by (1 - p)^gamma of the true class.
@@ -139,7 +137,7 @@ def dice(
   multi_label: bool = False,
   background: bool = False,
   batch: bool = False,
-  smooth: float = 1e-5,
+  smooth=1e-5,
 ) -> Float[Array, 'b']:
   """Soft Dice loss, 1 - (2 Σpy + smooth) / (Σp + Σy + smooth), class mean.
 
@@ -159,12 +157,12 @@ def tversky(
   logits: Float[Array, 'b *s K'],
   target: Target,
   *,
-  alpha: float = 0.3,
-  beta: float = 0.7,
+  alpha=0.3,
+  beta=0.7,
   multi_label: bool = False,
   background: bool = False,
   batch: bool = False,
-  smooth: float = 1e-5,
+  smooth=1e-5,
 ) -> Float[Array, 'b']:
   """Tversky loss: alpha weighs false positives, beta false negatives.
 

@@ -15,7 +15,7 @@ _BLOCK = 2**20
 
 
 def resamples(
-  groups: Sequence, *, n_resamples: int = 1000, seed: int = 0
+  groups: Sequence | np.ndarray, *, n_resamples: int = 1000, seed: int = 0
 ) -> Iterator[Float[np.ndarray, 'r n']]:
   """Blocks of weights (r, n), n_resamples rows in all.
 
@@ -36,18 +36,21 @@ def resamples(
 
 def intervals(
   statistic: Callable[[np.ndarray], dict[str, np.ndarray]],
-  groups: Sequence,
+  groups: Sequence | np.ndarray,
   *,
   n_resamples: int = 1000,
-  level: float = 0.95,
+  level=0.95,
   seed: int = 0,
 ) -> dict[str, np.ndarray]:
   """Percentile intervals of each named statistic: (*k,) → (*k, 2).
 
   `statistic(weights (r, n))` gives a dict of (r, *k). Resamples on which it is
   NaN are left out. NaN where all are, and for fewer than two groups, from
-  which nothing can be said of the spread.
+  which nothing can be said of the spread. With n_resamples=0 all are NaN.
   """
+  if not n_resamples:
+    once = statistic(np.ones((1, len(groups))))
+    return {k: np.full((*v.shape[1:], 2), np.nan) for k, v in once.items()}
   blocks = [
     statistic(w) for w in resamples(groups, n_resamples=n_resamples, seed=seed)
   ]

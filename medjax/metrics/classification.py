@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Integer, Real
 
 from medjax.metrics.bootstrap import weighted_mean
 
@@ -30,7 +30,7 @@ class Counts(NamedTuple):
 
 
 def one_hot(
-  label: Int[np.ndarray, 'n'], num_classes: int
+  label: Integer[np.ndarray, 'n'], num_classes: int
 ) -> Bool[np.ndarray, 'n k']:
   """Class indices as one column per class."""
   return label[:, None] == np.arange(num_classes)
@@ -78,8 +78,8 @@ def counts(
 
 
 def confusion_matrix(
-  label: Int[np.ndarray, 'n'],
-  predicted: Int[np.ndarray, 'n'],
+  label: Integer[np.ndarray, 'n'],
+  predicted: Integer[np.ndarray, 'n'],
   *,
   num_classes: int,
   weights: Weights = None,

@@ -7,7 +7,7 @@ undefined, missed and false-positive cases.
 
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Integer
 from numpy import ndarray
 
 
@@ -29,8 +29,8 @@ def counts(
 
 
 def label_counts(
-  prediction: Int[Array | ndarray, '*s'],
-  reference: Int[Array | ndarray, '*s'],
+  prediction: Integer[Array | ndarray, '*s'],
+  reference: Integer[Array | ndarray, '*s'],
   *,
   num_classes: int,
 ) -> Counts:

@@ -7,16 +7,16 @@ are Euclidean, from each surface voxel to the nearest of the other surface.
 
 Where others differ:
 - HD95 is the larger of the two directed 95th percentiles (linear), as MONAI.
-  DeepMind's surface-distance does so too, but on marching-cubes elements
-  weighted by their area; MedPy takes one percentile of both sets pooled.
-- ASSD is the mean over both sets pooled, as MONAI (symmetric=True); MedPy
-  takes the mean of the two means.
+  DeepMind's surface-distance takes the larger too, but of marching-cubes
+  elements at the voxels' corners, weighted by area; MedPy takes one percentile
+  of both sets pooled.
+- ASSD is the mean over both sets pooled, as MONAI (symmetric=True); SimpleITK's
+  average is the mean of the two directed means.
 - NSD counts surface voxels within the tolerance, as MONAI without subvoxels;
   DeepMind's is a share of surface area.
 - SimpleITK's HausdorffDistanceImageFilter measures between the filled masks,
   and a voxel inside the other mask has distance 0: a hole in one mask counts
-  less. Given the two surfaces as images it agrees with hausdorff(); its average
-  is the larger of the two directed means.
+  less. Given the two surfaces as images it agrees with hausdorff().
 
 Empty masks: the table in medjax.metrics.
 """
@@ -105,7 +105,7 @@ def _undefined(d: SurfaceDistances):
   return not len(d.to_reference) or not len(d.to_prediction)
 
 
-def hausdorff(d: SurfaceDistances, *, percentile: float = 100.0) -> float:
+def hausdorff(d: SurfaceDistances, *, percentile=100.0) -> float:
   """Larger of the two directed percentiles of distance, mm.
 
   100 is the Hausdorff distance. NaN when a mask is empty.
@@ -131,7 +131,7 @@ def assd(d: SurfaceDistances) -> float:
   return float(np.concatenate(d).mean())
 
 
-def nsd(d: SurfaceDistances, *, tolerance: float) -> float:
+def nsd(d: SurfaceDistances, *, tolerance) -> float:
   """Normalised surface Dice: share of both surfaces within `tolerance` mm.
 
   Nikolov et al. 2021, on surface voxels. NaN when both masks are empty, 0 when
