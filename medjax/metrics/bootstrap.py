@@ -1,0 +1,84 @@
+"""Bootstrap intervals, resampled by patient and computed all at once.
+
+A resample is a weight per case: how often its patient was drawn. A statistic
+that takes weights (r, n) and is vectorised over r is then evaluated for
+hundreds of resamples in a few array operations.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+# Elements of one (r, n) block of weights: bounds the memory for large sets.
+_BLOCK = 2**20
+
+
+def resamples(
+  groups: Sequence | np.ndarray, *, n_resamples: int = 1000, seed: int = 0
+) -> Iterator[Float[np.ndarray, 'r n']]:
+  """Blocks of weights (r, n), n_resamples rows in all.
+
+  Whole groups (patients) are drawn with replacement, as many as there are, so
+  the cases of one patient stay together (Field & Welsh 2007, cluster
+  bootstrap). The rows depend on the seed only, not on the size of the blocks.
+  """
+  _, member = np.unique(np.asarray(groups), return_inverse=True)
+  size = int(member.max()) + 1
+  rng = np.random.default_rng(seed)
+  rows = max(1, _BLOCK // len(member))
+  for start in range(0, n_resamples, rows):
+    r = min(rows, n_resamples - start)
+    drawn = rng.integers(size, size=(r, size)) + size * np.arange(r)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=r * size).reshape(r, size)
+    yield times[:, member].astype(float)
+
+
+def intervals(
+  statistic: Callable[[np.ndarray], dict[str, np.ndarray]],
+  groups: Sequence | np.ndarray,
+  *,
+  n_resamples: int = 1000,
+  level=0.95,
+  seed: int = 0,
+) -> dict[str, np.ndarray]:
+  """Percentile intervals of each named statistic: (*k,) → (*k, 2).
+
+  `statistic(weights (r, n))` gives a dict of (r, *k). Resamples on which it is
+  NaN are left out. NaN where all are, and for fewer than two groups, from
+  which nothing can be said of the spread. With n_resamples=0 all are NaN.
+  """
+  if not n_resamples:
+    once = statistic(np.ones((1, len(groups))))
+    return {k: np.full((*v.shape[1:], 2), np.nan) for k, v in once.items()}
+  blocks = [
+    statistic(w) for w in resamples(groups, n_resamples=n_resamples, seed=seed)
+  ]
+  tails = ((1 - level) / 2, (1 + level) / 2)
+  several = len(np.unique(np.asarray(groups))) > 1
+  result = {}
+  for name in blocks[0]:
+    values = np.concatenate([block[name] for block in blocks])
+    bounds = np.full((*values.shape[1:], 2), np.nan)
+    defined = ~np.isnan(values).all(0)
+    if several and defined.any():
+      kept = np.nanquantile(values[:, defined], tails, axis=0)
+      bounds[defined] = np.moveaxis(kept, 0, -1)
+    result[name] = bounds
+  return result
+
+
+def weighted_mean(
+  values: Float[np.ndarray, 'n *k'], weights: Float[np.ndarray, '*r n']
+) -> Float[np.ndarray, '...']:
+  """Mean over cases of the values that are defined: (*r, *k).
+
+  NaN where none is.
+  """
+  flat = values.reshape(len(values), -1)
+  defined = ~np.isnan(flat)
+  total = weights @ np.where(defined, flat, 0.0)
+  count = weights @ defined.astype(float)
+  with np.errstate(invalid='ignore'):
+    mean = np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
+  return mean.reshape((*weights.shape[:-1], *values.shape[1:]))

@@ -1,0 +1,221 @@
+"""U-Net, 2-D and 3-D, in the layout of nnU-Net."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from medjax.models.layers import (
+  Conv,
+  ConvTranspose,
+  centred,
+  make_norm,
+  per_axis,
+)
+from medjax.ops.pooling import avg_pool
+
+_SLOPE = 0.01
+# torch's kaiming_normal_(a=slope). For a transposed convolution it takes the
+# fan over the outputs, and so does nnU-Net.
+_HE = nn.initializers.variance_scaling(
+  2 / (1 + _SLOPE**2), 'fan_in', 'normal'
+)  # fmt: skip
+_HE_TRANSPOSED = nn.initializers.variance_scaling(
+  2 / (1 + _SLOPE**2), 'fan_out', 'normal'
+)
+
+
+class Stage(nn.Module):
+  """Convolutions at one resolution: conv – dropout – norm – leaky ReLU.
+
+  The first convolution strides. A residual stage adds its input before the
+  last activation: averaged over the stride, and projected by a 1-voxel
+  convolution and normalised where the number of channels changes.
+  """
+
+  features: int
+  kernel_size: tuple[int, ...]
+  strides: tuple[int, ...]
+  convs: int
+  norm: str
+  residual: bool
+  dropout: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, train):
+    """(b, *spatial, c) → (b, *ceil(spatial / strides), features)."""
+    inputs = x
+    spatial = tuple(range(1, x.ndim - 1))
+    for i in range(self.convs):
+      x = Conv(
+        self.features,
+        self.kernel_size,
+        strides=self.strides if i == 0 else 1,
+        padding=centred(self.kernel_size),
+        kernel_init=_HE,
+        dtype=self.dtype,
+        name=f'conv_{i}',
+      )(x)
+      # Whole feature maps: neighbouring voxels stand in for a dropped one.
+      x = nn.Dropout(
+        self.dropout, broadcast_dims=spatial, deterministic=not train
+      )(x)
+      x = self._norm(f'norm_{i}', train)(x)
+      if self.residual and i == self.convs - 1:
+        x = x + self._shortcut(inputs, train)
+      x = nn.leaky_relu(x, _SLOPE)
+    return x
+
+  @nn.nowrap
+  def _norm(self, name, train):
+    return make_norm(
+      self.norm, self.features, train=train, dtype=self.dtype, name=name
+    )
+
+  @nn.nowrap
+  def _shortcut(self, x, train):
+    rest = [
+      (0, -n % s) for n, s in zip(x.shape[1:-1], self.strides, strict=True)
+    ]
+    x = jnp.pad(x, [(0, 0), *rest, (0, 0)], mode='edge')
+    x = avg_pool(x, self.strides)
+    if x.shape[-1] == self.features:
+      return x
+    x = nn.Dense(
+      self.features,
+      use_bias=False,
+      kernel_init=_HE,
+      dtype=self.dtype,
+      name='shortcut_conv',
+    )(x)
+    return self._norm('shortcut_norm', train)(x)
+
+
+class UNet(nn.Module):
+  """U-Net (Ronneberger et al. 2015) as nnU-Net (Isensee et al. 2021) has it.
+
+  Strided convolutions go down, transposed ones with kernel = stride go up;
+  the default is the network of nnU-Net's plan for MSD Task04. The rank, 2-D
+  or 3-D, is that of the input.
+
+  Any input size works: a stage of stride s has ceil(size / s) voxels, and on
+  the way up what exceeds the skip connection is cropped at the far end, so
+  that nothing is padded or cropped where sizes divide.
+
+  Parameters lie under encoder_0 … encoder_n (finest to coarsest), upsample_i
+  and decoder_i (the resolution of encoder_i), head, and with deep supervision
+  head_1 …: encoder_0/conv_0/kernel, encoder_0/norm_0/scale.
+
+  Attributes:
+    num_classes: channels of the logits.
+    features: channels of each stage.
+    strides: of each stage's first convolution, an integer or one per axis; a
+      plan's first entry is 1. None: 1 and then 2 everywhere.
+    kernel_sizes: of each stage, odd, an integer or one per axis. None: 3.
+    convs_per_stage: convolutions per stage, on the way down and up.
+    norm: 'instance', 'batch' or 'group'.
+    residual: encoder stages are residual blocks, as in nnU-Net's ResEnc.
+    deep_supervision: a head on every decoder stage; see `__call__`.
+    dropout: rate, of whole feature maps, after every convolution.
+    remat: recompute a stage's activations in the backward pass: less memory,
+      more time, the same gradients.
+    dtype: of the computation; parameters and logits are float32.
+  """
+
+  num_classes: int
+  features: Sequence[int] = (32, 64, 128, 256)
+  strides: Sequence[int | Sequence[int]] | None = None
+  kernel_sizes: Sequence[int | Sequence[int]] | None = None
+  convs_per_stage: int = 2
+  norm: str = 'instance'
+  residual: bool = False
+  deep_supervision: bool = False
+  dropout: float = 0.0
+  remat: bool = False
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
+
+    With deep supervision and train=True a tuple of logits, the highest
+    resolution first, one per decoder stage: its spatial sizes are divided by
+    the strides and rounded up.
+
+    Raises:
+      ValueError: if strides or kernel sizes do not fit features or rank.
+    """
+    pyramid = self._pyramid(x, train)
+    supervised = len(pyramid) - 1 if self.deep_supervision else 1
+    logits = []
+    for i, level in enumerate(pyramid[: max(supervised, 1)]):
+      head = nn.Dense(
+        self.num_classes,
+        kernel_init=_HE,
+        dtype=self.dtype,
+        name=f'head_{i}' if i else 'head',
+      )
+      logits.append(head(level).astype(jnp.float32))
+    return tuple(logits) if self.deep_supervision and train else logits[0]
+
+  @nn.nowrap
+  def _pyramid(self, x, train):
+    """Decoded features of every resolution, the highest first."""
+    strides, kernels = self._plan(x.ndim - 2)
+    skips = []
+    for i, stride in enumerate(strides):
+      stage = self._stage(f'encoder_{i}', kernels[i], stride, self.residual)
+      x = stage(x, train)
+      skips.append(x)
+    pyramid = [x]
+    for i in reversed(range(len(strides) - 1)):
+      x = ConvTranspose(
+        self.features[i],
+        strides[i + 1],
+        kernel_init=_HE_TRANSPOSED,
+        dtype=self.dtype,
+        name=f'upsample_{i}',
+      )(x)
+      x = x[tuple(slice(n) for n in skips[i].shape[:-1])]
+      x = jnp.concatenate([x, skips[i]], axis=-1)
+      stage = self._stage(f'decoder_{i}', kernels[i], (1,) * (x.ndim - 2))
+      x = stage(x, train)
+      pyramid.insert(0, x)
+    return pyramid
+
+  @nn.nowrap
+  def _stage(self, name, kernel_size, strides, residual=False):
+    stage = nn.remat(Stage, static_argnums=(2,)) if self.remat else Stage
+    return stage(
+      self.features[int(name.rpartition('_')[2])],
+      kernel_size,
+      strides,
+      self.convs_per_stage,
+      self.norm,
+      residual,
+      self.dropout,
+      self.dtype,
+      name=name,
+    )
+
+  @nn.nowrap
+  def _plan(self, rank):
+    """Strides and kernel sizes, per stage and axis."""
+    stages = len(self.features)
+    strides = self.strides or (1,) + (2,) * (stages - 1)
+    kernels = self.kernel_sizes or (3,) * stages
+    for name, values in (('strides', strides), ('kernel_sizes', kernels)):
+      if len(values) != stages:
+        raise ValueError(
+          f'UNet has {stages} stages (features={tuple(self.features)}) but '
+          f'{len(values)} {name}; give one per stage'
+        )
+    strides = [per_axis(s, rank) for s in strides]
+    kernels = [per_axis(k, rank) for k in kernels]
+    if any(s != 1 for s in strides[0]):
+      raise ValueError(f'the first stage of a UNet has stride 1: {strides}')
+    if any(k % 2 == 0 for kernel in kernels for k in kernel):
+      raise ValueError(f'kernel sizes of a UNet are odd, got {kernels}')
+    return strides, kernels

@@ -1,0 +1,1 @@
+"""Array primitives that models, metrics and augmentations share."""

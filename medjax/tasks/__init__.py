@@ -1,0 +1,6 @@
+"""Tasks: what a model's outputs mean. The imports are the registry."""
+
+from medjax.tasks.classification import Classification
+from medjax.tasks.segmentation import Segmentation
+
+__all__ = ['Classification', 'Segmentation']

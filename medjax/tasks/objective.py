@@ -1,0 +1,69 @@
+"""An objective: losses by name, combined by weights."""
+
+import inspect
+
+import numpy as np
+
+from medjax import build, losses
+
+
+def frozen(value):
+  """Lists and arrays as tuples, so that a task built from them is hashable."""
+  if isinstance(value, list | tuple | np.ndarray):
+    return tuple(frozen(v) for v in value)
+  return value
+
+
+def parse(spec):
+  """Config entry → ((name, weight, ((argument, value), …)), …), hashable.
+
+  `spec` maps a name in medjax.losses to its weight, or to a dict with `weight`
+  and arguments of the loss: dict(dice=1.0, focal=dict(weight=0.5, gamma=1.0)).
+  What parse() returned is returned as it is.
+  """
+  if not hasattr(spec, 'items'):
+    return frozen(spec)
+  terms = []
+  for name, entry in spec.items():
+    arguments = dict(entry) if hasattr(entry, 'items') else {'weight': entry}
+    weight = arguments.pop('weight', 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+      raise ValueError(
+        f'loss {name!r}: weight must be a number, not {weight!r}'
+      )
+    build.build(losses, {**arguments, 'name': name})
+    pairs = tuple((k, frozen(v)) for k, v in arguments.items())
+    terms.append((name, float(weight), pairs))
+  if not terms:
+    raise ValueError('loss names no loss: e.g. loss=dict(cross_entropy=1.0)')
+  return tuple(terms)
+
+
+def check_entropy(terms, entropy):
+  """Raises ValueError where the other of the two cross-entropies is asked."""
+  names = {name for name, _, _ in terms}
+  for wrong in {'cross_entropy', 'binary_cross_entropy'} - {entropy}:
+    if wrong in names:
+      raise ValueError(f'this task needs {entropy!r}, not {wrong!r}')
+
+
+def takes(terms, option):
+  """Whether any of the losses has an argument of this name."""
+  return any(
+    option in inspect.signature(build.lookup(losses, name)).parameters
+    for name, _, _ in terms
+  )
+
+
+def evaluate(terms, logits, target, **options):
+  """Weighted sum of the losses: (b,).
+
+  Each loss is given those options that it takes and the config did not set.
+  """
+  total = 0.0
+  for name, weight, pairs in terms:
+    function = build.lookup(losses, name)
+    known = inspect.signature(function).parameters
+    arguments = {k: v for k, v in options.items() if k in known} | dict(pairs)
+    total = total + weight * function(logits, target, **arguments)
+  return total

@@ -1,0 +1,285 @@
+"""Segmentation: a label for every pixel or voxel."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medjax.metrics import bootstrap, segmentation, surface
+from medjax.metrics.classification import defined_mean
+from medjax.tasks import objective, summary
+
+METRICS = (
+  'dice', 'iou', 'precision', 'recall', 'volume_error', 'hd95', 'assd', 'nsd',
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segmentation:
+  """Label maps by softmax, or overlapping regions of them by sigmoid.
+
+  num_classes: labels of the map, background (0) included.
+  loss: names in medjax.losses and their weights; by default Dice and
+    cross-entropy (binary with regions), 1:1 as nnU-Net.
+  regions: sets of labels, one model output each, e.g. BraTS's
+    ((1, 2, 3), (2, 3), (3,)); empty for softmax over the labels.
+  region_order: the label that each region writes when probabilities are
+    decoded, later regions over earlier (nnU-Net's regions_class_order). Left
+    out, it is the one label of a region that no later region holds.
+  class_names: num_classes names, background first; or one per region.
+  nsd_tolerance: mm, of the normalised surface Dice.
+  monitor: the score by which the best checkpoint is chosen.
+  """
+
+  num_classes: int
+  # The method of this name stands in as the default; see __post_init__.
+  loss: dataclasses.InitVar[Any]
+  regions: tuple[tuple[int, ...], ...] = ()
+  region_order: tuple[int, ...] = ()
+  class_names: tuple[str, ...] = ()
+  nsd_tolerance: float = 1.0
+  monitor: str = 'dice'
+  terms: tuple = dataclasses.field(init=False)
+
+  def __post_init__(self, loss):
+    for name in ('regions', 'region_order', 'class_names'):
+      object.__setattr__(self, name, objective.frozen(getattr(self, name)))
+    if self.num_classes < 2:
+      raise ValueError('num_classes counts the background: at least 2')
+    if self.regions:
+      self._check_regions()
+      if not self.region_order:
+        object.__setattr__(self, 'region_order', self._derived_order())
+    allowed = len(self.regions) or self.num_classes
+    if len(self.class_names) not in (0, allowed):
+      raise ValueError(
+        f'class_names has {len(self.class_names)} names, not {allowed}: '
+        + ('one per region' if self.regions else 'background is the first')
+      )
+    entropy = 'binary_cross_entropy' if self.regions else 'cross_entropy'
+    if callable(loss) or loss is None:
+      loss = {'dice': 1.0, entropy: 1.0}
+    terms = objective.parse(loss)
+    objective.check_entropy(terms, entropy)
+    object.__setattr__(self, 'terms', terms)
+
+  def _check_regions(self):
+    for region in self.regions:
+      if not region or not all(0 < v < self.num_classes for v in region):
+        raise ValueError(
+          f'region {region} must hold labels 1 to {self.num_classes - 1}'
+        )
+    if self.region_order and len(self.region_order) != len(self.regions):
+      raise ValueError('region_order must have one label per region')
+
+  def _derived_order(self):
+    order = []
+    for i, region in enumerate(self.regions):
+      own = set(region).difference(*self.regions[i + 1 :])
+      if len(own) != 1:
+        raise ValueError(
+          f'region {region} does not leave one label to the later regions '
+          f'(it leaves {sorted(own)}): set region_order'
+        )
+      order.append(own.pop())
+    return tuple(order)
+
+  @property
+  def num_outputs(self):
+    """Channels that the model must give."""
+    return len(self.regions) or self.num_classes
+
+  @property
+  def foreground_names(self):
+    """Names of the columns of metrics(): foreground classes, or regions."""
+    if self.regions:
+      sums = tuple('+'.join(map(str, region)) for region in self.regions)
+      return self.class_names or sums
+    names = self.class_names or tuple(map(str, range(self.num_classes)))
+    return names[1:]
+
+  def loss(self, outputs, batch):
+    """Weighted sum of the losses: (b,).
+
+    outputs: logits (b, *s, num_outputs), or a tuple of them by falling
+    resolution (deep supervision): weights 1/2^i, that of the lowest 0, made to
+    sum to 1; the mask is down-sampled by nearest neighbour (nnU-Net).
+    """
+    levels = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    total = 0.0
+    for logits, weight in zip(levels, _level_weights(len(levels)), strict=True):
+      if logits.shape[-1] != self.num_outputs:
+        raise ValueError(
+          f'the model gives {logits.shape[-1]} channels, '
+          f'the task needs {self.num_outputs}'
+        )
+      if weight:
+        mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
+        total = total + weight * objective.evaluate(
+          self.terms,
+          logits,
+          self._target(mask),
+          multi_label=bool(self.regions),
+        )
+    return total
+
+  def _target(self, mask):
+    if not self.regions:
+      return mask
+    return jnp.stack([_member(mask, r) for r in self.regions], -1)
+
+  def predict(self, outputs):
+    """Probabilities (b, *s, num_outputs), float32, of the finest logits."""
+    logits = outputs[0] if isinstance(outputs, tuple | list) else outputs
+    logits = logits.astype(jnp.float32)
+    return jax.nn.sigmoid(logits) if self.regions else jax.nn.softmax(logits)
+
+  def decode(self, probabilities):
+    """Label map (*s,) of probabilities (*s, num_outputs), on the host.
+
+    The likeliest label; of regions, those above one half written in
+    region_order, as nnU-Net.
+    """
+    probabilities = np.asarray(probabilities)
+    dtype = np.uint8 if self.num_classes <= 256 else np.uint16
+    if not self.regions:
+      return probabilities.argmax(-1).astype(dtype)
+    labels = np.zeros(probabilities.shape[:-1], dtype)
+    for i, label in enumerate(self.region_order):
+      labels[probabilities[..., i] > 0.5] = label
+    return labels
+
+  def check(self, case):
+    """Raises ValueError, one line with the id, for a mask it cannot use."""
+    if 'mask' not in case:
+      raise ValueError(f'case {case.get("id")!r} has no mask')
+    self._check_labels(np.asarray(case['mask']), case, 'mask')
+
+  def _check_labels(self, labels, case, what):
+    where = f'case {case.get("id")!r}: {what}'
+    if labels.dtype.kind not in 'iu':
+      raise ValueError(f'{where} must hold integers, not {labels.dtype}')
+    low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+    if low < 0 or high >= self.num_classes:
+      bad = low if low < 0 else high
+      raise ValueError(
+        f'{where} holds label {bad}, but num_classes={self.num_classes} '
+        f'allows 0 to {self.num_classes - 1}'
+      )
+
+  def metrics(self, prediction, case):
+    """Metrics of a label map against case['mask']: {name: (k,)}, host.
+
+    k: foreground classes or regions (foreground_names). Distances in mm by
+    case['spacing'], or by the columns of case['affine']. NaN: undefined; see
+    the table in medjax.metrics.
+    """
+    self.check(case)
+    prediction, mask = np.asarray(prediction), np.asarray(case['mask'])
+    if prediction.shape != mask.shape:
+      raise ValueError(
+        f'case {case.get("id")!r}: prediction has shape {prediction.shape}, '
+        f'mask {mask.shape}'
+      )
+    self._check_labels(prediction, case, 'prediction')
+    spacing = _spacing(case, mask.ndim)
+    box = surface.bounding_box((prediction > 0) | (mask > 0))
+    prediction, mask = prediction[box], mask[box]
+    sets = self.regions or [(v,) for v in range(1, self.num_classes)]
+    columns = [
+      self._pair(_member(prediction, s), _member(mask, s), spacing)
+      for s in sets
+    ]
+    return {m: np.array([column[m] for column in columns]) for m in METRICS}
+
+  def _pair(self, prediction, reference, spacing):
+    counts = segmentation.counts(prediction, reference)
+    distances = surface.surface_distances(
+      prediction, reference, spacing=spacing
+    )
+    return {
+      **{m: float(getattr(segmentation, m)(counts)) for m in METRICS[:5]},
+      'hd95': surface.hd95(distances),
+      'assd': surface.assd(distances),
+      'nsd': surface.nsd(distances, tolerance=self.nsd_tolerance),
+    }
+
+  def summarize(self, rows, *, thresholds=None, seed=0, n_resamples=1000):
+    """Means over cases with 95 % bootstrap intervals by patient, JSON-able.
+
+    rows: metrics() of each case with id and patient. A class's value is the
+    mean over the n cases that define it; a score the mean over classes.
+    undefined (both empty), missed (prediction empty) and false_positive
+    (reference empty) count cases of the class. thresholds is not used;
+    n_resamples=0 leaves the intervals out (None).
+    """
+    del thresholds
+    groups = summary.patients(rows)
+    values = np.stack(
+      [np.stack([np.asarray(row[m], float) for m in METRICS]) for row in rows]
+    )
+
+    def statistic(weights):
+      per_class = bootstrap.weighted_mean(values, weights)
+      return {'classes': per_class, 'scores': defined_mean(per_class)}
+
+    point = statistic(np.ones(len(rows)))
+    bounds = bootstrap.intervals(
+      statistic, groups, n_resamples=n_resamples, seed=seed
+    )
+    outcomes = _outcomes(values)
+    return summary.plain(
+      {
+        'n': len(rows),
+        'patients': len(set(groups)),
+        'scores': dict(zip(METRICS, point['scores'], strict=True)),
+        'intervals': dict(zip(METRICS, bounds['scores'], strict=True)),
+        'classes': summary.classes(
+          self.foreground_names,
+          METRICS,
+          point['classes'],
+          bounds['classes'],
+          (~np.isnan(values)).sum(0),
+          outcomes,
+        ),
+        'counts': {name: int(v.sum()) for name, v in outcomes.items()},
+        'nsd_tolerance': self.nsd_tolerance,
+      }
+    )
+
+
+def _outcomes(values):
+  """Cases per class, read off the metrics by the table of medjax.metrics."""
+  row = {name: values[:, i] for i, name in enumerate(METRICS)}
+  undefined = np.isnan(row['dice'])
+  return {
+    'undefined': undefined.sum(0),
+    # Only an empty prediction is a whole reference volume short.
+    'missed': (row['volume_error'] == -1).sum(0),
+    'false_positive': (np.isnan(row['recall']) & ~undefined).sum(0),
+  }
+
+
+def _member(labels, region):
+  member = labels == region[0]
+  for label in region[1:]:
+    member = member | (labels == label)
+  return member
+
+
+def _level_weights(levels):
+  """Deep supervision: 1/2^i, 0 for the lowest resolution, summing to 1."""
+  weights = [0.5**i for i in range(levels)]
+  if levels > 1:
+    weights[-1] = 0.0
+  return [w / sum(weights) for w in weights]
+
+
+def _spacing(case, rank):
+  if 'spacing' in case:
+    return np.asarray(case['spacing'], float)
+  if 'affine' in case:
+    return np.linalg.norm(np.asarray(case['affine'])[:rank, :rank], axis=0)
+  raise ValueError(f'case {case.get("id")!r} has neither spacing nor affine')

@@ -1,0 +1,46 @@
+"""A summary: what both tasks say about a list of cases, as plain JSON."""
+
+import numpy as np
+
+
+def plain(value):
+  """Arrays and numpy scalars as JSON's own types; NaN and infinity as None."""
+  if isinstance(value, dict):
+    return {str(k): plain(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [plain(v) for v in value]
+  if isinstance(value, np.ndarray | np.generic):
+    return plain(value.tolist())
+  if isinstance(value, float) and not np.isfinite(value):
+    return None
+  return value
+
+
+def patients(rows):
+  """What is resampled: a row's patient, or the case itself without one."""
+  if not rows:
+    raise ValueError('no cases to summarize')
+  return [str(row.get('patient') or row.get('id', i)) for i, row in
+          enumerate(rows)]  # fmt: skip
+
+
+def classes(names, metrics, values, bounds, used, outcomes):
+  """The 'classes' table: {class: {metric: {value, interval, n, …}}}.
+
+  values and used (n of cases) are (metrics, k), bounds (metrics, k, 2);
+  outcomes maps undefined/missed/false_positive to (metrics, k) or (k,).
+  """
+  shape = np.shape(values)
+  outcomes = {k: np.broadcast_to(v, shape) for k, v in outcomes.items()}
+  return {
+    name: {
+      metric: {
+        'value': values[m, k],
+        'interval': bounds[m, k],
+        'n': int(used[m, k]),
+        **{key: int(v[m, k]) for key, v in outcomes.items()},
+      }
+      for m, metric in enumerate(metrics)
+    }
+    for k, name in enumerate(names)
+  }

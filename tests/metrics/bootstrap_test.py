@@ -1,0 +1,105 @@
+"""Bootstrap: seeded, by patient, independent of blocks, right coverage."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from medjax.metrics import bootstrap, classification
+
+
+def _mean(values):
+  return lambda w: {'mean': bootstrap.weighted_mean(values, w)}
+
+
+def test_a_resample_draws_whole_patients():
+  groups = ['a', 'b', 'a', 'c', 'b', 'a']
+  (weights,) = bootstrap.resamples(groups, n_resamples=50)
+  assert weights.shape == (50, 6)
+  np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
+  np.testing.assert_array_equal(weights[:, 0], weights[:, 5])
+  np.testing.assert_array_equal(weights[:, 1], weights[:, 4])
+  np.testing.assert_array_equal(weights[:, [0, 1, 3]].sum(1), 3)
+
+
+def test_rows_depend_on_the_seed_only(monkeypatch):
+  whole = np.concatenate(list(bootstrap.resamples(range(7), n_resamples=11)))
+  monkeypatch.setattr(bootstrap, '_BLOCK', 15)
+  blocks = list(bootstrap.resamples(range(7), n_resamples=11))
+  assert len(blocks) == 6
+  np.testing.assert_array_equal(whole, np.concatenate(blocks))
+  other = next(bootstrap.resamples(range(7), n_resamples=2, seed=1))
+  assert (other != whole[:2]).any()
+
+
+def test_interval_of_a_mean_is_scipys():
+  values = np.random.default_rng(0).normal(size=80)
+  ours = bootstrap.intervals(_mean(values), range(80), n_resamples=4000)
+  theirs = stats.bootstrap(
+    (values,), np.mean, n_resamples=4000, method='percentile', rng=0
+  ).confidence_interval
+  np.testing.assert_allclose(ours['mean'], theirs, atol=0.02)
+
+
+def test_correlated_cases_of_a_patient_widen_the_interval():
+  patients = np.repeat(np.arange(20), 10)
+  values = np.random.default_rng(0).normal(size=20)[patients]
+  by_patient = bootstrap.intervals(_mean(values), patients)['mean']
+  by_case = bootstrap.intervals(_mean(values), range(200))['mean']
+  assert np.diff(by_patient) > 2.5 * np.diff(by_case)
+
+
+def test_nan_values_are_left_out():
+  values = np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])
+  mean = bootstrap.weighted_mean(values, np.ones(3))
+  np.testing.assert_array_equal(mean, [2, np.nan])
+  bounds = bootstrap.intervals(_mean(values), range(3))['mean']
+  assert bounds.shape == (2, 2)
+  np.testing.assert_array_equal(bounds, [[1, 3], [np.nan, np.nan]])
+
+
+def test_weighted_mean_shapes():
+  values = np.random.default_rng(0).normal(size=(5, 2, 3))
+  assert bootstrap.weighted_mean(values, np.ones(5)).shape == (2, 3)
+  assert bootstrap.weighted_mean(values, np.ones((7, 5))).shape == (7, 2, 3)
+  assert bootstrap.weighted_mean(values[:, 0, 0], np.ones(5)).shape == ()
+
+
+@pytest.mark.parametrize('groups', [['a'], ['a', 'a', 'a']])
+def test_one_patient_says_nothing_of_the_spread(groups):
+  bounds = bootstrap.intervals(_mean(np.ones(len(groups))), groups)
+  assert np.isnan(bounds['mean']).all()
+
+
+def test_no_resamples_gives_nan_of_the_right_shape():
+  values = np.ones((4, 3))
+  bounds = bootstrap.intervals(_mean(values), range(4), n_resamples=0)
+  assert bounds['mean'].shape == (3, 2)
+  assert np.isnan(bounds['mean']).all()
+
+
+def test_auroc_interval_is_that_of_repeated_cases():
+  rng = np.random.default_rng(0)
+  truth = rng.random((30, 1)) < 0.4
+  score = np.round(rng.random((30, 1)) + 0.5 * truth, 1)
+  statistic = lambda w: {'auroc': classification.auroc(truth, score, weights=w)}
+  (weights,) = bootstrap.resamples(range(30), n_resamples=40)
+  expected = []
+  for row in weights.astype(int):
+    t, s = np.repeat(truth, row, axis=0), np.repeat(score, row, axis=0)
+    expected.append(classification.auroc(t, s)[0])
+  bounds = bootstrap.intervals(statistic, range(30), n_resamples=40)['auroc']
+  np.testing.assert_allclose(
+    bounds[0], np.quantile(expected, [0.025, 0.975]), rtol=1e-12
+  )
+
+
+def test_coverage_is_near_95_percent():
+  rng = np.random.default_rng(0)
+  hits = 0
+  for seed in range(100):
+    values = rng.normal(size=60)
+    low, high = bootstrap.intervals(
+      _mean(values), range(60), n_resamples=300, seed=seed
+    )['mean']
+    hits += low <= 0 <= high
+  assert 88 <= hits <= 99

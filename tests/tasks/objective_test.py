@@ -1,0 +1,51 @@
+"""Losses by name and weight."""
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from medjax import losses
+from medjax.tasks import objective
+
+LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)))
+TARGET = jnp.asarray(np.random.default_rng(1).integers(3, size=(2, 4, 4)))
+
+
+def test_terms_are_hashable_and_parse_again():
+  spec = ml_collections.ConfigDict(
+    {'dice': 1, 'cross_entropy': {'weight': 0.5, 'class_weights': [1, 2, 3]}}
+  )
+  terms = objective.parse(spec)
+  assert hash(terms) == hash(objective.parse(spec))
+  assert objective.parse(terms) == terms
+  expected = losses.dice(LOGITS, TARGET)
+  expected += 0.5 * losses.cross_entropy(
+    LOGITS, TARGET, class_weights=(1, 2, 3)
+  )
+  actual = objective.evaluate(terms, LOGITS, TARGET)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_options_reach_only_the_losses_that_take_them():
+  terms = objective.parse({'dice': 1.0, 'focal': {'class_weights': (1, 1, 1)}})
+  actual = objective.evaluate(
+    terms, LOGITS, TARGET, class_weights=(9, 9, 9), multi_label=False
+  )
+  expected = losses.dice(LOGITS, TARGET) + losses.focal(LOGITS, TARGET)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    ({'dise': 1.0}, "did you mean 'dice'"),
+    ({'focal': {'gama': 1.0}}, "did you mean 'gamma'"),
+    ({'dice': 'much'}, 'weight must be a number'),
+    ({'dice': True}, 'weight must be a number'),
+    ({}, 'names no loss'),
+  ],
+)
+def test_bad_specs(spec, message):
+  with pytest.raises(ValueError, match=message):
+    objective.parse(spec)

@@ -1,0 +1,319 @@
+"""The segmentation task: loss, decoding, per-case metrics, summary."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from medjax import build, losses, tasks
+from medjax.tasks import segmentation
+
+BRATS = ((1, 2, 3), (2, 3), (3,))
+
+
+def _logits(shape, k, seed=0):
+  return jnp.asarray(
+    np.random.default_rng(seed).normal(size=(*shape, k)), jnp.float32
+  )
+
+
+def _mask(shape, k, seed=1):
+  return jnp.asarray(np.random.default_rng(seed).integers(k, size=shape))
+
+
+def _case(mask, spacing=None, name='c1'):
+  case = {'id': name, 'patient': name, 'mask': np.asarray(mask)}
+  affine = np.diag([*(spacing or np.ones(case['mask'].ndim)), 1.0])
+  return case | {'affine': affine}
+
+
+def test_builds_from_a_config_and_hashes():
+  config = ml_collections.ConfigDict(
+    {
+      'name': 'Segmentation',
+      'num_classes': 4,
+      'loss': {'dice': 1.0, 'binary_cross_entropy': {'weight': 0.5}},
+      'regions': [[1, 2, 3], [2, 3], [3]],
+      'class_names': ['whole', 'core', 'enhancing'],
+    }
+  )
+  task = build.build(tasks, config)
+  assert task.num_outputs == 3
+  assert task.regions == BRATS
+  assert task.region_order == (1, 2, 3)
+  assert task.foreground_names == ('whole', 'core', 'enhancing')
+  assert task == build.build(tasks, config)
+  assert hash(task) == hash(build.build(tasks, config))
+  other = dataclasses.replace(task, loss=task.terms, nsd_tolerance=2.0)
+  assert other.terms == task.terms
+  assert other != task
+
+
+def test_default_losses_and_names():
+  task = tasks.Segmentation(num_classes=3)
+  assert [t[:2] for t in task.terms] == [('dice', 1), ('cross_entropy', 1)]
+  assert task.foreground_names == ('1', '2')
+  assert task.num_outputs == 3
+  assert task.monitor == 'dice'
+  task = tasks.Segmentation(num_classes=4, regions=BRATS)
+  assert task.terms[1][0] == 'binary_cross_entropy'
+  assert task.foreground_names == ('1+2+3', '2+3', '3')
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 6), (1, 4, 6, 4)])
+def test_loss_is_the_weighted_sum(shape):
+  task = tasks.Segmentation(
+    num_classes=3, loss={'dice': 2.0, 'cross_entropy': 0.5}
+  )
+  logits, mask = _logits(shape, 3), _mask(shape, 3)
+  expected = 2 * losses.dice(logits, mask)
+  expected += 0.5 * losses.cross_entropy(logits, mask)
+  actual = jax.jit(task.loss)(logits, {'mask': mask})
+  assert actual.shape == shape[:1]
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_regions_loss_reads_unions_of_labels():
+  task = tasks.Segmentation(num_classes=4, regions=BRATS)
+  logits, mask = _logits((2, 6, 6), 3), _mask((2, 6, 6), 4)
+  hot = jnp.stack([mask > 0, mask > 1, mask > 2], -1)
+  expected = losses.dice(logits, hot, multi_label=True)
+  expected += losses.binary_cross_entropy(logits, hot)
+  actual = task.loss(logits, {'mask': mask})
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_deep_supervision_weights_and_nearest_targets():
+  task = tasks.Segmentation(num_classes=3)
+  mask = _mask((2, 8, 12), 3)
+  outputs = tuple(_logits((2, 8 // f, 12 // f), 3, seed=f) for f in (1, 2, 4))
+  # Centre-aligned nearest neighbour: torch's 'nearest-exact'.
+  targets = mask, mask[:, 1::2, 1::2]
+  single = [
+    losses.dice(z, y) + losses.cross_entropy(z, y)
+    for z, y in zip(outputs, targets, strict=False)
+  ]
+  actual = task.loss(outputs, {'mask': mask})
+  expected = (single[0] + 0.5 * single[1]) / 1.5
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+  total = lambda o: task.loss(o, {'mask': mask}).sum()
+  gradient = jax.jit(jax.grad(total))(outputs)
+  assert not np.any(gradient[2])
+  alone = task.loss(outputs[:1], {'mask': mask})
+  np.testing.assert_allclose(alone, task.loss(outputs[0], {'mask': mask}))
+
+
+def test_anisotropic_level_shapes():
+  task = tasks.Segmentation(num_classes=2)
+  mask = _mask((1, 5, 8, 8), 2)
+  outputs = (
+    _logits((1, 5, 8, 8), 2),
+    _logits((1, 5, 4, 4), 2),
+    _logits((1, 3, 2, 2), 2),
+  )
+  assert np.isfinite(task.loss(outputs, {'mask': mask})).all()
+
+
+def test_gradient_is_finite_on_an_empty_mask():
+  task = tasks.Segmentation(num_classes=3)
+  mask = jnp.zeros((2, 4, 4), int)
+  total = lambda z: task.loss(z, {'mask': mask}).sum()
+  gradient = jax.jit(jax.grad(total))(_logits((2, 4, 4), 3))
+  assert np.isfinite(gradient).all()
+
+
+def test_predict_and_decode():
+  task = tasks.Segmentation(num_classes=3)
+  logits = _logits((2, 4, 5), 3).astype(jnp.bfloat16)
+  p = jax.jit(task.predict)(logits)
+  assert p.dtype == jnp.float32
+  np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-5)
+  np.testing.assert_array_equal(task.predict((logits, None)), p)
+  labels = task.decode(p[0])
+  assert labels.dtype == np.uint8
+  np.testing.assert_array_equal(labels, np.argmax(logits[0], -1))
+
+
+def test_regions_decode_back_to_their_own_label_map():
+  task = tasks.Segmentation(num_classes=4, regions=BRATS)
+  mask = np.asarray(_mask((6, 6), 4))
+  p = np.stack([mask > 0, mask > 1, mask > 2], -1) * 0.9
+  np.testing.assert_array_equal(task.decode(p), mask)
+  # A voxel of the smallest region alone is written, as nnU-Net does.
+  np.testing.assert_array_equal(task.decode(np.array([[0.1, 0.1, 0.6]])), [3])
+  np.testing.assert_array_equal(task.decode(np.array([[0.5, 0.5, 0.5]])), [0])
+
+
+def test_region_order_can_be_stated():
+  with pytest.raises(ValueError, match='set region_order'):
+    tasks.Segmentation(num_classes=3, regions=((1, 2),))
+  task = tasks.Segmentation(num_classes=3, regions=((1, 2),), region_order=(1,))
+  np.testing.assert_array_equal(task.decode(np.array([[0.9], [0.2]])), [1, 0])
+
+
+def test_metrics_of_a_3d_case():
+  task = tasks.Segmentation(num_classes=3, nsd_tolerance=2.0)
+  mask = np.zeros((8, 8, 6), np.uint8)
+  mask[1:4, 2:6, 1:4] = 1
+  prediction = np.roll(mask, 1, axis=2)
+  row = task.metrics(prediction, _case(mask, spacing=(1, 1, 3)))
+  assert tuple(row) == segmentation.METRICS
+  assert all(v.shape == (2,) for v in row.values())
+  assert row['dice'][0] == pytest.approx(2 / 3)
+  assert row['hd95'][0] == pytest.approx(3)
+  assert row['volume_error'][0] == 0
+  assert all(np.isnan(v[1]) for v in row.values())
+  perfect = task.metrics(mask, _case(mask))
+  expected = [1, 1, 1, 1, 0, 0, 0, 1]
+  np.testing.assert_array_equal([v[0] for v in perfect.values()], expected)
+
+
+def test_spacing_of_a_rotated_affine():
+  task = tasks.Segmentation(num_classes=2)
+  mask = np.zeros((6, 6), int)
+  mask[2, 2] = 1
+  case = _case(mask) | {
+    'affine': np.array([[0, -3.0, 0], [0.5, 0, 0], [0, 0, 1]])
+  }
+  rows = task.metrics(np.roll(mask, 1, 0), case)
+  assert rows['hd95'] == pytest.approx(0.5)
+  rows = task.metrics(np.roll(mask, 1, 1), case)
+  assert rows['hd95'] == pytest.approx(3)
+  rows = task.metrics(np.roll(mask, 1, 1), case | {'spacing': (1.0, 7.0)})
+  assert rows['hd95'] == pytest.approx(7)
+
+
+def test_region_metrics_are_those_of_the_unions():
+  task = tasks.Segmentation(num_classes=4, regions=BRATS)
+  plain = tasks.Segmentation(num_classes=2)
+  p, r = np.asarray(_mask((9, 9), 4)), np.asarray(_mask((9, 9), 4, seed=2))
+  rows = task.metrics(p, _case(r))
+  for i, least in enumerate((1, 2, 3)):
+    single = plain.metrics((p >= least) * 1, _case((r >= least) * 1))
+    for name, values in rows.items():
+      assert values[i] == pytest.approx(single[name][0])
+
+
+@pytest.mark.parametrize(
+  ('prediction', 'changes', 'message'),
+  [
+    (np.zeros((4, 4), int), {'mask': np.full((4, 4), 3)}, 'label 3, but'),
+    (np.zeros((4, 4), int), {'mask': np.full((4, 4), -1)}, 'label -1, but'),
+    (np.zeros((4, 4), int), {'mask': np.zeros((4, 4))}, 'must hold integers'),
+    (np.zeros((4, 5), int), {}, r'shape \(4, 5\), mask \(4, 4\)'),
+    (np.full((4, 4), 9), {}, 'prediction holds label 9'),
+    (np.zeros((4, 4), int), {'affine': None}, 'neither spacing nor affine'),
+    (np.zeros((4, 4), int), {'mask': None}, 'has no mask'),
+  ],
+)
+def test_bad_input_is_one_line_with_the_id(prediction, changes, message):
+  task = tasks.Segmentation(num_classes=3)
+  case = _case(np.zeros((4, 4), int), name='sick-7') | changes
+  case = {k: v for k, v in case.items() if v is not None}
+  with pytest.raises(ValueError, match=message) as error:
+    task.metrics(prediction, case)
+  assert 'sick-7' in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'num_classes': 1}, 'background'),
+    ({'num_classes': 3, 'class_names': ['a', 'b']}, 'background is the first'),
+    ({'num_classes': 3, 'regions': [[0, 1]]}, 'labels 1 to 2'),
+    ({'num_classes': 3, 'regions': [[3]]}, 'labels 1 to 2'),
+    (
+      {'num_classes': 3, 'regions': [[1]], 'region_order': [1, 2]},
+      'per region',
+    ),
+    ({'num_classes': 3, 'loss': {'binary_cross_entropy': 1}}, "needs 'cross_"),
+  ],
+)
+def test_bad_arguments(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    tasks.Segmentation(**arguments)
+
+
+def test_wrong_number_of_channels():
+  task = tasks.Segmentation(num_classes=3)
+  with pytest.raises(ValueError, match='gives 4 channels, the task needs 3'):
+    task.loss(_logits((1, 4, 4), 4), {'mask': _mask((1, 4, 4), 3)})
+
+
+def test_summary_counts_every_kind_of_case():
+  task = tasks.Segmentation(
+    num_classes=3, class_names=('background', 'grey', 'white')
+  )
+  empty = np.zeros((5, 5), int)
+  full = empty.copy()
+  full[1:4, 1:4] = 1
+  pairs = [(empty, empty), (empty, full), (full, empty), (full, full)]
+  rows = [
+    {'id': f'{i}', 'patient': f'{i}'} | task.metrics(p, _case(r))
+    for i, (p, r) in enumerate(pairs)
+  ]
+  summary = task.summarize(rows)
+  assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+  assert summary['n'] == summary['patients'] == 4
+  assert set(summary['scores']) == set(segmentation.METRICS)
+  dice = summary['classes']['grey']['dice']
+  assert dice['value'] == pytest.approx(1 / 3)
+  assert (dice['n'], dice['undefined']) == (3, 1)
+  assert (dice['missed'], dice['false_positive']) == (1, 1)
+  assert dice['interval'][0] <= dice['value'] <= dice['interval'][1]
+  distance = summary['classes']['grey']['hd95']
+  assert (distance['value'], distance['n']) == (0, 1)
+  assert (
+    sum(distance[k] for k in ('undefined', 'missed', 'false_positive')) == 3
+  )
+  white = summary['classes']['white']['dice']
+  assert white['value'] is None
+  assert white['interval'] == [None, None]
+  assert white['undefined'] == 4
+  assert summary['scores']['dice'] == pytest.approx(1 / 3)
+  assert summary['counts'] == {'undefined': 5, 'missed': 1, 'false_positive': 1}
+
+
+def test_missing_more_never_raises_an_overlap_score():
+  """MONAI#9095: there HD95 falls as the model misses more."""
+  task = tasks.Segmentation(num_classes=2)
+  rng = np.random.default_rng(0)
+  masks = [(rng.random((8, 8)) < 0.5).astype(int) for _ in range(6)]
+  noisy = [np.where(rng.random((8, 8)) < 0.3, 1 - m, m) for m in masks]
+
+  def scores(missed):
+    rows = [
+      {'id': str(i)} | task.metrics(p * (i >= missed), _case(m))
+      for i, (p, m) in enumerate(zip(noisy, masks, strict=True))
+    ]
+    return task.summarize(rows, n_resamples=0)
+
+  all_scores = [scores(missed) for missed in range(6)]
+  for name in ('dice', 'iou', 'precision', 'recall', 'nsd', 'volume_error'):
+    values = [s['scores'][name] for s in all_scores]
+    assert values == sorted(values, reverse=True)
+  assert [s['counts']['missed'] for s in all_scores] == list(range(6))
+
+
+def test_summary_is_seeded_and_resamples_patients():
+  task = tasks.Segmentation(num_classes=2)
+  rng = np.random.default_rng(0)
+  rows = [
+    {'id': str(i), 'patient': f'p{i // 5}'}
+    | {m: np.array([rng.random()]) for m in segmentation.METRICS}
+    for i in range(30)
+  ]
+  first = task.summarize(rows)
+  assert first == task.summarize(rows)
+  assert first != task.summarize(rows, seed=1)
+  assert first['patients'] == 6
+  quick = task.summarize(rows, n_resamples=0)
+  assert quick['scores'] == first['scores']
+  assert quick['intervals']['dice'] == [None, None]
+  with pytest.raises(ValueError, match='no cases'):
+    task.summarize([])
