@@ -11,6 +11,13 @@ def _closest(name, known):
   return f'; did you mean {match[0]!r}?' if match else ''
 
 
+def _home(thing):
+  """Top-level package: what a module merely imports is none of its names."""
+  thing = thing.func if isinstance(thing, functools.partial) else thing
+  name = getattr(thing, '__module__', None) or thing.__name__
+  return name.partition('.')[0]
+
+
 def lookup(namespace, name):
   """The object called `name` in a module, or `'package.module:Name'`."""
   if ':' in name:
@@ -22,7 +29,7 @@ def lookup(namespace, name):
   public = [
     k
     for k, v in vars(namespace).items()
-    if callable(v) and not k.startswith('_')
+    if callable(v) and not k.startswith('_') and _home(v) == _home(namespace)
   ]
   if name not in public:
     hint = _closest(name, public) or f'; known: {", ".join(sorted(public))}'

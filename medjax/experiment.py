@@ -40,6 +40,23 @@ def open_cases(config, split):
   )
 
 
+def adopt(config, cases):
+  """Writes into the config what the data set knows: classes and channels."""
+  task = config.task
+  with config.unlocked():
+    config.data.channels = cases[0]['image'].shape[-1]
+    if not (task.get('class_names') or task.get('regions')):
+      task.class_names = tuple(cases.class_names)
+    names, classes = task.get('class_names', ()), task.get('num_classes')
+    if not classes:
+      task.num_classes = len(names)
+    elif names and not task.get('regions') and len(names) != classes:
+      raise ValueError(
+        f'task.num_classes is {classes}, but {config.data.name} has '
+        f'{len(names)} classes: {", ".join(names)}'
+      )
+
+
 def make_task(config):
   """The task: what the outputs of the model mean."""
   return build(tasks, config.task)

@@ -78,11 +78,17 @@ def train(config, workdir):
   # Data. Preprocessed cases that fit are held in memory.
   train_cases = experiment.open_cases(config, 'train')
   validation_cases = experiment.open_cases(config, 'validation')
-  if not config.task.get('class_names') and train_cases.class_names:
-    config.task.class_names = tuple(train_cases.class_names)
+  experiment.adopt(config, train_cases)
+  task = experiment.make_task(config)
+  preprocess = experiment.make_preprocess(config)
+
+  def checked(case):
+    task.check(case)  # the loss, on the device, cannot complain
+    return preprocess(case)
+
   samples = pipeline.Cached(
     train_cases,
-    experiment.make_preprocess(config),
+    checked,
     budget_bytes=int(config.data.cache_gb * 2**30),
   )
   batch_size = config.data.batch_size
@@ -97,11 +103,8 @@ def train(config, workdir):
     process_count=jax.process_count(),
   )
 
-  config.data.channels = stream[0]['image'].shape[-1]
-
   # Model, optimizer, compiled steps.
   mesh = engine.make_mesh()
-  task = experiment.make_task(config)
   model = experiment.make_model(config, task)
   tx, schedule = experiment.make_optimizer(config)
   freeze = tuple(config.optimizer.freeze)
@@ -185,7 +188,8 @@ def train(config, workdir):
         rows = evaluate_cases(
           predictor, local_variables(state), task, validation_cases
         )
-        scores = task.summarize(rows, seed=config.seed)['scores']
+        scores = task.summarize(rows, n_resamples=0)['scores']
+        scores = {k: math.nan if v is None else v for k, v in scores.items()}
         writer.scalars(step, {f'validation/{k}': v for k, v in scores.items()})
         writer.progress(step, score=scores[task.monitor])
         history.append([step, scores[task.monitor]])

@@ -18,7 +18,7 @@ ALLOWED = {
   'metrics': {'ops'},
   'augment': {'ops'},
   'models': {'ops'},
-  'tasks': {'losses', 'metrics'},
+  'tasks': {'build', 'losses', 'metrics'},
   'data': set(),
   'engine': set(),
   'writer': set(),

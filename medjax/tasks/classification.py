@@ -1,7 +1,7 @@
 """Classification: one of K classes, or any of K labels, for a whole image."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ class Classification:
   monitor: the score by which the best checkpoint is chosen.
   """
 
+  dense: ClassVar = False  # predicts a vector, not a map
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]

@@ -1,7 +1,7 @@
 """Segmentation: a label for every pixel or voxel."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ class Segmentation:
   monitor: the score by which the best checkpoint is chosen.
   """
 
+  dense: ClassVar = True  # predicts a map, not a vector
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
@@ -92,7 +93,7 @@ class Segmentation:
     return len(self.regions) or self.num_classes
 
   @property
-  def foreground_names(self):
+  def names(self):
     """Names of the columns of metrics(): foreground classes, or regions."""
     if self.regions:
       sums = tuple('+'.join(map(str, region)) for region in self.regions)
@@ -172,7 +173,7 @@ class Segmentation:
   def metrics(self, prediction, case):
     """Metrics of a label map against case['mask']: {name: (k,)}, host.
 
-    k: foreground classes or regions (foreground_names). Distances in mm by
+    k: foreground classes or regions (names). Distances in mm by
     case['spacing'], or by the columns of case['affine']. NaN: undefined; see
     the table in medjax.metrics.
     """
@@ -237,7 +238,7 @@ class Segmentation:
         'scores': dict(zip(METRICS, point['scores'], strict=True)),
         'intervals': dict(zip(METRICS, bounds['scores'], strict=True)),
         'classes': summary.classes(
-          self.foreground_names,
+          self.names,
           METRICS,
           point['classes'],
           bounds['classes'],

@@ -45,7 +45,7 @@ def test_builds_from_a_config_and_hashes():
   assert task.num_outputs == 3
   assert task.regions == BRATS
   assert task.region_order == (1, 2, 3)
-  assert task.foreground_names == ('whole', 'core', 'enhancing')
+  assert task.names == ('whole', 'core', 'enhancing')
   assert task == build.build(tasks, config)
   assert hash(task) == hash(build.build(tasks, config))
   other = dataclasses.replace(task, loss=task.terms, nsd_tolerance=2.0)
@@ -56,12 +56,12 @@ def test_builds_from_a_config_and_hashes():
 def test_default_losses_and_names():
   task = tasks.Segmentation(num_classes=3)
   assert [t[:2] for t in task.terms] == [('dice', 1), ('cross_entropy', 1)]
-  assert task.foreground_names == ('1', '2')
+  assert task.names == ('1', '2')
   assert task.num_outputs == 3
   assert task.monitor == 'dice'
   task = tasks.Segmentation(num_classes=4, regions=BRATS)
   assert task.terms[1][0] == 'binary_cross_entropy'
-  assert task.foreground_names == ('1+2+3', '2+3', '3')
+  assert task.names == ('1+2+3', '2+3', '3')
 
 
 @pytest.mark.parametrize('shape', [(2, 8, 6), (1, 4, 6, 4)])
