@@ -1,32 +1,95 @@
-"""U-Net segmentation.
+"""U-Net segmentation, in 2-D and 3-D.
 
---config=configs/unet.py: 2-D, tissue of the MNI-152 brain (the demo).
---config=configs/unet.py:hippocampus: 3-D, MSD Task04, fold 0 is the test set.
---config=configs/unet.py:folder: your images and masks; set
-  --config.data.path and --config.task.num_classes.
+--config=configs/unet.py: tissue in slices of the MNI-152 brain (the demo).
+--config=configs/unet.py:hippocampus: MSD Task04 in 3-D; fold 0 is the test set.
+--config=configs/unet.py:folder: your own images and masks;
+  --config.data.path=DIR (medjax/data/folder.py says how it may look).
 """
 
 from medjax.config import default_config
 
-# The augmentations of nnU-Net (Isensee et al. 2021, supplement 4), in its
-# order and with its probabilities.
-NNUNET = (dict(name='affine', p=1.0, rotate=30.0, scale=(0.7, 1.4)),)
+# What nnU-Net draws, in its order and with its probabilities (version 2; see
+# Isensee et al. 2021, supplement 4, for the reasons).
+NNUNET = (
+  dict(name='affine', p_rotate=0.2, rotate=30.0, p_scale=0.2, scale=(0.7, 1.4)),
+  dict(name='gaussian_noise', p=0.1),
+  dict(name='gaussian_blur', p=0.2, p_channel=0.5, sigma=(0.5, 1.0)),
+  dict(name='brightness', p=0.15, factor=(0.75, 1.25)),
+  dict(name='contrast', p=0.15, factor=(0.75, 1.25)),
+  dict(name='low_resolution', p=0.25, p_channel=0.5, scale=(0.5, 1.0)),
+  dict(name='gamma', p=0.1, exponent=(0.7, 1.5), invert=True),
+  dict(name='gamma', p=0.3, exponent=(0.7, 1.5)),
+  dict(name='flip', p=0.5),
+)
+
+
+def get_config(variant='mni152_tissue'):
+  """The experiment called `variant`."""
+  variants = dict(
+    mni152_tissue=mni152_tissue, hippocampus=hippocampus, folder=folder
+  )
+  if variant not in variants:
+    raise ValueError(f'unet.py has {", ".join(variants)}, not {variant!r}')
+  return variants[variant]()
 
 
 def mni152_tissue():
   """2-D slices of one averaged brain: background, grey and white matter."""
   config = default_config()
-  config.data.update(name='mni152_tissue', batch_size=16)
-  config.data.preprocess = (
-    dict(name='zscore'),
-    dict(name='crop_or_pad', shape=(208, 240)),
-  )
+  config.data.update(name='mni152_tissue', batch_size=8)
+  config.data.preprocess = (dict(name='zscore'),)
   config.augment = (
-    dict(name='flip', p=0.5),
+    dict(name='flip', p=0.5, axes=(0,)),
     dict(name='affine', p=0.5, rotate=15.0, scale=(0.85, 1.15)),
+    dict(name='gamma', p=0.3, exponent=(0.7, 1.5)),
+    dict(name='gaussian_noise', p=0.3),
   )
   config.model = dict(name='UNet', features=(16, 32, 64, 128))
   config.task = dict(name='Segmentation', num_classes=3)
-  config.optimizer.update(learning_rate=2e-3, weight_decay=1e-4)
+  config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4)
+  config.schedule.update(name='cosine', warmup_steps=10)
   config.train.update(steps=300, log_every=10, eval_every=50)
+  return config
+
+
+def hippocampus():
+  """3-D, MSD Task04: anterior and posterior hippocampus in MRI.
+
+  Fold 0 of nnU-Net's five is the test set and is not touched before the end;
+  half of fold 1 validates, the rest trains.
+  """
+  config = default_config()
+  config.data.update(name='msd/hippocampus', batch_size=2)
+  config.data.splits = dict(
+    train='fold1[50%:]+fold2+fold3+fold4',
+    validation='fold1[:50%]',
+    test='fold0',
+  )
+  config.data.preprocess = (dict(name='zscore'),)
+  config.data.patch_size = (40, 56, 40)
+  config.augment = NNUNET
+  config.model = dict(name='UNet', features=(12, 24, 48, 96))
+  config.task = dict(name='Segmentation', num_classes=3)
+  config.optimizer.update(
+    learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0
+  )
+  config.schedule.update(name='cosine', warmup_steps=50)
+  config.train.update(
+    steps=1600, log_every=20, eval_every=200, ema_decay=0.99
+  )
+  config.inference.update(batch_size=4, flips=False)
+  return config
+
+
+def folder():
+  """Your images and masks: pictures of one size, or set a patch size."""
+  config = default_config()
+  config.data.update(name='folder', batch_size=8)
+  config.data.preprocess = (dict(name='zscore'),)
+  config.augment = NNUNET
+  config.model = dict(name='UNet', features=(16, 32, 64, 128))
+  config.task = dict(name='Segmentation', num_classes=2)
+  config.optimizer.update(learning_rate=2e-3, weight_decay=1e-4)
+  config.schedule.update(name='cosine', warmup_steps=50)
+  config.train.update(steps=2000, log_every=20, eval_every=200)
   return config

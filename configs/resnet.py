@@ -1,0 +1,41 @@
+"""ResNet classification.
+
+--config=configs/resnet.py:pneumoniamnist: chest X-rays, a narrow ResNet-18
+  that two CPU cores train in minutes; any other name of datasets/medmnist.py
+  works the same way ('adrenalmnist3d' in 3-D, 'bloodmnist_64', …).
+--config=configs/resnet.py:folder: your own images, a sub-folder per class, or
+  a table; --config.data.path=DIR.
+"""
+
+from medjax.config import default_config
+
+
+def get_config(variant='pneumoniamnist'):
+  """The experiment on the MedMNIST set `variant`, or on 'folder'."""
+  config = default_config()
+  if variant == 'folder':
+    config.data.name = 'folder'
+    config.data.preprocess = (
+      dict(name='resize', shape=(64, 64)),
+      dict(name='scale', mean=127.5, std=127.5),
+    )
+  else:
+    config.data.name = f'medmnist/{variant}'
+    config.data.preprocess = (dict(name='scale', mean=127.5, std=127.5),)
+  config.data.batch_size = 64
+  config.augment = (
+    dict(name='affine', p=0.8, rotate=10.0, scale=(0.9, 1.1), translate=2.0),
+    dict(name='brightness', p=0.3, factor=(0.8, 1.2)),
+    dict(name='contrast', p=0.3, factor=(0.8, 1.2)),
+  )
+  config.model = dict(name='ResNet18', width=16, stem='small')
+  config.task = dict(
+    name='Classification', multi_label=variant.startswith('chestmnist')
+  )
+  config.optimizer.update(learning_rate=2e-3, weight_decay=1e-2)
+  config.schedule.update(name='cosine', warmup_steps=50)
+  config.train.update(
+    steps=1500, log_every=25, eval_every=150, ema_decay=0.99
+  )
+  config.inference.batch_size = 64
+  return config
