@@ -34,8 +34,6 @@ def get_config(variant='pneumoniamnist'):
   )
   config.optimizer.update(learning_rate=2e-3, weight_decay=1e-2)
   config.schedule.update(name='cosine', warmup_steps=50)
-  config.train.update(
-    steps=1500, log_every=25, eval_every=150, ema_decay=0.99
-  )
+  config.train.update(steps=1500, log_every=25, eval_every=150, ema_decay=0.99)
   config.inference.batch_size = 64
   return config

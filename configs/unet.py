@@ -11,12 +11,12 @@ from medjax.config import default_config
 # What nnU-Net draws, in its order and with its probabilities (version 2; see
 # Isensee et al. 2021, supplement 4, for the reasons).
 NNUNET = (
-  dict(name='affine', p_rotate=0.2, rotate=30.0, p_scale=0.2, scale=(0.7, 1.4)),
+  dict(name='affine', p=0.2, rotate=30.0, scale=(1 / 1.4, 1 / 0.7)),
   dict(name='gaussian_noise', p=0.1),
   dict(name='gaussian_blur', p=0.2, p_channel=0.5, sigma=(0.5, 1.0)),
   dict(name='brightness', p=0.15, factor=(0.75, 1.25)),
   dict(name='contrast', p=0.15, factor=(0.75, 1.25)),
-  dict(name='low_resolution', p=0.25, p_channel=0.5, scale=(0.5, 1.0)),
+  dict(name='low_resolution', p=0.25, p_channel=0.5, zoom=(0.5, 1.0)),
   dict(name='gamma', p=0.1, exponent=(0.7, 1.5), invert=True),
   dict(name='gamma', p=0.3, exponent=(0.7, 1.5)),
   dict(name='flip', p=0.5),
@@ -70,13 +70,9 @@ def hippocampus():
   config.augment = NNUNET
   config.model = dict(name='UNet', features=(12, 24, 48, 96))
   config.task = dict(name='Segmentation', num_classes=3)
-  config.optimizer.update(
-    learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0
-  )
+  config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0)
   config.schedule.update(name='cosine', warmup_steps=50)
-  config.train.update(
-    steps=1600, log_every=20, eval_every=200, ema_decay=0.99
-  )
+  config.train.update(steps=1600, log_every=20, eval_every=200, ema_decay=0.99)
   config.inference.update(batch_size=4, flips=False)
   return config
 

@@ -13,8 +13,7 @@ from jax.experimental import multihost_utils
 from medjax import engine, experiment, inference
 from medjax.checkpoint import Checkpointer
 from medjax.data import transforms
-
-GALLERY = 6  # cases that the report shows
+from medjax.gallery import Gallery, save_cases
 
 
 class Predictor:
@@ -122,76 +121,6 @@ def evaluate_cases(predictor, variables, task, cases, *, visit=None):
   return _gathered(rows)
 
 
-def display_slice(image, mask, prediction):
-  """2-D slices ready to look at: of a volume, the plane with most labels.
-
-  A volume's third axis is the one cut, its first runs right on the page and
-  its second up.
-  """
-  labelled = (mask > 0) | (prediction > 0)
-  if mask.ndim == 3:
-    k = int(labelled.sum((0, 1)).argmax())
-    image, mask, prediction = (
-      np.flip(np.swapaxes(x[:, :, k], 0, 1), 0)
-      for x in (image, mask, prediction)
-    )
-  if image.shape[-1] != 3:
-    image = image[..., 0]
-  return image, mask, prediction
-
-
-class Gallery:
-  """Keeps what the report shows: best, median and worst cases."""
-
-  def __init__(self, task):
-    self._task, self._shown = task, []
-
-  def visit(self, case, prediction, row):
-    """Remembers one slice of a case and how well it went."""
-    if self._task.dense:
-      score = float(np.nanmean(np.append(row['dice'], np.nan)))
-      image, mask, predicted = display_slice(
-        case['image'], case['mask'], prediction
-      )
-      spacing = np.asarray(case['spacing'])[:2]
-      shown = dict(
-        image=image,
-        mask=mask.astype(np.uint8),
-        prediction=predicted.astype(np.uint8),
-        spacing=spacing[::-1] if case['mask'].ndim == 3 else spacing,
-      )
-    else:
-      image = case['image']
-      if image.ndim == 4:  # the middle plane of a volume
-        image = np.flip(np.swapaxes(image[:, :, image.shape[2] // 2], 0, 1), 0)
-      truth = np.atleast_1d(case['label'])
-      if truth.size == 1:
-        score = float(prediction[int(truth[0])])
-      else:
-        score = -float(np.abs(prediction - truth).max())
-      shown = dict(
-        image=image if image.shape[-1] == 3 else image[..., 0],
-        label=np.asarray(case['label']),
-        probability=np.asarray(prediction),
-        spacing=np.ones(2),
-      )
-    self._shown.append((score, {'id': case['id'], 'score': score, **shown}))
-
-  def chosen(self):
-    """GALLERY cases from best to worst: a third each best, median, worst."""
-    order = sorted(
-      (s for s in self._shown if not np.isnan(s[0])), key=lambda s: -s[0]
-    )
-    third, middle = GALLERY // 3, len(order) // 2
-    places = [
-      *range(third),
-      *range(middle - third // 2, middle - third // 2 + third),
-      *range(len(order) - third, len(order)),
-    ]
-    places = sorted({p for p in places if 0 <= p < len(order)})
-    return [order[p][1] for p in places]
-
-
 def evaluate(config, workdir, *, facts=None):
   """Evaluates the best checkpoint of a workdir on validation and test.
 
@@ -227,7 +156,7 @@ def evaluate(config, workdir, *, facts=None):
     table += [{'split': split, **row} for row in rows]
   if jax.process_index() == 0:
     write_per_case(workdir / 'per_case.csv', table, task)
-    save_gallery(workdir / 'figures' / 'cases.npz', gallery.chosen())
+    save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
     write_json(workdir / 'metrics.json', results)
   return results
 

@@ -1,23 +1,15 @@
 """From a config, the objects of an experiment."""
 
 import functools
-import os
-import pathlib
 
 import jax
 from jax.experimental import multihost_utils
 
 from medjax import augment as augment_lib
 from medjax import models, optim, prepare, tasks
+from medjax.augment.compose import compose
 from medjax.build import build
 from medjax.data import folder, records, transforms
-
-
-def data_dir(config):
-  """Where prepared data sets lie."""
-  return pathlib.Path(
-    config.data.data_dir or os.environ.get('MEDJAX_DATA_DIR', '~/medjax_data')
-  ).expanduser()
 
 
 def open_cases(config, split):
@@ -30,13 +22,13 @@ def open_cases(config, split):
   if jax.process_index() == 0:
     prepare.prepare(
       data.name,
-      data_dir=data_dir(config),
+      data_dir=data.data_dir or None,
       manual_dir=data.manual_dir or None,
     )
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('prepared')
   return records.open_split(
-    data.name, data.splits[split], data_dir=data_dir(config)
+    data.name, data.splits[split], data_dir=data.data_dir or None
   )
 
 
@@ -79,9 +71,7 @@ def make_preprocess(config):
 
 def make_augment(config):
   """One function (key, batch) → batch from config.augment, in order."""
-  return augment_lib.compose(
-    [build(augment_lib, spec) for spec in config.augment]
-  )
+  return compose([build(augment_lib, spec) for spec in config.augment])
 
 
 def make_optimizer(config):

@@ -22,6 +22,7 @@ ALLOWED = {
   'data': set(),
   'engine': set(),
   'writer': set(),
+  'gallery': set(),
   'optim': {'build'},
   'checkpoint': set(),
   'inference': {'engine'},
@@ -29,13 +30,13 @@ ALLOWED = {
   'experiment': {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',
   },
-  'evaluate': {'checkpoint', 'data', 'engine', 'experiment', 'inference'},
+  'evaluate': {'checkpoint', 'data', 'engine', 'experiment', 'gallery', 'inference'},
   'train': {
     'checkpoint', 'config', 'data', 'engine', 'evaluate', 'experiment',
     'optim', 'writer',
   },
   'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
-  'report': {'cli', 'config'},
+  'report': {'cli', 'gallery'},
   'main': {'cli', 'evaluate', 'report', 'train'},
 }  # fmt: skip
 

@@ -1,0 +1,130 @@
+"""The cases that a report shows: best, median and worst."""
+
+import os
+import pathlib
+
+import numpy as np
+
+SHOWN = 6
+
+
+def display_slice(image, mask, prediction):
+  """2-D slices ready to look at: of a volume, the plane with most labels.
+
+  A volume's third axis is the one cut, its first runs right on the page and
+  its second up.
+  """
+  labelled = (mask > 0) | (prediction > 0)
+  if mask.ndim == 3:
+    k = int(labelled.sum((0, 1)).argmax())
+    image, mask, prediction = (
+      np.flip(np.swapaxes(x[:, :, k], 0, 1), 0)
+      for x in (image, mask, prediction)
+    )
+  if image.shape[-1] != 3:
+    image = image[..., 0]
+  return image, mask, prediction
+
+
+class Gallery:
+  """Keeps what the report shows: best, median and worst cases."""
+
+  def __init__(self, task):
+    self._task, self._shown = task, []
+
+  def visit(self, case, prediction, row):
+    """Remembers one slice of a case and how well it went."""
+    if self._task.dense:
+      score = float(np.nanmean(np.append(row['dice'], np.nan)))
+      image, mask, predicted = display_slice(
+        case['image'], case['mask'], prediction
+      )
+      spacing = np.asarray(case['spacing'])[:2]
+      shown = dict(
+        image=image,
+        mask=mask.astype(np.uint8),
+        prediction=predicted.astype(np.uint8),
+        spacing=spacing[::-1] if case['mask'].ndim == 3 else spacing,
+      )
+    else:
+      image = case['image']
+      if image.ndim == 4:  # the middle plane of a volume
+        image = np.flip(np.swapaxes(image[:, :, image.shape[2] // 2], 0, 1), 0)
+      truth = np.atleast_1d(case['label'])
+      if truth.size == 1:
+        score = float(prediction[int(truth[0])])
+      else:
+        score = -float(np.abs(prediction - truth).max())
+      shown = dict(
+        image=image if image.shape[-1] == 3 else image[..., 0],
+        label=np.asarray(case['label']),
+        probability=np.asarray(prediction),
+        spacing=np.ones(2),
+      )
+    self._shown.append((score, {'id': case['id'], 'score': score, **shown}))
+
+  def chosen(self):
+    """SHOWN cases from best to worst: a third each best, median, worst."""
+    order = sorted(
+      (s for s in self._shown if not np.isnan(s[0])), key=lambda s: -s[0]
+    )
+    third, middle = SHOWN // 3, len(order) // 2
+    places = [
+      *range(third),
+      *range(middle - third // 2, middle - third // 2 + third),
+      *range(len(order) - third, len(order)),
+    ]
+    places = sorted({p for p in places if 0 <= p < len(order)})
+    return [order[p][1] for p in places]
+
+
+def save_cases(path, cases):
+  """Saves the cases that a report shows; no pickle, replaced atomically.
+
+  Each case is a dict of `id` str, `image` (H, W) or (H, W, 3) real, shown as
+  it lies: row 0 on top; optionally `caption` str ('worst') and `spacing` (2,)
+  mm per row and column; for segmentation `mask` and `prediction` (H, W)
+  integer; for classification `label` (class index or multi-hot (K,)) and
+  `probability` (K,). In the file, field f of case i is the array 'i/f'.
+  Raises ValueError when the shapes of a case do not fit each other.
+  """
+  arrays = {}
+  for i, case in enumerate(cases):
+    image = np.asarray(case['image'], np.float32)
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+      raise ValueError(
+        f'case {case["id"]!r}: image is {image.shape}, '
+        'not (rows, columns) or (rows, columns, 3)'
+      )
+    fields = {**case, 'image': image}
+    for name in ('mask', 'prediction'):
+      if name not in case:
+        continue
+      labels = np.asarray(case[name])
+      if labels.shape != image.shape[:2]:
+        raise ValueError(
+          f'case {case["id"]!r}: {name} is {labels.shape}, '
+          f'its image {image.shape[:2]}'
+        )
+      fits = labels.size and labels.min() >= 0 and labels.max() < 256
+      fields[name] = labels.astype(np.uint8 if fits else np.int32)
+    for name, value in fields.items():
+      arrays[f'{i}/{name}'] = np.asarray(value)
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(path.name + '.tmp')
+  with temporary.open('wb') as f:
+    np.savez_compressed(f, **arrays)
+  os.replace(temporary, path)
+
+
+def load_cases(path):
+  """The list of dicts that `save_cases` was given."""
+  cases = {}
+  with np.load(path, allow_pickle=False) as arrays:
+    for key in arrays.files:
+      i, name = key.split('/', 1)
+      value = arrays[key]
+      value = str(value) if value.dtype.kind == 'U' else value
+      cases.setdefault(int(i), {})[name] = value
+  return [cases[i] for i in sorted(cases)]
