@@ -1,0 +1,1 @@
+"""From files and records to cases, and from cases to batches."""
