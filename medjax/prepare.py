@@ -40,11 +40,14 @@ def prepare(name, data_dir=None, manual_dir=None):
     with _locked(target.parent / '.lock'):
       if not (target / 'dataset_info.json').exists():
         _build(builder, home, target)
-  except OSError as e:
-    if isinstance(e, FileNotFoundError) and e.errno is None:
+  except (OSError, RuntimeError) as e:
+    ours = isinstance(e, FileNotFoundError) and e.errno is None
+    # array_record reports a full disk as a RuntimeError.
+    if ours or (isinstance(e, RuntimeError) and 'write() failed' not in str(e)):
       raise
+    line = ' '.join(str(e).split())
     raise OSError(
-      f'could not prepare {target} ({e}); is the disk full or read-only? '
+      f'could not prepare {target} ({line}); is the disk full or read-only? '
       'Another place: --data_dir'
     ) from None
   return target

@@ -140,6 +140,28 @@ def test_unwritable(tmp_path):
   assert '\n' not in str(e.value)
 
 
+def test_full_disk(tmp_path):
+  builder = tmp_path / 'slow.py'
+  builder.write_text(SLOW.replace('SECONDS', '0'))
+  home = tmp_path / 'data'
+  process = subprocess.run(
+    [
+      'sh',
+      '-c',
+      f'ulimit -f 1; exec {sys.executable} -B -m medjax.prepare {builder} '
+      f'--data_dir={home}',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert process.returncode == 1
+  error = process.stderr.strip()
+  assert error.startswith('error: could not prepare')
+  assert '\n' not in error
+  assert not (home / 'slow' / '1.0.0').exists()
+
+
 @pytest.fixture
 def server(tmp_path):
   folder = tmp_path / 'served'

@@ -203,7 +203,13 @@ def _entries(root, csv):
 def _from_layout(folder, root):
   for images, masks in _PAIRS:
     if (folder / images).is_dir() and (folder / masks).is_dir():
-      return _from_pairs(_files(folder / images), _files(folder / masks), root)
+      entries = _from_pairs(
+        _files(folder / images), _files(folder / masks), root
+      )
+      return [
+        dataclasses.replace(e, id=_name(folder / e.image.name, root))
+        for e in entries
+      ]
   for images, masks in _PAIRS:
     if (folder / images).is_dir():
       raise FileNotFoundError(f'{folder / images}: has no {masks}/ beside it')
@@ -292,9 +298,13 @@ def _index(label):
 
 
 def _entry(image, root, **fields):
-  name = os.path.relpath(image, root)
-  name = (pathlib.PurePath(name).parent / formats.stem(image)).as_posix()
-  return Entry(id=name, patient='', image=image, **fields)
+  return Entry(id=_name(image, root), patient='', image=image, **fields)
+
+
+def _name(image, root):
+  """The path below the root, without suffix; a pair's folder is left out."""
+  parent = pathlib.PurePath(os.path.relpath(image, root)).parent
+  return (parent / formats.stem(image)).as_posix()
 
 
 def _with_patient(entry, pattern):

@@ -105,6 +105,7 @@ def test_pairs(tmp_path, image, mask):
   cases = open_folder(tmp_path, 'train')
   assert 4 <= len(cases) <= 6
   assert cases[0]['mask'].shape == (6, 5)
+  assert cases[0]['id'] == 'a0'
   assert 'label' not in cases[0]
   assert cases.class_names == ()
   assert cases.num_classes == 3
