@@ -1,0 +1,157 @@
+"""Medical image files: `read(path) → Volume`, `write(path, array, affine)`.
+
+A format is a module with SUFFIXES, `matches(head)`, `read(path)` and
+`write(path, array, affine)`, and one entry in `_FORMATS`.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+
+from medjax.data.formats import image, nifti
+from medjax.data.formats.volume import Volume, spacing_of
+
+__all__ = ['SUFFIXES', 'Volume', 'read', 'read_mask', 'spacing_of', 'write']
+
+_FORMATS = (nifti, image)
+_DICOM_SUFFIXES = ('.dcm', '.dicom', '.ima')
+SUFFIXES = tuple(s for module in _FORMATS for s in module.SUFFIXES)
+
+
+def suffix(path):
+  """The suffix that names a format ('.nii.gz' counts as one), or ''."""
+  name = pathlib.Path(path).name.lower()
+  known = [s for s in (*SUFFIXES, *_DICOM_SUFFIXES) if name.endswith(s)]
+  return max(known, key=len, default='')
+
+
+def stem(path):
+  """A file's name without its format's suffix."""
+  name = pathlib.Path(path).name
+  return name[: len(name) - len(suffix(path))] if suffix(path) else name
+
+
+def read(path):
+  """Reads one image file.
+
+  Returns a `Volume`: array (*spatial, C), affine in mm (RAS), modality, meta.
+  Raises FileNotFoundError if there is none, ValueError naming the file for an
+  empty or damaged file, an unknown format, NaN voxels or a degenerate affine.
+  """
+  module = _module(path)
+  return _checked(path, module.read(path))
+
+
+def read_mask(path):
+  """Reads a label map: a `Volume` whose array is (*spatial,) integers.
+
+  Palette pictures give their indices; a picture of 0 and 255 only gives 0 and
+  1; three equal channels count as one. Floats must be whole numbers.
+  """
+  module = _module(path)
+  options = {'indices': True} if module is image else {}
+  volume = _checked(path, module.read(path, **options))
+  array = volume.array
+  if not all(
+    np.array_equal(array[..., 0], array[..., c])
+    for c in range(1, array.shape[-1])
+  ):
+    raise ValueError(
+      f'{path}: a label map has one channel, not {array.shape[-1]} that '
+      'differ; save class indices'
+    )
+  labels = array[..., 0]
+  if labels.dtype.kind == 'f':
+    whole = np.rint(labels)
+    if np.any(np.abs(whole - labels) > 1e-3):
+      odd = labels[np.abs(whole - labels) > 1e-3].flat[0]
+      raise ValueError(
+        f'{path}: label map holds {odd:g}; labels must be whole numbers '
+        '(was it interpolated?)'
+      )
+    labels = whole.astype(np.int32)
+  if module is image and labels.dtype == np.uint8:
+    labels = _binary(labels)
+  return Volume(labels, volume.affine, 'label', volume.meta)
+
+
+def write(path, array, affine):
+  """Writes voxels (*spatial[, C]) so that a reader never sees half a file.
+
+  `affine` (n+1, n+1) is voxel → mm, RAS. NIfTI keeps it; PNG cannot.
+  """
+  path = pathlib.Path(path)
+  ending = suffix(path)
+  for module in _FORMATS:
+    if ending in module.SUFFIXES:
+      break
+  else:
+    raise ValueError(f'{path}: cannot write this format; use .nii.gz or .png')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
+  try:
+    module.write(partial, array, affine)
+    os.replace(partial, path)
+  except ValueError as e:
+    raise ValueError(str(e).replace(str(partial), str(path))) from None
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _module(path):
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f'{path}: no such file')
+  if path.is_dir() or suffix(path) in _DICOM_SUFFIXES:
+    kind = 'a directory (DICOM series?)' if path.is_dir() else 'DICOM'
+    raise ValueError(
+      f'{path}: is {kind}, which is not supported yet; convert it with '
+      'dcm2niix and give the .nii.gz'
+    )
+  with path.open('rb') as f:
+    head = f.read(352)
+  if not head:
+    raise ValueError(f'{path}: the file is empty; copy it again')
+  if head[128:132] == b'DICM':
+    raise ValueError(
+      f'{path}: is DICOM, which is not supported yet; convert it with '
+      'dcm2niix and give the .nii.gz'
+    )
+  for module in _FORMATS:
+    if suffix(path) in module.SUFFIXES:
+      return module
+  if suffix(path):
+    raise ValueError(f'{path}: no reader for {suffix(path)}')
+  for module in _FORMATS:
+    if module.matches(head):
+      return module
+  raise ValueError(f'{path}: unknown format; known: {", ".join(SUFFIXES)}')
+
+
+def _checked(path, volume):
+  array, affine = volume.array, volume.affine
+  if array.size == 0:
+    raise ValueError(
+      f'{path}: has shape {array.shape}, so no voxels; export it again'
+    )
+  if array.dtype.kind == 'f':
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+      raise ValueError(
+        f'{path}: {bad} of {array.size} voxels are NaN or infinite; replace '
+        'them first (numpy.nan_to_num)'
+      )
+  if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+    raise ValueError(
+      f'{path}: its affine cannot be inverted (a voxel size of 0?); mend the '
+      'header'
+    )
+  return volume
+
+
+def _binary(labels):
+  counts = np.bincount(labels.ravel(), minlength=256)
+  if counts[255] and not counts[1:255].any():
+    return (labels == 255).astype(np.uint8)
+  return labels

@@ -1,0 +1,34 @@
+"""What every format reads into: an array with its place in space."""
+
+import dataclasses
+
+import numpy as np
+
+
+def spacing_of(affine):
+  """Voxel size in mm, (n,): column norms of an (n+1, n+1) affine."""
+  n = affine.shape[0] - 1
+  return np.linalg.norm(affine[:n, :n], axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+  """An image or label map as read from a file.
+
+  array: (*spatial, C), channels last, any real dtype; spatial axes in the
+  file's order (NIfTI i, j, k; PNG row, column).
+  affine: (n+1, n+1) float64, voxel index → mm (RAS for 3-D). Pictures carry no
+  reliable size, so theirs is the identity and their unit the pixel.
+  modality: as far as the file tells, else ''.
+  meta: format-specific facts, such as `format` and `unit`.
+  """
+
+  array: np.ndarray
+  affine: np.ndarray
+  modality: str = ''
+  meta: dict = dataclasses.field(default_factory=dict)
+
+  @property
+  def spacing(self):
+    """Voxel size in mm, (n,) float64."""
+    return spacing_of(self.affine)
