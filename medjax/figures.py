@@ -445,7 +445,8 @@ def discrimination(summary):
   for i, (name, (fpr, tpr)) in enumerate(roc):
     label = _labelled(summary, name, 'auroc')
     axes[0].plot(fpr, tpr, lw=1.6, label=label, **_colour(i))
-  axes[0].plot([0, 1], [0, 1], color='#888888', lw=0.9, ls=':', label='chance')
+  chance = 'chance' if many <= 8 else None
+  axes[0].plot([0, 1], [0, 1], color='#888888', lw=0.9, ls=':', label=chance)
   axes[0].set(
     title='ROC (AUROC with 95 % interval)',
     xlabel='1 − specificity (false positive rate)',
