@@ -1,0 +1,514 @@
+"""report.html of a workdir: `python -m medjax.report WORKDIR`.
+
+Reads only the files of the workdir (config.json, metrics.jsonl, metrics.json,
+per_case.csv, figures/cases.npz), so that a report can be written again at any
+time, also of a run that has not ended. What is missing is left out and said.
+"""
+
+import argparse
+import base64
+import contextlib
+import csv
+import datetime
+import io
+import json
+import math
+import os
+import pathlib
+
+import jinja2
+import numpy as np
+
+from medjax import figures
+
+# What one asks for first, after the score that chose the checkpoint.
+_FIRST = ('dice', 'nsd', 'hd95', 'auroc', 'auprc', 'balanced_accuracy')
+
+
+def _headline(metric):
+  lower = figures.METRICS.get(metric, ('', '', False))[2]
+  return figures.metric_title(metric) + (' (lower is better)' if lower else '')
+
+
+# --- cases.npz ---------------------------------------------------------------
+
+
+def save_cases(path, cases):
+  """Saves the cases that a report shows; no pickle, replaced atomically.
+
+  Each case is a dict of `id` str, `image` (H, W) or (H, W, 3) real, shown as
+  it lies: row 0 on top; optionally `caption` str ('worst') and `spacing` (2,)
+  mm per row and column; for segmentation `mask` and `prediction` (H, W)
+  integer; for classification `label` (class index or multi-hot (K,)) and
+  `probability` (K,). In the file, field f of case i is the array 'i/f'.
+  Raises ValueError when the shapes of a case do not fit each other.
+  """
+  arrays = {}
+  for i, case in enumerate(cases):
+    image = np.asarray(case['image'], np.float32)
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+      raise ValueError(
+        f'case {case["id"]!r}: image is {image.shape}, '
+        'not (rows, columns) or (rows, columns, 3)'
+      )
+    fields = {**case, 'image': image}
+    for name in ('mask', 'prediction'):
+      if name not in case:
+        continue
+      labels = np.asarray(case[name])
+      if labels.shape != image.shape[:2]:
+        raise ValueError(
+          f'case {case["id"]!r}: {name} is {labels.shape}, '
+          f'its image {image.shape[:2]}'
+        )
+      fits = labels.size and labels.min() >= 0 and labels.max() < 256
+      fields[name] = labels.astype(np.uint8 if fits else np.int32)
+    for name, value in fields.items():
+      arrays[f'{i}/{name}'] = np.asarray(value)
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(path.name + '.tmp')
+  with temporary.open('wb') as f:
+    np.savez_compressed(f, **arrays)
+  os.replace(temporary, path)
+
+
+def load_cases(path):
+  """The list of dicts that `save_cases` was given."""
+  cases = {}
+  with np.load(path, allow_pickle=False) as arrays:
+    for key in arrays.files:
+      i, name = key.split('/', 1)
+      value = arrays[key]
+      value = str(value) if value.dtype.kind == 'U' else value
+      cases.setdefault(int(i), {})[name] = value
+  return [cases[i] for i in sorted(cases)]
+
+
+# --- what the workdir holds --------------------------------------------------
+
+
+def _read_json(path):
+  if not path.exists():
+    return None
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as e:
+    raise ValueError(f'{path} is not JSON: {e}; evaluate again') from None
+
+
+def _read_log(path):
+  log = []
+  if path.exists():
+    for line in path.read_text(encoding='utf-8').splitlines():
+      with contextlib.suppress(ValueError):  # half written
+        log.append(json.loads(line))
+  return [e for e in log if isinstance(e, dict) and 'step' in e]
+
+
+def _read_rows(path):
+  if not path.exists():
+    return []
+  with path.open(encoding='utf-8', newline='') as f:
+    return list(csv.DictReader(f))
+
+
+def _flatten(config, prefix=''):
+  """[('data.name', 'mni152_tissue'), …]."""
+  rows = []
+  for key, value in config.items():
+    if isinstance(value, dict) and value:
+      rows += _flatten(value, f'{prefix}{key}.')
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+      for i, v in enumerate(value):
+        rows.append((f'{prefix}{key}[{i}]', json.dumps(v, ensure_ascii=False)))
+    else:
+      text = json.dumps(value, ensure_ascii=False)
+      rows.append((prefix + str(key), value if text[0] == '"' else text))
+  return rows
+
+
+def _label_names(config):
+  """{label of a mask: its class's name}, {} where there is no such name."""
+  task = config.get('task') or {}
+  names = () if task.get('regions') else task.get('class_names')
+  return dict(enumerate(names or ()))
+
+
+def _facts(run):
+  """[(what, value)] of metrics.json's "run"."""
+  facts = []
+  for key, value in run.items():
+    if key == 'seconds' and value is not None:
+      value = f'{datetime.timedelta(seconds=round(value))} h:min:s'
+      key = 'time'
+    elif isinstance(value, dict):
+      value = ', '.join(f'{k} {v}' for k, v in value.items())
+    elif isinstance(value, list):
+      value = ' '.join(map(str, value))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+      value = figures.number(value)
+    if key != 'command':
+      facts.append((key.replace('_', ' ').capitalize(), value))
+  return facts
+
+
+def _cards(summary, monitor):
+  """[(title, value, interval)] of the scores one asks for first."""
+  scores = summary.get('scores') or {}
+  intervals = summary.get('intervals') or {}
+  known = (monitor, *_FIRST, *scores)
+  return [
+    (
+      _headline(k),
+      figures.number(scores[k]),
+      figures.interval(intervals.get(k)),
+    )
+    for k in dict.fromkeys(known)
+    if k in scores
+  ][:4]
+
+
+def _thresholds(summary):
+  """Sentence on the thresholds applied, '' where there are none."""
+  values = summary.get('applied_thresholds')
+  if not values:
+    return ''
+  names = list(summary.get('classes') or {})
+  if len(values) == 1:
+    each = f'{names[-1]} above {figures.number(values[0])}'
+  else:
+    pairs = zip(names, values, strict=False)
+    each = ', '.join(f'{name} above {figures.number(v)}' for name, v in pairs)
+  return f'Threshold, chosen on the validation split: {each}.'
+
+
+def _decision_table(summary):
+  """Header and rows of the 2 x 2 tables of a multi-label task, or None."""
+  key = 'confusion_at_threshold'
+  key = key if summary.get(key) else 'confusion'
+  if np.ndim(summary.get(key) or ()) != 3:
+    return None
+  header = ('Label', 'True negative', 'False positive')
+  header += ('False negative', 'True positive')
+  names = list(summary.get('classes') or range(len(summary[key])))
+  rows = [
+    [str(name), *(figures.number(n) for line in table for n in line)]
+    for name, table in zip(names, summary[key], strict=True)
+  ]
+  return header, rows
+
+
+def _score_table(summaries):
+  names = dict.fromkeys(
+    name for s in summaries.values() for name in s.get('scores') or {}
+  )
+  rows = []
+  for name in names:
+    cells = [
+      (
+        figures.number((s.get('scores') or {}).get(name)),
+        figures.interval((s.get('intervals') or {}).get(name)),
+      )
+      for s in summaries.values()
+    ]
+    rows.append((_headline(name), cells))
+  return rows
+
+
+def _class_table(summary):
+  """Columns of counts, and per class its rows (metric, value, …)."""
+  classes = summary.get('classes') or {}
+  known = ('n', 'undefined', 'missed', 'false_positive')
+  found = {k for c in classes.values() for m in c.values() for k in m}
+  counts = [k for k in known if k in found]
+  rows = []
+  for name, metrics in classes.items():
+    lines = [
+      (
+        _headline(metric),
+        figures.number(entry.get('value')),
+        figures.interval(entry.get('interval')),
+        [figures.number(entry.get(k)) for k in counts],
+      )
+      for metric, entry in metrics.items()
+    ]
+    rows.append((name, lines))
+  return [k.replace('_', ' ') for k in counts], rows
+
+
+def _report_table(summary):
+  """Header and rows of the classification report."""
+  report = summary.get('report') or []
+  if isinstance(report, dict):
+    report = [{'class': name, **row} for name, row in report.items()]
+  header = list(dict.fromkeys(key for row in report for key in row))
+  rows = [[figures.number(row.get(key)) for key in header] for row in report]
+  return [h.replace('_', ' ') for h in header], rows
+
+
+def _worst_segmentations(rows, limit=10):
+  scored = [(_case_scores(row), row) for row in rows]
+  scored = [(np.mean([*s.values()]), row) for s, row in scored if s]
+  if not scored:
+    return None
+  scored.sort(key=lambda pair: pair[0])
+  metrics = [k for k in rows[0] if k.split('/')[0] in ('dice', 'hd95')]
+  if len(metrics) > 12:
+    metrics = []
+  titles = [
+    f'{figures.metric_title(k.split("/")[0])}: {k.split("/", 1)[1]}'
+    for k in metrics
+  ]
+  return ['Id', 'Patient', 'Mean Dice', *titles], [
+    [row.get('id'), row.get('patient') or '–', figures.number(mean)]
+    + [figures.number(figures.to_float(row[k])) for k in metrics]
+    for mean, row in scored[:limit]
+  ]
+
+
+def _worst_classifications(rows, limit=10):
+  """Errors by the probability of the predicted class, highest first."""
+  columns = [k for k in rows[0] if k.startswith('probability/')]
+  classes = [k.split('/', 1)[1] for k in columns]
+  wrong, understood = [], False
+  for row in rows:
+    p = [figures.to_float(row[k]) for k in columns]
+    label = row.get('label') or ''
+    if label not in classes and label.isdigit() and int(label) < len(classes):
+      label = classes[int(label)]
+    if label not in classes:
+      continue
+    understood = True
+    best = int(np.argmax(p))
+    if classes[best] != label:
+      wrong.append((p[best], row, label, classes[best]))
+  if not understood:  # multi-label, or another task
+    return None
+  wrong.sort(key=lambda error: -error[0])
+  header = ['Id', 'Patient', 'Reference', 'Predicted', 'Probability']
+  return header, [
+    [
+      row.get('id'),
+      row.get('patient') or '–',
+      reference,
+      predicted,
+      figures.number(p),
+    ]
+    for p, row, reference, predicted in wrong[:limit]
+  ]
+
+
+def _case_scores(row, metric='dice'):
+  """{class: value} of one row of per_case.csv, the defined ones."""
+  values = {
+    k.split('/', 1)[1]: figures.to_float(v)
+    for k, v in row.items()
+    if k and k.startswith(metric + '/')
+  }
+  return {k: v for k, v in values.items() if not math.isnan(v)}
+
+
+# --- the page ----------------------------------------------------------------
+
+
+class _Pictures:
+  """Saves figures to a folder and keeps them for the page."""
+
+  def __init__(self, folder):
+    self._folder = folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('case_*.png'):
+      old.unlink()
+
+  def __call__(self, name, figure, alt, caption=''):
+    if figure is None:
+      return None
+    png = io.BytesIO()
+    figure.savefig(png, format='png')
+    (self._folder / f'{name}.png').write_bytes(png.getvalue())
+    data = base64.b64encode(png.getvalue()).decode()
+    return {
+      'source': f'data:image/png;base64,{data}',
+      'width': round(figure.get_figwidth() * 96),
+      'alt': alt,
+      'caption': caption,
+    }
+
+
+def _case_pictures(cases, rows, names, label_names, pictures):
+  found = []
+  scores = {row.get('id'): row for row in rows}
+  segmented = [c for c in cases if 'mask' in c and 'prediction' in c]
+  for i, case in enumerate(segmented):
+    row = scores.get(case['id'], {})
+    dice = _case_scores(row)
+    mean = f'Dice {np.mean([*dice.values()]):.3f}' if dice else ''
+    heading = [case.get('caption', '').capitalize(), case['id'], mean]
+    heading = ' · '.join(filter(None, heading))
+    each = ', '.join(f'{k} {figures.number(v)}' for k, v in dice.items())
+    each = f'Dice: {each}' if len(dice) > 1 else ''
+    distance = _case_scores(row, 'hd95')
+    if distance:
+      far = ', '.join(f'{k} {figures.number(v)}' for k, v in distance.items())
+      each += f'{"; " if each else ""}HD95, mm: {far}'
+    figure = figures.segmentation_case(
+      case, label_names, figures.shorten(heading, 110)
+    )
+    found.append(pictures(f'case_{i + 1:02d}', figure, heading, each))
+  rest = [c for c in cases if 'mask' not in c]
+  if rest:
+    figure = figures.classification_cases(rest, names)
+    alt = 'Images with their reference and predicted classes'
+    found.append(pictures('case_images', figure, alt))
+  return found
+
+
+def _missing(config, log, metrics, rows, cases):
+  """What is not there, in words."""
+  notes = []
+  if config is None:
+    notes.append('config.json is missing: the configuration is not known.')
+  if not log:
+    notes.append('metrics.jsonl is missing or empty: no learning curves.')
+  if metrics is None:
+    notes.append('metrics.json is missing: the run is not evaluated yet.')
+  else:
+    for split in ('test', 'validation'):
+      if not metrics.get(split):
+        notes.append(f'There are no {split} results.')
+  if not rows:
+    notes.append('per_case.csv is missing or empty: no results by case.')
+  if not cases:
+    notes.append('figures/cases.npz is missing or empty: no pictures of cases.')
+  return notes
+
+
+def _plots(summary, rows, pictures):
+  """Figures of one split: of its summary and of its rows of per_case.csv."""
+  ece = (summary.get('scores') or {}).get('ece')
+  found = [
+    pictures(
+      'discrimination',
+      figures.discrimination(summary),
+      'ROC and precision-recall curves',
+    ),
+    pictures(
+      'reliability',
+      figures.reliability(summary),
+      'Reliability diagram',
+      f'Expected calibration error (ECE): {figures.number(ece)}',
+    ),
+    pictures(
+      'confusion',
+      figures.confusion(summary),
+      'Confusion matrix',
+      'Confusion matrix: cases, and their share of the reference class.',
+    ),
+    pictures(
+      'boxes',
+      figures.boxes(rows, ('dice', 'hd95', 'nsd')),
+      'Distribution over cases of each class',
+      'One point per case in which the measure is defined; box: quartiles '
+      'and median; whiskers: the furthest point within 1.5 box lengths.',
+    ),
+  ]
+  return [picture for picture in found if picture]
+
+
+def _page(**content):
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+    autoescape=True,  # ids are file names of the user's
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  return environment.get_template('report.html.jinja').render(**content)
+
+
+def write_report(workdir):
+  """Writes report.html and figures/*.png of a workdir; returns its path.
+
+  Test results stand first, those of validation beside them. Raises
+  FileNotFoundError when the folder holds nothing of a run.
+  """
+  workdir = pathlib.Path(workdir)
+  config = _read_json(workdir / 'config.json')
+  metrics = _read_json(workdir / 'metrics.json')
+  log = _read_log(workdir / 'metrics.jsonl')
+  rows = _read_rows(workdir / 'per_case.csv')
+  npz = workdir / 'figures/cases.npz'
+  cases = load_cases(npz) if npz.exists() else []
+  if config is None and metrics is None and not log:
+    raise FileNotFoundError(
+      f'{workdir} holds no config.json, metrics.jsonl or metrics.json: '
+      'give the workdir of a run'
+    )
+  notes = _missing(config, log, metrics, rows, cases)
+  config, metrics = config or {}, metrics or {}
+  run = metrics.get('run') or {}
+  summaries = {s: metrics[s] for s in ('test', 'validation') if metrics.get(s)}
+  split = next(iter(summaries), '')
+  summary = summaries.get(split, {})
+  rows = [r for r in rows if not split or r.get('split', split) == split]
+  monitor = run.get('monitor') or (config.get('task') or {}).get('monitor')
+  segmentation = bool(rows) and any(k.startswith('dice/') for k in rows[0])
+  worst = _worst_segmentations if segmentation else _worst_classifications
+  kind = [(config.get(k) or {}).get('name') for k in ('model', 'data', 'task')]
+  pictures = _Pictures(workdir / 'figures')
+  with figures.style():
+    curves = pictures(
+      'learning_curves',
+      figures.learning_curves(log, monitor, run.get('best_step')),
+      'Loss, validation score and learning rate by training step',
+    )
+    plots = _plots(summary, rows, pictures)
+    shown = _case_pictures(
+      cases,
+      rows,
+      list(summary.get('classes') or {}),
+      _label_names(config),
+      pictures,
+    )
+  page = _page(
+    title=workdir.resolve().name,
+    kind=' · '.join(str(k) for k in kind if k),
+    written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
+    notes=notes,
+    split=split,
+    splits=[(s, summaries[s].get('n')) for s in summaries],
+    cards=_cards(summary, monitor),
+    scores=_score_table(summaries),
+    threshold=_thresholds(summary),
+    plots=plots,
+    cases=shown,
+    segmentation=segmentation,
+    worst=worst(rows) if rows else None,
+    classes=[(s, *_class_table(summaries[s])) for s in summaries],
+    report=_report_table(summary),
+    decisions=_decision_table(summary),
+    curves=curves,
+    command=run.get('command'),
+    facts=_facts(run),
+    config=_flatten(config),
+  )
+  path = workdir / 'report.html'
+  temporary = path.with_name('report.html.tmp')
+  temporary.write_text(page, encoding='utf-8')
+  os.replace(temporary, path)
+  return path
+
+
+def main():
+  """Writes the report of the workdir named on the command line."""
+  parser = argparse.ArgumentParser(description=write_report.__doc__)
+  parser.add_argument('workdir')
+  try:
+    print(write_report(parser.parse_args().workdir))
+  except (OSError, ValueError) as e:
+    raise SystemExit(f'error: {e}') from None
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,151 @@
+"""What a run says while it trains: console, metrics.jsonl, TensorBoard."""
+
+import datetime
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+
+from rich import progress as rich_progress
+from rich import table
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2, summary_pb2
+
+
+def _rewind(path, step):
+  """Drops torn lines and those after `step`; the file is replaced at once."""
+  if not path.exists():
+    return
+  text = path.read_text(encoding='utf-8', errors='replace')
+  kept = []
+  for line in text.splitlines():
+    try:
+      logged_at = json.loads(line)['step']
+    except (ValueError, KeyError, TypeError):
+      continue  # half written when the run was killed
+    if step is None or logged_at <= step:
+      kept.append(line + '\n')
+  if (kept := ''.join(kept)) != text:
+    temporary = path.with_suffix('.jsonl.tmp')
+    temporary.write_text(kept, encoding='utf-8')
+    os.replace(temporary, path)
+
+
+class Writer:
+  """Writes scalars, images and progress of a run into its workdir.
+
+  `step` is the step that the run resumes from: what a killed run logged after
+  it is dropped from metrics.jsonl and hidden by TensorBoard. None keeps all.
+  `monitor` names the validation score beside the progress bar. With
+  `enabled=False` (every process but the first) nothing is written or printed.
+  """
+
+  def __init__(
+    self, workdir, total_steps, enabled=True, *, step=None, monitor='score'
+  ):
+    self._enabled = enabled
+    self._total = total_steps
+    self._monitor = monitor
+    self._score = None
+    self._bar = None
+    self._first = None  # (step, time) of the first progress(): ETA, no compile
+    if not enabled:
+      return
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / 'metrics.jsonl'
+    _rewind(path, step)
+    self._jsonl = path.open('a', encoding='utf-8')
+    # Not SummaryWriter: when its thread meets a full disk, training hangs.
+    (workdir / 'tensorboard').mkdir(exist_ok=True)
+    self._tensorboard = event_file_writer.EventsWriter(
+      str(workdir / 'tensorboard/events'), f'.{time.time_ns()}'
+    )
+    if step is not None:
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._event(step + 1, session_log=start)
+
+  def _event(self, step, **content):
+    event = event_pb2.Event(step=int(step), wall_time=time.time(), **content)
+    self._tensorboard.write_event(event)
+    self._tensorboard.flush()
+
+  def scalars(self, step, values):
+    """Logs `{name: number}`; in metrics.jsonl NaN and infinity are null."""
+    if not self._enabled:
+      return
+    values = {name: float(value) for name, value in values.items()}
+    finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+    self._jsonl.write(json.dumps({'step': int(step), **finite}) + '\n')
+    self._jsonl.flush()
+    numbers = [
+      summary_pb2.Summary.Value(tag=name, simple_value=value)
+      for name, value in values.items()
+    ]
+    self._event(step, summary=summary_pb2.Summary(value=numbers))
+
+  def images(self, step, values):
+    """Shows `{name: uint8 (H, W) or (H, W, 1 | 3 | 4)}` in TensorBoard."""
+    if not self._enabled:
+      return
+    for name, image in values.items():
+      layout = 'HW' if image.ndim == 2 else 'HWC'
+      picture = summary.image(name, image, dataformats=layout)
+      self._event(step, summary=picture)
+
+  def progress(self, step, *, loss=None, examples_per_second=None, score=None):
+    """Moves the progress bar, or prints a line where there is no terminal.
+
+    The last `score` given is shown until there is a new one.
+    """
+    if not self._enabled:
+      return
+    self._score = self._score if score is None else score
+    now = time.monotonic()
+    if self._first is None:
+      self._first = (step, now)
+    done, seconds = step - self._first[0], now - self._first[1]
+    words = []
+    if loss is not None:
+      words.append(f'loss {loss:.4f}')
+    if examples_per_second is not None:
+      words.append(f'{examples_per_second:.1f} images/s')
+    if done > 0:
+      left = round(seconds / done * max(self._total - step, 0))
+      words.append(f'ETA {datetime.timedelta(seconds=left)}')
+    if self._score is not None:
+      words.append(f'val {self._monitor} {self._score:.4f}')
+    if not sys.stdout.isatty():
+      print(f'step {step}/{self._total}', *words, sep=' · ', flush=True)
+      return
+    if self._bar is None:
+      digits = len(str(self._total))
+      self._bar = rich_progress.Progress(
+        rich_progress.TextColumn(
+          '{task.completed:.0f}/{task.total:.0f}',
+          table_column=table.Column(no_wrap=True, min_width=2 * digits + 1),
+        ),
+        rich_progress.BarColumn(bar_width=None),  # what the words leave
+        rich_progress.TextColumn('{task.description}', markup=False),
+        expand=True,
+      )
+      self._task = self._bar.add_task('', total=self._total, completed=step)
+      self._bar.start()
+    self._bar.update(self._task, completed=step, description='  '.join(words))
+
+  def close(self):
+    """Ends the bar and the files; nothing may be written afterwards."""
+    if not self._enabled:
+      return
+    if self._bar is not None:
+      self._bar.stop()
+    self._jsonl.close()
+    self._tensorboard.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self.close()
