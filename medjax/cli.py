@@ -17,7 +17,7 @@ def one_line_errors():
 
   `--debug` anywhere on the command line shows the traceback instead.
   """
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
   try:

@@ -69,13 +69,17 @@ class Gallery:
       (s for s in self._shown if not np.isnan(s[0])), key=lambda s: -s[0]
     )
     third, middle = SHOWN // 3, len(order) // 2
-    places = [
-      *range(third),
-      *range(middle - third // 2, middle - third // 2 + third),
-      *range(len(order) - third, len(order)),
-    ]
-    places = sorted({p for p in places if 0 <= p < len(order)})
-    return [order[p][1] for p in places]
+    places = {
+      'best': range(third),
+      'median': range(middle - third // 2, middle - third // 2 + third),
+      'worst': range(len(order) - third, len(order)),
+    }
+    chosen = {}
+    for caption, indices in places.items():
+      for i in indices:
+        if 0 <= i < len(order):
+          chosen.setdefault(i, {**order[i][1], 'caption': caption})
+    return list(chosen.values())
 
 
 def save_cases(path, cases):

@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 
+from medjax import cli
 from medjax.data import records
 
 FOLDERS = (
@@ -167,25 +168,20 @@ def _quiet():
     logger.setLevel(level)
 
 
-def main(argv=None):
-  """Command line; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    prog='python -m medjax.prepare', description=__doc__.splitlines()[0]
-  )
+def main():
+  """Command line entry point."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('name', help='data set, NAME or NAME/CONFIG')
   parser.add_argument(
     '--data_dir', help='where it goes [$MEDJAX_DATA_DIR or ~/medjax_data]'
   )
   parser.add_argument('--manual_dir', help='folder with files at hand')
-  arguments = parser.parse_args(argv)
-  try:
-    target = prepare(arguments.name, arguments.data_dir, arguments.manual_dir)
-  except (ValueError, OSError) as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 1
-  print(f'{arguments.name} is in {target}')
-  return 0
+  parser.add_argument('--debug', action='store_true', help='show tracebacks')
+  args = parser.parse_args()
+  with cli.one_line_errors():
+    target = prepare(args.name, args.data_dir, args.manual_dir)
+    print(f'{args.name} is in {target}')
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  main()

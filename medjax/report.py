@@ -19,7 +19,8 @@ import pathlib
 import jinja2
 import numpy as np
 
-from medjax import figures
+from medjax import cli, figures
+from medjax.gallery import load_cases
 
 # What one asks for first, after the score that chose the checkpoint.
 _FIRST = ('dice', 'nsd', 'hd95', 'auroc', 'auprc', 'balanced_accuracy')
@@ -28,61 +29,6 @@ _FIRST = ('dice', 'nsd', 'hd95', 'auroc', 'auprc', 'balanced_accuracy')
 def _headline(metric):
   lower = figures.METRICS.get(metric, ('', '', False))[2]
   return figures.metric_title(metric) + (' (lower is better)' if lower else '')
-
-
-# --- cases.npz ---------------------------------------------------------------
-
-
-def save_cases(path, cases):
-  """Saves the cases that a report shows; no pickle, replaced atomically.
-
-  Each case is a dict of `id` str, `image` (H, W) or (H, W, 3) real, shown as
-  it lies: row 0 on top; optionally `caption` str ('worst') and `spacing` (2,)
-  mm per row and column; for segmentation `mask` and `prediction` (H, W)
-  integer; for classification `label` (class index or multi-hot (K,)) and
-  `probability` (K,). In the file, field f of case i is the array 'i/f'.
-  Raises ValueError when the shapes of a case do not fit each other.
-  """
-  arrays = {}
-  for i, case in enumerate(cases):
-    image = np.asarray(case['image'], np.float32)
-    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-      raise ValueError(
-        f'case {case["id"]!r}: image is {image.shape}, '
-        'not (rows, columns) or (rows, columns, 3)'
-      )
-    fields = {**case, 'image': image}
-    for name in ('mask', 'prediction'):
-      if name not in case:
-        continue
-      labels = np.asarray(case[name])
-      if labels.shape != image.shape[:2]:
-        raise ValueError(
-          f'case {case["id"]!r}: {name} is {labels.shape}, '
-          f'its image {image.shape[:2]}'
-        )
-      fits = labels.size and labels.min() >= 0 and labels.max() < 256
-      fields[name] = labels.astype(np.uint8 if fits else np.int32)
-    for name, value in fields.items():
-      arrays[f'{i}/{name}'] = np.asarray(value)
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + '.tmp')
-  with temporary.open('wb') as f:
-    np.savez_compressed(f, **arrays)
-  os.replace(temporary, path)
-
-
-def load_cases(path):
-  """The list of dicts that `save_cases` was given."""
-  cases = {}
-  with np.load(path, allow_pickle=False) as arrays:
-    for key in arrays.files:
-      i, name = key.split('/', 1)
-      value = arrays[key]
-      value = str(value) if value.dtype.kind == 'U' else value
-      cases.setdefault(int(i), {})[name] = value
-  return [cases[i] for i in sorted(cases)]
 
 
 # --- what the workdir holds --------------------------------------------------
@@ -504,10 +450,10 @@ def main():
   """Writes the report of the workdir named on the command line."""
   parser = argparse.ArgumentParser(description=write_report.__doc__)
   parser.add_argument('workdir')
-  try:
-    print(write_report(parser.parse_args().workdir))
-  except (OSError, ValueError) as e:
-    raise SystemExit(f'error: {e}') from None
+  parser.add_argument('--debug', action='store_true', help='show tracebacks')
+  args = parser.parse_args()
+  with cli.one_line_errors():
+    print(write_report(args.workdir))
 
 
 if __name__ == '__main__':

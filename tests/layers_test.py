@@ -23,6 +23,7 @@ ALLOWED = {
   'engine': set(),
   'writer': set(),
   'gallery': set(),
+  'figures': set(),
   'optim': {'build'},
   'checkpoint': set(),
   'inference': {'engine'},
@@ -30,13 +31,15 @@ ALLOWED = {
   'experiment': {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',
   },
-  'evaluate': {'checkpoint', 'data', 'engine', 'experiment', 'gallery', 'inference'},
+  'evaluate': {
+    'checkpoint', 'data', 'engine', 'experiment', 'gallery', 'inference',
+  },
   'train': {
     'checkpoint', 'config', 'data', 'engine', 'evaluate', 'experiment',
     'optim', 'writer',
   },
   'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
-  'report': {'cli', 'gallery'},
+  'report': {'cli', 'figures', 'gallery'},
   'main': {'cli', 'evaluate', 'report', 'train'},
 }  # fmt: skip
 
@@ -50,7 +53,7 @@ ONLY_IN = {
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
   'ml_collections': {'config', 'main'},
-  'matplotlib': {'report'},
+  'matplotlib': {'figures'},
   'tensorflow': set(),
   'torch': set(),
 }

@@ -111,11 +111,13 @@ def test_bad_requests_get_one_line(
   tmp_path, capsys, monkeypatch, name, message
 ):
   monkeypatch.chdir(ROOT)
-  arguments = [*name.split(), f'--data_dir={tmp_path}']
-  assert prepare.main(arguments) == 1
+  arguments = ['prepare', *name.split(), f'--data_dir={tmp_path}']
+  monkeypatch.setattr(sys, 'argv', arguments)
+  with pytest.raises(SystemExit, match='1'):
+    prepare.main()
   error = capsys.readouterr().err.replace('\r', '\n').strip().splitlines()
   assert message in error[-1]
-  assert sum(line.startswith('error:') for line in error) == 1
+  assert sum(line.startswith('medjax:') for line in error) == 1
 
 
 def test_a_failing_case_leaves_nothing(tmp_path):
@@ -157,7 +159,7 @@ def test_full_disk(tmp_path):
   )
   assert process.returncode == 1
   error = process.stderr.strip()
-  assert error.startswith('error: could not prepare')
+  assert error.startswith('medjax: could not prepare')
   assert '\n' not in error
   assert not (home / 'slow' / '1.0.0').exists()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medjax import figures, report
+from medjax import figures, gallery, report
 
 # A file name may hold markup, quotes, mathematics and other scripts.
 NASTY = '<script>alert("1")</script> & $x_1$ 患者'
@@ -154,7 +154,7 @@ def segmentation(tmp_path):
       ids, ('worst', 'median', 'best'), (3, 1, 0), strict=False
     )
   ]
-  report.save_cases(tmp_path / 'figures/cases.npz', cases)
+  gallery.save_cases(tmp_path / 'figures/cases.npz', cases)
   return tmp_path
 
 
@@ -205,7 +205,7 @@ def classification(tmp_path):
     writer.writerow(['test', 'unsure', 'p1', 0.55, 0.45, 1])
     writer.writerow(['test', NASTY, 'p2', 0.99, 0.01, 1])
     writer.writerow(['validation', 'other split', 'p3', 0.99, 0.01, 1])
-  report.save_cases(
+  gallery.save_cases(
     tmp_path / 'figures/cases.npz',
     [
       {
@@ -335,8 +335,8 @@ def test_a_run_that_has_just_begun(tmp_path):
 
 def test_pictures_of_an_older_report_go(segmentation):
   _page(segmentation)
-  cases = report.load_cases(segmentation / 'figures/cases.npz')
-  report.save_cases(segmentation / 'figures/cases.npz', cases[:1])
+  cases = gallery.load_cases(segmentation / 'figures/cases.npz')
+  gallery.save_cases(segmentation / 'figures/cases.npz', cases[:1])
   _page(segmentation)
   assert len([*segmentation.glob('figures/case_*.png')]) == 1
 
@@ -351,8 +351,8 @@ def test_cases_survive_the_file(tmp_path):
     'spacing': np.array([2.0, 0.5]),
   }
   path = tmp_path / 'figures/cases.npz'
-  report.save_cases(path, [case, {'id': 'b', 'image': np.zeros((2, 2, 3))}])
-  first, second = report.load_cases(path)
+  gallery.save_cases(path, [case, {'id': 'b', 'image': np.zeros((2, 2, 3))}])
+  first, second = gallery.load_cases(path)
   assert first.keys() == case.keys()
   assert (first['id'], first['caption']) == (NASTY, 'worst')
   for name in ('image', 'mask', 'prediction', 'spacing'):
@@ -371,7 +371,7 @@ def test_cases_survive_the_file(tmp_path):
 )
 def test_cases_that_do_not_fit_are_refused(tmp_path, fields, message):
   with pytest.raises(ValueError, match=re.escape(message)):
-    report.save_cases(tmp_path / 'cases.npz', [{'id': 'x', **fields}])
+    gallery.save_cases(tmp_path / 'cases.npz', [{'id': 'x', **fields}])
 
 
 def test_outlines_lie_on_the_edges_of_the_mask():
@@ -416,7 +416,7 @@ def test_command_line(tmp_path):
   command = [sys.executable, '-m', 'medjax.report', str(tmp_path)]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   assert done.returncode == 1
-  assert done.stderr.startswith(f'error: {tmp_path} holds no config.json')
+  assert done.stderr.startswith(f'medjax: {tmp_path} holds no config.json')
   assert len(done.stderr.splitlines()) == 1
   _json(tmp_path / 'config.json', {})
   done = subprocess.run(command, capture_output=True, text=True, check=False)
