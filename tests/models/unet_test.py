@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medjax.models import UNet
+from medjax.models.unet import Stage
 
 TASK04 = dict(num_classes=3, features=(32, 64, 128, 256))
 SMALL = dict(num_classes=3, features=(4, 6, 8))
@@ -229,6 +230,19 @@ def test_options_on_odd_sizes(options, shape):
   assert ('batch_stats' in updates) == (options.get('norm') == 'batch')
   head = gradients['head']['kernel']
   assert jnp.abs(head).max() > 0
+
+
+def test_a_residual_stage_averages_its_shortcut_and_repeats_odd_borders():
+  stage = Stage(2, (3, 3), (2, 2), 1, 'instance', True, 0.0, None)
+  x = image(1, 5, 4, 2)
+  init = lambda key: stage.init(key, x, False)
+  variables = jax.eval_shape(init, jax.random.key(0))
+  zeros = jax.tree.map(lambda p: jnp.zeros(p.shape), variables)
+  y = stage.apply(zeros, x, False)
+  padded = np.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)), mode='edge')
+  mean = padded.reshape(1, 3, 2, 2, 2, 2).mean((2, 4))
+  expected = np.where(mean > 0, mean, 0.01 * mean)
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_deep_supervision_returns_logits_finest_first_in_training_only():
