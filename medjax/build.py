@@ -54,6 +54,7 @@ def build(namespace, spec, **extra):
       if argument not in parameters:
         hint = _closest(argument, parameters)
         raise ValueError(f'{name} takes no argument {argument!r}{hint}')
-  if inspect.isclass(target):
+  variant = isinstance(target, functools.partial)  # ResNet18 of ResNet
+  if inspect.isclass(target.func if variant else target):
     return target(**arguments)
   return functools.partial(target, **arguments)

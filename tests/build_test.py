@@ -11,6 +11,9 @@ class Net:
     self.width, self.depth = width, depth
 
 
+Deep = functools.partial(Net, depth=9)
+
+
 def flip(x, *, p=0.5):
   return x, p
 
@@ -31,6 +34,11 @@ def test_function_gives_a_partial():
   f = build(SPACE, dict(name='flip', p=0.1))
   assert isinstance(f, functools.partial)
   assert f('x') == ('x', 0.1)
+
+
+def test_a_variant_of_a_class_gives_an_instance():
+  net = build(SPACE, dict(name='Deep', width=1))
+  assert (net.width, net.depth) == (1, 9)
 
 
 def test_outside_names():
