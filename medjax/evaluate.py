@@ -129,20 +129,21 @@ def evaluate(config, workdir, *, facts=None):
   under metrics.json's 'run'.
   """
   workdir = pathlib.Path(workdir)
-  task = experiment.make_task(config)
-  predictor = Predictor(config, task, experiment.make_model(config, task))
   checkpoints = Checkpointer(workdir, read_only=True)
   step = checkpoints.best_step()
   if step is None:
     raise FileNotFoundError(f'{workdir}/checkpoints holds no whole checkpoint')
   variables = checkpoints.restore_variables(step)
   checkpoints.close()
+  splits = {s: experiment.open_cases(config, s) for s in ('validation', 'test')}
+  experiment.adopt(config, splits['validation'])
+  task = experiment.make_task(config)
+  predictor = Predictor(config, task, experiment.make_model(config, task))
 
   results = {'run': {**(facts or {}), 'best_step': step}}
   table, thresholds = [], None
   gallery = Gallery(task)
-  for split in ('validation', 'test'):
-    cases = experiment.open_cases(config, split)
+  for split, cases in splits.items():
     rows = evaluate_cases(
       predictor,
       variables,

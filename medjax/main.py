@@ -58,7 +58,6 @@ def run(argv):
     raise ValueError(f'unknown argument {argv[1]!r}: options start with --')
   start_jax()
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-  workdir.mkdir(parents=True, exist_ok=True)
   trained = train(config, workdir) if _MODE.value == 'train' else {}
   evaluate(config, workdir, facts={**facts(), **trained})
   if jax.process_index() == 0:

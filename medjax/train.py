@@ -23,14 +23,22 @@ class Stopped(SystemExit):
 
 
 class StopSignal:
-  """Turns Ctrl-C and SIGTERM into a question that the loop asks."""
+  """Within it, Ctrl-C and SIGTERM are a question that the loop asks."""
 
   def __init__(self):
     self._received = None
+    self._before = {}
+
+  def __enter__(self):
     # Under jax.distributed its own service hears SIGTERM, for all processes.
     if jax.process_count() == 1:
       for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, self._handle)
+        self._before[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *exception):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
 
   def _handle(self, number, frame):
     if self._received:  # the second one does not wait
@@ -73,6 +81,7 @@ def train(config, workdir):
   """
   started = time.time()
   workdir = pathlib.Path(workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
   main_process = jax.process_index() == 0
 
   # Data. Preprocessed cases that fit are held in memory.
@@ -144,7 +153,6 @@ def train(config, workdir):
   writer = Writer(
     workdir, config.train.steps, main_process, step=step, monitor=task.monitor
   )
-  stop = StopSignal()
   batches = pipeline.to_device(
     pipeline.train_batches(
       stream,
@@ -155,7 +163,8 @@ def train(config, workdir):
   )
   empty_metrics = metrics = engine.empty_metrics(mesh)
   logged_step, logged_time = step, time.monotonic()
-  with writer, checkpoints:
+  # Last to leave is the stop: a Ctrl-C does not tear the final save.
+  with StopSignal() as stop, writer, checkpoints:
     while step < config.train.steps and not stalled(
       history, config.train.patience
     ):

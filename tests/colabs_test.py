@@ -1,0 +1,63 @@
+"""Every notebook runs from its first cell to its last."""
+
+import os
+import pathlib
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# What follows the cell tagged 'parameters', so that the run is a short one.
+SHORT = {'quickstart': 'STEPS = 4\nFEATURES = (4, 8)'}
+
+
+def _shortened(notebook, source):
+  """The notebook with a cell of other parameters after its own."""
+  places = [
+    i
+    for i, cell in enumerate(notebook.cells)
+    if 'parameters' in cell.metadata.get('tags', ())
+  ]
+  assert len(places) == 1, "needs one cell tagged 'parameters'"
+  notebook.cells.insert(places[0] + 1, nbformat.v4.new_code_cell(source))
+  return notebook
+
+
+@pytest.mark.parametrize(
+  'path', sorted((ROOT / 'colabs').glob('*.ipynb')), ids=lambda p: p.stem
+)
+def test_notebook_runs(path, tmp_path):
+  notebook = nbformat.read(path, as_version=4)
+  nbformat.validate(notebook)
+  if path.stem in SHORT:
+    notebook = _shortened(notebook, SHORT[path.stem])
+  # 'python3' is the interpreter of this test. One device: the eight virtual
+  # ones of conftest are for tests of the mesh.
+  client = nbclient.NotebookClient(
+    notebook,
+    kernel_name='python3',
+    timeout=300,
+    resources={'metadata': {'path': str(tmp_path)}},
+  )
+  environment = {
+    **os.environ,
+    'XLA_FLAGS': '',
+    'PYTHONPATH': str(ROOT),
+    'MEDJAX_DATA_DIR': str(tmp_path / 'data'),
+    'IPYTHONDIR': str(tmp_path / 'ipython'),
+  }
+  client.execute(env=environment)
+
+
+@pytest.mark.parametrize(
+  'path', sorted((ROOT / 'colabs').glob('*.ipynb')), ids=lambda p: p.stem
+)
+def test_notebook_is_small_and_clean(path):
+  notebook = nbformat.read(path, as_version=4)
+  assert path.stat().st_size < 200_000
+  for cell in notebook.cells:
+    if cell.cell_type == 'code':
+      assert cell.outputs == []
+      assert cell.execution_count is None
