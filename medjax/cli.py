@@ -11,6 +11,15 @@ from absl import flags, logging
 USER_ERRORS = (ValueError, OSError, FloatingPointError, flags.Error)
 
 
+def parse_flags(argv):
+  """absl's parser; a wrong config field gets a line, not a traceback."""
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as e:  # ml_collections, with its "Did you mean"
+    text = str(e).replace('\\', '').replace('"', '').replace("'", '')
+    raise flags.Error(f'no config field {" ".join(text.split())}') from None
+
+
 @contextlib.contextmanager
 def one_line_errors():
   """A user's error ends the program with one line and exit code 1.
