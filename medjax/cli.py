@@ -12,12 +12,14 @@ USER_ERRORS = (ValueError, OSError, FloatingPointError, flags.Error)
 
 
 def parse_flags(argv):
-  """absl's parser; a wrong config field gets a line, not a traceback."""
+  """absl's parser, whose errors about configs become short."""
   try:
     return flags.FLAGS(argv)
-  except AttributeError as e:  # ml_collections, with its "Did you mean"
-    text = str(e).replace('\\', '').replace('"', '').replace("'", '')
-    raise flags.Error(f'no config field {" ".join(text.split())}') from None
+  except AttributeError as e:  # an unknown field; it has a "Did you mean"
+    text = str(e).replace('\\n', ' ').translate({ord(c): None for c in '\\"\''})
+    raise flags.Error(f'no config field {text}') from None
+  except flags.IllegalFlagValueError as e:  # may quote a whole traceback
+    raise flags.Error(str(e).strip().splitlines()[-1]) from None
 
 
 @contextlib.contextmanager
