@@ -19,7 +19,8 @@ def parse_flags(argv):
     text = str(e).replace('\\n', ' ').translate({ord(c): None for c in '\\"\''})
     raise flags.Error(f'no config field {text}') from None
   except flags.IllegalFlagValueError as e:  # may quote a whole traceback
-    raise flags.Error(str(e).strip().splitlines()[-1]) from None
+    last = str(e).strip().splitlines()[-1]
+    raise flags.Error(last.removeprefix('ValueError: ')) from None
 
 
 @contextlib.contextmanager
