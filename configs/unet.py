@@ -66,14 +66,25 @@ def hippocampus():
     test='fold0',
   )
   config.data.preprocess = (dict(name='zscore'),)
-  config.data.patch_size = (40, 56, 40)
-  config.augment = NNUNET
+  # Smaller than nnU-Net's 40 x 56 x 40: twice the steps in the same time. Nor
+  # are there flips but left to right: a short run is better off learning the
+  # anatomy in the orientation it is asked for.
+  config.data.patch_size = (32, 48, 32)
+  config.augment = (
+    dict(name='affine', p=0.3, rotate=20.0, scale=(0.8, 1.25)),
+    *NNUNET[1:-1],
+    dict(name='flip', p=0.5, axes=(0,)),
+  )
   config.model = dict(name='UNet', features=(12, 24, 48, 96))
   config.task = dict(name='Segmentation', num_classes=3)
-  config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0)
+  config.optimizer.update(
+    learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0
+  )
   config.schedule.update(name='cosine', warmup_steps=50)
-  config.train.update(steps=1600, log_every=20, eval_every=200, ema_decay=0.99)
-  config.inference.update(batch_size=4, flips=False)
+  config.train.update(
+    steps=3000, log_every=25, eval_every=250, ema_decay=0.995
+  )
+  config.inference.update(batch_size=8)
   return config
 
 
