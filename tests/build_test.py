@@ -11,6 +11,9 @@ class Net:
     self.width, self.depth = width, depth
 
 
+DeepNet = functools.partial(Net, depth=9)
+
+
 def flip(x, *, p=0.5):
   return x, p
 
@@ -21,6 +24,12 @@ SPACE = sys.modules[__name__]
 def test_class_gives_an_instance_and_extra_fills_in():
   net = build(SPACE, dict(name='Net', width=3), depth=5)
   assert (net.width, net.depth) == (3, 5)
+
+
+def test_partial_of_a_class_gives_an_instance():
+  net = build(SPACE, dict(name='DeepNet', width=3))
+  assert isinstance(net, Net)
+  assert (net.width, net.depth) == (3, 9)
 
 
 def test_config_wins_over_extra():
