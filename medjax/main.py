@@ -3,6 +3,7 @@
 import os
 import pathlib
 import platform
+import re
 import shlex
 import sys
 
@@ -69,7 +70,7 @@ def parse(argv):
   try:
     return flags.FLAGS(argv)
   except AttributeError as e:  # ml_collections, with its "Did you mean"
-    text = str(e).replace('\\', '').replace('"', '').replace("'", '')
+    text = re.sub(r'[\\"\']', '', str(e).replace('\\n', ': '))
     raise flags.Error(f'no config field {" ".join(text.split())}') from None
 
 
