@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 EXTRAS ?= demo,test
 WORKDIR ?= runs/demo
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m medjax.main --config=configs/unet.py --workdir=$(WORKDIR)

@@ -40,8 +40,7 @@ def lookup(namespace, name):
 def build(namespace, spec, **extra):
   """Builds what a config entry `dict(name=…, **arguments)` describes.
 
-  A class, or a partial of one, gives an instance; a function gives it with the
-  arguments bound.
+  A class gives an instance, a function gives it with the arguments bound.
   `extra` holds arguments that the program knows and the config need not say.
   """
   arguments = {**extra, **spec}
@@ -55,8 +54,7 @@ def build(namespace, spec, **extra):
       if argument not in parameters:
         hint = _closest(argument, parameters)
         raise ValueError(f'{name} takes no argument {argument!r}{hint}')
-  # A variant of a class is a partial of it: ResNet18.
-  variant = isinstance(target, functools.partial)
+  variant = isinstance(target, functools.partial)  # ResNet18 of ResNet
   if inspect.isclass(target.func if variant else target):
     return target(**arguments)
   return functools.partial(target, **arguments)

@@ -11,6 +11,18 @@ from absl import flags, logging
 USER_ERRORS = (ValueError, OSError, FloatingPointError, flags.Error)
 
 
+def parse_flags(argv):
+  """absl's parser, whose errors about configs become short."""
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as e:  # an unknown field; it has a "Did you mean"
+    text = str(e).replace('\\n', ' ').translate({ord(c): None for c in '\\"\''})
+    raise flags.Error(f'no config field {text}') from None
+  except flags.IllegalFlagValueError as e:  # may quote a whole traceback
+    last = str(e).strip().splitlines()[-1]
+    raise flags.Error(last.removeprefix('ValueError: ')) from None
+
+
 @contextlib.contextmanager
 def one_line_errors():
   """A user's error ends the program with one line and exit code 1.

@@ -102,7 +102,12 @@ def create_state(model, tx, image_shape, key, mesh, *, ema=False):
       ema=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
-  return jax.jit(init, out_shardings=replicated(mesh))(key)
+  # Runs once: compiling it well would take longer than it saves.
+  options = {'xla_backend_optimization_level': 0}
+  compiled = jax.jit(
+    init, out_shardings=replicated(mesh), compiler_options=options
+  )
+  return compiled(key)
 
 
 def empty_metrics(mesh):

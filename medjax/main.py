@@ -3,7 +3,7 @@
 import os
 import pathlib
 import platform
-import re
+import resource
 import shlex
 import sys
 
@@ -50,6 +50,9 @@ def facts():
     'python': platform.python_version(),
     'device': f'{jax.device_count()} × {jax.devices()[0].device_kind}',
     'processes': jax.process_count(),
+    'peak_memory_gib': round(
+      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
+    ),
   }
 
 
@@ -65,20 +68,11 @@ def run(argv):
     print(f'report: {report.write_report(workdir)}')
 
 
-def parse(argv):
-  """Parses flags; a wrong config field gets a short answer, not a traceback."""
-  try:
-    return flags.FLAGS(argv)
-  except AttributeError as e:  # ml_collections, with its "Did you mean"
-    text = re.sub(r'[\\"\']', '', str(e).replace('\\n', ': '))
-    raise flags.Error(f'no config field {" ".join(text.split())}') from None
-
-
 def main():
   """Command line entry point."""
   flags.mark_flags_as_required(['config', 'workdir'])
   with cli.one_line_errors():
-    app.run(run, flags_parser=parse)
+    app.run(run, flags_parser=cli.parse_flags)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import time
 
 from rich import progress as rich_progress
 from rich import table
-from tensorboardX import event_file_writer, summary
+from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2, summary_pb2
 
 
@@ -85,15 +85,6 @@ class Writer:
       for name, value in values.items()
     ]
     self._event(step, summary=summary_pb2.Summary(value=numbers))
-
-  def images(self, step, values):
-    """Shows `{name: uint8 (H, W) or (H, W, 1 | 3 | 4)}` in TensorBoard."""
-    if not self._enabled:
-      return
-    for name, image in values.items():
-      layout = 'HW' if image.ndim == 2 else 'HWC'
-      picture = summary.image(name, image, dataformats=layout)
-      self._event(step, summary=picture)
 
   def progress(self, step, *, loss=None, examples_per_second=None, score=None):
     """Moves the progress bar, or prints a line where there is no terminal.

@@ -11,7 +11,7 @@ class Net:
     self.width, self.depth = width, depth
 
 
-DeepNet = functools.partial(Net, depth=9)
+Deep = functools.partial(Net, depth=9)
 
 
 def flip(x, *, p=0.5):
@@ -26,12 +26,6 @@ def test_class_gives_an_instance_and_extra_fills_in():
   assert (net.width, net.depth) == (3, 5)
 
 
-def test_partial_of_a_class_gives_an_instance():
-  net = build(SPACE, dict(name='DeepNet', width=3))
-  assert isinstance(net, Net)
-  assert (net.width, net.depth) == (3, 9)
-
-
 def test_config_wins_over_extra():
   assert build(SPACE, dict(name='Net', width=3, depth=1), depth=5).depth == 1
 
@@ -40,6 +34,11 @@ def test_function_gives_a_partial():
   f = build(SPACE, dict(name='flip', p=0.1))
   assert isinstance(f, functools.partial)
   assert f('x') == ('x', 0.1)
+
+
+def test_a_variant_of_a_class_gives_an_instance():
+  net = build(SPACE, dict(name='Deep', width=1))
+  assert (net.width, net.depth) == (1, 9)
 
 
 def test_outside_names():

@@ -43,22 +43,6 @@ def test_scalars_reach_both_files_as_they_are_logged(tmp_path):
   assert np.isnan(losses[1].value)
 
 
-def test_images_reach_tensorboard(tmp_path):
-  with Writer(tmp_path, 10) as writer:
-    writer.images(
-      3,
-      {
-        'gray': np.full((4, 6), 7, np.uint8),
-        'rgb': np.full((4, 6, 3), 7, np.uint8),
-      },
-    )
-  events = _events(tmp_path)
-  for name in ('gray', 'rgb'):
-    (image,) = events.Images('tensorboard', name)
-    assert (image.step, image.width, image.height) == (3, 6, 4)
-  assert _lines(tmp_path) == []
-
-
 def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path):
   with Writer(tmp_path, 10, step=0) as writer:
     for step in range(1, 6):
@@ -98,7 +82,6 @@ def test_a_torn_last_line_is_repaired(tmp_path, torn):
 def test_a_disabled_writer_leaves_no_trace(tmp_path, capsys):
   with Writer(tmp_path / 'run', 10, enabled=False) as writer:
     writer.scalars(1, {'loss': 1.0})
-    writer.images(1, {'x': np.zeros((2, 2), np.uint8)})
     writer.progress(1, loss=1.0)
   assert not (tmp_path / 'run').exists()
   assert capsys.readouterr().out == ''

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from medjax.models.layers import (
   Conv,
@@ -30,7 +31,8 @@ class Stage(nn.Module):
   """Convolutions at one resolution: conv – dropout – norm – leaky ReLU.
 
   The first convolution strides. A residual stage adds its input before the
-  last activation: averaged over the stride, and projected by a 1-voxel
+  last activation: averaged over the stride (what is missing at an odd border
+  repeats the last voxel), and projected by a 1-voxel
   convolution and normalised where the number of channels changes.
   """
 
@@ -76,10 +78,11 @@ class Stage(nn.Module):
 
   @nn.nowrap
   def _shortcut(self, x, train):
-    rest = [
-      (0, -n % s) for n, s in zip(x.shape[1:-1], self.strides, strict=True)
-    ]
-    x = jnp.pad(x, [(0, 0), *rest, (0, 0)], mode='edge')
+    for axis, stride in enumerate(self.strides, start=1):
+      # Not jnp.pad(mode='edge'): its gradient moves data between devices.
+      rest = -x.shape[axis] % stride
+      last = lax.slice_in_dim(x, -1, None, axis=axis)
+      x = jnp.concatenate([x] + [last] * rest, axis=axis) if rest else x
     x = avg_pool(x, self.strides)
     if x.shape[-1] == self.features:
       return x
@@ -119,8 +122,8 @@ class UNet(nn.Module):
     residual: encoder stages are residual blocks, as in nnU-Net's ResEnc.
     deep_supervision: a head on every decoder stage; see `__call__`.
     dropout: rate, of whole feature maps, after every convolution.
-    remat: recompute a stage's activations in the backward pass: less memory,
-      more time, the same gradients.
+    remat: recompute a stage's activations in the backward pass, to save memory
+      on an accelerator; on a CPU XLA keeps them. The same gradients.
     dtype: of the computation; parameters and logits are float32.
   """
 

@@ -32,14 +32,14 @@ def conv(
     window_strides: one integer per spatial axis.
     padding: 'SAME', 'VALID', or (low, high) per spatial axis, in voxels.
     lhs_dilation: ones or None: spread an input with `ops.upsampling` instead,
-      the gradient of a dilated input is slow on every platform.
+      XLA is slow at the gradient of a dilated one.
     rhs_dilation: one integer per spatial axis.
     dimension_numbers: channels last, or None for the same.
     feature_group_count: as in lax.
     precision: as in lax.
 
   Raises:
-    ValueError: for dilated inputs or another layout.
+    ValueError: for dilated inputs, another layout, or more spatial axes.
   """
   rank = lhs.ndim - 2
   if lhs_dilation is not None and any(d != 1 for d in lhs_dilation):
@@ -47,9 +47,9 @@ def conv(
       f'conv does not dilate its input (lhs_dilation={tuple(lhs_dilation)}); '
       'use medjax.ops.upsampling.transposed_conv'
     )
-  spatial = 'DHW'[-rank:] if rank <= 3 else None
-  if spatial is None:
+  if not 1 <= rank <= 3:
     raise ValueError(f'conv takes 1 to 3 spatial axes, got {lhs.shape}')
+  spatial = 'DHW'[-rank:]
   numbers = lax.conv_dimension_numbers(
     lhs.shape, rhs.shape, (f'N{spatial}C', f'{spatial}IO', f'N{spatial}C')
   )

@@ -7,7 +7,9 @@ from medjax.models import LeNet5
 
 
 def init(model, x):
-  return jax.jit(model.init)(jax.random.key(0), x)
+  # Random numbers compile slowly, and here they are drawn once.
+  quick = {'xla_backend_optimization_level': 0}
+  return jax.jit(model.init, compiler_options=quick)(jax.random.key(0), x)
 
 
 def test_size_is_the_known_one():

@@ -7,11 +7,16 @@ import pytest
 
 from medjax.models import ResNet, ResNet18, ResNet34, ResNet50
 
-NARROW = dict(num_classes=3, stage_sizes=(1, 2, 1), width=8)
+NARROW = dict(num_classes=3, stage_sizes=(1, 2), width=8)
+
+
+# Random numbers compile slowly, and here they are drawn once.
+QUICK = {'xla_backend_optimization_level': 0}
 
 
 def init(model, x):
-  return jax.jit(model.init)(jax.random.key(0), x)
+  f = jax.jit(model.init, compiler_options=QUICK)
+  return f(jax.random.key(0), x)
 
 
 def image(*shape):
@@ -112,9 +117,7 @@ def as_flax(net, read):
 @pytest.mark.parametrize(
   ('block', 'stem', 'shape'),
   [
-    ('basic', 'imagenet', (37, 40)),
     ('bottleneck', 'imagenet', (33, 36)),
-    ('basic', 'small', (15, 12, 13)),
     ('bottleneck', 'small', (12, 12)),
     ('basic', 'imagenet', (24, 25, 27)),
   ],
@@ -134,7 +137,8 @@ def test_is_torchvision_assembled_in_torch(block, stem, shape):
   model = ResNet(**options)
   x = image(4, *shape, 1)
   shapes = functools.partial(jax.tree.map, jnp.shape)
-  assert shapes(variables) == shapes(init(model, x))
+  ours = jax.eval_shape(model.init, jax.random.key(0), x)
+  assert shapes(variables) == shapes(ours)
   tx = torch.tensor(
     np.asarray(x).transpose(0, len(shape) + 1, *range(1, len(shape) + 1))
   )
@@ -177,8 +181,14 @@ def test_is_torchvision_assembled_in_torch(block, stem, shape):
   jax.tree.map(close, gradients, theirs)
 
 
-@pytest.mark.parametrize('norm', ['batch', 'instance', 'group'])
-@pytest.mark.parametrize('shape', [(1, 28, 28, 1), (2, 9, 11, 10, 2)])
+@pytest.mark.parametrize(
+  ('norm', 'shape'),
+  [
+    ('batch', (1, 28, 28, 1)),
+    ('instance', (1, 17, 20, 1)),
+    ('group', (2, 9, 11, 10, 2)),
+  ],
+)
 def test_small_stem_on_any_rank_and_norm(norm, shape):
   model = ResNet18(num_classes=2, width=4, stem='small', norm=norm, dropout=0.2)
   x = image(*shape)
@@ -186,13 +196,9 @@ def test_small_stem_on_any_rank_and_norm(norm, shape):
   y = jax.jit(model.apply)(variables, x)
   assert y.shape == (shape[0], 2)
   assert jnp.isfinite(y).all()
-  y, _ = model.apply(
-    variables,
-    x,
-    train=True,
-    mutable=['batch_stats'],
-    rngs={'dropout': jax.random.key(0)},
-  )
+  train = functools.partial(model.apply, train=True, mutable=['batch_stats'])
+  rngs = {'dropout': jax.random.key(0)}
+  y, _ = jax.jit(train)(variables, x, rngs=rngs)
   assert jnp.isfinite(y).all()
 
 
@@ -201,9 +207,12 @@ def test_bfloat16_computes_beside_float32_variables():
   half, full = (ResNet(**NARROW, dtype=d) for d in (jnp.bfloat16, None))
   variables = init(half, x)
   assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype('f4')}
-  y, updates = half.apply(variables, x, train=True, mutable=['batch_stats'])
+  train = lambda m: jax.jit(
+    functools.partial(m.apply, train=True, mutable=['batch_stats'])
+  )(variables, x)
+  y, updates = train(half)
   assert {p.dtype for p in jax.tree.leaves(updates)} == {jnp.dtype('f4')}
-  z = full.apply(variables, x, train=True, mutable=['batch_stats'])[0]
+  z, _ = train(full)
   assert y.dtype == jnp.float32
   np.testing.assert_allclose(y, z, atol=0.1 * float(jnp.abs(z).max()))
 
@@ -212,10 +221,12 @@ def test_vmap_over_members():
   model = ResNet(**NARROW, stem='small')
   x = image(2, 8, 8, 1)
   keys = jax.random.split(jax.random.key(0), 3)
-  members = jax.jit(jax.vmap(model.init, (0, None)))(keys, x)
+  init = jax.vmap(model.init, (0, None))
+  members = jax.jit(init, compiler_options=QUICK)(keys, x)
   y = jax.jit(jax.vmap(model.apply, (0, None)))(members, x)
   last = jax.tree.map(lambda p: p[-1], members)
-  np.testing.assert_allclose(y[-1], model.apply(last, x), rtol=1e-4, atol=1e-4)
+  expected = jax.jit(model.apply)(last, x)
+  np.testing.assert_allclose(y[-1], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('option', ['stem', 'block', 'norm'])

@@ -1,0 +1,34 @@
+"""One function of a batch from augmentations of an example."""
+
+import functools
+
+import jax
+from jaxtyping import Array, PRNGKeyArray
+
+_FIELDS = ('image', 'mask', 'label')
+
+
+def compose(functions):
+  """Chains augmentations, in order, into `augment(key, batch) -> batch`.
+
+  The key of an example is that of the run with the example's `index` folded
+  in, so that where in the batch it stands, and on which device, does not
+  matter. `image`, `mask` and `label` are augmented; other fields pass.
+  """
+  functions = tuple(functions)
+
+  def augment_example(key, example):
+    keys = jax.random.split(key, len(functions))
+    for function, key in zip(functions, keys, strict=True):
+      example = function(key, example)
+    return example
+
+  def augment(key: PRNGKeyArray, batch: dict[str, Array]) -> dict[str, Array]:
+    if not functions:
+      return batch
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch['index'])
+    examples = {name: batch[name] for name in _FIELDS if name in batch}
+    augmented = jax.vmap(augment_example, axis_name='batch')(keys, examples)
+    return {**batch, **augmented}
+
+  return augment
