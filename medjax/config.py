@@ -21,6 +21,7 @@ def default_config():
         name=placeholder(str),  # 'set/config' of datasets/, or 'folder'
         path='',  # of 'folder'
         channels=placeholder(int),  # of an image; filled in by training
+        rank=placeholder(int),  # spatial axes, 2 or 3; likewise
         csv='',  # table of 'folder', if any
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing

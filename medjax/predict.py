@@ -43,10 +43,14 @@ def input_files(paths):
   return files
 
 
-def read_case(path, channels):
+def read_case(path, *, channels=None, rank=None):
   """A raw case without reference, checked against what the model takes."""
   volume = formats.read(path)
-  found = volume.array.shape[-1]
+  *spatial, found = volume.array.shape
+  if rank and len(spatial) != rank:
+    raise ValueError(
+      f'{path} is {len(spatial)}-D, the model was trained on {rank}-D images'
+    )
   if channels and found != channels:
     raise ValueError(
       f'{path} has {found} channels, the model was trained on {channels}; '
@@ -112,7 +116,8 @@ def predict(workdir, files, out):
   checkpoints.close()
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  cases = (read_case(p, settings.data.get('channels')) for p in files)
+  known = {k: settings.data.get(k) for k in ('channels', 'rank')}
+  cases = (read_case(p, **known) for p in files)
   rows = []
   for i, (case, prediction) in enumerate(predictor(variables, cases)):
     if task.dense:

@@ -38,7 +38,7 @@ def test_notebook_runs(path, tmp_path):
   client = nbclient.NotebookClient(
     notebook,
     kernel_name='python3',
-    timeout=300,
+    timeout=900,  # of a cell, on a machine that does other things too
     resources={'metadata': {'path': str(tmp_path)}},
   )
   environment = {

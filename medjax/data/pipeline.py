@@ -74,6 +74,8 @@ class TrainStream:
     self._global, self._local = batch_size, batch_size // process_count
     self._steps, self._seed, self._process = steps, seed, process_index
     self._patch_size, self._foreground = patch_size, foreground
+    shape = samples[0]['image'].shape
+    self._shape = (*patch_size, shape[-1]) if patch_size else shape
 
   def __len__(self):
     return self._steps * self._local
@@ -90,12 +92,25 @@ class TrainStream:
       sample = transforms.patch(
         sample, rng, size=self._patch_size, foreground=self._foreground
       )
+    self._check(sample)
     example = {k: sample[k] for k in BATCHED if k in sample}
     # Masks rest in memory in one byte a voxel and train as int32.
     if 'mask' in example:
       example['mask'] = example['mask'].astype(np.int32)
     example['index'] = np.uint32(position % 2**32)
     return example
+
+  def _check(self, sample):
+    shape = sample['image'].shape
+    if shape == self._shape:
+      return
+    advice = 'convert one of them'
+    if shape[-1] == self._shape[-1]:
+      advice = 'set data.patch_size, or resize in data.preprocess'
+    raise ValueError(
+      f'case {sample["id"]!r}: its image is {shape} (channels last), that of '
+      f'the first case {self._shape}, and a batch needs one shape: {advice}'
+    )
 
   def _case(self, position):
     epoch, place = divmod(position, len(self._samples))

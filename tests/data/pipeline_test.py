@@ -12,6 +12,7 @@ def cases(n=7, shape=(6, 5)):
       'image': np.full((*shape, 1), i, np.float32),
       'mask': np.full(shape, i % 2, np.uint8),
       'label': np.int32(i),
+      'affine': np.eye(len(shape) + 1),
       'id': str(i),
     }
     for i in range(n)
@@ -54,6 +55,16 @@ def test_a_batch_that_does_not_divide_is_refused():
     stream(process_count=3)
 
 
+@pytest.mark.parametrize(
+  ('shape', 'advice'), [((6, 4, 1), 'set data.patch_size'), ((6, 5, 3), 'conv')]
+)
+def test_images_that_make_no_batch_are_refused(shape, advice):
+  odd = {**cases(1)[0], 'image': np.zeros(shape, np.float32), 'id': 'odd'}
+  samples = pipeline.TrainStream([*cases(3), odd], batch_size=4, steps=1)
+  with pytest.raises(ValueError, match=f"'odd'.*{advice}"):
+    next(pipeline.train_batches(samples, local_batch_size=4, start_step=0))
+
+
 @pytest.mark.parametrize('threads', [0, 4])
 def test_starting_late_gives_the_rest(threads):
   batches = [
@@ -88,7 +99,7 @@ def test_cache_prepares_once_within_its_budget():
     calls.append(case['id'])
     return case
 
-  size = cases(1)[0]['image'].nbytes + cases(1)[0]['mask'].nbytes
+  size = sum(cases(1)[0][k].nbytes for k in ('image', 'mask', 'affine'))
   held = pipeline.Cached(cases(4), preprocess, budget_bytes=2 * size + 8)
   for _ in range(3):
     for i in range(len(held)):
