@@ -39,8 +39,8 @@ def mni152_tissue():
   config.data.update(name='mni152_tissue', batch_size=8)
   config.data.preprocess = (dict(name='zscore'),)
   config.augment = (
-    dict(name='flip', p=0.5, axes=(0,)),
-    dict(name='affine', p=0.5, rotate=15.0, scale=(0.85, 1.15)),
+    dict(name='flip', p=0.5, axes=(1,)),  # left to right
+    dict(name='affine', p=0.5, rotate=15.0, scale=(0.85, 1.15), mode='edge'),
     dict(name='gamma', p=0.3, exponent=(0.7, 1.5)),
     dict(name='gaussian_noise', p=0.3),
   )
@@ -71,19 +71,15 @@ def hippocampus():
   # anatomy in the orientation it is asked for.
   config.data.patch_size = (32, 48, 32)
   config.augment = (
-    dict(name='affine', p=0.3, rotate=20.0, scale=(0.8, 1.25)),
+    dict(name='affine', p=0.3, rotate=20.0, scale=(0.8, 1.25), mode='edge'),
     *NNUNET[1:-1],
     dict(name='flip', p=0.5, axes=(0,)),
   )
   config.model = dict(name='UNet', features=(12, 24, 48, 96))
   config.task = dict(name='Segmentation', num_classes=3)
-  config.optimizer.update(
-    learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0
-  )
+  config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0)
   config.schedule.update(name='cosine', warmup_steps=50)
-  config.train.update(
-    steps=3000, log_every=25, eval_every=250, ema_decay=0.995
-  )
+  config.train.update(steps=3000, log_every=25, eval_every=250, ema_decay=0.995)
   config.inference.update(batch_size=8)
   return config
 
