@@ -120,6 +120,13 @@ def test_pairs_without_a_value_are_left_out_and_counted(tmp_path):
   # The mean of a case is of the classes that both define.
   mean = next(x for x in c.lines if (x.metric, x.of) == ('hd95', 'mean'))
   assert mean.n == 10
+  own, other = (
+    (_column(r[3:], 'hd95/left') + _column(r[3:], 'hd95/right')) / 2
+    for r in rows
+  )
+  change = [*_column(rows[1][:3], 'hd95/right')]
+  change -= _column(rows[0][:3], 'hd95/right')
+  assert mean.difference == pytest.approx(np.mean([*change, *(other - own)]))
   text = compare.text(c)
   assert '7 (undefined: A 1, B 2)' in text
   assert 'left out of both means' in text

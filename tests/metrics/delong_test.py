@@ -59,7 +59,8 @@ def test_agrees_with_all_pairs_and_scikit_learn(ties):
   assert np.mean(result.interval) == pytest.approx(result.difference)
 
 
-def test_the_example_of_the_paper():
+def test_the_data_of_the_paper():
+  # The numbers are those of all pairs written out, rounded.
   truth = OVARIAN[:, 3] == 1
   albumin, protein, score = OVARIAN[:, 0], OVARIAN[:, 1], -OVARIAN[:, 2]
   first = delong.delong(truth, score, albumin)
