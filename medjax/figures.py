@@ -539,3 +539,60 @@ def confusion(summary):
   )
   bar.outline.set_visible(False)
   return fig
+
+
+def _paired_scatter(ax, groups, value, names):
+  """No legend: the other panel names the colours."""
+  for i, (a, b, _) in enumerate(groups.values()):
+    ax.scatter(a, b, color=_COLOURS[i % len(_COLOURS)], **_dots(a))
+  ends = [min(*ax.get_xlim(), *ax.get_ylim())]
+  ends.append(max(ax.get_xlim()[1], ax.get_ylim()[1]))
+  ax.plot(ends, ends, color='#888888', lw=0.9, ls=':')
+  ax.set(xlim=ends, ylim=ends, aspect='equal', title=value)
+  ax.set(xlabel=f'A: {names[0]}', ylabel=f'B: {names[1]}')
+
+
+def _dots(values):
+  many = len(values) > 200
+  return {'s': 5 if many else 13, 'alpha': 0.35 if many else 0.55, 'lw': 0}
+
+
+def paired_differences(groups, value, names):
+  """B against A case by case, and their differences, of each class.
+
+  groups: {class: (a (n,), b (n,), interval of the mean difference)}; NaN where
+  a case has no value.
+  """
+  kept = {}
+  for name, (a, b, bounds) in groups.items():
+    defined = np.isfinite(a) & np.isfinite(b)
+    if defined.any():
+      kept[name] = a[defined], b[defined], bounds
+  if not kept:
+    return None
+  from matplotlib import figure
+
+  names = [shorten(name, 40) for name in names]
+  width = float(np.clip(1.4 + 0.7 * len(kept), 3.2, 14))
+  fig = figure.Figure(figsize=(4.4 + width, 4.1), layout='constrained')
+  left, right = fig.subplots(1, 2, width_ratios=(4.4, width))
+  _paired_scatter(left, kept, value, names)
+  rng = np.random.default_rng(0)
+  for i, (a, b, bounds) in enumerate(kept.values()):
+    x = i + rng.uniform(-0.22, 0.22, len(a))
+    right.scatter(x, b - a, color=_COLOURS[i % len(_COLOURS)], **_dots(a))
+    mean = (b - a).mean()
+    right.plot([i - 0.3, i + 0.3], [mean, mean], color='#000000', lw=1.5)
+    if np.isfinite(bounds).all():
+      right.vlines(i, *bounds, color='#000000', lw=4)
+  right.axhline(0, color='#888888', lw=0.9, ls=':')
+  turned = {'rotation': 40, 'ha': 'right'} if len(kept) > 5 else {}
+  labels = [f'{name}\nn = {len(a)}' for name, (a, *_) in kept.items()]
+  right.set_xticks(range(len(kept)), labels, **turned)
+  right.set(
+    xlim=(-0.6, len(kept) - 0.4),
+    ylabel='B − A',
+    title='Differences; mean and 95 % interval',
+  )
+  right.grid(axis='x', visible=False)
+  return fig

@@ -22,6 +22,7 @@ ALLOWED = {
   'data': set(),
   'engine': set(),
   'writer': set(),
+  'per_case': set(),
   'gallery': set(),
   'figures': set(),
   'optim': {'build'},
@@ -40,6 +41,7 @@ ALLOWED = {
   },
   'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
   'report': {'cli', 'figures', 'gallery'},
+  'compare': {'cli', 'figures', 'metrics', 'per_case'},
   'main': {'cli', 'evaluate', 'report', 'train'},
 }  # fmt: skip
 

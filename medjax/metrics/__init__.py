@@ -20,6 +20,20 @@ NaN or inf for a miss; TransUNet's script gives a miss HD95 = 0, and BraTS
 373.13 mm.
 """
 
-from medjax.metrics import bootstrap, classification, segmentation, surface
+from medjax.metrics import (
+  bootstrap,
+  classification,
+  delong,
+  paired,
+  segmentation,
+  surface,
+)
 
-__all__ = ['bootstrap', 'classification', 'segmentation', 'surface']
+__all__ = [
+  'bootstrap',
+  'classification',
+  'delong',
+  'paired',
+  'segmentation',
+  'surface',
+]

@@ -45,7 +45,8 @@ def _ratio(numerator, denominator):
     return np.where(denominator > 0, numerator / denominator, np.nan)
 
 
-def _finite(scores):
+def finite(scores):
+  """Scores as float64; ValueError if one is NaN or infinite."""
   scores = np.asarray(scores, float)
   if not np.isfinite(scores).all():
     bad = int((~np.isfinite(scores)).sum())
@@ -207,7 +208,7 @@ def areas(
   weights: Weights = None,
 ) -> tuple[Result, Result]:
   """auroc() and auprc() from one sorting, (*r, k) each."""
-  score = _finite(score)
+  score = finite(score)
   w = _ones(weights, len(truth))
   columns = zip(truth.T, score.T, strict=True)
   each = [_areas(_rank(t, s, w)) for t, s in columns]
@@ -252,7 +253,7 @@ def roc_curve(
   A point's positives are the scores at or above its threshold; the first
   threshold is infinite.
   """
-  ranked = _rank(truth, _finite(score), np.ones(len(truth)))
+  ranked = _rank(truth, finite(score), np.ones(len(truth)))
   rates = []
   for below in (ranked.negative, ranked.positive):
     above = below[-1] - _before(below)
@@ -264,7 +265,7 @@ def precision_recall_curve(
   truth: Bool[np.ndarray, 'n'], score: Real[np.ndarray, 'n']
 ) -> tuple[Result, Result, Result]:
   """Recall, precision, threshold, from recall 0 (precision 1) to recall 1."""
-  ranked = _rank(truth, _finite(score), np.ones(len(truth)))
+  ranked = _rank(truth, finite(score), np.ones(len(truth)))
   tp = ranked.positive[-1] - _before(ranked.positive)
   fp = ranked.negative[-1] - _before(ranked.negative)
   recalls = np.append(_ratio(tp, tp[0]), 0)
@@ -288,7 +289,7 @@ def threshold(
   """
   if criterion not in ('youden', 'f1'):
     raise ValueError(f"criterion is 'youden' or 'f1', not {criterion!r}")
-  score = _finite(score)
+  score = finite(score)
   if truth.all() or not truth.any():
     return float('nan')
   ranked = _rank(truth, score, np.ones(len(truth)))
@@ -319,7 +320,7 @@ def brier(
   The usual binary score is that of column 1; the multi-class score (Brier
   1950, 0 to 2) is the sum over classes, that of scikit-learn.
   """
-  errors = (_finite(probability) - truth) ** 2
+  errors = (finite(probability) - truth) ** 2
   return weighted_mean(errors, _ones(weights, len(truth)))
 
 
@@ -339,7 +340,7 @@ def reliability(
 
   Bins of equal width over [0, 1]; NaN for an empty one.
   """
-  confidence = _finite(confidence)
+  confidence = finite(confidence)
   w = _ones(weights, len(confidence))
   member = one_hot(_bin(confidence, bins), bins).astype(float)
   number = w @ member

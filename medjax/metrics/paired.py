@@ -1,0 +1,123 @@
+"""Two models on the same cases: tests and intervals of the difference.
+
+Differences are b - a. Cases of one patient are not independent: intervals
+resample patients, and a test is given one number per patient (group_mean).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Real
+from scipy import stats
+
+from medjax.metrics import bootstrap, classification
+from medjax.metrics.classification import defined_mean
+
+# Differences are compared to 10 decimals: 0.9 - 0.8 ties with 0.8 - 0.7.
+_DECIMALS = 10
+
+
+def group_mean(
+  values: Float[np.ndarray, 'n'], groups: Sequence | np.ndarray
+) -> Float[np.ndarray, 'g']:
+  """Mean of the defined values of each group, for groups that have any."""
+  defined = ~np.isnan(values)
+  if not defined.any():
+    return np.zeros(0)
+  _, member = np.unique(np.asarray(groups)[defined], return_inverse=True)
+  return np.bincount(member, values[defined]) / np.bincount(member)
+
+
+def wilcoxon(difference: Float[np.ndarray, 'n']) -> float:
+  """Two-sided p of Wilcoxon's signed-rank test; NaN differences left out.
+
+  scipy.stats.wilcoxon on rounded differences: exact up to 50 of them; with
+  ties or zeros exact up to 13, else the normal approximation with its tie
+  correction. Zeros are dropped, as Wilcoxon and R do: 1 when nothing moved.
+  NaN without any difference.
+  """
+  difference = np.round(difference[~np.isnan(difference)], _DECIMALS)
+  if not difference.size:
+    return float('nan')
+  if not difference.any():
+    return 1.0
+  return float(stats.wilcoxon(difference).pvalue)
+
+
+def mcnemar(
+  right_a: Bool[np.ndarray, 'n'], right_b: Bool[np.ndarray, 'n']
+) -> float:
+  """Two-sided p of McNemar's exact test of two shares of right decisions.
+
+  A binomial test of the cases that only one decides rightly; 1 without any.
+  """
+  only_a = int((right_a & ~right_b).sum())
+  only_b = int((right_b & ~right_a).sum())
+  if not only_a + only_b:
+    return 1.0
+  return float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, 'm']) -> Float[np.ndarray, 'm']:
+  """p values adjusted for the false discovery rate; NaN stays and counts not.
+
+  Benjamini & Hochberg 1995, by scipy.stats.false_discovery_control.
+  """
+  adjusted = np.full(p.shape, np.nan)
+  tested = ~np.isnan(p)
+  if tested.any():
+    adjusted[tested] = stats.false_discovery_control(p[tested], method='bh')
+  return adjusted
+
+
+def mean_difference_intervals(
+  a: Float[np.ndarray, 'n *k'],
+  b: Float[np.ndarray, 'n *k'],
+  groups: Sequence | np.ndarray,
+  *,
+  n_resamples: int = 2000,
+  level=0.95,
+  seed: int = 0,
+) -> Float[np.ndarray, '*k 2']:
+  """Paired bootstrap intervals of mean(b - a), resampled by group.
+
+  Cases in which a or b is NaN are left out, column by column.
+  """
+  difference = b - a
+  return bootstrap.intervals(
+    lambda w: {'difference': bootstrap.weighted_mean(difference, w)},
+    groups,
+    n_resamples=n_resamples,
+    level=level,
+    seed=seed,
+  )['difference']
+
+
+def auroc_difference_intervals(
+  truth: Bool[np.ndarray, 'n k'],
+  a: Real[np.ndarray, 'n k'],
+  b: Real[np.ndarray, 'n k'],
+  groups: Sequence | np.ndarray,
+  *,
+  n_resamples: int = 2000,
+  level=0.95,
+  seed: int = 0,
+) -> tuple[Float[np.ndarray, 'k 2'], Float[np.ndarray, '2']]:
+  """Paired bootstrap intervals of the difference of AUROCs, by group.
+
+  Of each column, and of the mean over the columns that define it.
+  """
+
+  def statistic(weights):
+    each = [
+      classification.auroc(truth, score, weights=weights) for score in (a, b)
+    ]
+    return {
+      'columns': each[1] - each[0],
+      'mean': defined_mean(each[1]) - defined_mean(each[0]),
+    }
+
+  bounds = bootstrap.intervals(
+    statistic, groups, n_resamples=n_resamples, level=level, seed=seed
+  )
+  return bounds['columns'], bounds['mean']

@@ -1,0 +1,117 @@
+"""per_case.csv: reading it back, and matching the cases of two runs.
+
+The layout is that of a workdir, and any table in it may be read: a header,
+one line per case, a column `id`, numbers in columns METRIC/CLASS ('dice/left')
+or, of a classification, `probability/CLASS` with `label` (a class's name or
+index) or with `label/CLASS` (0 or 1). `split` and `patient` may be left out.
+"""
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+
+# Ids that a message names before it says how many more there are.
+_NAMED = 3
+
+
+def _names(ids):
+  ids = sorted(ids)
+  more = f' and {len(ids) - _NAMED} more' if len(ids) > _NAMED else ''
+  return ', '.join(ids[:_NAMED]) + more
+
+
+def _lines(path):
+  with path.open(encoding='utf-8-sig', newline='') as f:
+    try:
+      reader = csv.DictReader(f, restkey='', strict=True)
+      rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as e:
+      raise ValueError(f'{path} is not a table in CSV: {e}') from None
+  return rows, reader.fieldnames or []
+
+
+def _renamed(row, columns):
+  old = {theirs: ours for ours, theirs in columns.items()}
+  return {old.get(key, key): value for key, value in row.items()}
+
+
+def _read_file(path, split, columns):
+  if path.is_dir():
+    path = path / 'per_case.csv'
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{path} does not exist: give the workdir of an evaluated run, or a CSV'
+    )
+  rows, header = _lines(path)
+  # A mapping is for the file that has its columns; ours need none.
+  rows = [_renamed(row, columns) for row in rows]
+  header = [*_renamed(dict.fromkeys(header), columns)]
+  if 'id' not in header:
+    raise ValueError(
+      f'{path} has no column id, only {", ".join(header) or "nothing"}: '
+      'say which it is with --columns=id=NAME'
+    )
+  if 'split' in header:
+    splits = {row['split'] for row in rows}
+    rows = [row for row in rows if row['split'] == split]
+    if not rows:
+      raise ValueError(
+        f'{path} has no case of the split {split!r}, only of '
+        f'{", ".join(sorted(map(str, splits))) or "none"}: give --split'
+      )
+  if not rows:
+    raise ValueError(f'{path} holds no cases')
+  return path, rows
+
+
+def read(
+  run: str, *, split: str = 'test', columns: Mapping[str, str] | None = None
+) -> dict[str, dict[str, str]]:
+  """{id: row} of a workdir or CSV file, or of several joined by commas.
+
+  Several are the folds of one cross-validation: their cases are pooled.
+  `columns` names what another's table calls otherwise: {'id': 'case'}. Where
+  there is a column `split`, rows of another split are left out.
+  """
+  paths = [run] if pathlib.Path(run).exists() else run.split(',')
+  cases = {}
+  for path in paths:
+    path, rows = _read_file(pathlib.Path(path), split, columns or {})
+    for row in rows:
+      name = row['id']
+      if not name:
+        raise ValueError(f'{path} has a line without an id')
+      if name in cases:
+        raise ValueError(
+          f'{path} has case {name} twice, or another fold has it too: '
+          'a case may be compared only once'
+        )
+      cases[name] = row
+  return cases
+
+
+def match(
+  a: Mapping, b: Mapping, *, common: bool = False, names: Sequence[str] = 'AB'
+) -> list[str]:
+  """Ids of both runs, in the order of the first.
+
+  Raises ValueError when one has cases that the other lacks, unless `common`.
+  """
+  shared = [name for name in a if name in b]
+  if not shared:
+    raise ValueError(
+      f'no case of {names[0]} ({_names(a)}) is in {names[1]} ({_names(b)})'
+    )
+  extra = []
+  for own, other, name, lacking in ((a, b, *names), (b, a, *names[::-1])):
+    alone = set(own) - set(other)
+    if alone:
+      extra.append(
+        f'{name} has {len(alone)} that {lacking} lacks ({_names(alone)})'
+      )
+  if extra and not common:
+    raise ValueError(
+      f'the cases differ: {"; ".join(extra)}: compare the {len(shared)} that '
+      'both have with --common'
+    )
+  return shared
