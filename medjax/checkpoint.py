@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: the newest and the best, written aside.
+"""Orbax checkpoints of a run: the newest and the best, and being stopped.
 
 The data stream needs no state of its own: batch k is a pure function of the
 seed and k, so `state.step` says where it was.
@@ -6,15 +6,60 @@ seed and k, so `state.step` says where it was.
 
 import math
 import pathlib
+import signal
+import sys
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 
 def _score(metrics):
   return metrics['score']
+
+
+class Stopped(SystemExit):
+  """The run was told to stop; unless told twice, it has saved itself."""
+
+  def __init__(self, code, message):
+    super().__init__(code)
+    print(f'medjax: stopped: {message}', file=sys.stderr)
+
+
+class StopSignal:
+  """Turns Ctrl-C and SIGTERM into a question that the loop asks.
+
+  A context: afterwards they end the program again.
+  """
+
+  def __init__(self):
+    self._received, self._before = None, {}
+
+  def __enter__(self):
+    # Under jax.distributed its own service hears SIGTERM, for all processes.
+    if jax.process_count() == 1:
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._before[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *exception):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _handle(self, number, frame):
+    if self._received:  # the second one does not wait
+      raise Stopped(128 + number, 'told twice; the last checkpoint stands')
+    self._received = number
+
+  def exit_code(self, step):
+    """The code to exit with after saving `step`, or None to go on."""
+    if jax.process_count() > 1:
+      if multihost_utils.reached_preemption_sync_point(step):
+        return 128 + signal.SIGTERM
+      return None
+    return self._received and 128 + self._received
 
 
 class Checkpointer:
@@ -45,12 +90,18 @@ class Checkpointer:
       # Reads parts of a state; what it writes is the same as the default's.
       item_handlers={
         'state': ocp.PyTreeCheckpointHandler(),
+        'train_metrics': ocp.PyTreeCheckpointHandler(),
         'history': ocp.JsonCheckpointHandler(),
       },
     )
 
-  def save(self, state, history):
-    """Starts writing `state`; `history` is [[step, score], …], newest last."""
+  def save(self, state, metrics, history):
+    """Starts writing a checkpoint of `state` under its step.
+
+    `metrics` are the train metrics since they were last logged, so that a
+    resumed run logs what an unbroken one does; `history` is
+    [[step, score], …], newest last.
+    """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
@@ -61,6 +112,7 @@ class Checkpointer:
       step,
       args=ocp.args.Composite(
         state=ocp.args.PyTreeSave(state),
+        train_metrics=ocp.args.PyTreeSave(metrics),
         history=ocp.args.JsonSave(history),
       ),
       metrics={'score': score},
@@ -80,19 +132,27 @@ class Checkpointer:
     scored = [pair for pair in scored if pair[0] > -math.inf]
     return max(scored)[1] if scored else self.latest_step()
 
-  def restore(self, step, template):
-    """(state, history) of `step`; `template` gives shapes and shardings."""
+  def restore(self, step, state, metrics):
+    """(state, metrics, history) of `step`, with shapes and shardings as given.
+
+    `state` and `metrics` are templates, such as a fresh run has.
+    """
+
+    def like(template):
+      return ocp.args.PyTreeRestore(
+        template,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+      )
+
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.PyTreeRestore(
-          template,
-          restore_args=ocp.checkpoint_utils.construct_restore_args(template),
-        ),
+        state=like(state),
+        train_metrics=like(metrics),
         history=ocp.args.JsonRestore(),
       ),
     )
-    return restored.state, restored.history
+    return restored.state, restored.train_metrics, restored.history
 
   def restore_variables(self, step):
     """What a forward pass needs of `step`, as numpy arrays, no template.
@@ -129,3 +189,17 @@ class Checkpointer:
 
   def __exit__(self, *exception):
     self.close()
+
+
+def best_variables(workdir):
+  """(step, variables for a forward pass) of a run's best checkpoint.
+
+  Raises FileNotFoundError where there is none.
+  """
+  checkpoints = Checkpointer(workdir, read_only=True)
+  step = checkpoints.best_step()
+  if step is None:
+    raise FileNotFoundError(f'{workdir}/checkpoints holds no whole checkpoint')
+  variables = checkpoints.restore_variables(step)
+  checkpoints.close()
+  return step, variables

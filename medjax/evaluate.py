@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from medjax import config as config_lib
 from medjax import engine, experiment, inference
-from medjax.checkpoint import Checkpointer
+from medjax.checkpoint import best_variables
 from medjax.data import transforms
 from medjax.gallery import Gallery, save_cases
 
@@ -129,20 +130,21 @@ def evaluate(config, workdir, *, facts=None):
   under metrics.json's 'run'.
   """
   workdir = pathlib.Path(workdir)
+  config_lib.compare(
+    config, workdir, ('model', 'data.preprocess', 'task.regions')
+  )
+  splits = {
+    split: experiment.open_cases(config, split)
+    for split in ('validation', 'test')
+  }
+  experiment.adopt(config, splits['validation'])
   task = experiment.make_task(config)
   predictor = Predictor(config, task, experiment.make_model(config, task))
-  checkpoints = Checkpointer(workdir, read_only=True)
-  step = checkpoints.best_step()
-  if step is None:
-    raise FileNotFoundError(f'{workdir}/checkpoints holds no whole checkpoint')
-  variables = checkpoints.restore_variables(step)
-  checkpoints.close()
-
+  step, variables = best_variables(workdir)
   results = {'run': {**(facts or {}), 'best_step': step}}
   table, thresholds = [], None
   gallery = Gallery(task)
-  for split in ('validation', 'test'):
-    cases = experiment.open_cases(config, split)
+  for split, cases in splits.items():
     rows = evaluate_cases(
       predictor,
       variables,

@@ -56,9 +56,9 @@ def run(argv):
   """Trains if asked, evaluates the best checkpoint, writes the report."""
   if len(argv) > 1:
     raise ValueError(f'unknown argument {argv[1]!r}: options start with --')
-  start_jax()
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
   workdir.mkdir(parents=True, exist_ok=True)
+  start_jax()
   trained = train(config, workdir) if _MODE.value == 'train' else {}
   evaluate(config, workdir, facts={**facts(), **trained})
   if jax.process_index() == 0:
@@ -68,10 +68,14 @@ def run(argv):
 def parse(argv):
   """Parses flags; a wrong config field gets a short answer, not a traceback."""
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
   except AttributeError as e:  # ml_collections, with its "Did you mean"
-    text = str(e).replace('\\', '').replace('"', '').replace("'", '')
+    text = str(e).replace('\\n', '; ').replace('"', '').replace("'", '')
     raise flags.Error(f'no config field {" ".join(text.split())}') from None
+  file = config_flags.get_config_filename(flags.FLAGS['config'])
+  if not pathlib.Path(file.partition(':')[0]).is_file():
+    raise FileNotFoundError(f'--config={file}: no such file')
+  return rest
 
 
 def main():

@@ -32,7 +32,8 @@ ALLOWED = {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',
   },
   'evaluate': {
-    'checkpoint', 'data', 'engine', 'experiment', 'gallery', 'inference',
+    'checkpoint', 'config', 'data', 'engine', 'experiment', 'gallery',
+    'inference',
   },
   'train': {
     'checkpoint', 'config', 'data', 'engine', 'evaluate', 'experiment',
