@@ -40,7 +40,8 @@ def lookup(namespace, name):
 def build(namespace, spec, **extra):
   """Builds what a config entry `dict(name=…, **arguments)` describes.
 
-  A class gives an instance, a function gives it with the arguments bound.
+  A class, or a partial of one (ResNet18), gives an instance; a function gives
+  it with the arguments bound.
   `extra` holds arguments that the program knows and the config need not say.
   """
   arguments = {**extra, **spec}
@@ -54,6 +55,7 @@ def build(namespace, spec, **extra):
       if argument not in parameters:
         hint = _closest(argument, parameters)
         raise ValueError(f'{name} takes no argument {argument!r}{hint}')
-  if inspect.isclass(target):
+  made_of = target.func if isinstance(target, functools.partial) else target
+  if inspect.isclass(made_of):
     return target(**arguments)
   return functools.partial(target, **arguments)

@@ -11,6 +11,9 @@ class Net:
     self.width, self.depth = width, depth
 
 
+NarrowNet = functools.partial(Net, width=1)
+
+
 def flip(x, *, p=0.5):
   return x, p
 
@@ -53,3 +56,8 @@ def test_typing_errors_get_one_line(spec, message):
   with pytest.raises(ValueError, match=message) as e:
     build(SPACE, spec)
   assert '\n' not in str(e.value)
+
+
+def test_a_partial_of_a_class_gives_an_instance():
+  net = build(SPACE, dict(name='NarrowNet', depth=4))
+  assert (net.width, net.depth) == (1, 4)
