@@ -45,12 +45,18 @@ class Checkpointer:
       # Reads parts of a state; what it writes is the same as the default's.
       item_handlers={
         'state': ocp.PyTreeCheckpointHandler(),
+        'train_metrics': ocp.PyTreeCheckpointHandler(),
         'history': ocp.JsonCheckpointHandler(),
       },
     )
 
-  def save(self, state, history):
-    """Starts writing `state`; `history` is [[step, score], …], newest last."""
+  def save(self, state, metrics, history):
+    """Starts writing a checkpoint of `state` under its step.
+
+    `metrics` are the train metrics since they were last logged, so that a
+    resumed run logs what an unbroken one does; `history` is
+    [[step, score], …], newest last.
+    """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
@@ -61,6 +67,7 @@ class Checkpointer:
       step,
       args=ocp.args.Composite(
         state=ocp.args.PyTreeSave(state),
+        train_metrics=ocp.args.PyTreeSave(metrics),
         history=ocp.args.JsonSave(history),
       ),
       metrics={'score': score},
@@ -80,19 +87,27 @@ class Checkpointer:
     scored = [pair for pair in scored if pair[0] > -math.inf]
     return max(scored)[1] if scored else self.latest_step()
 
-  def restore(self, step, template):
-    """(state, history) of `step`; `template` gives shapes and shardings."""
+  def restore(self, step, state, metrics):
+    """(state, metrics, history) of `step`, with shapes and shardings as given.
+
+    `state` and `metrics` are templates, such as a fresh run has.
+    """
+
+    def like(template):
+      return ocp.args.PyTreeRestore(
+        template,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+      )
+
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.PyTreeRestore(
-          template,
-          restore_args=ocp.checkpoint_utils.construct_restore_args(template),
-        ),
+        state=like(state),
+        train_metrics=like(metrics),
         history=ocp.args.JsonRestore(),
       ),
     )
-    return restored.state, restored.history
+    return restored.state, restored.train_metrics, restored.history
 
   def restore_variables(self, step):
     """What a forward pass needs of `step`, as numpy arrays, no template.
@@ -129,3 +144,17 @@ class Checkpointer:
 
   def __exit__(self, *exception):
     self.close()
+
+
+def best_variables(workdir):
+  """(step, variables for a forward pass) of a run's best checkpoint.
+
+  Raises FileNotFoundError where there is none.
+  """
+  checkpoints = Checkpointer(workdir, read_only=True)
+  step = checkpoints.best_step()
+  if step is None:
+    raise FileNotFoundError(f'{workdir}/checkpoints holds no whole checkpoint')
+  variables = checkpoints.restore_variables(step)
+  checkpoints.close()
+  return step, variables

@@ -34,6 +34,9 @@ def one_line_errors():
   os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
   try:
     yield
+  except KeyboardInterrupt:
+    print('medjax: interrupted', file=sys.stderr)
+    sys.exit(130)
   except USER_ERRORS as e:
     if '--debug' in sys.argv:
       raise

@@ -7,6 +7,15 @@ import pathlib
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+_COUNTS = (
+  'data.batch_size',
+  'train.steps',
+  'train.log_every',
+  'train.eval_every',
+  'train.microbatches',
+  'inference.batch_size',
+)
+
 
 def default_config():
   """Every field a run has; a config file fills in what it needs.
@@ -21,7 +30,7 @@ def default_config():
         name=placeholder(str),  # 'set/config' of datasets/, or 'folder'
         path='',  # of 'folder'
         channels=placeholder(int),  # of an image; filled in by training
-        rank=placeholder(int),  # spatial axes, 2 or 3; likewise
+        rank=placeholder(int),  # of an image, spatial axes; likewise
         csv='',  # table of 'folder', if any
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing
@@ -79,29 +88,43 @@ def _flat(tree, prefix=''):
   return items
 
 
-def store(config, workdir):
-  """Writes config.json, or checks that the one there is the same.
+def compare(config, workdir, fields=('',)):
+  """Checks that a workdir was trained with this config.
 
-  Raises ValueError that names the first fields that differ: a run is one
-  config from its first step to its last.
+  A run is one config from its first step to its last. `fields` are prefixes
+  of the names compared, by default all. Raises ValueError that names the
+  first fields that differ.
   """
   path = pathlib.Path(workdir) / 'config.json'
-  text = to_json(config)
-  if path.exists():
-    old, new = _flat(json.loads(path.read_text())), _flat(json.loads(text))
-    changed = [
-      f'{k}: {old.get(k)!r} → {new.get(k)!r}'
-      for k in sorted({*old, *new})
-      if old.get(k) != new.get(k) and k not in ('data.data_dir',)
-    ]
-    if changed:
-      raise ValueError(
-        f'{path} belongs to a run with another config ('
-        + '; '.join(changed[:3])
-        + ('; …' if len(changed) > 3 else '')
-        + '): take a new --workdir, or the old config'
-      )
-    return
+  old = _flat(json.loads(to_json(load(workdir))))
+  new = _flat(json.loads(to_json(config)))
+  changed = [
+    f'{k}: {old.get(k)!r} → {new.get(k)!r}'
+    for k in sorted({*old, *new})
+    if old.get(k) != new.get(k)
+    and k.startswith(tuple(fields))
+    and k not in ('data.data_dir',)
+  ]
+  if changed:
+    raise ValueError(
+      f'{path} belongs to a run with another config ('
+      + '; '.join(changed[:3])
+      + ('; …' if len(changed) > 3 else '')
+      + '): take a new --workdir, or the old config'
+    )
+
+
+def store(config, workdir):
+  """Writes config.json, put in place when it is whole."""
+  path = pathlib.Path(workdir) / 'config.json'
   temporary = path.with_name('config.json.tmp')
-  temporary.write_text(text)
+  temporary.write_text(to_json(config))
   os.replace(temporary, path)
+
+
+def check_counts(config):
+  """Raises ValueError for a count in the config that is below 1."""
+  for name in _COUNTS:
+    group, field = name.split('.')
+    if config[group][field] < 1:
+      raise ValueError(f'{name} must be 1 or more, not {config[group][field]}')

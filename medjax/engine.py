@@ -84,6 +84,12 @@ def sharded(mesh: Mesh):
   return NamedSharding(mesh, P('data'))
 
 
+def replicate(tree, mesh: Mesh):
+  """Puts what every process holds alike whole on all devices of the mesh."""
+  # device_put refuses random keys on a mesh with devices of other processes.
+  return jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
+
+
 def create_state(model, tx, image_shape, key, mesh, *, ema=False):
   """A fresh TrainState, initialised on the mesh inside one compiled call.
 
@@ -112,7 +118,7 @@ def create_state(model, tx, image_shape, key, mesh, *, ema=False):
 
 def empty_metrics(mesh):
   """Train metrics with nothing in them yet, on the mesh."""
-  return jax.device_put(TrainMetrics.empty(), replicated(mesh))
+  return replicate(TrainMetrics.empty(), mesh)
 
 
 def make_train_step(

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from medjax import config as config_lib
 from medjax import engine, experiment, inference
-from medjax.checkpoint import Checkpointer
+from medjax.checkpoint import best_variables
 from medjax.data import transforms
 from medjax.gallery import Gallery, save_cases
 
@@ -129,18 +130,20 @@ def evaluate(config, workdir, *, facts=None):
   under metrics.json's 'run'.
   """
   workdir = pathlib.Path(workdir)
-  checkpoints = Checkpointer(workdir, read_only=True)
-  step = checkpoints.best_step()
-  if step is None:
-    raise FileNotFoundError(f'{workdir}/checkpoints holds no whole checkpoint')
-  variables = checkpoints.restore_variables(step)
-  checkpoints.close()
-  splits = {s: experiment.open_cases(config, s) for s in ('validation', 'test')}
+  config_lib.compare(
+    config, workdir, ('model', 'data.preprocess', 'task.regions')
+  )
+  splits = {
+    split: experiment.open_cases(config, split)
+    for split in ('validation', 'test')
+  }
   experiment.adopt(config, splits['validation'])
   task = experiment.make_task(config)
   predictor = Predictor(config, task, experiment.make_model(config, task))
-
-  results = {'run': {**(facts or {}), 'best_step': step}}
+  step, variables = best_variables(workdir)
+  written = workdir / 'metrics.json'  # by the run, if this is done again
+  run = json.loads(written.read_text())['run'] if written.exists() else {}
+  results = {'run': {**run, **(facts or {}), 'best_step': step}}
   table, thresholds = [], None
   gallery = Gallery(task)
   for split, cases in splits.items():
@@ -158,7 +161,7 @@ def evaluate(config, workdir, *, facts=None):
   if jax.process_index() == 0:
     write_per_case(workdir / 'per_case.csv', table, task)
     save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
-    write_json(workdir / 'metrics.json', results)
+    write_json(written, results)
   return results
 
 

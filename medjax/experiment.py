@@ -33,11 +33,11 @@ def open_cases(config, split):
 
 
 def adopt(config, cases):
-  """Writes into the config what the data set knows: classes, channels, rank."""
+  """Writes into the config what the data set knows: shape and classes."""
   task = config.task
   with config.unlocked():
-    *spatial, config.data.channels = cases[0]['image'].shape
-    config.data.rank = len(spatial)
+    *shape, config.data.channels = cases[0]['image'].shape
+    config.data.rank = len(shape)
     if not (task.get('class_names') or task.get('regions')):
       task.class_names = tuple(cases.class_names)
     names, classes = task.get('class_names', ()), task.get('num_classes')

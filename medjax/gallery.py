@@ -35,7 +35,8 @@ class Gallery:
   def visit(self, case, prediction, row):
     """Remembers one slice of a case and how well it went."""
     if self._task.dense:
-      score = float(np.nanmean(np.append(row['dice'], np.nan)))
+      dice = row['dice'][~np.isnan(row['dice'])]
+      score = float(dice.mean()) if dice.size else np.nan
       image, mask, predicted = display_slice(
         case['image'], case['mask'], prediction
       )

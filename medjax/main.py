@@ -68,11 +68,20 @@ def run(argv):
     print(f'report: {report.write_report(workdir)}')
 
 
+def parse(argv):
+  """Parses the flags; a config file that is missing is said at once."""
+  rest = cli.parse_flags(argv)
+  file = config_flags.get_config_filename(flags.FLAGS['config'])
+  if not pathlib.Path(file.partition(':')[0]).is_file():
+    raise FileNotFoundError(f'--config={file}: no such file')
+  return rest
+
+
 def main():
   """Command line entry point."""
   flags.mark_flags_as_required(['config', 'workdir'])
   with cli.one_line_errors():
-    app.run(run, flags_parser=cli.parse_flags)
+    app.run(run, flags_parser=parse)
 
 
 if __name__ == '__main__':

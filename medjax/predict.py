@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from medjax import cli, config, experiment
-from medjax.checkpoint import Checkpointer
+from medjax.checkpoint import best_variables
 from medjax.data import formats
 from medjax.evaluate import Predictor
 
@@ -43,18 +43,22 @@ def input_files(paths):
   return files
 
 
-def read_case(path, *, channels=None, rank=None):
-  """A raw case without reference, checked against what the model takes."""
+def read_case(path, data):
+  """A raw case without reference, checked against what the model takes.
+
+  `data` is the `data` part of the run's config.
+  """
   volume = formats.read(path)
-  *spatial, found = volume.array.shape
-  if rank and len(spatial) != rank:
+  *shape, channels = volume.array.shape
+  if len(shape) != data.rank:
     raise ValueError(
-      f'{path} is {len(spatial)}-D, the model was trained on {rank}-D images'
+      f'{path} has {len(shape)} spatial axes, the model was trained on '
+      f'{data.rank}'
     )
-  if channels and found != channels:
+  if channels != data.channels:
     raise ValueError(
-      f'{path} has {found} channels, the model was trained on {channels}; '
-      'convert the file'
+      f'{path} has {channels} channels, the model was trained on '
+      f'{data.channels}; convert the file'
     )
   return {
     'image': volume.array,
@@ -63,6 +67,10 @@ def read_case(path, *, channels=None, rank=None):
     'id': formats.stem(path),
     'patient': formats.stem(path),
     'path': path,
+    # A NIfTI slice's own place in space, and whether it is one.
+    'nifti': volume.meta.get('affine', volume.affine)
+    if volume.meta['format'] == 'nifti'
+    else None,
   }
 
 
@@ -79,9 +87,9 @@ def overlay(image, labels, *, alpha=0.45):
 
 def write_mask(out, case, labels):
   """The label map in the input's own grid and kind of file."""
-  if labels.ndim == 3:
+  if case['nifti'] is not None:
     path = out / f'{case["id"]}.nii.gz'
-    formats.write(path, labels, case['affine'])
+    formats.write(path, labels, case['nifti'])
     return path
   path = out / f'{case["id"]}.png'
   formats.write(path, labels, case['affine'])
@@ -111,13 +119,12 @@ def predict(workdir, files, out):
   settings = config.load(workdir)
   task = experiment.make_task(settings)
   predictor = Predictor(settings, task, experiment.make_model(settings, task))
-  checkpoints = Checkpointer(workdir, read_only=True)
-  variables = checkpoints.restore_variables(checkpoints.best_step())
-  checkpoints.close()
+  _, variables = best_variables(workdir)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  known = {k: settings.data.get(k) for k in ('channels', 'rank')}
-  cases = (read_case(p, **known) for p in files)
+  if any(out.samefile(p.parent) for p in files):
+    raise ValueError(f'{out} holds an input; results need another folder')
+  cases = (read_case(p, settings.data) for p in files)
   rows = []
   for i, (case, prediction) in enumerate(predictor(variables, cases)):
     if task.dense:

@@ -2,61 +2,24 @@
 
 import math
 import pathlib
-import signal
 import time
 
 import clu.parameter_overview
 import jax
 from absl import logging
-from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
 from medjax import engine, experiment, optim
 from medjax.checkpoint import Checkpointer
 from medjax.data import pipeline
 from medjax.evaluate import Predictor, evaluate_cases, local_variables
+from medjax.stop import Stopped, StopSignal
 from medjax.writer import Writer
-
-
-class Stopped(SystemExit):
-  """The run was told to stop, has saved itself, and can be resumed."""
-
-
-class StopSignal:
-  """Within it, Ctrl-C and SIGTERM are a question that the loop asks."""
-
-  def __init__(self):
-    self._received = None
-    self._before = {}
-
-  def __enter__(self):
-    # Under jax.distributed its own service hears SIGTERM, for all processes.
-    if jax.process_count() == 1:
-      for number in (signal.SIGINT, signal.SIGTERM):
-        self._before[number] = signal.signal(number, self._handle)
-    return self
-
-  def __exit__(self, *exception):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _handle(self, number, frame):
-    if self._received:  # the second one does not wait
-      raise Stopped(128 + number)
-    self._received = number
-
-  def exit_code(self, step):
-    """The code to exit with after saving `step`, or None to go on."""
-    if jax.process_count() > 1:
-      if multihost_utils.reached_preemption_sync_point(step):
-        return 128 + signal.SIGTERM
-      return None
-    return self._received and 128 + self._received
 
 
 def stalled(history, patience):
   """Whether the last `patience` scores all fail to beat the best before."""
-  scores = [-math.inf if s is None else s for _, s in history]
+  scores = [-math.inf if math.isnan(s) else s for _, s in history]
   if not patience or len(scores) <= patience:
     return False
   return max(scores[-patience:]) <= max(scores[:-patience])
@@ -84,9 +47,12 @@ def train(config, workdir):
   workdir.mkdir(parents=True, exist_ok=True)
   main_process = jax.process_index() == 0
 
-  # Data. Preprocessed cases that fit are held in memory.
-  train_cases = experiment.open_cases(config, 'train')
-  validation_cases = experiment.open_cases(config, 'validation')
+  # Data. Preprocessed cases that fit are held in memory. A split that is
+  # missing shows now, not after the training.
+  config_lib.check_counts(config)
+  train_cases, validation_cases, _ = (
+    experiment.open_cases(config, s) for s in ('train', 'validation', 'test')
+  )
   experiment.adopt(config, train_cases)
   task = experiment.make_task(config)
   preprocess = experiment.make_preprocess(config)
@@ -114,6 +80,11 @@ def train(config, workdir):
 
   # Model, optimizer, compiled steps.
   mesh = engine.make_mesh()
+  if batch_size % (parts := mesh.size * config.train.microbatches):
+    raise ValueError(
+      f'data.batch_size {batch_size} is no multiple of {parts}: {mesh.size} '
+      f'devices × {config.train.microbatches} microbatches'
+    )
   model = experiment.make_model(config, task)
   tx, schedule = experiment.make_optimizer(config)
   freeze = tuple(config.optimizer.freeze)
@@ -129,7 +100,7 @@ def train(config, workdir):
   )
   predictor = Predictor(config, task, model)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
-  step_key = jax.device_put(step_key, engine.replicated(mesh))
+  step_key = engine.replicate(step_key, mesh)
   state = engine.create_state(
     model,
     tx,
@@ -140,14 +111,16 @@ def train(config, workdir):
   )
   parameters = clu.parameter_overview.count_parameters(state.params)
 
-  # Resume.
-  if main_process:
-    config_lib.store(config, workdir)
-  checkpoints = Checkpointer(workdir)
+  # Resume. Without a checkpoint, nothing yet belongs to an older config.
   history = []  # [step, validation score], newest last
-  if checkpoints.latest_step() is not None:
-    state, history = checkpoints.restore(checkpoints.latest_step(), state)
-    logging.info('resumed at step %d', int(state.step))
+  empty_metrics = metrics = engine.empty_metrics(mesh)
+  checkpoints = Checkpointer(workdir)
+  if (step := checkpoints.latest_step()) is not None:
+    config_lib.compare(config, workdir)
+    state, metrics, history = checkpoints.restore(step, state, metrics)
+    logging.info('resumed at step %d', step)
+  elif main_process:
+    config_lib.store(config, workdir)
   step = int(state.step)
 
   writer = Writer(
@@ -161,7 +134,6 @@ def train(config, workdir):
     ),
     engine.sharded(mesh),
   )
-  empty_metrics = metrics = engine.empty_metrics(mesh)
   logged_step, logged_time = step, time.monotonic()
   # Last to leave is the stop: a Ctrl-C does not tear the final save.
   with StopSignal() as stop, writer, checkpoints:
@@ -202,14 +174,15 @@ def train(config, workdir):
         writer.scalars(step, {f'validation/{k}': v for k, v in scores.items()})
         writer.progress(step, score=scores[task.monitor])
         history.append([step, scores[task.monitor]])
-        checkpoints.save(state, history)
+        checkpoints.save(state, metrics, history)
         # Evaluation is not training time.
         logged_step, logged_time = step, time.monotonic()
 
       if (code := stop.exit_code(step)) and not last:
-        checkpoints.save(state, history)
+        check_finite(step, metrics)
+        checkpoints.save(state, metrics, history)
         checkpoints.wait()
-        raise Stopped(code)
+        raise Stopped(code, f'step {step} is saved; the same command goes on')
   return {
     'parameters': parameters,
     'seconds': time.time() - started,

@@ -27,17 +27,19 @@ ALLOWED = {
   'figures': set(),
   'optim': {'build'},
   'checkpoint': set(),
+  'stop': set(),
   'inference': {'engine'},
   'prepare': {'cli', 'data'},
   'experiment': {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',
   },
   'evaluate': {
-    'checkpoint', 'data', 'engine', 'experiment', 'gallery', 'inference',
+    'checkpoint', 'config', 'data', 'engine', 'experiment', 'gallery',
+    'inference',
   },
   'train': {
     'checkpoint', 'config', 'data', 'engine', 'evaluate', 'experiment',
-    'optim', 'writer',
+    'optim', 'stop', 'writer',
   },
   'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
   'report': {'cli', 'figures', 'gallery'},

@@ -13,6 +13,8 @@ from medjax.tasks import objective, summary
 
 DECISIONS = ('precision', 'recall', 'specificity', 'f1')
 RANKINGS = ('auroc', 'auprc')
+# Higher is better.
+MONITORS = ('accuracy', 'balanced_accuracy', *DECISIONS, *RANKINGS)
 _CURVE_POINTS = 200
 
 
@@ -52,6 +54,7 @@ class Classification:
       raise ValueError('num_classes must be at least 2: a binary task has 2')
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(f'label_smoothing={self.label_smoothing} not in [0, 1)')
+    summary.check_monitor(self.monitor, MONITORS)
     entropy = 'binary_cross_entropy' if self.multi_label else 'cross_entropy'
     if callable(loss) or loss is None:
       loss = {entropy: 1.0}

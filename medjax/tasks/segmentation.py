@@ -14,6 +14,7 @@ from medjax.tasks import objective, summary
 METRICS = (
   'dice', 'iou', 'precision', 'recall', 'volume_error', 'hd95', 'assd', 'nsd',
 )  # fmt: skip
+MONITORS = ('dice', 'iou', 'precision', 'recall', 'nsd')  # higher is better
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Segmentation:
       self._check_regions()
       if not self.region_order:
         object.__setattr__(self, 'region_order', self._derived_order())
+    summary.check_monitor(self.monitor, MONITORS)
     allowed = len(self.regions) or self.num_classes
     if len(self.class_names) not in (0, allowed):
       raise ValueError(

@@ -24,6 +24,12 @@ def patients(rows):
           enumerate(rows)]  # fmt: skip
 
 
+def check_monitor(monitor, known):
+  """Raises ValueError unless `monitor` is a score of which more is better."""
+  if monitor not in known:
+    raise ValueError(f'monitor={monitor!r} is none of {", ".join(known)}')
+
+
 def classes(names, metrics, values, bounds, used, outcomes):
   """The 'classes' table: {class: {metric: {value, interval, n, …}}}.
 

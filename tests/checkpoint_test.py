@@ -1,0 +1,114 @@
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax import engine
+from medjax.checkpoint import Checkpointer, best_variables
+
+
+def make_state(step, *, ema=False, batch_norm=True):
+  params = {'dense': {'kernel': jnp.full((2, 3), float(step))}}
+  return engine.TrainState(
+    step=jnp.array(step, jnp.int32),
+    params=params,
+    variables={'batch_stats': {'mean': jnp.ones(3)}} if batch_norm else {},
+    opt_state=(jax.tree.map(jnp.zeros_like, params), jnp.array(step)),
+    ema=jax.tree.map(lambda x: x + 0.5, params) if ema else None,
+  )
+
+
+def metrics(loss=0.0):
+  return engine.TrainMetrics.single_from_model_output(
+    loss=jnp.array([loss]), grad_norm=1.0, step=0, finite=True
+  )
+
+
+def save(workdir, scores, **options):
+  """One checkpoint per score, at steps 1, 2, …; None: saved without one."""
+  history = []
+  with Checkpointer(workdir) as checkpoints:
+    for step, score in enumerate(scores, start=1):
+      if score is not None:
+        history = [*history, [step, score]]
+      checkpoints.save(make_state(step, **options), metrics(), history)
+      checkpoints.wait()
+
+
+@pytest.mark.parametrize(
+  ('scores', 'best', 'latest'),
+  [
+    ([0.1, 0.3, 0.2], 2, 3),
+    ([0.3, 0.1, 0.2, 0.25], 1, 4),
+    ([0.3, None], 1, 2),  # stopped by a signal: newest, never best
+    ([None, None], 2, 2),  # no score at all: the newest
+    ([float('nan'), float('nan')], 2, 2),
+    ([0.2, float('nan')], 1, 2),
+    ([-1.0, -2.0], 1, 2),
+  ],
+)
+def test_best_and_newest_are_kept(tmp_path, scores, best, latest):
+  save(tmp_path, scores)
+  with Checkpointer(tmp_path, read_only=True) as checkpoints:
+    assert checkpoints.best_step() == best
+    assert checkpoints.latest_step() == latest
+  kept = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
+  assert kept == {best, latest}
+
+
+def test_of_equal_scores_one_is_best(tmp_path):
+  save(tmp_path, [0.5, 0.5, 0.4])
+  step, variables = best_variables(tmp_path)
+  assert step in (1, 2)
+  assert (variables['params']['dense']['kernel'] == step).all()
+
+
+@pytest.mark.parametrize('ema', [False, True])
+def test_restores_all_of_it(tmp_path, ema):
+  state, history = make_state(7, ema=ema), [[3, 0.25], [7, float('nan')]]
+  with Checkpointer(tmp_path) as checkpoints:
+    checkpoints.save(state, metrics(0.3), history)
+  with Checkpointer(tmp_path) as checkpoints:
+    found, found_metrics, found_history = checkpoints.restore(
+      7, make_state(0, ema=ema), metrics()
+    )
+  assert jax.tree.structure(found) == jax.tree.structure(state)
+  jax.tree.map(np.testing.assert_array_equal, found, state)
+  jax.tree.map(np.testing.assert_array_equal, found_metrics, metrics(0.3))
+  np.testing.assert_array_equal(found_history, history)
+
+
+@pytest.mark.parametrize('ema', [False, True])
+@pytest.mark.parametrize('batch_norm', [False, True])
+def test_variables_are_those_of_evaluation(tmp_path, ema, batch_norm):
+  save(tmp_path, [0.5], ema=ema, batch_norm=batch_norm)
+  step, found = best_variables(tmp_path)
+  expected = make_state(1, ema=ema, batch_norm=batch_norm).eval_variables
+  assert step == 1
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(found))
+
+
+def test_a_half_written_checkpoint_does_not_exist(tmp_path):
+  save(tmp_path, [0.5])
+  folder = tmp_path / 'checkpoints'
+  shutil.copytree(folder / '1', folder / '9.orbax-checkpoint-tmp')
+  with Checkpointer(tmp_path) as checkpoints:
+    assert checkpoints.latest_step() == checkpoints.best_step() == 1
+    checkpoints.save(make_state(9), metrics(), [[9, 0.1]])
+  assert {p.name for p in folder.iterdir()} == {'1', '9'}
+
+
+def test_a_step_is_saved_once(tmp_path):
+  save(tmp_path, [0.5])
+  with Checkpointer(tmp_path) as checkpoints:
+    checkpoints.save(make_state(1), metrics(), [])
+    assert checkpoints.best_step() == 1
+
+
+def test_no_checkpoint(tmp_path):
+  with pytest.raises(FileNotFoundError, match='holds no whole checkpoint'):
+    best_variables(tmp_path)

@@ -1,0 +1,61 @@
+import pytest
+
+from medjax import config as config_lib
+
+
+def make(**train):
+  config = config_lib.default_config()
+  config.model = dict(name='UNet', features=(4, 8))
+  config.data.preprocess = (dict(name='resample', spacing=(1.0, 2.0)),)
+  config.train.update(**train)
+  return config
+
+
+def test_what_is_stored_is_loaded(tmp_path):
+  config_lib.store(make(steps=7), tmp_path)
+  found = config_lib.load(tmp_path)
+  assert found.train.steps == 7
+  assert found.data.preprocess[0]['name'] == 'resample'
+  assert config_lib.to_json(found) == config_lib.to_json(make(steps=7))
+  assert [p.name for p in tmp_path.iterdir()] == ['config.json']
+
+
+def test_the_same_config_is_the_same_after_json(tmp_path):
+  config_lib.store(make(), tmp_path)
+  config_lib.compare(make(), tmp_path)  # tuples have become lists
+  moved = make()
+  moved.data.data_dir = '/elsewhere'
+  config_lib.compare(moved, tmp_path)
+
+
+def test_the_fields_that_changed_are_named(tmp_path):
+  config_lib.store(make(), tmp_path)
+  other = make(steps=7)
+  other.model.features = (4, 16)
+  with pytest.raises(ValueError, match='take a new --workdir') as e:
+    config_lib.compare(other, tmp_path)
+  assert 'train.steps: 1000 → 7' in str(e.value)
+  assert 'model.features: [4, 8] → [4, 16]' in str(e.value)
+  config_lib.compare(other, tmp_path, ('data.preprocess', 'seed'))
+  with pytest.raises(ValueError, match=r'model\.features'):
+    config_lib.compare(other, tmp_path, ('model',))
+
+
+def test_added_and_removed_fields_are_named_at_most_three(tmp_path):
+  config_lib.store(make(), tmp_path)
+  other = make(steps=1, log_every=2, eval_every=3, patience=4)
+  other.model.norm = 'batch'
+  with pytest.raises(ValueError, match=r"model\.norm: None → 'batch'.*; …"):
+    config_lib.compare(other, tmp_path)
+
+
+def test_no_run(tmp_path):
+  with pytest.raises(FileNotFoundError, match='holds no run'):
+    config_lib.load(tmp_path)
+
+
+@pytest.mark.parametrize('field', ['steps', 'log_every', 'eval_every'])
+def test_counts_are_positive(field):
+  config_lib.check_counts(make())
+  with pytest.raises(ValueError, match=f'train.{field} must be 1 or more'):
+    config_lib.check_counts(make(**{field: 0}))

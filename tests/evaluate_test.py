@@ -1,0 +1,173 @@
+import csv
+import json
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax import evaluate
+from medjax.config import default_config
+from medjax.tasks import Classification, Segmentation
+
+TASK = Segmentation(num_classes=2)
+
+
+class Threshold(nn.Module):
+  """Foreground is what is brighter than one half."""
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    bright = 20 * (x[..., 0] - 0.5)
+    return jnp.stack([-bright, bright], -1)
+
+
+class Brightness(nn.Module):
+  """Class 1 where the image is bright in the mean; no map."""
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    bright = x.mean(tuple(range(1, x.ndim))) - 0.5
+    return jnp.stack([-bright, bright], -1)
+
+
+def oblique():
+  """Voxels of 1 × 2.5 × 1.2 mm, axes permuted, flipped and rotated."""
+  c, s = np.cos(0.2), np.sin(0.2)
+  rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+  affine = np.eye(4)
+  affine[:3, :3] = rotation @ [[0, -1, 0], [0, 0, 1], [1, 0, 0]] * [1, 2.5, 1.2]
+  affine[:3, 3] = (-20, 30, 7)
+  return affine
+
+
+def make_case(i=0, shape=(24, 14, 20), affine=None):
+  """A smooth ball, its edge at one half."""
+  affine = oblique() if affine is None else affine
+  n = len(shape)
+  spacing = np.linalg.norm(affine[:n, :n], axis=0)
+  grid = np.moveaxis(np.indices(shape), 0, -1) * spacing
+  centre = (np.array(shape) - 1) / 2 * spacing + i
+  image = np.exp(-((np.linalg.norm(grid - centre, axis=-1) / 9) ** 2))
+  return {
+    'image': image[..., None].astype(np.float32),
+    'mask': (image > 0.5).astype(np.uint8),
+    'label': np.int32(i % 2),
+    'id': f'case {i}',
+    'patient': f'patient {i // 2}',
+    'affine': affine,
+    'spacing': spacing,
+  }
+
+
+def predictor(*preprocess, task=TASK, model=None, **settings):
+  config = default_config()
+  config.data.preprocess = preprocess
+  config.data.patch_size = settings.pop('patch_size', ())
+  config.inference.update(batch_size=3, **settings)
+  return evaluate.Predictor(config, task, model or Threshold())
+
+
+@pytest.mark.parametrize('patch_size', [(), (12, 12, 12)])
+def test_flipped_and_permuted_cases_come_back_exactly(patch_size):
+  predict = predictor(dict(name='reorient'), patch_size=patch_size)
+  case = make_case()
+  ((raw, found),) = predict({}, [case])
+  assert raw is case
+  assert found.dtype == np.uint8
+  np.testing.assert_array_equal(found, case['mask'])
+
+
+@pytest.mark.parametrize('patch_size', [(), (16, 16, 16)])
+def test_resampled_cases_come_back_within_interpolation(patch_size):
+  predict = predictor(
+    dict(name='reorient'),
+    dict(name='resample', spacing=(1.0, 1.0, 1.0)),
+    patch_size=patch_size,
+  )
+  cases = [make_case(0), make_case(1, (20, 12, 31))]
+  for case, (raw, found) in zip(cases, predict({}, cases), strict=True):
+    assert raw is case
+    assert found.shape == case['mask'].shape
+    wrong = (found != case['mask']).sum()
+    assert wrong <= 0.03 * case['mask'].sum()
+
+
+def test_pictures_resized_and_cropped_come_back():
+  predict = predictor(
+    dict(name='crop_foreground', threshold=0.05),
+    dict(name='resize', shape=(40, 40), antialias=False),
+  )
+  case = make_case(shape=(30, 44), affine=np.eye(3))
+  ((_, found),) = predict({}, [case])
+  assert found.shape == (30, 44)
+  assert (found != case['mask']).sum() <= 0.05 * case['mask'].sum()
+
+
+def test_probabilities_of_a_class_are_no_map():
+  task = Classification(num_classes=2)
+  predict = predictor(
+    dict(name='resample', spacing=(2.0, 2.0, 2.0)),
+    task=task,
+    model=Brightness(),
+  )
+  found = [p for _, p in predict({}, [make_case(i) for i in range(5)])]
+  assert [p.shape for p in found] == [(2,)] * 5
+  np.testing.assert_allclose(np.sum(found, 1), 1, rtol=1e-5)
+
+
+def test_rows_come_in_the_order_of_the_cases_and_are_visited():
+  cases, seen = [make_case(i) for i in range(5)], []
+  rows = evaluate.evaluate_cases(
+    predictor(),
+    {},
+    TASK,
+    cases,
+    visit=lambda case, prediction, row: seen.append((case['id'], row['case'])),
+  )
+  assert [row['id'] for row in rows] == [f'case {i}' for i in range(5)]
+  assert [row['patient'] for row in rows] == [
+    f'patient {i}' for i in (0, 0, 1, 1, 2)
+  ]
+  assert seen == [(f'case {i}', i) for i in range(5)]
+  assert all(row['dice'] == [1.0] for row in rows)
+
+
+def test_per_case_table(tmp_path):
+  task = Segmentation(num_classes=3, class_names=('none', 'grey', 'white'))
+  rows = [
+    {'split': s, 'case': i, 'id': f'{i}, "x"', 'patient': 'p',
+     'dice': np.array([0.5, np.nan])}
+    for i, s in enumerate(('validation', 'test'))
+  ]  # fmt: skip
+  evaluate.write_per_case(tmp_path / 'per_case.csv', rows, task)
+  with (tmp_path / 'per_case.csv').open(newline='') as f:
+    table = list(csv.DictReader(f))
+  assert list(table[0]) == ['split', 'id', 'patient', 'dice/grey', 'dice/white']
+  assert [r['id'] for r in table] == ['0, "x"', '1, "x"']
+  assert (table[1]['dice/grey'], table[1]['dice/white']) == ('0.5', 'nan')
+
+
+def test_per_case_table_of_labels(tmp_path):
+  task = Classification(num_classes=2, class_names=('dark', 'bright'))
+  row = {'split': 'test', 'case': 0, 'id': '0', 'patient': '0'}
+  row |= {'probability': np.array([0.25, 0.75]), 'label': np.int32(1)}
+  evaluate.write_per_case(tmp_path / 'per_case.csv', [row], task)
+  head, line = (tmp_path / 'per_case.csv').read_text().splitlines()
+  assert head == 'split,id,patient,probability/dark,probability/bright,label'
+  assert line == 'test,0,0,0.25,0.75,1'
+
+
+def test_json_has_null_for_what_is_undefined(tmp_path):
+  tree = {
+    'a': np.array([1.0, np.nan]),
+    'b': (np.int32(3), float('inf')),
+    1: {'c': np.float32(0.5), 'd': 'text', 'e': None, 'f': True},
+  }
+  evaluate.write_json(tmp_path / 'x.json', tree)
+  assert json.loads((tmp_path / 'x.json').read_text()) == {
+    'a': [1.0, None],
+    'b': [3, None],
+    '1': {'c': 0.5, 'd': 'text', 'e': None, 'f': True},
+  }
+  assert [p.name for p in tmp_path.iterdir()] == ['x.json']
