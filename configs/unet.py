@@ -48,7 +48,7 @@ def mni152_tissue():
   config.task = dict(name='Segmentation', num_classes=3)
   config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4)
   config.schedule.update(name='cosine', warmup_steps=10)
-  config.train.update(steps=300, log_every=10, eval_every=50)
+  config.train.update(steps=160, log_every=10, eval_every=40)
   return config
 
 
