@@ -28,6 +28,7 @@ ALLOWED = {
   'checkpoint': set(),
   'inference': {'engine'},
   'prepare': {'cli', 'data'},
+  'convert': {'cli', 'data'},
   'experiment': {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',
   },
@@ -52,6 +53,7 @@ ONLY_IN = {
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
+  'pydicom': {'data'},
   'ml_collections': {'config', 'main'},
   'matplotlib': {'figures'},
   'tensorflow': set(),

@@ -45,6 +45,7 @@ from medjax.data.formats.volume import Volume
 
 __all__ = [
   'SUFFIXES',
+  'NoImagesError',
   'Series',
   'is_segmentation',
   'is_series_folder',
@@ -57,6 +58,10 @@ __all__ = [
 ]
 
 
+class NoImagesError(DicomError):
+  """A folder without any DICOM image."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Series:
   """The image files of one SeriesInstanceUID below a folder."""
@@ -67,6 +72,14 @@ class Series:
   files: tuple[pathlib.Path, ...]
   headers: tuple = dataclasses.field(repr=False)
 
+  @property
+  def placed(self):
+    """Whether its files say where in the patient they lie."""
+    return any(
+      'ImagePositionPatient' in d or 'PerFrameFunctionalGroupsSequence' in d
+      for d in self.headers
+    )
+
   def __str__(self):
     size = size_of(self.headers[0], self.files[0])
     return (
@@ -76,18 +89,27 @@ class Series:
 
 
 def is_series_folder(path):
-  """Whether a folder itself (not its subfolders) holds a DICOM file."""
+  """Whether a folder itself (not its subfolders) holds a DICOM file.
+
+  By suffix, else by the first bytes of its first few files.
+  """
   path = pathlib.Path(path)
-  return path.is_dir() and any(_is_dicom(p) for p in sorted(path.iterdir()))
+  if not path.is_dir():
+    return False
+  names = sorted(p for p in path.iterdir() if not p.name.startswith('.'))
+  if any(p.name.lower().endswith(SUFFIXES) and p.is_file() for p in names):
+    return True
+  return any(_is_dicom(p) for p in names[:16])
 
 
 @header.quiet()
-def list_series(folder):
+def list_series(folder, *, damaged=None):
   """The image series below a folder, in order of series number.
 
   Files that are not DICOM are passed over, as are DICOM objects that are no
   images (structure sets, segmentations, reports). A damaged DICOM file is a
-  ValueError, since its slice would be missing.
+  ValueError, since its slice would be missing; with a dict `damaged`, it goes
+  there with its line instead.
   """
   folder = pathlib.Path(folder)
   if not folder.is_dir():
@@ -98,7 +120,13 @@ def list_series(folder):
     seen += 1
     if not _is_dicom(path):
       continue
-    dataset = header.load(path, pixels=False, tags=list(TAGS))
+    try:
+      dataset = header.load(path, pixels=False, tags=list(TAGS))
+    except DicomError as e:
+      if damaged is None:
+        raise
+      damaged[path] = str(e)
+      continue
     if dataset.get('SOPClassUID') == '1.2.840.10008.1.3.10':  # a DICOMDIR
       continue
     modality = header.modality_of(dataset)
@@ -108,7 +136,7 @@ def list_series(folder):
     groups[str(dataset.get('SeriesInstanceUID') or '')].append((path, dataset))
   if not groups:
     found = ', '.join(f'{n} {k}' for k, n in others.items())
-    raise DicomError(
+    raise NoImagesError(
       f'{folder}: no DICOM images among {seen} files'
       + (f' (but {found})' if found else '')
     )

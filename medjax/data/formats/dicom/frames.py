@@ -61,8 +61,8 @@ def frames_of(dataset, path):
   GridFrameOffsetVector (RT dose) or from the file's own elements.
   """
   count = frame_count(dataset, path)
-  per_frame = dataset.get('PerFrameFunctionalGroupsSequence')
   with parsing(path):
+    per_frame = dataset.get('PerFrameFunctionalGroupsSequence')
     if per_frame:
       if len(per_frame) != count:
         raise DicomError(

@@ -24,7 +24,7 @@ NOT_IMAGES = frozenset(
 # What goes into a Volume's meta. Codes and numbers of the acquisition only;
 # SeriesDescription, ProtocolName and the like are free text that may name the
 # patient (PS3.15 table E.1-1 removes or cleans them).
-_FACTS = {
+_CODES = {
   'manufacturer': 'Manufacturer',
   'model': 'ManufacturerModelName',
   'image_type': 'ImageType',
@@ -33,19 +33,34 @@ _FACTS = {
   'view': 'ViewPosition',
   'patient_position': 'PatientPosition',
   'photometric': 'PhotometricInterpretation',
-  'slice_thickness': 'SliceThickness',
-  'kvp': 'KVP',
   'kernel': 'ConvolutionKernel',
-  'field_strength': 'MagneticFieldStrength',
-  'echo_time': 'EchoTime',
-  'repetition_time': 'RepetitionTime',
-  'inversion_time': 'InversionTime',
-  'flip_angle': 'FlipAngle',
   'scanning_sequence': 'ScanningSequence',
   'units': 'Units',
   'rescale_type': 'RescaleType',
   'lossy': 'LossyImageCompression',
 }
+_NUMBERS = {
+  'slice_thickness': 'SliceThickness',
+  'kvp': 'KVP',
+  'field_strength': 'MagneticFieldStrength',
+  'echo_time': 'EchoTime',
+  'repetition_time': 'RepetitionTime',
+  'inversion_time': 'InversionTime',
+  'flip_angle': 'FlipAngle',
+}
+# Read at once when a file is opened, so that damage shows there: later uses of
+# these may rely on them.
+_ESSENTIAL = (
+  'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'SeriesNumber',
+  'Modality', 'Rows', 'Columns', 'NumberOfFrames', 'SamplesPerPixel',
+  'BitsAllocated', 'BitsStored', 'HighBit', 'PixelRepresentation',
+  'PhotometricInterpretation', 'PlanarConfiguration', 'FrameOfReferenceUID',
+  'ImagePositionPatient', 'ImageOrientationPatient', 'PixelSpacing',
+  'RescaleSlope', 'RescaleIntercept', 'GridFrameOffsetVector',
+  'SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence',
+  'SegmentationType', 'SegmentSequence', 'StructureSetROISequence',
+  'ROIContourSequence', 'ReferencedFrameOfReferenceSequence',
+)  # fmt: skip
 _DEFLATED = b'1.2.840.10008.1.2.1.99'
 _INFLATED_LIMIT = 2**30
 
@@ -58,13 +73,14 @@ class DicomError(ValueError):
 def quiet():
   """Keeps pydicom's warnings and log, which quote header values, to itself."""
   logger = logging.getLogger('pydicom')
-  disabled, logger.disabled = logger.disabled, True
+  level = logger.level
+  logger.setLevel(logging.CRITICAL + 1)
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       yield
   finally:
-    logger.disabled = disabled
+    logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -118,12 +134,15 @@ def load(path, *, pixels=True, tags=None):
         f'{path}: not a DICOM file, or cut off in its header; copy it again'
       )
     _settle_syntax(dataset)
+    for keyword in _ESSENTIAL:
+      dataset.get(keyword)
   return dataset
 
 
 def numbers(dataset, keyword, count, path, *, default=None):
   """The `count` finite numbers of an element; `default` where it is absent."""
-  value = dataset.get(keyword)
+  with parsing(path):
+    value = dataset.get(keyword)
   if value is None or value == '':
     return default
   try:
@@ -163,14 +182,18 @@ def digest(uid):
 def facts(dataset):
   """What may be told of an image: codes and numbers, nothing identifying."""
   found = {}
-  for name, keyword in _FACTS.items():
-    try:
+  for name, keyword in _CODES.items():
+    with contextlib.suppress(Exception):  # what is damaged is no fact
       value = dataset.get(keyword)
-      if value is None or value == '':
-        continue
-      found[name] = _plain(value)
-    except (TypeError, ValueError):
-      continue  # a damaged fact is no fact
+      if isinstance(value, pydicom.multival.MultiValue):
+        found[name] = tuple(str(v) for v in value)
+      elif value:
+        found[name] = str(value)
+  for name, keyword in _NUMBERS.items():
+    with contextlib.suppress(DicomError):
+      value = number(dataset, keyword, '')
+      if value is not None:
+        found[name] = value
   if 'lossy' in found:
     found['lossy'] = found['lossy'] == '01'
   frame = digest(dataset.get('FrameOfReferenceUID'))
@@ -182,13 +205,7 @@ def facts(dataset):
 def modality_of(dataset):
   """'CT', 'MR', …: the code, or '' where it is missing or no code."""
   code = str(dataset.get('Modality') or '').strip().upper()
-  return code if code.isalnum() and len(code) <= 16 else ''
-
-
-def _plain(value):
-  if isinstance(value, pydicom.multival.MultiValue):
-    return tuple(_plain(v) for v in value)
-  return str(value) if isinstance(value, str) else float(value)
+  return code if code.isascii() and code.isalnum() and len(code) <= 16 else ''
 
 
 def _settle_syntax(dataset):

@@ -34,7 +34,7 @@ def stored(dataset, path, index=None):
   """
   check(dataset, path)
   with parsing(path, 'pixels'):
-    array = pixel_array(dataset, index=index)
+    array = pixel_array(dataset, index=index, decoding_plugin=plugin(dataset))
     if dataset.PhotometricInterpretation == 'PALETTE COLOR':
       array = _looked_up(array, dataset)
     elif int(dataset.SamplesPerPixel) == 1:
@@ -115,7 +115,7 @@ def picture(dataset, path, *, voi=False):
   with parsing(path, 'look-up table'):
     if 'ModalityLUTSequence' in dataset:
       array = apply_modality_lut(array, dataset)
-      low, high = int(array.min()), int(array.max())
+      low, high = 0, _table_top(dataset.ModalityLUTSequence)
       slope, intercept = 1.0, 0.0
     else:
       signed = array.dtype.kind == 'i'
@@ -123,18 +123,22 @@ def picture(dataset, path, *, voi=False):
       high = low + 2**bits - 1
       dtype = rescaled_dtype(array.dtype, [slope], [intercept])
       array = rescale(array, slope, intercept, dtype)
+    # Twice the middle of what can be stored, or shown: the mirror's place.
+    total = (low + high) * slope + 2 * intercept
     if voi:
       array = apply_voi_lut(array[..., 0], dataset)[..., None]
       array = array.astype(np.float32)
+      if 'VOILUTSequence' in dataset:
+        total = _table_top(dataset.VOILUTSequence)
   if inverted(dataset):
-    # Mirrored about the middle of what can be stored.
-    total = (low + high) * slope + 2 * intercept
-    if voi:
-      total = float(array.min()) + float(array.max())
-      # A window maps onto the whole range, a table onto its own.
     array = _mirror(array, total)
     window = window and (total - window[1], total - window[0])
   return shrink(array), (None if voi else window)
+
+
+def _table_top(sequence):
+  """The largest value that the entries of a look-up table can have."""
+  return 2 ** int(sequence[0].LUTDescriptor[2]) - 1
 
 
 def inverted(dataset):
@@ -146,16 +150,14 @@ def inverted(dataset):
 
 def window_of(dataset, path):
   """The first window of a header as (low, high) in values, or None."""
-  centre, width = dataset.get('WindowCenter'), dataset.get('WindowWidth')
-  if centre in (None, '') or width in (None, ''):
-    return None
   try:
-    centre, width = (
-      float(v[0] if isinstance(v, pydicom.multival.MultiValue) else v)
-      for v in (centre, width)
-    )
-  except (TypeError, ValueError, IndexError):
-    return None
+    with parsing(path):
+      centre, width = (
+        float(v[0] if isinstance(v, pydicom.multival.MultiValue) else v)
+        for v in (dataset.get('WindowCenter'), dataset.get('WindowWidth'))
+      )
+  except DicomError:
+    return None  # absent, or damaged: it changes no value
   if not (math.isfinite(centre) and math.isfinite(width)) or width <= 0:
     return None
   return centre - width / 2, centre + width / 2
@@ -165,6 +167,15 @@ def check(dataset, path):
   """Refuses pixels that are absent, cannot be, or cannot be decoded."""
   _check_claim(dataset, path)
   _check_decoder(dataset, path)
+
+
+def plugin(dataset):
+  """The decoder to insist on; '' leaves the choice to pydicom.
+
+  pylibjpeg's RLE decoder ends the program on damaged data, pydicom's does not.
+  """
+  syntax = dataset.file_meta.TransferSyntaxUID
+  return 'pydicom' if syntax == pydicom.uid.RLELossless else ''
 
 
 def _mirror(array, total):
@@ -231,8 +242,12 @@ def _check_decoder(dataset, path):
   try:
     decoder = get_decoder(syntax)
     available = decoder.is_available
-    if syntax == pydicom.uid.JPEGExtended12Bit and dataset.BitsStored > 8:
-      available = set(decoder.available_plugins) - {'pillow'}  # 8 bits only
+    wide = syntax == pydicom.uid.JPEGExtended12Bit and dataset.BitsStored > 8
+    if wide and 'pylibjpeg' not in decoder.available_plugins:
+      raise DicomError(
+        f'{path}: 12-bit JPEG, which only pylibjpeg-libjpeg (GPL) decodes; '
+        'pip install it, or save the file uncompressed'
+      )
   except NotImplementedError:
     raise DicomError(
       f'{path}: no decoder for {syntax.name}; save it uncompressed'

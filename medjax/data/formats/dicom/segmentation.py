@@ -79,7 +79,7 @@ def _names(dataset, path):
 def _stored(dataset, path):
   pixels.check(dataset, path)
   with parsing(path, 'pixels'):
-    array = pixel_array(dataset)
+    array = pixel_array(dataset, decoding_plugin=pixels.plugin(dataset))
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     return array.reshape(-1, rows, columns)
 
@@ -139,24 +139,27 @@ def _planar(members, names, array, path, reference):
 
 
 def _step(frames, path, reference):
-  """Distance between slices: the reference's where it fits, else stated."""
+  """Distance between slices in mm: as stated, else the least that occurs.
+
+  All frames in one plane: the reference's, if it has slices parallel to it.
+  """
   normal = frames[0].directions()[2]
   for f in frames:
     if np.abs(np.subtract(f.orientation, frames[0].orientation)).max() > 1e-3:
       raise DicomError(f'{path}: frames of different orientations')
-  depth = np.unique(np.round([np.dot(f.position, normal) for f in frames], 3))
+  depth = np.sort([np.dot(f.position, normal) for f in frames])
   gaps = np.diff(depth)
   gaps = gaps[gaps > 0.01]
-  axes = (LPS_TO_RAS @ reference.affine)[:3, :3]
-  spacing = np.linalg.norm(axes, axis=0)
-  along = np.abs(normal @ axes) / spacing
-  own = spacing[np.argmax(along)] if along.max() > 0.999 else None
-  stated = frames[0].step, gaps.min() if len(gaps) else frames[0].thickness
-  for step in (own, *stated):
+  if not len(gaps):
+    axes = (LPS_TO_RAS @ reference.affine)[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    along = np.abs(normal @ axes) / spacing
+    if along.max() > 0.999:
+      return float(spacing[np.argmax(along)])
+    return float(frames[0].step or frames[0].thickness or spacing.min())
+  for step in (frames[0].step, gaps.min()):
     if step and np.all(np.abs(gaps / step - np.rint(gaps / step)) < _OFF):
       return float(step)
-  if not len(gaps):
-    return float(spacing[np.argmax(along)])
   raise DicomError(f'{path}: its frames lie on no even grid')
 
 
