@@ -28,6 +28,7 @@ CORE = [
   'optax>=0.2.6',
   'orbax-checkpoint>=0.12',
   'pillow>=12',
+  'pydicom>=3',
   'rich>=14',
   'scipy>=1.16',
   'tensorboardX>=2.6.4',
@@ -35,6 +36,14 @@ CORE = [
 ]
 
 EXTRAS = {
+  # Decoders of compressed DICOM: JPEG 2000, JPEG-LS, lossless JPEG. Plain, RLE
+  # and 8-bit JPEG need none.
+  'dicom': [
+    'pyjpegls>=1.5',
+    'pylibjpeg>=2.1',
+    'pylibjpeg-openjpeg>=2.5',
+    'python-gdcm>=3.2',
+  ],
   # Real data that travels inside a package: the MNI-152 brain.
   'demo': ['nilearn>=0.12'],
   # The viewer; medjax writes its files without it.
@@ -44,9 +53,13 @@ EXTRAS = {
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
+    'highdicom>=0.28',
     'ipykernel>=7',
     'nbclient>=0.10',
     'pytest>=9',
+    'pyjpegls>=1.5',
+    'pylibjpeg>=2.1',
+    'pylibjpeg-openjpeg>=2.5',
     'pytest-xdist>=3.8',
     'ruff>=0.14',
     'scikit-learn>=1.7',

@@ -23,11 +23,14 @@ COLOURS = np.array(
 
 
 def input_files(paths):
-  """The files among `paths` and, sorted, those in its folders."""
+  """The images among `paths` and, sorted, those in its folders.
+
+  A folder of DICOM files is one image.
+  """
   files = []
   for path in map(pathlib.Path, paths):
-    if path.is_dir():
-      inside = sorted(p for p in path.iterdir() if formats.suffix(p))
+    if path.is_dir() and not formats.is_image(path):
+      inside = sorted(p for p in path.iterdir() if formats.is_image(p))
       if not inside:
         raise FileNotFoundError(f'{path} holds no image file')
       files += inside

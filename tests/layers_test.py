@@ -30,6 +30,7 @@ ALLOWED = {
   'stop': set(),
   'inference': {'engine'},
   'prepare': {'cli', 'data'},
+  'convert': {'cli', 'data'},
   'experiment': {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',
   },
@@ -56,6 +57,7 @@ ONLY_IN = {
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
+  'pydicom': {'data'},
   'ml_collections': {'config', 'main'},
   'matplotlib': {'figures'},
   'tensorflow': set(),

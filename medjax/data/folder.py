@@ -1,6 +1,6 @@
 """Your own files as cases, without a builder: `open_folder(path, split)`.
 
-What a folder may look like (PNG, JPEG, NIfTI), looked for in this order:
+What a folder may look like (PNG, JPEG, NIfTI, DICOM), looked for in this order:
 
     cases.csv                     or csv='…': columns path, label and/or mask,
                                   split, patient
@@ -8,6 +8,11 @@ What a folder may look like (PNG, JPEG, NIfTI), looked for in this order:
     images/x.nii.gz masks/x.…     also imagesTr/ labelsTr/, images/ labels/
     x.png x_mask.png              also x_seg, x_label
     class_a/x.png class_b/y.png   one directory per class
+
+Wherever an image x.nii.gz may lie, so may a directory x/ holding one DICOM
+series (in class_a/x/, too: files directly in class_a/ are pictures). A mask may
+be a DICOM SEG or RT structure set: its masks are numbered from 1 in the order
+of the file, and may not overlap.
 """
 
 import csv as csv_module
@@ -78,10 +83,7 @@ class FolderCases(Sequence):
   def num_classes(self):
     """How many classes, background included."""
     if self._num_classes is None:
-      highest = max(
-        int(formats.read_mask(e.mask).array.max()) for e in self._everything
-      )
-      self._num_classes = highest + 1
+      self._num_classes = 1 + max(map(_highest_label, self._everything))
     return self._num_classes
 
   def __len__(self):
@@ -272,7 +274,7 @@ def _from_csv(table, root):
         raise ValueError(f'{table}, line {number}: {column} is empty')
     files = {c: root / row[c] for c in ('path', 'mask') if c in columns}
     for file in files.values():
-      if not file.is_file():
+      if not file.exists():
         raise FileNotFoundError(f'{table}, line {number}: no file {file}')
     split = row.get('split', '').lower()
     entry = _entry(
@@ -325,12 +327,8 @@ def _files(folder):
   return sorted(
     p
     for p in folder.iterdir()
-    if p.is_file() and not p.name.startswith('.') and _is_image(p)
+    if not p.name.startswith('.') and formats.is_image(p)
   )
-
-
-def _is_image(path):
-  return path.name.lower().endswith((*formats.SUFFIXES, '.dcm'))
 
 
 def _folders(folder):
@@ -416,6 +414,8 @@ def _check_copies(entries):
   """Refuses one image under two splits or two labels."""
   sizes = defaultdict(list)
   for e in entries:
+    if e.image.is_dir():  # a DICOM series; its files have ids of their own
+      continue
     sizes[e.image.stat().st_size].append(e)
   for group in sizes.values():
     seen = {}
@@ -480,8 +480,20 @@ def _divide(entries, seed, fractions):
   return [dataclasses.replace(e, split=chosen[e.patient]) for e in entries]
 
 
+def _highest_label(entry):
+  if formats.is_segmentation(entry.mask):
+    return int(_mask_on(entry, formats.read(entry.image)).max())
+  return int(formats.read_mask(entry.mask).array.max())
+
+
 def _mask_on(entry, volume):
   """The entry's label map, on the same grid as the image."""
+  if formats.is_segmentation(entry.mask):
+    masks = formats.read_segmentation(entry.mask, volume)
+    try:
+      return formats.label_map(masks)[0]
+    except ValueError as e:
+      raise ValueError(f'{entry.mask}: {e}') from None
   mask = formats.read_mask(entry.mask)
   shape = volume.array.shape[:-1]
   if mask.array.shape != shape:

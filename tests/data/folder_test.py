@@ -285,7 +285,7 @@ BAD = {
   'too few for a split': "split 'test' is empty: 1 patients",
   'unknown split': "no split 'tests'; did you mean 'test'?",
   'patient not found': 'no patient',
-  'DICOM': 'is DICOM, which is not supported yet',
+  'DICOM': 'not a DICOM file, or cut off in its header',
   'csv: columns': 'needs columns path and label or mask',
   'csv: no rows': 'has no rows',
   'csv: missing file': 'line 2: no file',
@@ -319,3 +319,33 @@ def test_real_nodules(shared_data, tmp_path):
   cases = open_folder(table, 'train', patient=r'LIDC-IDRI-\d+')
   assert cases[0]['patient'].startswith('LIDC-IDRI-')
   assert cases[0]['image'].dtype.kind == 'i'
+
+
+def test_dicom_series_and_structure_sets_are_cases(shared_data, tmp_path):
+  home = shared_data('dicom_sts025')
+  for name in ('CT', 'PET'):
+    for kind, files in (
+      ('images', home / name / 'image'),
+      ('masks', home / name / 'mask'),
+    ):
+      place = tmp_path / kind / name if kind == 'images' else tmp_path / kind
+      place.mkdir(parents=True, exist_ok=True)
+      for file in files.iterdir():
+        target = file.name if kind == 'images' else f'{name}.dcm'
+        (place / target).symlink_to(file)
+  cases = open_folder(tmp_path, 'train', fractions=(1, 0, 0))
+  assert [c['id'] for c in cases] == ['CT', 'PET']
+  assert cases.num_classes == 2
+  for case in cases:
+    assert case['mask'].shape == case['image'].shape[:-1]
+    assert case['mask'].max() == 1
+
+
+def test_dicom_series_per_class(shared_data, tmp_path):
+  home = shared_data('dicom_sts025')
+  for name in ('CT', 'PET'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'patient_1').symlink_to(home / name / 'image')
+  cases = open_folder(tmp_path, 'train', fractions=(1, 0, 0))
+  assert cases.class_names == ('CT', 'PET')
+  assert {c['image'].shape[2] for c in cases} == {47}

@@ -1,7 +1,8 @@
 """Medical image files: `read(path) → Volume`, `write(path, array, affine)`.
 
-A format is a module with SUFFIXES, `matches(head)`, `read(path)` and
-`write(path, array, affine)`, and one entry in `_FORMATS`.
+A format is a module with SUFFIXES, `matches(head)`, `read(path)` and, unless it
+is read-only, `write(path, array, affine)`, and one entry in `_FORMATS`. DICOM,
+the only one whose images may be folders, has a package of its own.
 """
 
 import os
@@ -9,20 +10,30 @@ import pathlib
 
 import numpy as np
 
-from medjax.data.formats import image, nifti
+from medjax.data.formats import dicom, image, nifti
 from medjax.data.formats.volume import Volume, spacing_of
 
-__all__ = ['SUFFIXES', 'Volume', 'read', 'read_mask', 'spacing_of', 'write']
+__all__ = [
+  'SUFFIXES',
+  'Volume',
+  'is_image',
+  'is_segmentation',
+  'label_map',
+  'read',
+  'read_mask',
+  'read_segmentation',
+  'spacing_of',
+  'write',
+]
 
-_FORMATS = (nifti, image)
-_DICOM_SUFFIXES = ('.dcm', '.dicom', '.ima')
+_FORMATS = (dicom, nifti, image)
 SUFFIXES = tuple(s for module in _FORMATS for s in module.SUFFIXES)
 
 
 def suffix(path):
   """The suffix that names a format ('.nii.gz' counts as one), or ''."""
   name = pathlib.Path(path).name.lower()
-  known = [s for s in (*SUFFIXES, *_DICOM_SUFFIXES) if name.endswith(s)]
+  known = [s for s in SUFFIXES if name.endswith(s)]
   return max(known, key=len, default='')
 
 
@@ -33,7 +44,7 @@ def stem(path):
 
 
 def read(path):
-  """Reads one image file.
+  """Reads one image: a file, or the folder of a DICOM series.
 
   Returns a `Volume`: array (*spatial, C), affine in mm (RAS), modality, meta.
   Raises FileNotFoundError if there is none, ValueError naming the file for an
@@ -76,6 +87,46 @@ def read_mask(path):
   return Volume(labels, volume.affine, 'label', volume.meta)
 
 
+def is_image(path):
+  """Whether a path looks like an image: by suffix, or a DICOM folder."""
+  path = pathlib.Path(path)
+  return dicom.is_series_folder(path) if path.is_dir() else bool(suffix(path))
+
+
+def is_segmentation(path):
+  """Whether a path is DICOM whose masks need an image's grid."""
+  return dicom.is_segmentation(path)
+
+
+def read_segmentation(path, reference):
+  """{name: mask (*spatial,) bool} of a DICOM SEG or RTSTRUCT.
+
+  `reference` is the `Volume` whose grid the masks are put on.
+  """
+  return dicom.read_segmentation(path, reference)
+
+
+def label_map(masks):
+  """{name: mask} as one label map (*spatial,) and its class names.
+
+  Class 0 is the background, the others follow the order of `masks`. Raises
+  ValueError where masks overlap: a label map cannot hold both.
+  """
+  names = ('background', *masks)
+  labels = None
+  for index, (name, mask) in enumerate(masks.items(), start=1):
+    if labels is None:
+      labels = np.zeros(mask.shape, np.uint8 if len(names) < 257 else np.uint16)
+    both = np.unique(labels[mask])
+    if both.any():
+      raise ValueError(
+        f'masks {names[both[both > 0][0]]!r} and {name!r} overlap; keep them '
+        'apart'
+      )
+    labels[mask] = index
+  return labels, names
+
+
 def write(path, array, affine):
   """Writes voxels (*spatial[, C]) so that a reader never sees half a file.
 
@@ -88,6 +139,8 @@ def write(path, array, affine):
       break
   else:
     raise ValueError(f'{path}: cannot write this format; use .nii.gz or .png')
+  if module is dicom:
+    raise ValueError(f'{path}: DICOM is only read; write .nii.gz')
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
   try:
@@ -103,21 +156,14 @@ def _module(path):
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no such file')
-  if path.is_dir() or suffix(path) in _DICOM_SUFFIXES:
-    kind = 'a directory (DICOM series?)' if path.is_dir() else 'DICOM'
-    raise ValueError(
-      f'{path}: is {kind}, which is not supported yet; convert it with '
-      'dcm2niix and give the .nii.gz'
-    )
+  if path.is_dir():
+    return dicom
   with path.open('rb') as f:
     head = f.read(352)
   if not head:
     raise ValueError(f'{path}: the file is empty; copy it again')
-  if head[128:132] == b'DICM':
-    raise ValueError(
-      f'{path}: is DICOM, which is not supported yet; convert it with '
-      'dcm2niix and give the .nii.gz'
-    )
+  if dicom.matches(head):  # its files often have no suffix, or another's
+    return dicom
   for module in _FORMATS:
     if suffix(path) in module.SUFFIXES:
       return module

@@ -1,0 +1,175 @@
+"""PET: from stored activity to body-weight SUV: `suv_factor(dataset)`."""
+
+import datetime
+import math
+
+from medjax.data.formats.dicom.header import DicomError, first, number, parsing
+
+_PHILIPS_SUV = (0x7053, 0x1000)
+_PHILIPS_ACTIVITY = (0x7053, 0x1009)
+_GE_SCAN_TIME = (0x0009, 0x100D)
+_LONGEST_WAIT = 24 * 3600.0
+
+
+def suv_factor(dataset, path='PET'):
+  """What rescaled PET values are multiplied by to give SUV, body weight.
+
+  SUV = activity (Bq/mL) * weight (g) / dose at the scan (Bq), 1 mL being 1 g.
+  By Units: BQML as above; GML is SUV already (1.0, if SUVType is BW); CNTS
+  with Philips' private factor, else with its activity factor and as BQML.
+  Decay: ADMIN: the dose as injected; START: the dose decayed from injection to
+  the start of the scan, which is the series time, unless that is later than
+  the acquisition (a derived series): then GE's private scan time, else
+  acquisition time, corrected by FrameReferenceTime.
+
+  Raises ValueError where units, dose, weight, half-life, a time, attenuation
+  or decay correction is missing or absurd. After the QIBA FDG-PET profile's
+  vendor-neutral pseudo-code (Kinahan, Clunie et al.).
+  """
+  with parsing(path):
+    if str(dataset.get('Modality') or '') != 'PT':
+      raise DicomError(f'{path}: is no PET image, so it has no SUV')
+    units = str(dataset.get('Units') or '').strip()
+    if units == 'GML':
+      kind = str(dataset.get('SUVType') or 'BW').strip()
+      if kind != 'BW':
+        raise DicomError(f'{path}: holds SUV by {kind}, not by body weight')
+      return 1.0
+    if units == 'CNTS':
+      factor = _private(dataset, _PHILIPS_SUV)
+      if factor:
+        return factor
+      activity = _private(dataset, _PHILIPS_ACTIVITY)
+      if not activity:
+        raise DicomError(
+          f'{path}: units are counts and the Philips scale factors '
+          '(7053,1000), (7053,1009) are missing; no SUV'
+        )
+    elif units == 'BQML':
+      activity = 1.0
+    else:
+      raise DicomError(
+        f'{path}: units are {units or "missing"}, not BQML, CNTS or GML; no SUV'
+      )
+    _check_corrected(dataset, path)
+    weight = number(dataset, 'PatientWeight', path)
+    if not weight or not 0.5 <= weight <= 500:
+      raise DicomError(
+        f'{path}: PatientWeight is missing or no weight in kg; no SUV'
+      )
+    return activity * weight * 1000.0 / _dose(dataset, path)
+
+
+def _check_corrected(dataset, path):
+  corrected = dataset.get('CorrectedImage') or ()
+  corrected = [corrected] if isinstance(corrected, str) else list(corrected)
+  for code, name in (('ATTN', 'attenuation'), ('DECY', 'decay')):
+    if code not in corrected:
+      raise DicomError(
+        f'{path}: CorrectedImage does not name {name} ({code}); no SUV'
+      )
+
+
+def _dose(dataset, path):
+  """Injected activity in Bq, decayed to the time the values refer to."""
+  tracer = first(dataset.get('RadiopharmaceuticalInformationSequence'))
+  dose = number(tracer, 'RadionuclideTotalDose', path)
+  if not dose or dose <= 0:
+    raise DicomError(f'{path}: RadionuclideTotalDose is missing; no SUV')
+  if dose < 1e5:
+    raise DicomError(
+      f'{path}: RadionuclideTotalDose is {dose:g}, which is MBq rather than '
+      'Bq; mend the header'
+    )
+  correction = str(dataset.get('DecayCorrection') or '').strip()
+  if correction == 'ADMIN':
+    return dose
+  if correction != 'START':
+    raise DicomError(
+      f'{path}: DecayCorrection is {correction or "missing"}, not START or '
+      'ADMIN; no SUV'
+    )
+  half_life = number(tracer, 'RadionuclideHalfLife', path)
+  if not half_life or half_life <= 0:
+    raise DicomError(f'{path}: RadionuclideHalfLife is missing; no SUV')
+  start = _scan_start(dataset, half_life, path)
+  wait = (start - _injection(dataset, tracer, start, path)).total_seconds()
+  if not 0 <= wait < _LONGEST_WAIT:
+    raise DicomError(
+      f'{path}: the scan starts {wait / 60:.0f} min after the injection; mend '
+      'the times'
+    )
+  return dose * 2.0 ** (-wait / half_life)
+
+
+def _scan_start(dataset, half_life, path):
+  series = _moment(dataset, 'Series', path)
+  acquired = _moment(dataset, 'Acquisition', path)
+  if series and (not acquired or series <= acquired):
+    return series
+  scan = dataset.get(_GE_SCAN_TIME)
+  if scan is not None and scan.value:
+    return _parse_moment(_text(scan.value), 'the GE scan time', path)
+  if not acquired:
+    raise DicomError(f'{path}: SeriesTime and AcquisitionTime are missing')
+  reference = number(dataset, 'FrameReferenceTime', path)
+  duration = number(dataset, 'ActualFrameDuration', path)
+  if reference is None or not duration:
+    return acquired
+  # The frame's values refer to the moment of its mean activity, which lies
+  # FrameReferenceTime after the start.
+  decay = math.log(2) / half_life
+  seconds = duration / 1000.0
+  mean = math.log(decay * seconds / -math.expm1(-decay * seconds)) / decay
+  return acquired - datetime.timedelta(seconds=reference / 1000.0 - mean)
+
+
+def _injection(dataset, tracer, start, path):
+  text = _text(tracer.get('RadiopharmaceuticalStartDateTime'))
+  if text:
+    return _parse_moment(text, 'RadiopharmaceuticalStartDateTime', path)
+  text = _text(tracer.get('RadiopharmaceuticalStartTime'))
+  if not text:
+    raise DicomError(f'{path}: RadiopharmaceuticalStartTime is missing; no SUV')
+  day = start.strftime('%Y%m%d')
+  moment = _parse_moment(day + text, 'RadiopharmaceuticalStartTime', path)
+  if moment > start and moment - start > datetime.timedelta(hours=12):
+    moment -= datetime.timedelta(days=1)  # injected before midnight
+  return moment
+
+
+def _moment(dataset, kind, path):
+  day = _text(dataset.get(f'{kind}Date')) or _text(dataset.get('SeriesDate'))
+  time = _text(dataset.get(f'{kind}Time'))
+  return (
+    _parse_moment(day + time, f'{kind}Time', path) if day and time else None
+  )
+
+
+def _parse_moment(text, name, path):
+  """A DT, or DA and TM joined; an offset from UTC is left out."""
+  digits = text.split('+')[0].split('-')[0].strip()
+  whole, _, fraction = digits.partition('.')
+  try:
+    moment = datetime.datetime.strptime(
+      whole[:14].ljust(14, '0'), '%Y%m%d%H%M%S'
+    )
+    return moment + datetime.timedelta(seconds=float(f'0.{fraction or 0}'))
+  except ValueError:
+    raise DicomError(f'{path}: {name} is no time; no SUV') from None
+
+
+def _text(value):
+  if isinstance(value, bytes):
+    value = value.decode('ascii', 'ignore')
+  return str(value or '').strip().strip('\0')
+
+
+def _private(dataset, tag):
+  """A private number > 0, whatever its VR was read as; None without one."""
+  element = dataset.get(tag)
+  try:
+    value = float(_text(element.value))
+  except (AttributeError, TypeError, ValueError):
+    return None
+  return value if math.isfinite(value) and value > 0 else None

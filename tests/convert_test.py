@@ -1,0 +1,97 @@
+"""Conversion of folders: names, windows, errors, and no patient data."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from medjax import convert
+from medjax.data import formats
+
+
+def test_study_becomes_nifti_with_the_same_voxels(shared_data, tmp_path):
+  source = shared_data('dicom_sts025')
+  jobs = convert.find_jobs(source, tmp_path)
+  names = sorted(str(j.target.relative_to(tmp_path)) for j in jobs)
+  assert names == ['CT/image', 'MR_T1/image', 'PET/image']
+  job = next(j for j in jobs if 'MR' in str(j.target))
+  written = convert.convert(job)
+  assert written == tmp_path / 'MR_T1' / 'image.nii.gz'
+  volume, want = formats.read(written), formats.read(source / 'MR_T1' / 'image')
+  np.testing.assert_array_equal(volume.array, want.array)
+  np.testing.assert_allclose(volume.affine, want.affine, atol=1e-3)
+  assert convert.convert(job) is None  # is there already
+  assert sorted(os.listdir(tmp_path / 'MR_T1')) == ['image.nii.gz']
+
+
+def test_slices_become_pictures_through_the_window(shared_data, tmp_path):
+  source = shared_data('dicom_sts025') / 'MR_T1' / 'image'
+  (job,) = convert.find_jobs(source, tmp_path)
+  folder = convert.convert(job, 'png', (0, 500))
+  assert len(list(folder.iterdir())) == 25
+  volume = formats.read(source).array[..., 7, 0]
+  picture = np.array(PIL.Image.open(folder / '07.png'))
+  want = np.rint(np.clip(volume / 500, 0, 1) * 255).T
+  assert np.abs(picture - want).max() <= 1
+  assert convert.convert(job, 'jpeg', (0, 500)) is None
+
+
+def test_pictures_and_volumes_in_one_tree(shared_data, tmp_path):
+  tree = tmp_path / 'tree'
+  (tree / 'sub').mkdir(parents=True)
+  xray = shared_data('dicom_highdicom') / 'dx_image.dcm'
+  (tree / 'sub' / 'a.dcm').write_bytes(xray.read_bytes())
+  PIL.Image.fromarray(np.full((4, 5), 9, np.uint8)).save(tree / 'b.png')
+  jobs = convert.find_jobs(tree, tmp_path / 'out')
+  written = [convert.convert(j, 'jpeg') for j in jobs]
+  assert sorted(p.name for p in written) == ['a.jpg', 'b.jpg']
+  assert np.array(PIL.Image.open(tmp_path / 'out' / 'b.jpg')).max() == 9
+  assert PIL.Image.open(tmp_path / 'out' / 'sub' / 'a.jpg').size == (211, 169)
+
+
+def test_two_inputs_never_share_a_name(tmp_path):
+  for name in ('a.png', 'A.bmp'):
+    PIL.Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / name)
+  with pytest.raises(ValueError, match=r'would both become'):
+    convert.find_jobs(tmp_path, tmp_path.parent / 'out')
+  with pytest.raises(ValueError, match=r'lies inside'):
+    convert.find_jobs(tmp_path, tmp_path / 'out')
+  with pytest.raises(FileNotFoundError, match=r'no such file'):
+    convert.find_jobs(tmp_path / 'x', tmp_path)
+
+
+@pytest.mark.parametrize('text', ['1', '5,1', 'a,b', '1,2,3'])
+def test_bad_windows(text):
+  with pytest.raises(ValueError, match=r'needs LOW,HIGH'):
+    convert.parse_window(text)
+  assert convert.parse_window('-160,240') == (-160, 240)
+
+
+def test_command_line(shared_data, tmp_path):
+  source = tmp_path / 'in'
+  (source / 'good').mkdir(parents=True)
+  (source / 'bad').mkdir()
+  slices = sorted((shared_data('dicom_sts025') / 'CT' / 'image').iterdir())
+  for path in slices[:3]:
+    (source / 'good' / path.name).write_bytes(path.read_bytes())
+    (source / 'bad' / path.name).write_bytes(path.read_bytes())
+  first = next((source / 'bad').iterdir())
+  first.write_bytes(first.read_bytes()[:-5000])
+  (source / 'bad' / 'x.dcm').write_bytes(b'junk' * 99)
+  done = subprocess.run(
+    [sys.executable, '-m', 'medjax.convert', source / 'good', tmp_path / 'a'],
+    capture_output=True, text=True, check=False,
+    cwd=pathlib.Path(__file__).resolve().parents[1],
+  )  # fmt: skip
+  assert (done.returncode, done.stderr) == (0, '')
+  assert '1/1' in done.stdout
+  assert (tmp_path / 'a' / 'good.nii.gz').is_file()
+  assert 'STS_025' not in done.stdout
+  errors = convert.convert_all(source / 'bad', tmp_path / 'b', workers=1)
+  assert len(errors) == 1
+  assert 'x.dcm: not a DICOM file' in errors[0]
+  assert not list((tmp_path).glob('b/*'))
