@@ -5,6 +5,12 @@
   works the same way ('adrenalmnist3d' in 3-D, 'bloodmnist_64', …).
 --config=configs/resnet.py:folder: your own images, a sub-folder per class, or
   a table; --config.data.path=DIR.
+
+pneumoniamnist, two CPU cores (AVX-512, jax 0.10.2): 5 min for 1500 steps (350
+images/s), 1.1 GiB. Test AUROC .986 (95 % interval .977 to .992), accuracy .944
+at one half, .921 at the threshold chosen on validation, whose classes are
+mixed as those of training are and those of test are not; one seed. MedMNIST
+v2's ResNet-18 at 28 pixels: .944, .854.
 """
 
 from medjax.config import default_config
