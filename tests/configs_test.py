@@ -111,7 +111,7 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
         'inference.batch_size': 2,
         'train.steps': 2,
         'train.log_every': 1,
-        'train.eval_every': 2,
+        'train.eval_every': 1,
         **smaller,
       }
     )
@@ -119,11 +119,20 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
   one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
   monkeypatch.setattr(experiment, 'open_cases', lambda config, split: cases)
+  make, compiled = engine.make_train_step, []
+  monkeypatch.setattr(
+    engine,
+    'make_train_step',
+    lambda *args, **options: (
+      compiled.append(make(*args, **options)) or compiled[0]
+    ),
+  )
   train(config, tmp_path)
+  assert compiled[0]._cache_size() == 1  # once, evaluations between or not
   results = evaluate(config, tmp_path)
   log = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   losses = [json.loads(line).get('train/loss', 0.0) for line in log]
-  assert len(losses) == 3
+  assert len(losses) == 4
   assert all(math.isfinite(loss) for loss in losses)
   for split in ('validation', 'test'):
     assert results[split]['n'] == len(cases)
