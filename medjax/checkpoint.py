@@ -6,6 +6,7 @@ seed and k, so `state.step` says where it was.
 
 import math
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -34,13 +35,21 @@ class Checkpointer:
         ),
       ]
     )
+    folder = pathlib.Path(workdir).absolute() / 'checkpoints'
+    if not read_only:
+      folder.mkdir(parents=True, exist_ok=True)
     self._manager = ocp.CheckpointManager(
-      pathlib.Path(workdir).absolute() / 'checkpoints',
+      folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=keep,
         best_fn=_score,  # or Orbax does not write the scores down
         read_only=read_only,
         enable_async_checkpointing=not read_only,
+        # Made in the background, a folder that cannot be made leaves threads
+        # that wait ten minutes for it, and the program with them.
+        async_options=ocp.options.AsyncOptions(
+          create_directories_asynchronously=False
+        ),
       ),
       # Reads parts of a state; what it writes is the same as the default's.
       item_handlers={
@@ -60,6 +69,7 @@ class Checkpointer:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
+    self._check_room(state)
     score = history[-1][1] if history and history[-1][0] == step else None
     if score is None or math.isnan(score):
       score = -math.inf
@@ -73,6 +83,16 @@ class Checkpointer:
       metrics={'score': score},
       force=True,
     )
+
+  def _check_room(self, state):
+    """Raises OSError on a full disk, of which Orbax's threads say a lot."""
+    needed = sum(x.nbytes for x in jax.tree.leaves(state)) + 2**20
+    free = shutil.disk_usage(self._manager.directory).free
+    if free < needed:
+      raise OSError(
+        f'{self._manager.directory}: no room for a checkpoint of '
+        f'{needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free'
+      )
 
   def latest_step(self):
     """Step of the newest whole checkpoint, or None."""

@@ -29,7 +29,8 @@ def one_line_errors():
 
   `--debug` anywhere on the command line shows the traceback instead.
   """
-  logging.set_verbosity(logging.ERROR)
+  # What libraries log of an error says no more than the error does.
+  logging.set_verbosity(logging.FATAL)
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
   try:

@@ -109,6 +109,16 @@ def test_a_step_is_saved_once(tmp_path):
     assert checkpoints.best_step() == 1
 
 
+def test_a_full_disk(tmp_path, monkeypatch):
+  usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+  with (
+    Checkpointer(tmp_path) as checkpoints,
+    pytest.raises(OSError, match='no room for a checkpoint of 1 MiB'),
+  ):
+    checkpoints.save(make_state(1), metrics(), [])
+
+
 def test_no_checkpoint(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no whole checkpoint'):
     best_variables(tmp_path)

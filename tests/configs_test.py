@@ -1,0 +1,145 @@
+"""Every experiment takes two steps and an evaluation on synthetic cases."""
+
+import importlib.util
+import json
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from medjax import engine, experiment
+from medjax.evaluate import evaluate
+from medjax.train import train
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+class Cases(list):
+  """Raw cases as a data set gives them."""
+
+  class_names = ()
+
+
+def make_cases(shape, class_names=(), *, n=4, masks=False, multi_label=False):
+  """n raw cases of noise; `masks` of the classes, or labels."""
+  rng = np.random.default_rng(0)
+  rank = len(shape) - 1
+  classes = len(class_names) or 2
+  cases = Cases()
+  cases.class_names = class_names
+  for i in range(n):
+    case = {
+      'image': rng.integers(0, 256, shape).astype(np.uint8),
+      'id': str(i),
+      'patient': str(i),
+      'affine': np.eye(rank + 1),
+      'spacing': np.ones(rank),
+    }
+    if masks:
+      case['mask'] = rng.integers(0, classes, shape[:-1]).astype(np.uint8)
+    elif multi_label:
+      case['label'] = rng.integers(0, 2, classes).astype(np.uint8)
+    else:
+      case['label'] = np.int32(i % classes)
+    cases.append(case)
+  return cases
+
+
+TISSUE = ('background', 'grey', 'white')
+HIPPOCAMPUS = ('background', 'anterior', 'posterior')
+BINARY = ('normal', 'pneumonia')
+FINDINGS = tuple(f'finding {i}' for i in range(14))
+SMALL_UNET = {'model.features': (2, 4)}
+SMALL_RESNET = {'model.width': 2, 'model.stage_sizes': (1, 1)}
+EXPERIMENTS = {
+  'unet:mni152_tissue': (
+    make_cases((16, 16, 1), TISSUE, masks=True),
+    SMALL_UNET,
+  ),
+  'unet:hippocampus': (
+    make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True),
+    SMALL_UNET | {'data.patch_size': (8, 8, 8)},
+  ),
+  'unet:folder': (make_cases((16, 16, 1), masks=True), SMALL_UNET),
+  'resnet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), SMALL_RESNET),
+  'resnet:adrenalmnist3d': (make_cases((8, 8, 8, 1), BINARY), SMALL_RESNET),
+  'resnet:folder': (make_cases((30, 40, 3), ('a', 'b', 'c')), SMALL_RESNET),
+  'lenet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), {}),
+  'lenet:chestmnist': (
+    make_cases((28, 28, 1), FINDINGS, multi_label=True),
+    {},
+  ),
+}
+
+
+def load(name):
+  file, _, variant = name.partition(':')
+  path = ROOT / 'configs' / f'{file}.py'
+  spec = importlib.util.spec_from_file_location(f'configs_{file}', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
+
+
+def test_every_file_is_tried():
+  files = {p.stem for p in (ROOT / 'configs').glob('*.py')}
+  assert files == {name.partition(':')[0] for name in EXPERIMENTS}
+
+
+@pytest.fixture
+def quick_compilation():
+  """These programs run a few times: making them fast is not worth it."""
+  flag = 'jax_disable_most_optimizations'
+  before = jax.config.read(flag)
+  jax.config.update(flag, True)
+  yield
+  jax.config.update(flag, before)
+
+
+@pytest.mark.usefixtures('quick_compilation')
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
+  cases, smaller = EXPERIMENTS[name]
+  config = load(name)
+  assert config.train.steps > 2
+  with config.unlocked():
+    config.update_from_flattened_dict(
+      {
+        'data.batch_size': 2,
+        'inference.batch_size': 2,
+        'train.steps': 2,
+        'train.log_every': 1,
+        'train.eval_every': 1,
+        **smaller,
+      }
+    )
+  # One device: what eight do is tested elsewhere, and compiles for longer.
+  one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
+  monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
+  monkeypatch.setattr(experiment, 'open_cases', lambda config, split: cases)
+  make, compiled = engine.make_train_step, []
+  monkeypatch.setattr(
+    engine,
+    'make_train_step',
+    lambda *args, **options: (
+      compiled.append(make(*args, **options)) or compiled[0]
+    ),
+  )
+  train(config, tmp_path)
+  assert compiled[0]._cache_size() == 1  # once, evaluations between or not
+  results = evaluate(config, tmp_path)
+  log = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  losses = [json.loads(line).get('train/loss', 0.0) for line in log]
+  assert len(losses) == 4
+  assert all(math.isfinite(loss) for loss in losses)
+  for split in ('validation', 'test'):
+    assert results[split]['n'] == len(cases)
+    assert results[split]['scores']
+  assert (tmp_path / 'per_case.csv').exists()
+
+
+def test_an_unknown_variant_is_named():
+  with pytest.raises(ValueError, match=r"hippocampus.*not 'hipocampus'"):
+    load('unet:hipocampus')
