@@ -1,6 +1,7 @@
 """Max and average pooling, channels last, without select-and-scatter."""
 
 import functools
+import math
 import operator
 
 import jax.numpy as jnp
@@ -30,13 +31,42 @@ def max_pool(
 
 
 def avg_pool(
-  x: Float[Array, 'b *spatial c'], window, *, strides=None
+  x: Float[Array, 'b *spatial c'], window, *, strides=None, padding=0
 ) -> Float[Array, 'b *out c']:
-  """Mean over windows; arguments as in `max_pool`, no padding."""
-  size = 1
-  for n in _per_axis(window, x.ndim - 2):
-    size *= n
-  return _pool(x, operator.add, 0.0, window, strides, 0) / size
+  """Mean over windows; arguments as in `max_pool`.
+
+  Padding is zeros, and they count (torch's count_include_pad).
+  """
+  size = math.prod(_per_axis(window, x.ndim - 2))
+  return _pool(x, operator.add, 0.0, window, strides, padding) / size
+
+
+def adaptive_avg_pool(
+  x: Float[Array, 'b *spatial c'], size
+) -> Float[Array, 'b *out c']:
+  """Mean over bins that cover the image: exactly torch's AdaptiveAvgPool.
+
+  Bin i of m over n voxels is floor(i n / m) … ceil((i + 1) n / m): bins
+  overlap where m does not divide n, and repeat voxels where n < m. Half
+  precision is averaged in float32.
+
+  Args:
+    x: (b, *spatial, c).
+    size: bins per spatial axis, or one integer for all.
+  """
+  for axis, m in enumerate(_per_axis(size, x.ndim - 2), start=1):
+    n = x.shape[axis]
+    if n == m:
+      continue
+    bins = [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+    x = jnp.concatenate(
+      [
+        lax.slice_in_dim(x, low, high, axis=axis).mean(axis, keepdims=True)
+        for low, high in bins
+      ],
+      axis,
+    )
+  return x
 
 
 def _per_axis(value, rank):
