@@ -411,10 +411,11 @@ def test_killed_while_writing_a_checkpoint(program, tmp_path):
     process.kill()
     process.communicate()
     torn += len(list(folder.glob(f'{step}.*')))  # still under that name
-  assert torn
   program.train(tmp_path / 'run', *flags)
   assert_same_run(tmp_path / 'run', tmp_path / 'whole')
   assert all(p.name.isdigit() for p in folder.iterdir())
+  if not torn:
+    pytest.skip('both kills came too late to tear a checkpoint')
 
 
 @pytest.mark.slow
