@@ -18,12 +18,18 @@ def quick():
 
 
 def perturb(torch, net):
-  """Moves what torch makes one or zero, so that nothing passes by being it."""
+  """Moves what torch makes one or zero, so that nothing passes by being it.
+
+  Kernels grow to He's variance: under torch's own the signal of a deep network
+  dies out, and its logits are those of no input at all.
+  """
   with torch.no_grad():
     for name, p in (*net.named_parameters(), *net.named_buffers()):
       if p.ndim == 1:
         noise = 0.1 * torch.randn_like(p)
         p.add_(noise.abs() if 'running' in name else noise)
+      elif p.ndim > 2:
+        p.mul_(6**0.5)
 
 
 def as_flax(net, grid):
