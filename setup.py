@@ -56,6 +56,7 @@ EXTRAS = {
     'highdicom>=0.28',
     'ipykernel>=7',
     'nbclient>=0.10',
+    'pydicom-data>=1.0',
     'pytest>=9',
     'pyjpegls>=1.5',
     'pylibjpeg>=2.1',

@@ -296,6 +296,8 @@ def test_colour(tmp_path):
   rgb = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
   volume = formats.read(save(dataset(rgb), tmp_path / 'a.dcm'))
   np.testing.assert_array_equal(volume.array, rgb)
+  if not get_testdata_file('SC_rgb_jpeg_dcmtk.dcm', download=False):
+    pytest.skip('pydicom-data is not installed')
   for name in ('SC_ybr_full_uncompressed.dcm', 'SC_rgb_jpeg_dcmtk.dcm'):
     path = get_testdata_file(name, download=False)
     like = formats.read(get_testdata_file('SC_rgb.dcm', download=False))
