@@ -6,9 +6,14 @@ import importlib
 import inspect
 
 
-def _closest(name, known):
+def closest(name, known):
+  """'; did you mean …' or the list of known names, for an error message."""
+  known = [str(k) for k in known]
   match = difflib.get_close_matches(name, known, n=1)
-  return f'; did you mean {match[0]!r}?' if match else ''
+  if match:
+    return f'; did you mean {match[0]!r}?'
+  few = ', '.join(known[:12]) + (', …' if len(known) > 12 else '')
+  return f'; known: {few or "none"}'
 
 
 def _home(thing):
@@ -32,8 +37,9 @@ def lookup(namespace, name):
     if callable(v) and not k.startswith('_') and _home(v) == _home(namespace)
   ]
   if name not in public:
-    hint = _closest(name, public) or f'; known: {", ".join(sorted(public))}'
-    raise ValueError(f'{namespace.__name__} has no {name!r}{hint}')
+    raise ValueError(
+      f'{namespace.__name__} has no {name!r}{closest(name, sorted(public))}'
+    )
   return getattr(namespace, name)
 
 
@@ -52,8 +58,10 @@ def build(namespace, spec, **extra):
   if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
     for argument in arguments:
       if argument not in parameters:
-        hint = _closest(argument, parameters)
-        raise ValueError(f'{name} takes no argument {argument!r}{hint}')
+        raise ValueError(
+          f'{name} takes no argument {argument!r}'
+          f'{closest(argument, parameters)}'
+        )
   variant = isinstance(target, functools.partial)  # ResNet18 of ResNet
   if inspect.isclass(target.func if variant else target):
     return target(**arguments)

@@ -16,6 +16,7 @@ import sys
 import time
 
 from medjax import cli
+from medjax.build import closest
 from medjax.data import records
 
 FOLDERS = (
@@ -67,7 +68,7 @@ def find(name):
     if (folder / f'{stem}.py').is_file():
       return folder / f'{stem}.py', config
   known = sorted({p.stem for folder in FOLDERS for p in folder.glob('*.py')})
-  raise ValueError(f'no data set {stem!r}{records.closest(stem, known)}')
+  raise ValueError(f'no data set {stem!r}{closest(stem, known)}')
 
 
 def _builder(path, config, home, manual_dir):
@@ -98,12 +99,10 @@ def _builder(path, config, home, manual_dir):
   if not config and len(known) > 1:
     raise ValueError(
       f'{path.stem} needs a configuration, as in {path.stem}/{known[0]}'
-      f'{records.closest("", known)}'
+      f'{closest("", known)}'
     )
   if config and config not in known:
-    raise ValueError(
-      f'{path.stem} has no {config!r}{records.closest(config, known)}'
-    )
+    raise ValueError(f'{path.stem} has no {config!r}{closest(config, known)}')
   builder = cls(
     data_dir=str(home), config=config or None, file_format='array_record'
   )

@@ -19,7 +19,7 @@ ALLOWED = {
   'augment': {'ops'},
   'models': {'ops'},
   'tasks': {'build', 'losses', 'metrics'},
-  'data': set(),
+  'data': {'build'},
   'engine': set(),
   'writer': set(),
   'per_case': set(),
@@ -29,7 +29,7 @@ ALLOWED = {
   'checkpoint': set(),
   'stop': set(),
   'inference': {'engine'},
-  'prepare': {'cli', 'data'},
+  'prepare': {'build', 'cli', 'data'},
   'convert': {'cli', 'data'},
   'experiment': {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',

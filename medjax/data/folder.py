@@ -27,8 +27,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medjax.build import closest
 from medjax.data import formats
-from medjax.data.records import check_case, closest
+from medjax.data.records import check_case
 
 SPLITS = ('train', 'validation', 'test')
 _SPLIT_NAMES = {

@@ -8,7 +8,6 @@ A raw case is a dict: `image` (*spatial, C), `mask` (*spatial,) and/or `label`,
 `id`, `patient`, `affine` (n+1, n+1), `spacing` (n,).
 """
 
-import difflib
 import errno
 import functools
 import hashlib
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medjax.build import closest
 from medjax.data.formats import spacing_of
 
 
@@ -28,16 +28,6 @@ def default_data_dir():
   """Where prepared data sets lie: $MEDJAX_DATA_DIR, or ~/medjax_data."""
   home = os.environ.get('MEDJAX_DATA_DIR', '~/medjax_data')
   return pathlib.Path(home).expanduser()
-
-
-def closest(name, known):
-  """'; did you mean …' or the list of known names, for an error message."""
-  known = [str(k) for k in known]
-  match = difflib.get_close_matches(name, known, n=1)
-  if match:
-    return f'; did you mean {match[0]!r}?'
-  few = ', '.join(known[:12]) + (', …' if len(known) > 12 else '')
-  return f'; known: {few or "none"}'
 
 
 # A case, checked.

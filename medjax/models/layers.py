@@ -50,6 +50,31 @@ def global_mean(x):
   return x.mean(tuple(range(1, x.ndim - 1)), dtype=jnp.float32)
 
 
+def recomputed(block, remat):
+  """`block`, a module class called as (x, train); with `remat` its activations
+  are computed again in the backward pass, which saves memory on an
+  accelerator. The same gradients."""
+  return nn.remat(block, static_argnums=(2,)) if remat else block
+
+
+class DropPath(nn.Module):
+  """Stochastic depth (Huang et al. 2016): leaves out a residual branch.
+
+  Per example, with probability `rate`; the branches kept are divided by
+  1 − rate, so that evaluation leaves them as they are. Key 'dropout'.
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x, train):
+    """(b, …) → (b, …)."""
+    others = tuple(range(1, x.ndim))
+    return nn.Dropout(
+      self.rate, broadcast_dims=others, deterministic=not train
+    )(x)
+
+
 def make_norm(
   kind, features, *, train, dtype, name, momentum=0.9, epsilon=1e-5
 ):

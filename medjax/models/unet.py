@@ -13,6 +13,7 @@ from medjax.models.layers import (
   centred,
   make_norm,
   per_axis,
+  recomputed,
 )
 from medjax.ops.pooling import avg_pool
 
@@ -190,7 +191,7 @@ class UNet(nn.Module):
 
   @nn.nowrap
   def _stage(self, name, kernel_size, strides, residual=False):
-    stage = nn.remat(Stage, static_argnums=(2,)) if self.remat else Stage
+    stage = recomputed(Stage, self.remat)
     return stage(
       self.features[int(name.rpartition('_')[2])],
       kernel_size,
