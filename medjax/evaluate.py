@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from medjax import config as config_lib
 from medjax import engine, experiment, inference
 from medjax.checkpoint import best_variables
-from medjax.data import transforms
+from medjax.data.regrid import NativeLabels
 from medjax.gallery import Gallery, save_cases
 
 
@@ -42,33 +42,19 @@ class Predictor:
       batch_size=self._inference.batch_size,
       patch_size=self._patch_size,
       overlap=self._inference.overlap,
-      finish=self._finish,
+      sink=self._sink,
     ):
-      yield sample['raw'], self._to_native(sample, prediction)
+      yield sample['raw'], prediction
 
-  def _moved(self, sample):
+  def _sink(self, sample):
+    """What makes a case's prediction of its slabs."""
     raw = sample['raw']
+    if not self._task.dense:
+      return inference.Rows()
     same = sample['image'].shape[:-1] == raw['image'].shape[:-1]
-    return not (same and np.allclose(sample['affine'], raw['affine']))
-
-  def _finish(self, sample):
-    """Label maps slab by slab; probabilities where the grid must change."""
-    if not self._task.dense or self._moved(sample):
-      return lambda probabilities: probabilities
-    return self._task.decode
-
-  def _to_native(self, sample, prediction):
-    if not self._task.dense or not self._moved(sample):
-      return prediction
-    raw = sample['raw']
-    probabilities = transforms.to_grid(
-      prediction,
-      sample['affine'],
-      raw['affine'],
-      raw['image'].shape[:-1],
-      order=1,
-    )
-    return self._task.decode(probabilities)
+    if same and np.allclose(sample['affine'], raw['affine']):
+      return inference.Rows(self._task.decode)
+    return NativeLabels(sample, raw, self._task.decode)
 
 
 def local_variables(state):

@@ -37,19 +37,34 @@ def gaussian_weights(patch_size):
   return np.maximum(weights, 1e-4).astype(np.float32)
 
 
+class Rows:
+  """Puts rows, each passed through `function` as they come, together."""
+
+  def __init__(self, function=lambda rows: rows):
+    self._function, self._blocks = function, []
+
+  def add(self, rows):
+    """The next rows (k, …) along the first axis."""
+    self._blocks.append(self._function(rows))
+
+  def result(self):
+    """All rows so far, as one array."""
+    return np.concatenate(self._blocks)
+
+
 class _Stitcher:
   """Averages the windows of one case, slab by slab along the first axis.
 
   Only the rows that later windows still touch are kept as floats; finished
-  rows go through `finish` (argmax, say) at once, so memory is bounded by one
-  patch depth of the volume whatever its length.
+  rows go to `sink` (which takes the argmax, say) at once, so memory is bounded
+  by one patch depth of the volume whatever its length.
   """
 
-  def __init__(self, shape, patch_size, weights, finish):
-    self._shape, self._finish = shape, finish
+  def __init__(self, shape, patch_size, weights, sink):
+    self._shape, self._sink = shape, sink
     self._weights = weights[..., None]
     self._padded = [max(s, p) for s, p in zip(shape, patch_size, strict=True)]
-    self._row, self._done = 0, []
+    self._row = 0
     self._total = self._norm = None
 
   def add(self, start, block):
@@ -69,7 +84,8 @@ class _Stitcher:
     mean = self._total[:rows] / np.maximum(self._norm[:rows], 1e-8)
     crop = tuple(slice(0, n) for n in self._shape[1:])
     keep = min(rows, self._shape[0] - self._row)
-    self._done.append(self._finish(mean[(slice(0, keep), *crop)]))
+    if keep > 0:
+      self._sink.add(mean[(slice(0, keep), *crop)])
     for buffer in (self._total, self._norm):
       buffer[:-rows] = buffer[rows:].copy() if rows < len(buffer) else 0
       buffer[-rows:] = 0
@@ -77,7 +93,7 @@ class _Stitcher:
 
   def result(self):
     self._flush(len(self._total))
-    return np.concatenate(self._done)
+    return self._sink.result()
 
 
 def _windows(samples, patch_size, overlap):
@@ -128,15 +144,16 @@ def predict_samples(
   batch_size,
   patch_size=(),
   overlap=0.5,
-  finish=lambda sample: lambda probabilities: probabilities,
+  sink=lambda sample: Rows(),
 ):
   """Yields (sample, prediction) for each sample, in order.
 
   `forward` is `engine.make_forward`'s; it sees one shape for all volumes of a
   patch size: windows of several cases share a batch, and the last batch is
-  filled up with zeros. `finish(sample)` gives what turns mean probabilities
-  (rows, …, K) into the wanted output: a label map, say. With no `patch_size`
-  an image is one window.
+  filled up with zeros. `sink(sample)` gives what takes the mean probabilities,
+  slab by slab, with `add(rows (k, …, K))`, and gives the wanted output, a label
+  map, say, with `result()`. With no `patch_size` an image is one window, and
+  its output, a map or a vector, one slab.
   """
   batch_size = -(-batch_size // mesh.size) * mesh.size
   weights = gaussian_weights(patch_size) if patch_size else None
@@ -148,11 +165,13 @@ def predict_samples(
     probabilities = np.asarray(probabilities)
     for (sample, last, start, _), block in zip(batch, probabilities):  # noqa: B905 - the last batch is padded
       if start is None:
-        yield sample, finish(sample)(block)
+        into = sink(sample)
+        into.add(block)
+        yield sample, into.result()
         continue
       if stitcher is None:
         shape = sample['image'].shape[:-1]
-        stitcher = _Stitcher(shape, patch_size, weights, finish(sample))
+        stitcher = _Stitcher(shape, patch_size, weights, sink(sample))
       stitcher.add(start, block)
       if last:
         yield sample, stitcher.result()

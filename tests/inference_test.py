@@ -52,18 +52,18 @@ def test_stitching_gives_back_a_pointwise_network(overlap):
     np.testing.assert_allclose(prediction, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_two_dimensions_and_finish_slab_by_slab():
+def test_two_dimensions_and_sink_slab_by_slab():
   images = volumes((33, 17), (64, 5))
   blocks = []
 
-  def finish(sample):
+  def sink(sample):
     def argmax(probabilities):
       blocks.append(len(probabilities))
       return probabilities.argmax(-1).astype(np.uint8)
 
-    return argmax
+    return inference.Rows(argmax)
 
-  found = predict(twice, images, patch_size=(16, 16), finish=finish)
+  found = predict(twice, images, patch_size=(16, 16), sink=sink)
   for image, prediction in zip(images, found, strict=True):
     assert prediction.dtype == np.uint8
     np.testing.assert_array_equal(prediction, (image[..., 0] > 0))

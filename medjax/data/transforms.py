@@ -224,14 +224,9 @@ def to_grid(array, source_affine, target_affine, target_shape, *, order=1):
   target_shape = tuple(int(s) for s in target_shape)
   if len(target_shape) != n:
     raise ValueError(f'to_grid: shape {target_shape} for {n} spatial axes')
-  matrix = np.linalg.solve(source_affine, target_affine)
-  linear, offset = matrix[:n, :n], matrix[:n, n]
-  # Rotations below a thousandth of a voxel over the whole grid are rounding.
-  small = np.abs(linear) * np.max(target_shape) < 1e-3
-  linear = np.where(small, 0.0, linear)
-  aligned = ((linear != 0).sum(0) == 1).all() and (
-    (linear != 0).sum(1) == 1
-  ).all()
+  linear, offset, aligned = _relative(
+    source_affine, target_affine, target_shape
+  )
   if not aligned:
     inside = _inside(linear, offset, array.shape[:n], target_shape)
     out = _interpolate(array, linear, offset, target_shape, order)
@@ -258,7 +253,34 @@ def to_grid(array, source_affine, target_affine, target_shape, *, order=1):
   return out
 
 
+def along_axis(source_affine, target_affine, target_shape):
+  """Where the rows (first axis) of one grid run in another.
+
+  Returns (axis of the target, position in source rows of that axis's voxel 0,
+  rows per voxel); None where the grids are rotated against each other.
+  """
+  linear, offset, aligned = _relative(
+    source_affine, target_affine, target_shape
+  )
+  if not aligned:
+    return None
+  axis = int(np.argmax(linear[0] != 0))
+  return axis, offset[0], linear[0, axis]
+
+
 # What the above share.
+
+
+def _relative(source_affine, target_affine, target_shape):
+  """Target voxel → source voxel: linear part, offset, axes parallel or not."""
+  n = source_affine.shape[0] - 1
+  matrix = np.linalg.solve(source_affine, target_affine)
+  linear, offset = matrix[:n, :n], matrix[:n, n]
+  # Rotations below a thousandth of a voxel over the whole grid are rounding.
+  small = np.abs(linear) * np.max(target_shape) < 1e-3
+  linear = np.where(small, 0.0, linear)
+  pairs = linear != 0
+  return linear, offset, (pairs.sum(0) == 1).all() and (pairs.sum(1) == 1).all()
 
 
 def _moved(sample, move_image, move_mask, affine):
