@@ -113,13 +113,26 @@ def _check_label(name, label):
 
 
 def features(
-  rank, *, channels=1, dtype='uint8', mask=False, label=(), multi_label=False
+  rank,
+  *,
+  channels=1,
+  dtype='uint8',
+  mask=False,
+  label=(),
+  multi_label=False,
+  extra=None,
 ):
   """The tfds features of a record with `rank` spatial axes.
 
   `label` are the class names, if cases have a label; `multi_label` makes it a
   vector with one entry for each. Arrays are zlib-compressed tensors: exact for
   any dtype, and decoded without TensorFlow.
+
+  `extra` are further fields, name → `str`, a dtype for one number, or (shape,
+  dtype) for an array, None being a length that varies: dict(site=str,
+  age='float32', field_of_view=((None, None), 'uint8')). They lie in the case
+  under their names, and every case must have them. Transforms that move voxels
+  leave them as they are.
   """
   import tensorflow_datasets as tfds
 
@@ -140,6 +153,15 @@ def features(
     out['label'] = tfds.features.Tensor(shape=(len(label),), dtype=np.uint8)
   elif label:
     out['label'] = tfds.features.ClassLabel(names=list(label))
+  for name, kind in (extra or {}).items():
+    if name in {*out, 'mask', 'label'}:
+      raise ValueError(f'extra field {name!r}: a record has it already')
+    if kind is str:
+      out[name] = tfds.features.Text()
+    elif isinstance(kind, tuple):
+      out[name] = tensor(shape=kind[0], dtype=np.dtype(kind[1]))
+    else:
+      out[name] = tfds.features.Scalar(np.dtype(kind))
   return tfds.features.FeaturesDict(out)
 
 
@@ -280,8 +302,9 @@ class Cases(Sequence):
     if isinstance(index, range):
       return [self[i] for i in index]
     record = dict(self._open()[index])
-    for field in ('id', 'patient'):
-      record[field] = record[field].decode()
+    for field, value in record.items():
+      if isinstance(value, bytes):
+        record[field] = value.decode()
     if 'label' in record and np.ndim(record['label']) == 0:
       record['label'] = np.int32(record['label'])
     return record

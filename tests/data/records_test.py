@@ -23,7 +23,9 @@ class Toy(tfds.core.GeneratorBasedBuilder):
       self,
       features=records.features(
         3, channels=2, dtype='int16', mask=True, label=('no', 'yes', 'maybe'),
-        multi_label=many),
+        multi_label=many, extra=dict(
+          site=str, age='float32', count='int64',
+          weights=((None, 2), 'float64'), view=((None,) * 3, 'uint8'))),
       class_names=('no', 'yes', 'maybe'), license='CC0', notes=['made up'],
       description='toy', homepage='https://example.org', citation='None')
 
@@ -40,7 +42,9 @@ class Toy(tfds.core.GeneratorBasedBuilder):
         id=f'case{fold}{i}', patient=f'p{i}',
         image=rng.integers(-1000, 1000, (*shape, 2)).astype(np.int16),
         mask=rng.integers(0, 3, shape), affine=np.diag([1., 2, 3, 1]),
-        label=np.array([0, 1, 1], np.uint8) if many else i % 3))
+        label=np.array([0, 1, 1], np.uint8) if many else i % 3,
+        site='Zürich', age=40.5, count=np.int64(2**40), weights=np.ones((i, 2)),
+        view=rng.integers(0, 2, shape).astype(np.uint8)))
 """
 
 
@@ -71,6 +75,18 @@ def test_round_trip(home):
   assert case['label'].dtype == np.int32
   np.testing.assert_array_equal(case['affine'], np.diag([1.0, 2, 3, 1]))
   np.testing.assert_array_equal(case['spacing'], [1, 2, 3])
+  assert case['site'] == 'Zürich'
+  assert case['age'] == 40.5
+  assert case['count'] == 2**40
+  assert case['weights'].shape == (4, 2)
+  np.testing.assert_array_equal(case['view'], rng.integers(0, 2, (3, 8, 5)))
+  empty = by_id['case10']['weights']
+  assert (empty.shape, empty.dtype) == ((0, 2), np.float64)
+
+
+def test_extra_fields_have_names_of_their_own():
+  with pytest.raises(ValueError, match='has it already'):
+    records.features(2, extra={'spacing': 'float32'})
 
 
 def test_multi_label(home):
@@ -107,12 +123,17 @@ def test_info(home):
   assert about['notes'] == ['made up']
   assert about['features'] == [
     'affine',
+    'age',
+    'count',
     'id',
     'image',
     'label',
     'mask',
     'patient',
+    'site',
     'spacing',
+    'view',
+    'weights',
   ]
 
 
