@@ -1,4 +1,5 @@
 import csv
+import json
 import tarfile
 
 import nibabel as nib
@@ -60,6 +61,69 @@ def test_download(task, tmp_path, monkeypatch):
       '9d24dba78a72977dbd1d2e110310f31b',
     )
   ]
+
+
+def test_an_archive_at_hand_and_its_own_names(task, tmp_path):
+  (task / 'dataset.json').write_text(
+    json.dumps(
+      {
+        'labels': {'0': 'background', '1': 'Anterior', '2': 'Tail'},
+        'modality': {'0': 'MRI'},
+      }
+    )
+  )
+  with tarfile.open(tmp_path / 'Task04_Hippocampus.tar', 'w') as f:
+    f.add(task, task.name)
+  (task / 'dataset.json').unlink()
+  prepare.prepare('msd/hippocampus', tmp_path / 'data', tmp_path)
+  cases = records.open_split('msd/hippocampus', 'fold0', tmp_path / 'data')
+  assert cases.class_names == ('background', 'anterior', 'tail')
+
+
+def write_case(folder, name, image, mask):
+  affine = np.diag([0.8, 0.8, 5.0, 1.0])
+  for part, array in (('imagesTr', image), ('labelsTr', mask)):
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), folder / part / f'{name}.nii.gz')
+
+
+@pytest.mark.parametrize(
+  ('name', 'folder', 'channels', 'dtype'),
+  [
+    ('brain_tumour', 'Task01_BrainTumour', 4, np.float32),
+    ('liver', 'Task03_Liver', 1, np.int16),
+    ('prostate', 'Task05_Prostate', 2, np.float32),
+  ],
+)
+def test_channels_and_hounsfield_units(
+  tmp_path, name, folder, channels, dtype, capsys
+):
+  rng = np.random.default_rng(0)
+  images = {}
+  for i in range(5):
+    shape = (5, 4, 3, channels) if channels > 1 else (5, 4, 3)
+    image = rng.integers(-1024, 2000, shape).astype(np.float64)
+    images[f'case_{i}'] = image
+    mask = rng.integers(0, 3, (5, 4, 3), np.uint8)
+    write_case(tmp_path / folder, f'case_{i}', image, mask)
+  prepare.prepare(f'msd/{name}', tmp_path / 'data', tmp_path)
+  case = records.open_split(f'msd/{name}', 'fold1', tmp_path / 'data')[0]
+  expected = images[case['id']].reshape(5, 4, 3, channels)
+  assert case['image'].dtype == dtype
+  np.testing.assert_array_equal(case['image'], expected)
+  np.testing.assert_allclose(case['spacing'], (0.8, 0.8, 5.0))
+  assert '5 labelled cases' in capsys.readouterr().out
+
+
+def test_another_task(task, tmp_path):
+  (task / 'dataset.json').write_text(
+    json.dumps({'labels': {'0': 'background'}, 'modality': {'0': 'CT'}})
+  )
+  with pytest.raises(ValueError, match='declares 1 labels and 1 channels'):
+    prepare.prepare('msd/hippocampus', tmp_path, task)
+  (task / 'dataset.json').unlink()
+  with pytest.raises(ValueError, match='has 1 channels; Task05_Prostate has 2'):
+    prepare.prepare('msd/prostate', tmp_path, task)
 
 
 def test_missing_labels(task, tmp_path):
