@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from medjax.models.layers import Conv, fitted
+from medjax.models.layers import UNIFORM, Conv, classify, fitted, pyramid
 from medjax.ops.pooling import adaptive_avg_pool, max_pool
 
-# PyTorch's default for both kinds of layers.
-_UNIFORM = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 _KERNELS = (11, 5, 3, 3, 3)
 _STRIDES = (4, 1, 1, 1, 1)
 _PADDINGS = (2, 2, 1, 1, 1)
@@ -46,8 +43,11 @@ class AlexNet(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
+
+    With features=True the maps and the embedding of `layers.pyramid`; the
+    embedding is what the last of the three dense layers sees.
 
     Raises:
       ValueError: if a side has fewer than 7 voxels.
@@ -55,27 +55,32 @@ class AlexNet(nn.Module):
     sides = x.shape[1:-1]
     if min(sides) < 7:
       raise ValueError(f'AlexNet needs 7 voxels a side or more, got {sides}')
+    maps = []
     layers = zip(self.features, _KERNELS, _STRIDES, _PADDINGS, strict=True)
-    for i, (features, kernel, stride, padding) in enumerate(layers):
+    for i, (channels, kernel, stride, padding) in enumerate(layers):
       x = Conv(
-        features,
+        channels,
         (kernel,) * len(sides),
         strides=stride,
         padding=padding,
-        kernel_init=_UNIFORM,
+        kernel_init=UNIFORM,
         dtype=self.dtype,
         name=f'conv_{i}',
       )(x)
       x = nn.relu(x)
+      maps.append(x)
       if i in _POOLED:
         x = max_pool(x, fitted(3, x), strides=2)
+        maps.append(x)
     x = adaptive_avg_pool(x, self.grid)
     x = x.reshape(x.shape[0], -1)
     for i in range(2):
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
-      x = nn.relu(self._dense(self.hidden, f'dense_{i}')(x))
-    return self._dense(self.num_classes, 'head')(x).astype(jnp.float32)
-
-  @nn.nowrap
-  def _dense(self, features, name):
-    return nn.Dense(features, kernel_init=_UNIFORM, dtype=self.dtype, name=name)
+      x = nn.relu(
+        nn.Dense(
+          self.hidden, kernel_init=UNIFORM, dtype=self.dtype, name=f'dense_{i}'
+        )(x)
+      )
+    if features:
+      return pyramid(maps, x)
+    return classify(x, self.num_classes, train, dtype=self.dtype)

@@ -1,62 +1,49 @@
 """Densely connected networks for classification, 2-D and 3-D."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from medjax.models.layers import Conv, centred, fitted, global_mean, make_norm
+from medjax.models.layers import (
+  ConvNorm,
+  classify,
+  fitted,
+  global_mean,
+  make_norm,
+  pyramid,
+  recomputed,
+)
 from medjax.ops.pooling import avg_pool, max_pool
 
-_HE = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal')
-# torch.nn.Linear's default.
-_LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+_HE = nn.initializers.he_normal()
 
 
 class Layer(nn.Module):
-  """norm – ReLU – 1-voxel conv – norm – ReLU – 3-voxel conv, and its input."""
+  """norm – ReLU – 1-voxel conv – norm – ReLU – 3-voxel conv.
+
+  `norm` makes a norm, `layer` a convolution with or without one. All maps
+  before this layer are concatenated in here, so that recomputation keeps no
+  copies of them (Pleiss et al. 2017).
+  """
 
   growth: int
   bottleneck: int
-  norm: str
+  norm: Callable
+  layer: Callable
   dropout: float
-  dtype: Any
 
   @nn.compact
-  def __call__(self, x, train):
-    """(b, *spatial, c) → (b, *spatial, c + growth)."""
-    inputs = x
-    x = _norm_relu(self, x, 'norm_0', train)
-    x = _conv(self, x, self.bottleneck * self.growth, 1, 'conv_0')
-    x = _norm_relu(self, x, 'norm_1', train)
-    x = _conv(self, x, self.growth, 3, 'conv_1')
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return jnp.concatenate([inputs, x], -1)
-
-
-def _norm_relu(module, x, name, train):
-  """Norm and ReLU, the norm as a submodule of `module`."""
-  norm = make_norm(
-    module.norm, x.shape[-1], train=train, dtype=module.dtype, name=name
-  )
-  return nn.relu(norm(x))
-
-
-def _conv(module, x, features, kernel, name, stride=1):
-  """Convolution without bias as a submodule of `module`."""
-  kernel = (kernel,) * (x.ndim - 2)
-  return Conv(
-    features,
-    kernel,
-    strides=stride,
-    padding=centred(kernel),
-    use_bias=False,
-    kernel_init=_HE,
-    dtype=module.dtype,
-    name=name,
-  )(x)
+  def __call__(self, maps, train):
+    """[(b, *spatial, c), …] → (b, *spatial, growth)."""
+    x = jnp.concatenate(maps, -1)
+    x = nn.relu(self.norm(x.shape[-1], train=train, name='norm')(x))
+    channels = self.bottleneck * self.growth
+    x = nn.relu(self.layer(channels, 1, name='squeeze')(x, train))
+    x = self.layer(self.growth, 3, norm=None, name='grow')(x, train)
+    return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
 class DenseNet(nn.Module):
@@ -66,9 +53,8 @@ class DenseNet(nn.Module):
   voxel is pooled no further, where torchvision refuses. Works in 2-D and 3-D.
   Initialisation is torchvision's (He normal by fan-in; the head uniform).
 
-  Parameters lie under stem_conv, stem_norm, stage_0_layer_0 …,
-  transition_0_norm, transition_0_conv …, norm and head:
-  stage_0_layer_0/conv_0/kernel.
+  Parameters lie under stem, stage_0_layer_0 …, stage_0_norm …, transition_0 …
+  and head: stage_0_layer_0/squeeze/conv/kernel, stage_0_layer_0/grow/….
 
   Attributes:
     num_classes: channels of the logits.
@@ -78,6 +64,7 @@ class DenseNet(nn.Module):
     bottleneck: channels between a layer's convolutions, in units of growth.
     norm: 'batch', 'instance' or 'group'.
     dropout: rate after each layer; the paper has 0.2 without augmentation.
+    remat: recompute a layer's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
   """
 
@@ -88,37 +75,46 @@ class DenseNet(nn.Module):
   bottleneck: int = 4
   norm: str = 'batch'
   dropout: float = 0.0
+  remat: bool = False
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
+
+    With features=True the maps and the embedding of `layers.pyramid`; those
+    of a dense block after its norm and ReLU.
 
     Raises:
       ValueError: for an unknown norm.
     """
-    x = _conv(self, x, self.width, 7, 'stem_conv', stride=2)
-    x = _norm_relu(self, x, 'stem_norm', train)
+    norm = functools.partial(make_norm, self.norm, dtype=self.dtype)
+    layer = functools.partial(
+      ConvNorm, norm=self.norm, kernel_init=_HE, dtype=self.dtype
+    )
+    x = nn.relu(layer(self.width, 7, 2, name='stem')(x, train))
+    maps = [x]
     x = max_pool(x, 3, strides=2, padding=1)
     for i, layers in enumerate(self.stage_sizes):
       if i:
-        x = _norm_relu(self, x, f'transition_{i - 1}_norm', train)
-        x = _conv(self, x, x.shape[-1] // 2, 1, f'transition_{i - 1}_conv')
+        x = layer(x.shape[-1] // 2, 1, norm=None, name=f'transition_{i - 1}')(
+          x, train
+        )
         x = avg_pool(x, fitted(2, x), strides=2)
+      grown = [x]
       for j in range(layers):
-        x = Layer(
-          self.growth,
-          self.bottleneck,
-          self.norm,
-          self.dropout,
-          self.dtype,
+        grow = recomputed(Layer, self.remat)(
+          self.growth, self.bottleneck, norm, layer, self.dropout,
           name=f'stage_{i}_layer_{j}',
-        )(x, train)
-    x = global_mean(_norm_relu(self, x, 'norm', train))
-    x = nn.Dense(
-      self.num_classes, kernel_init=_LINEAR, dtype=self.dtype, name='head'
-    )(x)
-    return x.astype(jnp.float32)
+        )  # fmt: skip
+        grown.append(grow(grown, train))
+      x = jnp.concatenate(grown, -1)
+      x = nn.relu(norm(x.shape[-1], train=train, name=f'stage_{i}_norm')(x))
+      maps.append(x)
+    pooled = global_mean(x)
+    if features:
+      return pyramid(maps, pooled)
+    return classify(pooled, self.num_classes, train, dtype=self.dtype)
 
 
 DenseNet121 = functools.partial(DenseNet, stage_sizes=(6, 12, 24, 16))

@@ -7,12 +7,18 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 
 from medjax.ops.convolution import conv
 from medjax.ops.upsampling import transposed_conv
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=conv)
+
+# He et al. 2015, by fan-out as torchvision's networks have it.
+HE = nn.initializers.variance_scaling(2, 'fan_out', 'normal')
+# torch's default for convolutions and dense layers.
+UNIFORM = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def per_axis(value, rank):
@@ -48,6 +54,36 @@ def fitted(window, x):
 def global_mean(x):
   """(b, *spatial, c) → (b, c), float32: half precision would lose digits."""
   return x.mean(tuple(range(1, x.ndim - 1)), dtype=jnp.float32)
+
+
+def classify(
+  x, num_classes, train, *, dropout=0.0, kernel_init=UNIFORM, dtype=None
+):
+  """Logits (b, num_classes), float32, of an embedding (b, c).
+
+  Dropout, and the dense layer `head` of the module that calls this.
+  """
+  x = nn.Dropout(dropout, deterministic=not train)(x)
+  head = nn.Dense(
+    num_classes, kernel_init=kernel_init, dtype=dtype, name='head'
+  )
+  return head(x).astype(jnp.float32)
+
+
+def pyramid(maps, pooled):
+  """What a network gives for features=True, of its maps in their order.
+
+  {'stage_0': … 'stage_n': …, 'pooled': (b, c) float32}: the last map of every
+  resolution, the finest first, and the embedding that the head would see.
+  """
+  last = {x.shape[1:-1]: x for x in maps}
+  stages = {f'stage_{i}': x for i, x in enumerate(last.values())}
+  return {**stages, 'pooled': pooled.astype(jnp.float32)}
+
+
+def depth_rates(rate, blocks):
+  """Rates of `DropPath` per block, growing linearly from 0 to `rate`."""
+  return np.linspace(0.0, rate, blocks).tolist()
 
 
 def recomputed(block, remat):
@@ -111,20 +147,31 @@ def make_norm(
 
 
 class ConvNorm(nn.Module):
-  """Convolution without bias, centred unless padding says else, and a norm.
+  """A convolution and a norm: the submodules `conv` and `norm`.
 
-  `groups` = None is a depthwise convolution: one group per channel.
+  Attributes:
+    features: channels of the output.
+    kernel_size: odd unless `padding` is given; one for all axes or one each.
+    strides: one for all axes or one each.
+    groups: of channels; None: one per channel, a depthwise convolution.
+    padding: as in flax; None keeps a kernel centred on its voxel.
+    use_bias: a bias before the norm.
+    norm: 'batch', 'instance', 'group', or None for none.
+    momentum, epsilon: of the norm; see `make_norm`.
+    kernel_init: of the convolution.
+    dtype: of the computation.
   """
 
   features: int
   kernel_size: int | Sequence[int]
-  strides: int = 1
+  strides: int | Sequence[int] = 1
   groups: int | None = 1
-  padding: str | None = None
-  norm: str = 'batch'
+  padding: Any = None
+  use_bias: bool = False
+  norm: str | None = 'batch'
   momentum: float = 0.9
   epsilon: float = 1e-5
-  kernel_init: Any = nn.initializers.variance_scaling(2, 'fan_out', 'normal')
+  kernel_init: Any = HE
   dtype: Any = None
 
   @nn.compact
@@ -135,13 +182,15 @@ class ConvNorm(nn.Module):
       self.features,
       kernel,
       strides=self.strides,
-      padding=self.padding or centred(kernel),
+      padding=centred(kernel) if self.padding is None else self.padding,
       feature_group_count=x.shape[-1] if self.groups is None else self.groups,
-      use_bias=False,
+      use_bias=self.use_bias,
       kernel_init=self.kernel_init,
       dtype=self.dtype,
       name='conv',
     )(x)
+    if self.norm is None:
+      return x
     return make_norm(
       self.norm,
       self.features,

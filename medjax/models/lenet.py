@@ -3,9 +3,8 @@
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from medjax.models.layers import Conv
+from medjax.models.layers import Conv, classify, pyramid
 from medjax.ops.pooling import max_pool
 
 _HE = nn.initializers.he_normal()
@@ -23,46 +22,53 @@ class LeNet5(nn.Module):
 
   Attributes:
     num_classes: channels of the logits.
+    dropout: rate before the head.
     dtype: of the computation; parameters and logits are float32.
   """
 
   num_classes: int
+  dropout: float = 0.0
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
+
+    With features=True the maps and the embedding of `layers.pyramid`.
 
     Raises:
       ValueError: if a side has fewer than 16 voxels.
     """
-    del train  # Nothing in it behaves differently.
-    x = self._features(x)
-    x = nn.Dense(
-      self.num_classes, kernel_init=_HE, dtype=self.dtype, name='head'
-    )(x)
-    return x.astype(jnp.float32)
-
-  @nn.nowrap
-  def _features(self, x):
-    """(b, *spatial, c) → (b, 84)."""
     sides = x.shape[1:-1]
     if min(sides) < 16:
       raise ValueError(f'LeNet5 needs 16 voxels a side or more, got {sides}')
-    for i, features in enumerate((6, 16)):
+    maps = []
+    for i, channels in enumerate((6, 16)):
       x = Conv(
-        features,
+        channels,
         (5,) * len(sides),
         padding='VALID',
         kernel_init=_HE,
         dtype=self.dtype,
         name=f'conv_{i}',
       )(x)
-      x = max_pool(nn.relu(x), 2)
-    x = x.reshape(x.shape[0], -1)
-    for i, features in enumerate((120, 84)):
-      x = nn.Dense(
-        features, kernel_init=_HE, dtype=self.dtype, name=f'dense_{i}'
-      )(x)
       x = nn.relu(x)
-    return x
+      maps.append(x)
+      x = max_pool(x, 2)
+    maps.append(x)
+    x = x.reshape(x.shape[0], -1)
+    for i, units in enumerate((120, 84)):
+      x = nn.Dense(units, kernel_init=_HE, dtype=self.dtype, name=f'dense_{i}')(
+        x
+      )
+      x = nn.relu(x)
+    if features:
+      return pyramid(maps, x)
+    return classify(
+      x,
+      self.num_classes,
+      train,
+      dropout=self.dropout,
+      kernel_init=_HE,
+      dtype=self.dtype,
+    )

@@ -5,94 +5,103 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from medjax.models.layers import ConvNorm, global_mean
+from medjax.models.layers import (
+  HE,
+  ConvNorm,
+  DropPath,
+  classify,
+  depth_rates,
+  global_mean,
+  pyramid,
+  recomputed,
+)
 
-_HE = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _NORMAL = nn.initializers.normal(0.01)
 
-# Of each stage: expansion, features, blocks, stride of the first (table 2).
-_V2 = (
-  (1, 16, 1, 1),
-  (6, 24, 2, 2),
-  (6, 32, 3, 2),
-  (6, 64, 4, 2),
-  (6, 96, 3, 1),
-  (6, 160, 3, 2),
-  (6, 320, 1, 1),
+# Of each stage: blocks, kernel, expansion, features, squeeze-and-excitation,
+# the network's activation (else ReLU), stride of the first block.
+_V2 = (  # table 2 of the paper
+  (1, 3, 1, 16, False, True, 1),
+  (2, 3, 6, 24, False, True, 2),
+  (3, 3, 6, 32, False, True, 2),
+  (4, 3, 6, 64, False, True, 2),
+  (3, 3, 6, 96, False, True, 1),
+  (3, 3, 6, 160, False, True, 2),
+  (1, 3, 6, 320, False, True, 1),
 )
-# Of each block: kernel, expanded, features, squeeze-and-excitation, hard
-# swish (else ReLU), stride (tables 1 and 2).
-_V3_LARGE = (
-  (3, 16, 16, False, False, 1),
-  (3, 64, 24, False, False, 2),
-  (3, 72, 24, False, False, 1),
-  (5, 72, 40, True, False, 2),
-  (5, 120, 40, True, False, 1),
-  (5, 120, 40, True, False, 1),
-  (3, 240, 80, False, True, 2),
-  (3, 200, 80, False, True, 1),
-  (3, 184, 80, False, True, 1),
-  (3, 184, 80, False, True, 1),
-  (3, 480, 112, True, True, 1),
-  (3, 672, 112, True, True, 1),
-  (5, 672, 160, True, True, 2),
-  (5, 960, 160, True, True, 1),
-  (5, 960, 160, True, True, 1),
+_V3_LARGE = (  # tables 1 and 2, expansions in units of the input's channels
+  (1, 3, 1, 16, False, False, 1),
+  (1, 3, 4, 24, False, False, 2),
+  (1, 3, 3, 24, False, False, 1),
+  (3, 5, 3, 40, True, False, 2),
+  (1, 3, 6, 80, False, True, 2),
+  (1, 3, 2.5, 80, False, True, 1),
+  (2, 3, 2.3, 80, False, True, 1),
+  (2, 3, 6, 112, True, True, 1),
+  (3, 5, 6, 160, True, True, 2),
 )
 _V3_SMALL = (
-  (3, 16, 16, True, False, 2),
-  (3, 72, 24, False, False, 2),
-  (3, 88, 24, False, False, 1),
-  (5, 96, 40, True, True, 2),
-  (5, 240, 40, True, True, 1),
-  (5, 240, 40, True, True, 1),
-  (5, 120, 48, True, True, 1),
-  (5, 144, 48, True, True, 1),
-  (5, 288, 96, True, True, 2),
-  (5, 576, 96, True, True, 1),
-  (5, 576, 96, True, True, 1),
+  (1, 3, 1, 16, True, False, 2),
+  (1, 3, 4.5, 24, False, False, 2),
+  (1, 3, 11 / 3, 24, False, False, 1),
+  (1, 5, 4, 40, True, True, 2),
+  (2, 5, 6, 40, True, True, 1),
+  (2, 5, 3, 48, True, True, 1),
+  (3, 5, 6, 96, True, True, 2),
 )
 
 
-def _multiple_of_8(features):
+def multiple_of_8(features):
   """The nearest multiple of eight that takes away a tenth at most."""
   rounded = max(8, int(features + 4) // 8 * 8)
   return rounded + 8 if rounded < 0.9 * features else rounded
 
 
 class SqueezeExcite(nn.Module):
-  """Channels scaled by a hard sigmoid of their means (Hu et al. 2018)."""
+  """Channels scaled by a gate of their means (Hu et al. 2018)."""
 
   squeezed: int
-  dtype: Any
+  activation: Callable = nn.relu
+  gate: Callable = nn.hard_sigmoid
+  dtype: Any = None
 
   @nn.compact
   def __call__(self, x):
     """(b, *spatial, c) → the same shape."""
-    dense = functools.partial(nn.Dense, kernel_init=_HE, dtype=self.dtype)
-    scale = nn.relu(dense(self.squeezed, name='reduce')(global_mean(x)))
-    scale = nn.hard_sigmoid(dense(x.shape[-1], name='expand')(scale))
-    middle = (1,) * (x.ndim - 2)
-    return x * scale.reshape(scale.shape[0], *middle, -1).astype(x.dtype)
+    dense = functools.partial(nn.Dense, kernel_init=HE, dtype=self.dtype)
+    scale = dense(self.squeezed, name='reduce')(global_mean(x))
+    scale = dense(x.shape[-1], name='expand')(self.activation(scale))
+    scale = self.gate(scale).astype(x.dtype)
+    return x * scale.reshape(scale.shape[0], *(1,) * (x.ndim - 2), -1)
 
 
-class Block(nn.Module):
-  """An inverted residual: expand, convolve depthwise, project.
+class InvertedResidual(nn.Module):
+  """Expand, convolve depthwise, squeeze and excite, project.
 
   The projection has no activation, and the input is added where it has the
-  shape of the output. `layer` makes a convolution with its norm.
+  shape of the output.
+
+  Attributes:
+    expanded: channels of the depthwise convolution; no expansion if they are
+      those of the input.
+    features: channels of the output.
+    kernel_size: of the depthwise convolution.
+    strides: of the depthwise convolution.
+    activation: after expansion and depthwise convolution.
+    layer: makes a convolution with its norm.
+    excite: makes the squeeze-and-excitation; None for none.
+    drop_path: rate of stochastic depth.
   """
 
   expanded: int
   features: int
   kernel_size: int
   strides: int
-  squeezed: int  # 0: no squeeze-and-excitation
   activation: Callable
   layer: Callable
-  dtype: Any
+  excite: Callable | None = None
+  drop_path: float = 0.0
 
   @nn.compact
   def __call__(self, x, train):
@@ -101,113 +110,66 @@ class Block(nn.Module):
     if self.expanded != x.shape[-1]:
       x = self.layer(self.expanded, 1, name='expand')(x, train)
       x = self.activation(x)
-    x = self.layer(
-      self.expanded,
-      self.kernel_size,
-      strides=self.strides,
-      groups=None,
-      name='depthwise',
-    )(x, train)
-    x = self.activation(x)
-    if self.squeezed:
-      x = SqueezeExcite(self.squeezed, self.dtype, name='squeeze_excite')(x)
+    depthwise = self.layer(
+      self.expanded, self.kernel_size, self.strides, None, name='depthwise'
+    )
+    x = self.activation(depthwise(x, train))
+    if self.excite is not None:
+      x = self.excite(name='squeeze_excite')(x)
     x = self.layer(self.features, 1, name='project')(x, train)
-    added = self.strides == 1 and inputs.shape[-1] == self.features
-    return x + inputs if added else x
+    if self.strides != 1 or x.shape != inputs.shape:
+      return x
+    return inputs + DropPath(self.drop_path)(x, train)
 
 
-class MobileNetV2(nn.Module):
-  """MobileNetV2 (Sandler et al. 2018), as torchvision has it.
+class MobileNet(nn.Module):
+  """MobileNet V2 and V3 (Sandler et al. 2018; Howard et al. 2019).
 
-  Works in 2-D and 3-D, at any size. Initialisation is torchvision's.
-
-  Parameters lie under stem, block_0 …, last and head:
-  block_1/expand/conv/kernel, block_1/depthwise/norm/scale.
-
-  Attributes:
-    num_classes: channels of the logits.
-    width: multiplies all channels, rounded to a multiple of eight; the last
-      convolution's are multiplied only by a width above one.
-    stages: of each stage expansion, features, blocks, stride of the first.
-    last: channels of the last convolution.
-    norm: 'batch', 'instance' or 'group'.
-    dropout: rate before the head.
-    dtype: of the computation; parameters and logits are float32.
-  """
-
-  num_classes: int
-  width: float = 1.0
-  stages: Sequence[Sequence[int]] = _V2
-  last: int = 1280
-  norm: str = 'batch'
-  dropout: float = 0.2
-  dtype: Any = None
-
-  @nn.compact
-  def __call__(self, x, *, train=False):
-    """(b, *spatial, c) → logits (b, num_classes), float32.
-
-    Raises:
-      ValueError: for an unknown norm.
-    """
-    layer = functools.partial(ConvNorm, norm=self.norm, dtype=self.dtype)
-    features = _multiple_of_8(32 * self.width)
-    x = nn.relu6(layer(features, 3, strides=2, name='stem')(x, train))
-    index = 0
-    for expansion, features, blocks, stride in self.stages:
-      for j in range(blocks):
-        x = Block(
-          expansion * x.shape[-1],
-          _multiple_of_8(features * self.width),
-          3,
-          1 if j else stride,
-          0,
-          nn.relu6,
-          layer,
-          self.dtype,
-          name=f'block_{index}',
-        )(x, train)
-        index += 1
-    last = _multiple_of_8(self.last * max(1.0, self.width))
-    x = global_mean(nn.relu6(layer(last, 1, name='last')(x, train)))
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x = nn.Dense(
-      self.num_classes, kernel_init=_NORMAL, dtype=self.dtype, name='head'
-    )(x)
-    return x.astype(jnp.float32)
-
-
-class MobileNetV3(nn.Module):
-  """MobileNetV3 (Howard et al. 2019), as torchvision has it.
-
-  Works in 2-D and 3-D, at any size. Batch norm has torchvision's epsilon,
-  0.001, and keeps 0.99 of its running statistics per step. Initialisation is
+  As torchvision has them, in 2-D and 3-D, at any size. Initialisation is
   torchvision's.
 
-  Parameters lie under stem, block_0 …, last, dense and head:
-  block_3/squeeze_excite/reduce/kernel.
+  Parameters lie under stem, block_0 …, last, dense (V3) and head:
+  block_3/depthwise/conv/kernel, block_3/squeeze_excite/reduce/kernel.
 
   Attributes:
     num_classes: channels of the logits.
-    blocks: of each block kernel, expanded, features, squeeze-and-excitation,
-      hard swish, stride; the last convolution has six times the features of
-      the last block.
-    hidden: units of the dense layer before the head.
+    stages: of each stage blocks, kernel, expansion, features,
+      squeeze-and-excitation, the network's activation (else ReLU), stride of
+      the first block.
+    stem: channels of the first convolution.
+    last: channels of the last convolution; None: six times its input's.
+    hidden: units of a dense layer before the head; 0: none.
+    activation: of the network.
+    width: multiplies all channels, rounded to a multiple of eight; those of
+      `last` only if it is above one.
     norm: 'batch', 'instance' or 'group'.
+    momentum, epsilon: of the norm; see `layers.make_norm`.
     dropout: rate before the head.
+    drop_path: rate of stochastic depth at the last block, growing from 0.
+    remat: recompute a block's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
   """
 
   num_classes: int
-  blocks: Sequence[Sequence[int | bool]]
+  stages: Sequence[Sequence[float]]
+  stem: int
+  last: int | None
   hidden: int
+  activation: Callable
+  width: float = 1.0
   norm: str = 'batch'
+  momentum: float = 0.9
+  epsilon: float = 1e-5
   dropout: float = 0.2
+  drop_path: float = 0.0
+  remat: bool = False
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
+
+    With features=True the maps and the embedding of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm.
@@ -215,31 +177,74 @@ class MobileNetV3(nn.Module):
     layer = functools.partial(
       ConvNorm,
       norm=self.norm,
-      momentum=0.99,
-      epsilon=1e-3,
+      momentum=self.momentum,
+      epsilon=self.epsilon,
       dtype=self.dtype,
     )
-    x = nn.hard_swish(layer(16, 3, strides=2, name='stem')(x, train))
-    for i, (kernel, expanded, features, excite, swish, stride) in enumerate(
-      self.blocks
-    ):
-      x = Block(
-        expanded,
-        features,
-        kernel,
-        stride,
-        _multiple_of_8(expanded // 4) if excite else 0,
-        nn.hard_swish if swish else nn.relu,
-        layer,
-        self.dtype,
-        name=f'block_{i}',
-      )(x, train)
-    x = nn.hard_swish(layer(6 * x.shape[-1], 1, name='last')(x, train))
-    dense = functools.partial(nn.Dense, kernel_init=_NORMAL, dtype=self.dtype)
-    x = nn.hard_swish(dense(self.hidden, name='dense')(global_mean(x)))
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return dense(self.num_classes, name='head')(x).astype(jnp.float32)
+    stem = layer(multiple_of_8(self.stem * self.width), 3, 2, name='stem')
+    x = self.activation(stem(x, train))
+    maps = [x]
+    rates = iter(depth_rates(self.drop_path, sum(s[0] for s in self.stages)))
+    for blocks, kernel, expansion, channels, excite, own, stride in self.stages:
+      for j in range(blocks):
+        expanded = multiple_of_8(expansion * x.shape[-1])
+        squeeze_excite = functools.partial(
+          SqueezeExcite, multiple_of_8(expanded // 4), dtype=self.dtype
+        )
+        block = recomputed(InvertedResidual, self.remat)(
+          expanded,
+          multiple_of_8(channels * self.width),
+          kernel,
+          1 if j else stride,
+          self.activation if own else nn.relu,
+          layer,
+          squeeze_excite if excite else None,
+          next(rates),
+          name=f'block_{len(maps) - 1}',
+        )
+        x = block(x, train)
+        maps.append(x)
+    last = 6 * x.shape[-1]
+    if self.last is not None:
+      last = multiple_of_8(self.last * max(1.0, self.width))
+    x = self.activation(layer(last, 1, name='last')(x, train))
+    maps.append(x)
+    pooled = global_mean(x)
+    if self.hidden:
+      dense = nn.Dense(
+        multiple_of_8(self.hidden * self.width),
+        kernel_init=_NORMAL,
+        dtype=self.dtype,
+        name='dense',
+      )
+      pooled = self.activation(dense(pooled))
+    if features:
+      return pyramid(maps, pooled)
+    return classify(
+      pooled,
+      self.num_classes,
+      train,
+      dropout=self.dropout,
+      kernel_init=_NORMAL,
+      dtype=self.dtype,
+    )
 
 
-MobileNetV3Large = functools.partial(MobileNetV3, blocks=_V3_LARGE, hidden=1280)
-MobileNetV3Small = functools.partial(MobileNetV3, blocks=_V3_SMALL, hidden=1024)
+MobileNetV2 = functools.partial(
+  MobileNet,
+  stages=_V2,
+  stem=32,
+  last=1280,
+  hidden=0,
+  activation=nn.relu6,
+)
+_V3 = functools.partial(
+  MobileNet,
+  stem=16,
+  last=None,
+  activation=nn.hard_swish,
+  momentum=0.99,
+  epsilon=1e-3,
+)
+MobileNetV3Large = functools.partial(_V3, stages=_V3_LARGE, hidden=1280)
+MobileNetV3Small = functools.partial(_V3, stages=_V3_SMALL, hidden=1024)

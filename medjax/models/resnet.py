@@ -1,67 +1,49 @@
 """Residual networks for classification, 2-D and 3-D."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from medjax.models.layers import Conv, centred, make_norm
+from medjax.models.layers import (
+  ConvNorm,
+  DropPath,
+  classify,
+  depth_rates,
+  global_mean,
+  pyramid,
+  recomputed,
+)
 from medjax.ops.pooling import max_pool
-
-_HE = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-# torch.nn.Linear's default.
-_LINEAR = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 class Block(nn.Module):
-  """A residual block: `kernel_sizes` one after the other, plus the input."""
+  """A residual block: convolutions one after the other, plus the input.
+
+  `layer` makes a convolution with its norm. The input is projected by a
+  1-voxel one, `shortcut`, where its shape is not that of the output.
+  """
 
   features: Sequence[int]
   kernel_sizes: Sequence[int]
   strides: Sequence[int]
-  norm: str
-  dtype: Any
+  layer: Callable
+  drop_path: float
 
   @nn.compact
   def __call__(self, x, train):
     """(b, *spatial, c) → (b, *ceil(spatial / stride), features[-1])."""
     shortcut = x
     layers = zip(self.features, self.kernel_sizes, self.strides, strict=True)
-    for i, (features, kernel, stride) in enumerate(layers):
-      if i:
-        x = nn.relu(x)
-      x = _conv_norm(self, x, features, kernel, stride, train, ('', f'_{i}'))
+    for i, layer in enumerate(layers):
+      x = nn.relu(x) if i else x
+      x = self.layer(*layer, name=f'layer_{i}')(x, train)
     if shortcut.shape != x.shape:
-      shortcut = _conv_norm(
-        self, shortcut, self.features[-1], 1, max(self.strides), train,
-        ('shortcut_', ''),
-      )  # fmt: skip
-    return nn.relu(x + shortcut)
-
-
-def _conv_norm(module, x, features, kernel, stride, train, affixes):
-  """Convolution without bias and norm, as submodules of `module`."""
-  before, after = affixes
-  kernel = (kernel,) * (x.ndim - 2)
-  x = Conv(
-    features,
-    kernel,
-    strides=stride,
-    padding=centred(kernel),
-    use_bias=False,
-    kernel_init=_HE,
-    dtype=module.dtype,
-    name=f'{before}conv{after}',
-  )(x)
-  return make_norm(
-    module.norm,
-    features,
-    train=train,
-    dtype=module.dtype,
-    name=f'{before}norm{after}',
-  )(x)
+      shortcut = self.layer(
+        self.features[-1], 1, max(self.strides), name='shortcut'
+      )(shortcut, train)
+    return nn.relu(shortcut + DropPath(self.drop_path)(x, train))
 
 
 class ResNet(nn.Module):
@@ -71,8 +53,8 @@ class ResNet(nn.Module):
   that of the input. Initialisation is torchvision's (He normal by fan-out;
   the head uniform by fan-in) but for the head's bias, which is zero.
 
-  Parameters lie under stem_conv, stem_norm, stage_0_block_0 … and head:
-  stage_0_block_0/conv_0/kernel, stage_1_block_0/shortcut_conv/kernel.
+  Parameters lie under stem, stage_0_block_0 … and head:
+  stage_0_block_0/layer_0/conv/kernel, stage_1_block_0/shortcut/norm/scale.
 
   Attributes:
     num_classes: channels of the logits.
@@ -85,6 +67,8 @@ class ResNet(nn.Module):
       stride 1, none) for images of some 32 voxels a side.
     norm: 'batch', 'instance' or 'group'.
     dropout: rate before the head.
+    drop_path: rate of stochastic depth at the last block, growing from 0.
+    remat: recompute a block's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
   """
 
@@ -95,53 +79,49 @@ class ResNet(nn.Module):
   stem: str = 'imagenet'
   norm: str = 'batch'
   dropout: float = 0.0
+  drop_path: float = 0.0
+  remat: bool = False
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
+
+    With features=True the maps and the embedding of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown stem, block or norm.
     """
-    x = self._stages(x, train)[-1]
-    # Averaged in float32: half precision loses digits over a large image.
-    x = x.mean(tuple(range(1, x.ndim - 1)), dtype=jnp.float32)
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x = nn.Dense(
-      self.num_classes, kernel_init=_LINEAR, dtype=self.dtype, name='head'
-    )(x)
-    return x.astype(jnp.float32)
-
-  @nn.nowrap
-  def _stages(self, x, train):
-    """Features of every stage, the highest resolution first."""
-    x = self._stem(x, train)
-    levels = []
+    layer = functools.partial(ConvNorm, norm=self.norm, dtype=self.dtype)
+    small = self._is_small()
+    x = layer(self.width, *((3, 1) if small else (7, 2)), name='stem')(x, train)
+    x = nn.relu(x)
+    maps = [x]
+    if not small:
+      x = max_pool(x, 3, strides=2, padding=1)
+    rates = iter(depth_rates(self.drop_path, sum(self.stage_sizes)))
     for i, blocks in enumerate(self.stage_sizes):
       for j in range(blocks):
         stride = 2 if i > 0 and j == 0 else 1
-        features, kernels, strides = self._layers(self.width * 2**i, stride)
-        x = Block(
-          features,
-          kernels,
-          strides,
-          self.norm,
-          self.dtype,
-          name=f'stage_{i}_block_{j}',
-        )(x, train)
-      levels.append(x)
-    return levels
+        layers = self._layers(self.width * 2**i, stride)
+        name = f'stage_{i}_block_{j}'
+        block = recomputed(Block, self.remat)(
+          *layers, layer, next(rates), name=name
+        )
+        x = block(x, train)
+        maps.append(x)
+    pooled = global_mean(x)
+    if features:
+      return pyramid(maps, pooled)
+    return classify(
+      pooled, self.num_classes, train, dropout=self.dropout, dtype=self.dtype
+    )
 
   @nn.nowrap
-  def _stem(self, x, train):
+  def _is_small(self):
     if self.stem not in ('imagenet', 'small'):
       raise ValueError(f"stem is 'imagenet' or 'small', not {self.stem!r}")
-    small = self.stem == 'small'
-    kernel, stride = (3, 1) if small else (7, 2)
-    x = _conv_norm(self, x, self.width, kernel, stride, train, ('stem_', ''))
-    x = nn.relu(x)
-    return x if small else max_pool(x, 3, strides=2, padding=1)
+    return self.stem == 'small'
 
   @nn.nowrap
   def _layers(self, width, stride):
@@ -155,6 +135,7 @@ class ResNet(nn.Module):
 
 ResNet18 = functools.partial(ResNet, stage_sizes=(2, 2, 2, 2))
 ResNet34 = functools.partial(ResNet, stage_sizes=(3, 4, 6, 3))
-ResNet50 = functools.partial(
-  ResNet, stage_sizes=(3, 4, 6, 3), block='bottleneck'
-)
+_Bottleneck = functools.partial(ResNet, block='bottleneck')
+ResNet50 = functools.partial(_Bottleneck, stage_sizes=(3, 4, 6, 3))
+ResNet101 = functools.partial(_Bottleneck, stage_sizes=(3, 4, 23, 3))
+ResNet152 = functools.partial(_Bottleneck, stage_sizes=(3, 8, 36, 3))

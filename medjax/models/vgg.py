@@ -5,13 +5,41 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from medjax.models.layers import Conv, centred, fitted, make_norm
+from medjax.models.layers import (
+  ConvNorm,
+  classify,
+  fitted,
+  pyramid,
+  recomputed,
+)
 from medjax.ops.pooling import adaptive_avg_pool, max_pool
 
-_HE = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _NORMAL = nn.initializers.normal(0.01)
+
+
+class Stage(nn.Module):
+  """3-voxel convolutions at one resolution, each with its norm and ReLU."""
+
+  channels: int
+  convs: int
+  norm: str | None
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, train):
+    """(b, *spatial, c) → (b, *spatial, channels)."""
+    for i in range(self.convs):
+      layer = ConvNorm(
+        self.channels,
+        3,
+        use_bias=True,
+        norm=self.norm,
+        dtype=self.dtype,
+        name=f'layer_{i}',
+      )
+      x = nn.relu(layer(x, train))
+    return x
 
 
 class VGG(nn.Module):
@@ -23,8 +51,8 @@ class VGG(nn.Module):
   down to one voxel is pooled no further, where torchvision refuses. In 3-D
   the first dense layer has 719 M weights unless `grid` is smaller.
 
-  Parameters lie under conv_0 …, norm_0 … where there is a norm, dense_0,
-  dense_1 and head.
+  Parameters lie under stage_0 … stage_4, dense_0, dense_1 and head:
+  stage_0/layer_0/conv/kernel, and stage_0/layer_0/norm/scale with a norm.
 
   Attributes:
     num_classes: channels of the logits.
@@ -35,6 +63,7 @@ class VGG(nn.Module):
     grid: bins per axis that the dense layers see.
     norm: None as in the paper, 'batch', 'instance' or 'group'.
     dropout: rate after each of the two dense layers.
+    remat: recompute a stage's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
   """
 
@@ -45,49 +74,48 @@ class VGG(nn.Module):
   grid: int = 7
   norm: str | None = None
   dropout: float = 0.5
+  remat: bool = False
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
+
+    With features=True the maps and the embedding of `layers.pyramid`; the
+    embedding is what the last of the three dense layers sees.
 
     Raises:
       ValueError: for an unknown norm.
     """
-    index = 0
+    maps = []
     for i, convs in enumerate(self.stage_sizes):
-      for _ in range(convs):
-        x = self._conv(x, self.width * min(2**i, 8), index, train)
-        index += 1
+      channels = self.width * min(2**i, 8)
+      stage = recomputed(Stage, self.remat)
+      x = stage(channels, convs, self.norm, self.dtype, name=f'stage_{i}')(
+        x, train
+      )
+      maps.append(x)
       x = max_pool(x, fitted(2, x), strides=2)
+    maps.append(x)
     x = adaptive_avg_pool(x, self.grid)
     x = x.reshape(x.shape[0], -1)
     for i in range(2):
-      x = nn.relu(self._dense(self.hidden, f'dense_{i}')(x))
-      x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return self._dense(self.num_classes, 'head')(x).astype(jnp.float32)
-
-  @nn.nowrap
-  def _conv(self, x, features, index, train):
-    kernel = (3,) * (x.ndim - 2)
-    x = Conv(
-      features,
-      kernel,
-      padding=centred(kernel),
-      kernel_init=_HE,
+      dense = nn.Dense(
+        self.hidden, kernel_init=_NORMAL, dtype=self.dtype, name=f'dense_{i}'
+      )
+      # The second layer's dropout is the head's.
+      rate = 0.0 if i else self.dropout
+      x = nn.Dropout(rate, deterministic=not train)(nn.relu(dense(x)))
+    if features:
+      return pyramid(maps, x)
+    return classify(
+      x,
+      self.num_classes,
+      train,
+      dropout=self.dropout,
+      kernel_init=_NORMAL,
       dtype=self.dtype,
-      name=f'conv_{index}',
-    )(x)
-    if self.norm is not None:
-      name = f'norm_{index}'
-      x = make_norm(
-        self.norm, features, train=train, dtype=self.dtype, name=name
-      )(x)
-    return nn.relu(x)
-
-  @nn.nowrap
-  def _dense(self, features, name):
-    return nn.Dense(features, kernel_init=_NORMAL, dtype=self.dtype, name=name)
+    )
 
 
 VGG11 = functools.partial(VGG, stage_sizes=(1, 1, 2, 2, 2))

@@ -6,8 +6,7 @@ import pytest
 
 from medjax import models
 
-# torchvision's published counts at 1000 classes and three channels;
-# Inception's without the auxiliary head, 27 161 264 less its 3 326 696.
+# torchvision's published counts at 1000 classes and three channels.
 SIZES = dict(
   AlexNet=61_100_840,
   VGG11=132_863_336,
@@ -23,7 +22,7 @@ SIZES = dict(
   MobileNetV3Large=5_483_032,
   DenseNet121=7_978_856,
   DenseNet169=14_149_480,
-  InceptionV3=23_834_568,
+  InceptionV3=27_161_264,
 )
 
 
@@ -35,13 +34,12 @@ def test_sizes_are_the_published_ones(name):
   assert sum(p.size for p in jax.tree.leaves(shapes['params'])) == SIZES[name]
 
 
-STAGES = ((1, 8, 1, 1), (2, 8, 2, 2))
-BLOCKS = ((3, 16, 16, True, False, 2), (5, 24, 16, True, True, 1))
+STAGES = ((1, 3, 1, 8, False, True, 1), (2, 3, 2, 8, True, False, 2))
 TINY = dict(
   alexnet=models.AlexNet(3, features=(4,) * 5, hidden=8, grid=2),
   vgg=models.VGG(3, (1, 1), width=4, hidden=8, grid=2, norm='batch'),
   mobilenet_v2=models.MobileNetV2(3, stages=STAGES, last=16),
-  mobilenet_v3=models.MobileNetV3(3, BLOCKS, 16),
+  mobilenet_v3=models.MobileNetV3Small(3, stages=STAGES, hidden=16),
   densenet=models.DenseNet(3, (1, 1, 1, 1), growth=4, width=8, dropout=0.1),
 )
 

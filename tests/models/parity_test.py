@@ -39,14 +39,19 @@ def test_alexnet(assert_parity):
 def test_vgg(assert_parity, norm):
   nn = pytest.importorskip('torch').nn
   net = nn.Sequential()
-  layers = ((1, 4), (4, 8), (8, 8))
-  for i, (inputs, outputs) in enumerate(layers):
-    net.add_module(f'conv_{i}', nn.Conv2d(inputs, outputs, 3, padding=1))
-    if norm:
-      net.add_module(f'norm_{i}', nn.BatchNorm2d(outputs))
-    net.add_module(f'relu_{i}', nn.ReLU())
-    if i in (0, 2):
-      net.add_module(f'pool_{i}', nn.MaxPool2d(2))
+  inputs = 1
+  for i, outputs in enumerate(((4,), (8, 8))):
+    stage = nn.Sequential()
+    for j, channels in enumerate(outputs):
+      layer = nn.Sequential()
+      layer.add_module('conv', nn.Conv2d(inputs, channels, 3, padding=1))
+      if norm:
+        layer.add_module('norm', nn.BatchNorm2d(channels))
+      stage.add_module(f'layer_{j}', layer)
+      stage.add_module(f'relu_{j}', nn.ReLU())
+      inputs = channels
+    net.add_module(f'stage_{i}', stage)
+    net.add_module(f'pool_{i}', nn.MaxPool2d(2))
   net.add_module('average', nn.AdaptiveAvgPool2d(7))
   net.add_module('flatten', nn.Flatten())
   for i, inputs in enumerate((392, 7)):
@@ -64,27 +69,29 @@ def test_densenet(assert_parity):
   class Layer(nn.Module):
     def __init__(self, i):
       super().__init__()
-      self.norm_0, self.norm_1 = nn.BatchNorm2d(i), nn.BatchNorm2d(16)
-      self.conv_0 = nn.Conv2d(i, 16, 1, bias=False)
-      self.conv_1 = nn.Conv2d(16, 4, 3, padding=1, bias=False)
+      self.norm, self.squeeze = nn.BatchNorm2d(i), conv_norm(nn, i, 16, 1)
+      self.grow = nn.Sequential()
+      conv = nn.Conv2d(16, 4, 3, padding=1, bias=False)
+      self.grow.add_module('conv', conv)
 
     def forward(self, x):
-      y = self.conv_0(self.norm_0(x).relu())
-      return torch.cat([x, self.conv_1(self.norm_1(y).relu())], 1)
+      y = self.squeeze(self.norm(x).relu())
+      return torch.cat([x, self.grow(y.relu())], 1)
 
   net = nn.Sequential()
-  net.add_module('stem_conv', nn.Conv2d(1, 8, 7, 2, 3, bias=False))
-  net.add_module('stem_norm', nn.BatchNorm2d(8))
+  net.add_module('stem', conv_norm(nn, 1, 8, 7, 2))
   net.add_module('stem_relu', nn.ReLU())
   net.add_module('stem_pool', nn.MaxPool2d(3, 2, 1))
   net.add_module('stage_0_layer_0', Layer(8))
   net.add_module('stage_0_layer_1', Layer(12))
-  net.add_module('transition_0_norm', nn.BatchNorm2d(16))
+  net.add_module('stage_0_norm', nn.BatchNorm2d(16))
   net.add_module('relu', nn.ReLU())
-  net.add_module('transition_0_conv', nn.Conv2d(16, 8, 1, bias=False))
+  transition = nn.Sequential()
+  transition.add_module('conv', nn.Conv2d(16, 8, 1, bias=False))
+  net.add_module('transition_0', transition)
   net.add_module('pool', nn.AvgPool2d(2))
   net.add_module('stage_1_layer_0', Layer(8))
-  net.add_module('norm', nn.BatchNorm2d(12))
+  net.add_module('stage_1_norm', nn.BatchNorm2d(12))
   net.add_module('last', nn.ReLU())
   net.add_module('average', nn.AdaptiveAvgPool2d(1))
   net.add_module('flatten', nn.Flatten())
@@ -133,12 +140,13 @@ def test_mobilenet(assert_parity, version):
     act, stem = nn.ReLU6(), 32
     rows = ((32, 32, 8, 3, 1, 0), (8, 16, 16, 3, 2, 0), (16, 32, 16, 3, 1, 0))
     rows = [(*row, act) for row in rows]
-    model = models.MobileNetV2(3, stages=((1, 8, 1, 1), (2, 16, 2, 2)), last=24)
+    stages = ((1, 3, 1, 8, False, True, 1), (2, 3, 2, 16, False, True, 2))
+    model = models.MobileNetV2(3, stages=stages, last=24)
   else:
     act, stem = nn.Hardswish(), 16
     rows = [(16, 16, 16, 3, 2, 8, nn.ReLU()), (16, 40, 16, 5, 1, 16, act)]
-    blocks = ((3, 16, 16, True, False, 2), (5, 40, 16, True, True, 1))
-    model = models.MobileNetV3(3, blocks, 7)
+    stages = ((1, 3, 1, 16, True, False, 2), (1, 5, 2.5, 16, True, True, 1))
+    model = models.MobileNetV3Small(3, stages=stages, hidden=8)
   last = 24 if version == 2 else 96
   net = nn.Sequential()
   net.add_module('stem', conv_norm(nn, 1, stem, 3, 2, eps=eps))
@@ -150,9 +158,9 @@ def test_mobilenet(assert_parity, version):
   net.add_module('average', nn.AdaptiveAvgPool2d(1))
   net.add_module('flatten', nn.Flatten())
   if version == 3:
-    net.add_module('dense', nn.Linear(96, 7))
+    net.add_module('dense', nn.Linear(96, 8))
     net.add_module('dense_act', nn.Hardswish())
-  net.add_module('head', nn.Linear(last if version == 2 else 7, 3))
+  net.add_module('head', nn.Linear(last if version == 2 else 8, 3))
   assert_parity(model, net, (2, 21, 28, 1))
 
 
@@ -247,4 +255,6 @@ def test_inception(assert_parity):
   net = Net().eval()
   with torch.no_grad():
     net(torch.zeros(1, 1, 75, 75))
-  assert_parity(models.InceptionV3(3, width=1 / 16), net, (2, 75, 79, 1))
+  assert_parity(
+    models.InceptionV3(3, aux=False, width=1 / 16), net, (2, 75, 79, 1)
+  )

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.models import ResNet, ResNet18, ResNet34, ResNet50
+from medjax import models
+from medjax.models import ResNet, ResNet18
 
 NARROW = dict(num_classes=3, stage_sizes=(1, 2), width=8)
 
@@ -24,12 +25,19 @@ def image(*shape):
 
 
 @pytest.mark.parametrize(
-  ('model', 'published'),
-  [(ResNet18, 11_689_512), (ResNet34, 21_797_672), (ResNet50, 25_557_032)],
+  ('name', 'published'),
+  [
+    ('ResNet18', 11_689_512),
+    ('ResNet34', 21_797_672),
+    ('ResNet50', 25_557_032),
+    ('ResNet101', 44_549_160),
+    ('ResNet152', 60_192_808),
+  ],
 )
-def test_sizes_are_the_published_ones(model, published):
+def test_sizes_are_the_published_ones(name, published):
+  model = getattr(models, name)(num_classes=1000)
   x = jnp.ones((1, 64, 64, 3))
-  shapes = jax.eval_shape(model(num_classes=1000).init, jax.random.key(0), x)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x)
   assert sum(p.size for p in jax.tree.leaves(shapes['params'])) == published
 
 
@@ -92,23 +100,24 @@ def as_flax(net, read):
   """What `read` gives of a torch ResNet's tensors, as variables of ours."""
   params, stats = {}, {}
 
-  def add(layer, p, s, conv, norm):
-    kernel = read(layer[0].weight)
+  def add(layer, p, s, name):
+    conv, norm = layer
+    kernel = read(conv.weight)
     axes = (*range(2, kernel.ndim), 1, 0)
-    p[conv] = {'kernel': kernel.transpose(axes)}
-    p[norm] = {'scale': read(layer[1].weight), 'bias': read(layer[1].bias)}
-    s[norm] = {
-      'mean': read(layer[1].running_mean),
-      'var': read(layer[1].running_var),
+    p[name] = {
+      'conv': {'kernel': kernel.transpose(axes)},
+      'norm': {'scale': read(norm.weight), 'bias': read(norm.bias)},
     }
+    mean, var = read(norm.running_mean), read(norm.running_var)
+    s[name] = {'norm': {'mean': mean, 'var': var}}
 
-  add(net.stem, params, stats, 'stem_conv', 'stem_norm')
+  add(net.stem, params, stats, 'stem')
   for name, block in net.blocks.items():
     p, s = params[name], stats[name] = {}, {}
     for i, layer in enumerate(block.layers):
-      add(layer, p, s, f'conv_{i}', f'norm_{i}')
+      add(layer, p, s, f'layer_{i}')
     if block.shortcut:
-      add(block.shortcut, p, s, 'shortcut_conv', 'shortcut_norm')
+      add(block.shortcut, p, s, 'shortcut')
   params['head'] = {'kernel': read(net.head.weight).T}
   params['head']['bias'] = read(net.head.bias)
   return {'params': params, 'batch_stats': stats}
