@@ -44,6 +44,9 @@ EXTRAS = {
     'pylibjpeg-openjpeg>=2.5',
     'python-gdcm>=3.2',
   ],
+  # Preparing what outgrows one machine. Holds back other packages' versions:
+  # give it an environment of its own.
+  'beam': ['apache-beam>=2.77'],
   # Real data that travels inside a package: the MNI-152 brain.
   'demo': ['nilearn>=0.12'],
   # The viewer; medjax writes its files without it.

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from scipy import ndimage
 
 from medjax.data import formats, records
+from medjax.data.builders import Split
 
 URL = 'https://researchdata.kingston.ac.uk/96/1/CHASEDB1.zip'
 MD5 = 'd9e47c4bac125b29996fae4380a68db1'
@@ -69,28 +70,27 @@ class ChaseDb1(tfds.core.GeneratorBasedBuilder):
           '--manual_dir=FOLDER_OF_THE_IMAGES'
         )
     return {
-      'train': self._generate_examples(files[:TRAIN]),
-      'test': self._generate_examples(files[TRAIN:]),
+      'train': Split(self._generate_examples, files[:TRAIN]),
+      'test': Split(self._generate_examples, files[TRAIN:]),
     }
 
-  def _generate_examples(self, files):
-    for file in files:
-      name = file.stem.removeprefix('Image_')
-      image = formats.read(file).array
-      first, second = (
-        formats.read_mask(file.with_name(f'{file.stem}_{n}HO.png')).array > 0
-        for n in ('1st', '2nd')
-      )
-      yield records.example(
-        {
-          'id': name,
-          'patient': name[:2],
-          'image': image,
-          'mask': first.astype(np.uint8),
-          'second_observer': second.astype(np.uint8),
-          'field_of_view': field_of_view(image),
-        }
-      )
+  def _generate_examples(self, file):
+    name = file.stem.removeprefix('Image_')
+    image = formats.read(file).array
+    first, second = (
+      formats.read_mask(file.with_name(f'{file.stem}_{n}HO.png')).array > 0
+      for n in ('1st', '2nd')
+    )
+    yield records.example(
+      {
+        'id': name,
+        'patient': name[:2],
+        'image': image,
+        'mask': first.astype(np.uint8),
+        'second_observer': second.astype(np.uint8),
+        'field_of_view': field_of_view(image),
+      }
+    )
 
 
 def field_of_view(image, threshold=20):

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from medjax.data import records
+from medjax.data.builders import Split
 
 HOME = 'https://drive.grand-challenge.org'
 IDS = {'train': range(21, 41), 'test': range(1, 21)}
@@ -56,30 +57,30 @@ class Drive(tfds.core.GeneratorBasedBuilder):
     home = pathlib.Path(self.manual_dir)
     home = home / 'DRIVE' if (home / 'DRIVE').is_dir() else home
     return {
-      split: self._generate_examples(home, ids) for split, ids in IDS.items()
+      split: Split(self._generate_examples, ids, (home,))
+      for split, ids in IDS.items()
     }
 
-  def _generate_examples(self, home, ids):
-    for i in ids:
-      kind = 'training' if i > 20 else 'test'
-      part = home / kind
-      image = read(part / 'images' / f'{i:02}_{kind}.tif')
-      mask = read(part / '1st_manual' / f'{i:02}_manual1.gif')
-      second = part / '2nd_manual' / f'{i:02}_manual2.gif'
-      both = kind == 'test' and second.is_file()
-      yield records.example(
-        {
-          'id': f'{i:02}',
-          'patient': f'{i:02}',
-          'image': image,
-          'mask': vessels(mask),
-          'field_of_view': vessels(
-            read(part / 'mask' / f'{i:02}_{kind}_mask.gif')
-          ),
-          'second_observer': vessels(read(second) if both else 0 * mask),
-          'has_second_observer': int(both),
-        }
-      )
+  def _generate_examples(self, i, home):
+    kind = 'training' if i > 20 else 'test'
+    part = home / kind
+    image = read(part / 'images' / f'{i:02}_{kind}.tif')
+    mask = read(part / '1st_manual' / f'{i:02}_manual1.gif')
+    second = part / '2nd_manual' / f'{i:02}_manual2.gif'
+    both = kind == 'test' and second.is_file()
+    yield records.example(
+      {
+        'id': f'{i:02}',
+        'patient': f'{i:02}',
+        'image': image,
+        'mask': vessels(mask),
+        'field_of_view': vessels(
+          read(part / 'mask' / f'{i:02}_{kind}_mask.gif')
+        ),
+        'second_observer': vessels(read(second) if both else 0 * mask),
+        'has_second_observer': int(both),
+      }
+    )
 
 
 def vessels(picture):

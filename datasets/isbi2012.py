@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image, ImageSequence
 
 from medjax.data import records
+from medjax.data.builders import Split
 
 HOME = 'https://imagej.net/events/isbi-2012-segmentation-challenge'
 FILES = ('train-volume.tif', 'train-labels.tif')
@@ -57,21 +58,20 @@ class Isbi2012(tfds.core.GeneratorBasedBuilder):
       )
     blocks = np.array_split(np.arange(len(images)), FOLDS)
     return {
-      f'fold{f}': self._generate_examples(images, labels, block)
+      f'fold{f}': Split(self._generate_examples, block, (images, labels))
       for f, block in enumerate(blocks)
     }
 
-  def _generate_examples(self, images, labels, block):
-    for i in block:
-      yield records.example(
-        {
-          'id': f'slice_{i:02}',
-          'patient': 'larva',
-          'image': images[i][..., None],
-          'mask': (labels[i] == 0).astype(np.uint8),  # white is inside a cell
-          'affine': np.diag([PIXEL, PIXEL, 1.0]),
-        }
-      )
+  def _generate_examples(self, i, images, labels):
+    yield records.example(
+      {
+        'id': f'slice_{i:02}',
+        'patient': 'larva',
+        'image': images[i][..., None],
+        'mask': (labels[i] == 0).astype(np.uint8),  # white is inside a cell
+        'affine': np.diag([PIXEL, PIXEL, 1.0]),
+      }
+    )
 
 
 def stack(path):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from medjax.data import records
+from medjax.data.builders import Split
 
 URL = 'https://zenodo.org/records/10519652/files/{}.npz?download=1'
 SPLITS = {'train': 'train', 'validation': 'val', 'test': 'test'}
@@ -387,9 +388,13 @@ class Medmnist(tfds.core.GeneratorBasedBuilder):
       folder=dl_manager.download_dir,
       manual_dir=self.manual_dir,
     )
-    return {split: self._generate_examples(path, split) for split in SPLITS}
+    # A compressed array is read from its start: one item for each split.
+    return {
+      split: Split(self._generate_examples, [split], (path,))
+      for split in SPLITS
+    }
 
-  def _generate_examples(self, path, split):
+  def _generate_examples(self, split, path):
     flag = FLAGS[configs()[self.builder_config.name][0]]
     rank = self.info.features['spacing'].shape[0]
     labels = list(rows(path, f'{SPLITS[split]}_labels'))

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from medjax.data import formats, records
+from medjax.data.builders import Split
 
 CLASSES = ('background', 'grey', 'white')
 # First and last axial slice (k, 1 mm apart) of each slab. Four slices between
@@ -52,24 +53,24 @@ class Mni152Tissue(tfds.core.GeneratorBasedBuilder):
     del dl_manager
     image, mask = load()
     return {
-      split: self._generate_examples(image, mask, slabs)
+      split: Split(self._generate_examples, slabs, (image, mask))
       for split, slabs in SLABS.items()
     }
 
-  def _generate_examples(self, image, mask, slabs):
-    for first, last in slabs:
-      for k in range(first, last + 1):
-        # As on a light box: anterior up, the patient's right on the left.
-        place = (slice(None, None, -1), slice(None, None, -1), k)
-        yield records.example(
-          {
-            'id': f'icbm152_z{k:03d}',
-            'patient': 'icbm152',
-            'image': image[place].T[..., None],
-            'mask': mask[place].T,
-            'affine': np.eye(3),
-          }
-        )
+  def _generate_examples(self, slab, image, mask):
+    first, last = slab
+    for k in range(first, last + 1):
+      # As on a light box: anterior up, the patient's right on the left.
+      place = (slice(None, None, -1), slice(None, None, -1), k)
+      yield records.example(
+        {
+          'id': f'icbm152_z{k:03d}',
+          'patient': 'icbm152',
+          'image': image[place].T[..., None],
+          'mask': mask[place].T,
+          'affine': np.eye(3),
+        }
+      )
 
 
 def load():

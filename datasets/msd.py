@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from medjax.data import formats, records
+from medjax.data.builders import Split
 
 URL = 'https://msd-for-monai.s3-us-west-2.amazonaws.com/{}.tar'
 
@@ -162,29 +163,28 @@ class Msd(tfds.core.GeneratorBasedBuilder):
         f'{task.cases}; the folds are of what is there'
       )
     return {
-      f'fold{f}': self._generate_examples(folder, part, task)
+      f'fold{f}': Split(self._generate_examples, part, (folder, task))
       for f, part in enumerate(folds(ids))
     }
 
-  def _generate_examples(self, folder, ids, task):
-    for name in ids:
-      path = folder / 'imagesTr' / f'{name}.nii.gz'
-      image = formats.read(path)
-      if image.array.shape[-1] != len(task.channels):
-        raise ValueError(
-          f'{path}: has {image.array.shape[-1]} channels; {task.folder} has '
-          f'{len(task.channels)}'
-        )
-      mask = formats.read_mask(folder / 'labelsTr' / f'{name}.nii.gz')
-      yield records.example(
-        {
-          'id': name,
-          'patient': name,
-          'image': stored(image.array, task.dtype, path),
-          'mask': mask.array,
-          'affine': image.affine,
-        }
+  def _generate_examples(self, name, folder, task):
+    path = folder / 'imagesTr' / f'{name}.nii.gz'
+    image = formats.read(path)
+    if image.array.shape[-1] != len(task.channels):
+      raise ValueError(
+        f'{path}: has {image.array.shape[-1]} channels; {task.folder} has '
+        f'{len(task.channels)}'
       )
+    mask = formats.read_mask(folder / 'labelsTr' / f'{name}.nii.gz')
+    yield records.example(
+      {
+        'id': name,
+        'patient': name,
+        'image': stored(image.array, task.dtype, path),
+        'mask': mask.array,
+        'affine': image.affine,
+      }
+    )
 
 
 def stored(array, dtype, path):

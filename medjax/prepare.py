@@ -2,38 +2,48 @@
 
 NAME is a file datasets/NAME.py (in the working directory, or beside the medjax
 checkout), or a path to a builder file. Records go to --data_dir, in the
-array_record format, and appear there only when they are complete.
+array_record format, and appear there only when they are complete. They are
+written in shards, by several processes where there are several; a run that was
+killed is taken up where it was. A set that outgrows one machine is prepared by
+the same command with --beam.
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import fcntl
-import importlib.util
+import json
 import logging
+import multiprocessing
+import os
 import pathlib
 import shutil
-import sys
+import threading
 import time
+import types
 
 from medjax import cli
-from medjax.build import closest
-from medjax.data import records
-
-FOLDERS = (
-  pathlib.Path('datasets'),
-  pathlib.Path(__file__).resolve().parents[1] / 'datasets',
-)
+from medjax.data import builders, records, remote
 
 
-def prepare(name, data_dir=None, manual_dir=None):
+def prepare(
+  name, data_dir=None, manual_dir=None, *, jobs=None, shard_mb=64, beam=None
+):
   """Builds `name` unless it is already whole; returns its directory.
 
-  A run that is killed leaves nothing under the final name, and the next one
-  starts afresh. Several processes may ask at once: one builds, the others wait.
+  Several processes may ask at once: one builds, the others wait. `jobs` is the
+  number of processes that write, by default one per core for sets of more than
+  one shard a split; `shard_mb` the size aimed at; `beam` holds options of an
+  Apache Beam runner that writes instead, such as
+  '--runner=DirectRunner --direct_num_workers=2'.
   """
-  path, config = find(name)
+  if data_dir and remote.is_remote(data_dir):
+    return _prepare_remote(
+      name, data_dir, manual_dir, jobs=jobs, shard_mb=shard_mb, beam=beam
+    )
+  path, config = builders.find(name)
   home = pathlib.Path(data_dir or records.default_data_dir()).expanduser()
-  builder = _builder(path, config, home, manual_dir)
+  builder = builders.load(path, config, data_dir=home, manual_dir=manual_dir)
   target = pathlib.Path(builder.data_path)
   if (target / 'dataset_info.json').exists():
     return target
@@ -41,7 +51,8 @@ def prepare(name, data_dir=None, manual_dir=None):
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / '.lock'):
       if not (target / 'dataset_info.json').exists():
-        _build(builder, home, target)
+        write = _with_beam(beam) if beam else _with_processes(jobs)
+        _build(builder, path, config, home, target, shard_mb, write)
   except (OSError, RuntimeError) as e:
     ours = isinstance(e, FileNotFoundError) and e.errno is None
     # array_record reports a full disk as a RuntimeError.
@@ -55,88 +66,169 @@ def prepare(name, data_dir=None, manual_dir=None):
   return target
 
 
-def find(name):
-  """Path of the builder file, and the configuration (or '')."""
-  file, suffix, config = name.partition('.py')
-  if suffix:
-    path = pathlib.Path(file + suffix)
-    if not path.is_file():
-      raise FileNotFoundError(f'{path}: no such builder file')
-    return path, config.strip('/')
-  stem, _, config = name.partition('/')
-  for folder in FOLDERS:
-    if (folder / f'{stem}.py').is_file():
-      return folder / f'{stem}.py', config
-  known = sorted({p.stem for folder in FOLDERS for p in folder.glob('*.py')})
-  raise ValueError(f'no data set {stem!r}{closest(stem, known)}')
+def _prepare_remote(name, url, manual_dir, **options):
+  """Prepares in the default data_dir and copies to an object store."""
+  path, config = builders.find(name)
+  home = records.default_data_dir()
+  builder = builders.load(path, config, data_dir=home, manual_dir=manual_dir)
+  local = pathlib.Path(builder.data_path)
+  place = local.relative_to(home)
+  if place.name not in remote.versions(url, str(place.parent)):
+    prepare(name, None, manual_dir, **options)
+    remote.publish(local, url, str(place))
+  return f'{url}/{place}'
 
 
-def _builder(path, config, home, manual_dir):
-  """The builder that a file defines."""
-  import tensorflow_datasets as tfds
-
-  name = f'medjax_dataset_{path.stem}'
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[name] = module  # tfds looks up the file of the class
-  with tfds.core.registered.skip_registration():
-    spec.loader.exec_module(module)
-  classes = [
-    c
-    for c in vars(module).values()
-    if isinstance(c, type)
-    and issubclass(c, tfds.core.GeneratorBasedBuilder)
-    and c.__module__ == module.__name__
-  ]
-  if len(classes) != 1:
-    raise ValueError(
-      f'{path}: must define one GeneratorBasedBuilder, has {len(classes)}'
-    )
-  (cls,) = classes
-  cls.name = path.stem
-  cls.pkg_dir_path = path.resolve().parent
-  known = [c.name for c in cls.BUILDER_CONFIGS]
-  if not config and len(known) > 1:
-    raise ValueError(
-      f'{path.stem} needs a configuration, as in {path.stem}/{known[0]}'
-      f'{closest("", known)}'
-    )
-  if config and config not in known:
-    raise ValueError(f'{path.stem} has no {config!r}{closest(config, known)}')
-  builder = cls(
-    data_dir=str(home), config=config or None, file_format='array_record'
-  )
-  if manual_dir is not None:
-    manual_dir = pathlib.Path(manual_dir).expanduser()
-    if not manual_dir.is_dir():
-      raise FileNotFoundError(f'{manual_dir}: --manual_dir is no directory')
-  builder.manual_dir = manual_dir
-  builder._log_download_bytes = builder._log_download_done = lambda: None
-  return builder
-
-
-def _build(builder, home, target):
-  import tensorflow_datasets as tfds
-
-  # What a killed run left behind; nobody else builds while the lock is held.
-  for leftover in target.parent.glob(f'incomplete.*_{target.name}'):
-    shutil.rmtree(leftover, ignore_errors=True)
+def _build(builder, path, config, home, target, shard_mb, write):
+  """Plans the shards, has them written, and puts the whole in place."""
   print(f'preparing {_title(builder)} in {target}', flush=True)
   began = time.monotonic()
-  config = tfds.download.DownloadConfig(
-    try_download_gcs=False, manual_dir=builder.manual_dir
-  )
+  downloads = types.SimpleNamespace(download_dir=str(home / 'downloads'))
   with _quiet():
-    builder.download_and_prepare(
-      download_dir=str(home / 'downloads'), download_config=config
+    splits = builder._split_generators(downloads)
+    incomplete = target.with_name(f'{target.name}.incomplete')
+    made_of = builders.fingerprint(
+      path, config, builder.manual_dir, splits, shard_mb
     )
+    _open_incomplete(incomplete, made_of)
+    plan = builders.jobs(builder, path, config, splits, incomplete, shard_mb)
+    todo = [job for shards in plan.values() for job in shards]
+    counts = [len(split.items) for split in splits.values()]
+    write(todo, _Progress(sum(counts), len(todo)))
+    builders.finish(builder, plan, incomplete)
+  (incomplete / 'made_of.json').unlink()
+  os.replace(incomplete, target)
   about = records.info_of(target)
-  splits = ', '.join(f'{k} {n}' for k, n in about['splits'].items())
+  parts = ', '.join(f'{k} {n}' for k, n in about['splits'].items())
   size = sum(f.stat().st_size for f in target.iterdir()) / 1e6
   seconds = time.monotonic() - began
-  print(
-    f'prepared {_title(builder)}: {splits} ({size:.1f} MB, {seconds:.1f} s)'
-  )
+  print(f'prepared {_title(builder)}: {parts} ({size:.1f} MB, {seconds:.1f} s)')
+
+
+def _open_incomplete(folder, made_of):
+  """Keeps the shards of a run that was killed if they are of the same plan."""
+  note = folder / 'made_of.json'
+  if note.exists() and json.loads(note.read_text()) == made_of:
+    for half_written in folder.glob('*.partial-*'):
+      half_written.unlink()
+    done = len(list(folder.glob('*.array_record-*.json')))
+    print(f'taking up an earlier run: {done} shards are done', flush=True)
+    return
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir(parents=True)
+  note.write_text(json.dumps(made_of))
+
+
+def _with_processes(count):
+  """What writes the shards with `count` processes, by default as many as cores.
+
+  Sets of few shards are not worth the seconds that a process takes to start.
+  """
+
+  def write(jobs, progress):
+    workers = min(count or os.cpu_count(), len(jobs))
+    several = len(jobs) >= 4 * workers if count is None else workers > 1
+    with progress:
+      if not several or workers == 1:
+        for job in jobs:
+          builders.write_shard(job, progress.item)
+          progress.shard()
+        return
+      # Spawned: a fork of a process in which JAX runs may hang.
+      spawn = multiprocessing.get_context('spawn')
+      with concurrent.futures.ProcessPoolExecutor(
+        workers, spawn, initializer=_die_with_parent
+      ) as pool:
+        futures = [pool.submit(builders.write_shard, job) for job in jobs]
+        try:
+          for future in concurrent.futures.as_completed(futures):
+            future.result()
+            progress.shard()
+        except BaseException:
+          pool.shutdown(wait=True, cancel_futures=True)
+          raise
+
+  return write
+
+
+def _die_with_parent():
+  """Ends this process when the one that started it is killed."""
+
+  def watch():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def _with_beam(options):
+  """What writes the shards on an Apache Beam runner, where its workers are."""
+  try:
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+  except ImportError:
+    raise ValueError(
+      '--beam needs Apache Beam, in an environment of its own: '
+      "pip install 'medjax[beam]'"
+    ) from None
+
+  def write(jobs, progress):
+    pipeline_options = PipelineOptions(options.split())
+    with progress, apache_beam.Pipeline(options=pipeline_options) as pipeline:
+      # The value is of no use, and a sink would only be in the way.
+      _ = (
+        pipeline
+        | apache_beam.Create(jobs)
+        | apache_beam.Reshuffle()
+        | apache_beam.Map(builders.write_shard)
+      )
+
+  return write
+
+
+class _Progress:
+  """A bar on a terminal, elsewhere a line every half minute."""
+
+  def __init__(self, items, shards):
+    self._items, self._shards = items, shards
+    self._item, self._shard = 0, 0
+
+  def __enter__(self):
+    import rich.console
+    import rich.progress
+
+    console = rich.console.Console(stderr=True)
+    self._bar = rich.progress.Progress(
+      *rich.progress.Progress.get_default_columns(),
+      rich.progress.TimeElapsedColumn(),
+      console=console,
+      disable=not console.is_terminal,
+      transient=True,
+    )
+    self._bar.start()
+    self._task = self._bar.add_task('writing', total=1.0)
+    self._last = time.monotonic()
+    return self
+
+  def __exit__(self, *exception):
+    self._bar.stop()
+
+  def item(self):
+    """One item more is written, by this process."""
+    self._item += 1
+    self._show(f'{self._item} of {self._items} items')
+
+  def shard(self):
+    """One shard more is whole."""
+    self._shard += 1
+    self._show(f'{self._shard} of {self._shards} shards')
+
+  def _show(self, text):
+    done = max(self._item / self._items, self._shard / self._shards)
+    self._bar.update(self._task, completed=done, description=text)
+    if self._bar.disable and time.monotonic() - self._last > 30:
+      self._last = time.monotonic()
+      print(f'{text} are written', flush=True)
 
 
 def _title(builder):
@@ -153,18 +245,16 @@ def _locked(path):
 
 @contextlib.contextmanager
 def _quiet():
-  """Keeps tfds from logging; its progress bars stay on a terminal."""
-  import tensorflow_datasets as tfds
-
-  logger = logging.getLogger('absl')
-  level = logger.level
-  logger.setLevel(logging.ERROR)
-  tfds.display_progress_bar(sys.stderr.isatty())
+  """Keeps tfds and Beam from logging."""
+  loggers = [logging.getLogger(name) for name in ('absl', 'apache_beam')]
+  levels = [logger.level for logger in loggers]
+  for logger in loggers:
+    logger.setLevel(logging.ERROR)
   try:
     yield
   finally:
-    tfds.display_progress_bar(True)
-    logger.setLevel(level)
+    for logger, level in zip(loggers, levels, strict=True):
+      logger.setLevel(level)
 
 
 def main():
@@ -172,13 +262,30 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('name', help='data set, NAME or NAME/CONFIG')
   parser.add_argument(
-    '--data_dir', help='where it goes [$MEDJAX_DATA_DIR or ~/medjax_data]'
+    '--data_dir',
+    help='where it goes; also gs://… [$MEDJAX_DATA_DIR or ~/medjax_data]',
   )
   parser.add_argument('--manual_dir', help='folder with files at hand')
+  parser.add_argument(
+    '--jobs', type=int, help='processes that write [one per core]'
+  )
+  parser.add_argument(
+    '--shard_mb', type=float, default=64, help='size of a file aimed at [64]'
+  )
+  parser.add_argument(
+    '--beam', metavar='OPTIONS', help='write with this Apache Beam runner'
+  )
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args()
   with cli.one_line_errors():
-    target = prepare(args.name, args.data_dir, args.manual_dir)
+    target = prepare(
+      args.name,
+      args.data_dir,
+      args.manual_dir,
+      jobs=args.jobs,
+      shard_mb=args.shard_mb,
+      beam=args.beam,
+    )
     print(f'{args.name} is in {target}')
 
 

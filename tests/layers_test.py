@@ -29,7 +29,7 @@ ALLOWED = {
   'checkpoint': set(),
   'stop': set(),
   'inference': {'engine'},
-  'prepare': {'build', 'cli', 'data'},
+  'prepare': {'cli', 'data'},
   'convert': {'cli', 'data'},
   'experiment': {
     'augment', 'build', 'data', 'models', 'optim', 'prepare', 'tasks',

@@ -1,7 +1,9 @@
 import hashlib
 import http.server
+import importlib.util
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -11,15 +13,17 @@ import time
 import pytest
 
 from medjax import prepare
-from medjax.data import records
+from medjax.data import builders, records
 
 ROOT = pathlib.Path(prepare.__file__).resolve().parents[1]
 
 SLOW = """
+import os
 import time
 import numpy as np
 import tensorflow_datasets as tfds
 from medjax.data import records
+from medjax.data.builders import Split
 
 class Slow(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('1.0.0')
@@ -29,56 +33,134 @@ class Slow(tfds.core.GeneratorBasedBuilder):
       self, features=records.features(2, mask=True), class_names=('a', 'b'))
 
   def _split_generators(self, dl_manager):
-    return {s: self._generate_examples() for s in ('train', 'test')}
+    return {
+      s: Split(self._generate_examples, range(20)) for s in ('train', 'test')}
 
-  def _generate_examples(self):
-    for i in range(20):
-      time.sleep(SECONDS)
-      yield records.example(dict(
-        id=f'{i}', image=np.full((4, 4, 1), i, np.uint8),
-        mask=np.zeros((4, 4), np.uint8)))
+  def _generate_examples(self, i):
+    time.sleep(float(os.environ.get('SECONDS', 0)))
+    yield records.example(dict(
+      id=f'{i}', image=np.full((4, 4, 1), i, np.uint8),
+      mask=np.zeros((4, 4), np.uint8)))
 """
 
 
-def run(*arguments):
+def run(*arguments, **environment):
   return subprocess.Popen(
     [sys.executable, '-m', 'medjax.prepare', *map(str, arguments)],
     cwd=ROOT,
+    env={**os.environ, **environment},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
   )
 
 
-def test_killed_and_run_again(tmp_path):
+def contents(folder):
+  return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_killed_and_taken_up_again(tmp_path):
   builder = tmp_path / 'slow.py'
-  builder.write_text(SLOW.replace('SECONDS', '0.2'))
+  builder.write_text(SLOW)
+  whole = prepare.prepare(str(builder), tmp_path / 'whole', shard_mb=1e-3)
+  assert len(list(whole.glob('*.array_record-*'))) == 8
+
   home = tmp_path / 'data'
-  process = run(builder, f'--data_dir={home}')
-  for _ in range(600):
-    if list(home.glob('slow/incomplete.*')):
+  small = ('--shard_mb=1e-3', f'--data_dir={home}')
+  process = run(builder, *small, '--jobs=2', SECONDS='0.2')
+  incomplete = home / 'slow' / '1.0.0.incomplete'
+  for _ in range(1200):
+    if len(list(incomplete.glob('*.array_record-*.json'))) >= 2:
       break
     time.sleep(0.05)
-  time.sleep(0.5)
   process.send_signal(signal.SIGKILL)
-  process.wait()
-  assert list(home.glob('slow/incomplete.*'))
+  process.communicate()
   assert not (home / 'slow' / '1.0.0').exists()
   with pytest.raises(FileNotFoundError, match='not prepared'):
     records.open_split('slow', 'train', home)
 
-  builder.write_text(SLOW.replace('SECONDS', '0'))
-  both = [run(builder, f'--data_dir={home}') for _ in range(2)]
+  both = [run(builder, *small) for _ in range(2)]
   outputs = [p.communicate()[0] for p in both]
   assert [p.returncode for p in both] == [0, 0]
   assert sum('prepared slow: train 20, test 20' in o for o in outputs) == 1
-  assert len(records.open_split('slow', 'train', home)) == 20
-  assert not list(home.glob('slow/incomplete.*'))
+  taken_up = re.search(r'earlier run: (\d+) shards', ''.join(outputs))
+  assert int(taken_up.group(1)) >= 2
+  assert contents(home / 'slow' / '1.0.0') == contents(whole)
+  assert not incomplete.exists()
+
+
+def test_another_plan_starts_afresh(tmp_path, capsys):
+  builder = tmp_path / 'slow.py'
+  builder.write_text(SLOW + '    raise ValueError("stop")\n')
+  with pytest.raises(ValueError, match='stop'):
+    prepare.prepare(str(builder), tmp_path)
+  builder.write_text(SLOW)
+  prepare.prepare(str(builder), tmp_path)
+  assert 'taking up' not in capsys.readouterr().out
+
+
+def test_processes_and_beam_write_the_same(tmp_path):
+  builder = tmp_path / 'slow.py'
+  builder.write_text(SLOW)
+  one, two = (
+    prepare.prepare(str(builder), tmp_path / str(n), jobs=n, shard_mb=1e-3)
+    for n in (1, 2)
+  )
+  assert contents(one) == contents(two)
+  pytest.importorskip('apache_beam', reason='its environment is its own')
+  options = '--runner=DirectRunner --direct_num_workers=2'
+  options += ' --direct_running_mode=multi_processing'
+  beam = prepare.prepare(
+    str(builder), tmp_path / 'beam', beam=options, shard_mb=1e-3
+  )
+  assert contents(one) == contents(beam)
+
+
+def test_beam_that_is_not_there(tmp_path):
+  if importlib.util.find_spec('apache_beam'):
+    pytest.skip('it is')
+  builder = tmp_path / 'slow.py'
+  builder.write_text(SLOW)
+  with pytest.raises(ValueError, match=r'medjax\[beam\]'):
+    prepare.prepare(str(builder), tmp_path, beam='--runner=DirectRunner')
+
+
+def test_the_same_id_twice(tmp_path):
+  builder = tmp_path / 'slow.py'
+  builder.write_text(SLOW.replace("id=f'{i}'", "id=f'{i % 19}'"))
+  with pytest.raises(ValueError, match="two cases of train have id '0'"):
+    prepare.prepare(str(builder), tmp_path)
+
+
+def test_an_object_store(tmp_path, monkeypatch, capsys):
+  fsspec = pytest.importorskip('fsspec')
+  from fsspec.implementations.memory import MemoryFileSystem
+
+  class Store(MemoryFileSystem):
+    protocol = 's3'
+    store, pseudo_dirs = {}, ['']
+
+  fsspec.register_implementation('s3', Store, clobber=True)
+  builder = tmp_path / 'slow.py'
+  builder.write_text(SLOW)
+  url = 's3://bucket/data'
+  for user in ('maker', 'reader'):
+    monkeypatch.setenv('MEDJAX_DATA_DIR', str(tmp_path / user))
+    if user == 'maker':
+      with pytest.raises(FileNotFoundError, match=r's3://.*not prepared'):
+        records.open_split('slow', 'test', url)
+    assert prepare.prepare(str(builder), url) == f'{url}/slow/1.0.0'
+    assert len(records.open_split('slow', 'test', url)) == 20
+  out = capsys.readouterr().out
+  assert out.count('preparing') == 1
+  assert 'copying s3://bucket/data/slow/1.0.0 to' in out
+  folders = (tmp_path / user / 'slow' / '1.0.0' for user in ('maker', 'reader'))
+  assert len({frozenset(contents(f)) for f in folders}) == 1
 
 
 def test_a_second_time_does_nothing(tmp_path, capsys):
   builder = tmp_path / 'slow.py'
-  builder.write_text(SLOW.replace('SECONDS', '0'))
+  builder.write_text(SLOW)
   target = prepare.prepare(str(builder), tmp_path)
   before = {p: p.stat().st_mtime_ns for p in target.iterdir()}
   capsys.readouterr()
@@ -122,21 +204,19 @@ def test_bad_requests_get_one_line(
 
 def test_a_failing_case_leaves_nothing(tmp_path):
   builder = tmp_path / 'slow.py'
-  bad = SLOW.replace('SECONDS', '0').replace(
-    '(4, 4), np.uint8)', '(4, 5), int)'
-  )
+  bad = SLOW.replace('(4, 4), np.uint8)', '(4, 5), int)')
   builder.write_text(bad)
   with pytest.raises(ValueError, match='0: mask has shape') as e:
     prepare.prepare(str(builder), tmp_path)
   assert '\n' not in str(e.value)
   assert not (tmp_path / 'slow' / '1.0.0').exists()
-  assert not list(tmp_path.glob('slow/incomplete.*'))
+  assert not list(tmp_path.glob('slow/*/*.array_record*'))
 
 
 def test_unwritable(tmp_path):
   (tmp_path / 'file').write_text('in the way')
   builder = tmp_path / 'slow.py'
-  builder.write_text(SLOW.replace('SECONDS', '0'))
+  builder.write_text(SLOW)
   with pytest.raises(OSError, match='could not prepare') as e:
     prepare.prepare(str(builder), tmp_path / 'file')
   assert '\n' not in str(e.value)
@@ -144,7 +224,7 @@ def test_unwritable(tmp_path):
 
 def test_full_disk(tmp_path):
   builder = tmp_path / 'slow.py'
-  builder.write_text(SLOW.replace('SECONDS', '0'))
+  builder.write_text(SLOW)
   home = tmp_path / 'data'
   process = subprocess.run(
     [
@@ -211,5 +291,5 @@ def test_finds_builders_in_the_working_directory(tmp_path, monkeypatch):
   (tmp_path / 'datasets').mkdir()
   (tmp_path / 'datasets' / 'mine.py').write_text(SLOW)
   monkeypatch.chdir(tmp_path)
-  assert prepare.find('mine/x') == (pathlib.Path('datasets/mine.py'), 'x')
-  assert os.path.isabs(prepare.find('msd')[0])
+  assert builders.find('mine/x') == (pathlib.Path('datasets/mine.py'), 'x')
+  assert os.path.isabs(builders.find('msd')[0])

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medjax.build import closest
+from medjax.data import remote
 from medjax.data.formats import spacing_of
 
 
@@ -371,7 +372,19 @@ def info_of(directory):
 
 
 def dataset_dir(name, data_dir=None):
-  """Directory of the newest prepared version, or FileNotFoundError."""
+  """Directory of the newest prepared version, or FileNotFoundError.
+
+  A data_dir in an object store is copied to the default one first.
+  """
+  if data_dir and remote.is_remote(data_dir):
+    found = remote.versions(data_dir, name)
+    if found:
+      newest = max(found, key=lambda v: [int(k) for k in v.split('.')])
+      return remote.fetch(data_dir, f'{name}/{newest}', default_data_dir())
+    raise FileNotFoundError(
+      f'{data_dir}/{name}: data set not prepared; run python -m medjax.prepare '
+      f'{name} --data_dir={data_dir}'
+    )
   home = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
   folder = home / name
   versions = [p.parent for p in folder.glob('[0-9]*/dataset_info.json')]

@@ -11,6 +11,7 @@ BUILDER = """
 import numpy as np
 import tensorflow_datasets as tfds
 from medjax.data import records
+from medjax.data.builders import Split
 
 class Toy(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('1.0.0')
@@ -30,8 +31,8 @@ class Toy(tfds.core.GeneratorBasedBuilder):
       description='toy', homepage='https://example.org', citation='None')
 
   def _split_generators(self, dl_manager):
-    return {'fold0': self._generate_examples(0),
-            'fold1': self._generate_examples(1)}
+    return {
+      f'fold{f}': Split(self._generate_examples, [f]) for f in (0, 1)}
 
   def _generate_examples(self, fold):
     many = self.builder_config.name == 'many'
