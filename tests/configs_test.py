@@ -65,6 +65,10 @@ EXPERIMENTS = {
   'unet:folder': (make_cases((16, 16, 1), masks=True), SMALL_UNET),
   'resnet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), SMALL_RESNET),
   'resnet:adrenalmnist3d': (make_cases((8, 8, 8, 1), BINARY), SMALL_RESNET),
+  'resnet:lidc_nodules': (
+    make_cases((9, 8, 3, 1), ('benign', 'malignant')),
+    SMALL_RESNET,
+  ),
   'resnet:folder': (make_cases((30, 40, 3), ('a', 'b', 'c')), SMALL_RESNET),
   'lenet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), {}),
   'lenet:chestmnist': (

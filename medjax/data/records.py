@@ -203,6 +203,13 @@ def dataset_info(builder, *, features, class_names, **about):
   )
 
 
+def patient_folds(patients, *, folds=5, seed=0):
+  """{patient: fold}: a seeded shuffle, dealt out evenly."""
+  names = sorted(set(patients))
+  order = np.random.RandomState(seed).permutation(len(names))
+  return {names[i]: place % folds for place, i in enumerate(order)}
+
+
 def fetch(url, *, md5, folder, manual_dir=None):
   """Path of a file: in `manual_dir` if given, else downloaded to `folder`.
 

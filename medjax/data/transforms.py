@@ -20,6 +20,7 @@ from scipy import ndimage
 from medjax.data.formats import spacing_of
 
 __all__ = [
+  'append_mask',
   'crop_foreground',
   'crop_or_pad',
   'patch',
@@ -206,6 +207,19 @@ def scale(sample, *, mean=0.0, std=255.0):
   image = sample['image'].astype(np.float32)
   image = (image - np.float32(mean)) / np.float32(std)
   return {**sample, 'image': image}
+
+
+def append_mask(sample):
+  """Appends mask > 0 to the image as a channel of 0 and 1.
+
+  For the classification of something that is already outlined: then files to
+  predict on need a mask, too.
+  """
+  if 'mask' not in sample:
+    raise ValueError(f'{sample.get("id")}: has no mask for append_mask')
+  inside = (sample['mask'] > 0).astype(np.float32)[..., None]
+  image = sample['image'].astype(np.float32)
+  return {**sample, 'image': np.concatenate([image, inside], -1)}
 
 
 # Back to the file's own grid.

@@ -407,3 +407,12 @@ def test_inputs_are_not_changed():
     f(sample)
     for k, v in copies.items():
       np.testing.assert_array_equal(sample[k], v)
+
+
+def test_append_mask():
+  sample = blob((4, 5), np.eye(3))
+  out = transforms.append_mask(sample)
+  np.testing.assert_array_equal(out['image'][..., :2], sample['image'])
+  np.testing.assert_array_equal(out['image'][..., 2], sample['mask'] > 0)
+  with pytest.raises(ValueError, match='blob: has no mask'):
+    transforms.append_mask({k: v for k, v in sample.items() if k != 'mask'})

@@ -1,0 +1,106 @@
+"""A folder of DICOM files, however nested, as the series of its patients.
+
+Builders list a collection with `find_series`, which reads headers only, and
+read the series they want with `formats.dicom.read(s.folder, series=s.uid)`.
+"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+
+from medjax.data.formats import dicom
+from medjax.data.formats.dicom import header
+
+_TAGS = [
+  'PatientID',
+  'StudyInstanceUID',
+  'SeriesInstanceUID',
+  'SOPClassUID',
+  'Modality',
+  'FrameOfReferenceUID',
+  'ReferencedFrameOfReferenceSequence',
+  'ReferencedSeriesSequence',
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """One series: its ids, its files, and what it refers to.
+
+  `frame` is the frame of reference, `refers` the uids of the series that a
+  segmentation or structure set was drawn on.
+  """
+
+  patient: str
+  study: str
+  uid: str
+  modality: str
+  frame: str
+  refers: frozenset[str]
+  files: tuple[pathlib.Path, ...]
+
+  @property
+  def folder(self):
+    """The folder that holds all of its files."""
+    parents = {p.parent for p in self.files}
+    return pathlib.Path(os.path.commonpath(parents))
+
+
+def find_series(root):
+  """The `Series` below a folder, in order of patient, study and uid.
+
+  Raises FileNotFoundError where there is no DICOM file, ValueError for one that
+  is damaged or names no patient.
+  """
+  groups, about = collections.defaultdict(list), {}
+  for path in _files(root):
+    dataset = header.load(path, pixels=False, tags=_TAGS)
+    if dataset.get('SOPClassUID') == '1.2.840.10008.1.3.10':  # a DICOMDIR
+      continue
+    key = tuple(
+      str(dataset.get(k) or '').strip()
+      for k in ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID')
+    )
+    if not key[0]:
+      raise ValueError(
+        f'{path}: has no PatientID, without which no split is safe; mend the '
+        'header'
+      )
+    groups[key].append(path)
+    if key not in about:
+      with header.parsing(path):
+        about[key] = header.modality_of(dataset), *_references(dataset)
+  if not groups:
+    raise FileNotFoundError(f'{root}: holds no DICOM files')
+  return [
+    Series(*key, *about[key], tuple(groups[key])) for key in sorted(groups)
+  ]
+
+
+def _references(dataset):
+  """(frame of reference, uids of the series referred to)."""
+  frame = dataset.get('FrameOfReferenceUID')
+  items = list(dataset.get('ReferencedSeriesSequence') or ())
+  for place in dataset.get('ReferencedFrameOfReferenceSequence') or ():
+    frame = place.get('FrameOfReferenceUID') or frame
+    for study in place.get('RTReferencedStudySequence') or ():
+      items += study.get('RTReferencedSeriesSequence') or ()
+  uids = frozenset(str(i.get('SeriesInstanceUID') or '') for i in items)
+  return str(frame or ''), uids - {''}
+
+
+def _files(root):
+  """DICOM files below a folder in order; hidden ones are left out."""
+  for parent, folders, names in os.walk(root):
+    folders[:] = sorted(f for f in folders if not f.startswith('.'))
+    for name in sorted(names):
+      path = pathlib.Path(parent, name)
+      if name.startswith('.') or not path.is_file():
+        continue
+      if name.lower().endswith(dicom.SUFFIXES):
+        yield path
+        continue
+      with path.open('rb') as f:
+        if dicom.matches(f.read(132)):
+          yield path
