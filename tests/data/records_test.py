@@ -189,3 +189,11 @@ def test_check_case_fills_in():
   np.testing.assert_array_equal(case['spacing'], [0.5, 2])
   with pytest.raises(ValueError, match='neither mask nor label'):
     records.check_case({k: v for k, v in GOOD.items() if k != 'mask'})
+
+
+def test_patient_folds():
+  names = [f'p{i}' for i in range(23)]
+  folds = records.patient_folds(names + names[:5], folds=5, seed=3)
+  assert sorted(np.bincount(list(folds.values()))) == [4, 4, 5, 5, 5]
+  assert folds == records.patient_folds(names[::-1], folds=5, seed=3)
+  assert folds != records.patient_folds(names, folds=5, seed=4)
