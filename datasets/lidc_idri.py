@@ -19,6 +19,7 @@ from scipy import spatial
 from scipy.sparse import csgraph
 
 from medjax.data import collection, formats, records
+from medjax.data.builders import Split
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
 from medjax.data.formats.dicom.frames import TAGS, frames_of
@@ -99,12 +100,12 @@ class LidcIdri(tfds.core.GeneratorBasedBuilder):
     splits = collections.defaultdict(list)
     for patient, item in kind.find(folder):
       splits[f'fold{fold(patient)}'].append(item)
-    return {k: self._generate_examples(splits[k]) for k in sorted(splits)}
+    return {
+      k: Split(self._generate_examples, splits[k]) for k in sorted(splits)
+    }
 
-  def _generate_examples(self, items):
-    make = KINDS[self.builder_config.name].make
-    for item in items:
-      yield records.example(make(item))
+  def _generate_examples(self, item):
+    yield records.example(KINDS[self.builder_config.name].make(item))
 
 
 def fold(patient):

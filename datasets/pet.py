@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from medjax.data import collection, formats, records, transforms
+from medjax.data.builders import Split
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
 
@@ -75,12 +76,12 @@ class Pet(tfds.core.GeneratorBasedBuilder):
     for study in studies:
       splits[f'fold{fold[study.pet.patient]}'].append(study)
     return {
-      k: self._generate_examples(splits[k], names) for k in sorted(splits)
+      k: Split(self._generate_examples, splits[k], (names,))
+      for k in sorted(splits)
     }
 
-  def _generate_examples(self, studies, names):
-    for study in studies:
-      yield records.example(case(study, names))
+  def _generate_examples(self, study, names):
+    yield records.example(case(study, names))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,16 +5,16 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from medjax import prepare
+from medjax.data import builders
 
 
 @pytest.fixture
 def builder_module(tmp_path):
-  """builder_module('msd') → the module datasets/msd.py, as prepare loads it."""
+  """builder_module('msd') → the module datasets/msd.py, as preparation loads it."""
 
   def load(name):
-    path, config = prepare.find(name)
-    prepare._builder(path, config, tmp_path, None)
+    path, config = builders.find(name)
+    builders.load(path, config, data_dir=tmp_path)
     return sys.modules[f'medjax_dataset_{path.stem}']
 
   return load
