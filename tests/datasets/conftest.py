@@ -10,7 +10,7 @@ from medjax.data import builders
 
 @pytest.fixture
 def builder_module(tmp_path):
-  """builder_module('msd') → the module datasets/msd.py, as preparation loads it."""
+  """builder_module('msd') → the module datasets/msd.py, as it is prepared."""
 
   def load(name):
     path, config = builders.find(name)
