@@ -10,8 +10,17 @@ import time
 
 from rich import progress as rich_progress
 from rich import table
-from tensorboardX import event_file_writer
-from tensorboardX.proto import event_pb2, summary_pb2
+
+# tensorboardX imports torch where there is one: 1.5 s of a start, for nothing.
+_torch = sys.modules.get('torch')
+sys.modules['torch'] = None
+try:
+  from tensorboardX import event_file_writer
+  from tensorboardX.proto import event_pb2, summary_pb2
+finally:
+  del sys.modules['torch']
+  if _torch is not None:
+    sys.modules['torch'] = _torch
 
 
 def _rewind(path, step):

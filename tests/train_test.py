@@ -142,7 +142,8 @@ class Program:
     """A process of its own with `devices` virtual devices."""
     environment = os.environ | {
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'
+      ' --xla_backend_optimization_level=1',
       'JAX_COMPILATION_CACHE_DIR': str(self.cache),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'PYTHONPATH': f'{ROOT}{os.pathsep}{self.home}',

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its stats takes half a second: not before it is used
 from jaxtyping import Bool, Float, Real
-from scipy import stats
 
 from medjax.metrics.classification import finite
 
@@ -31,10 +31,10 @@ def placements(
   """
   score = finite(score)
   positive, negative = score[truth], score[~truth]
-  ranks = stats.rankdata(score)
+  ranks = scipy.stats.rankdata(score)
   # A rank among all, less that among one's own, counts the others below.
-  beaten = ranks[truth] - stats.rankdata(positive)
-  beaten_by = len(positive) - (ranks[~truth] - stats.rankdata(negative))
+  beaten = ranks[truth] - scipy.stats.rankdata(positive)
+  beaten_by = len(positive) - (ranks[~truth] - scipy.stats.rankdata(negative))
   return beaten / max(len(negative), 1), beaten_by / max(len(positive), 1)
 
 
@@ -76,12 +76,12 @@ def delong(
       bounds,
       1.0 if same else nan,
     )
-  reach = stats.norm.ppf((1 + level) / 2) * error
+  reach = scipy.stats.norm.ppf((1 + level) / 2) * error
   return DeLong(
     auroc_a,
     auroc_b,
     difference,
     float(error),
     (float(difference - reach), float(difference + reach)),
-    float(2 * stats.norm.sf(abs(difference) / error)),
+    float(2 * scipy.stats.norm.sf(abs(difference) / error)),
   )

@@ -7,8 +7,8 @@ resample patients, and a test is given one number per patient (group_mean).
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its stats takes half a second: not before it is used
 from jaxtyping import Bool, Float, Real
-from scipy import stats
 
 from medjax.metrics import bootstrap, classification
 from medjax.metrics.classification import defined_mean
@@ -41,7 +41,7 @@ def wilcoxon(difference: Float[np.ndarray, 'n']) -> float:
     return float('nan')
   if not difference.any():
     return 1.0
-  return float(stats.wilcoxon(difference).pvalue)
+  return float(scipy.stats.wilcoxon(difference).pvalue)
 
 
 def mcnemar(
@@ -55,7 +55,7 @@ def mcnemar(
   only_b = int((right_b & ~right_a).sum())
   if not only_a + only_b:
     return 1.0
-  return float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
+  return float(scipy.stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
 def benjamini_hochberg(p: Float[np.ndarray, 'm']) -> Float[np.ndarray, 'm']:
@@ -66,7 +66,9 @@ def benjamini_hochberg(p: Float[np.ndarray, 'm']) -> Float[np.ndarray, 'm']:
   adjusted = np.full(p.shape, np.nan)
   tested = ~np.isnan(p)
   if tested.any():
-    adjusted[tested] = stats.false_discovery_control(p[tested], method='bh')
+    adjusted[tested] = scipy.stats.false_discovery_control(
+      p[tested], method='bh'
+    )
   return adjusted
 
 
