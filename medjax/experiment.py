@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 from medjax import augment as augment_lib
 from medjax import models, optim, prepare, tasks
 from medjax.augment.compose import compose
-from medjax.build import build
+from medjax.build import build, lookup
 from medjax.data import folder, records, transforms
 
 
@@ -16,9 +16,7 @@ def open_cases(config, split):
   """The raw cases of 'train', 'validation' or 'test', prepared if need be."""
   data = config.data
   if data.name == 'folder':
-    return folder.open_folder(
-      data.path, split, seed=config.seed, csv=data.csv or None
-    )
+    return _open_folder(config, data.splits[split])
   if jax.process_index() == 0:
     prepare.prepare(
       data.name,
@@ -29,6 +27,24 @@ def open_cases(config, split):
     multihost_utils.sync_global_devices('prepared')
   return records.open_split(
     data.name, data.splits[split], data_dir=data.data_dir or None
+  )
+
+
+def _open_folder(config, split):
+  data, task = config.data, config.task
+  names = () if task.get('regions') else task.get('class_names', ())
+  return folder.open_folder(
+    data.path,
+    split,
+    seed=config.seed,
+    fractions=data.fractions,
+    folds=data.folds,
+    table=data.table,
+    where=data.where,
+    fields=data.fields.to_dict(),
+    patient=data.patient,
+    class_names=tuple(names) or None,
+    dense=lookup(tasks, task.name).dense,
   )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from medjax import cli, config, experiment
 from medjax.checkpoint import best_variables
-from medjax.data import formats
+from medjax.data import folder, formats
 from medjax.evaluate import Predictor
 
 # Okabe-Ito colours, told apart by colour-blind readers too.
@@ -22,21 +22,25 @@ COLOURS = np.array(
 )  # fmt: skip
 
 
-def input_files(paths):
+def input_files(paths, image=''):
   """The images among `paths` and, sorted, those in its folders.
 
-  A folder of DICOM files is one image.
+  A folder of DICOM files is one image. `image`: the run's data.fields.image;
+  if it has a file for each channel, paths are folders of such files, and each
+  image is a `folder.Found`.
   """
   files = []
   for path in map(pathlib.Path, paths):
-    if path.is_dir() and not formats.is_image(path):
+    if len(folder.channels(image)) > 1:
+      files += folder.find_channels(path, image)
+    elif path.is_dir() and not formats.is_image(path):
       inside = sorted(p for p in path.iterdir() if formats.is_image(p))
       if not inside:
         raise FileNotFoundError(f'{path} holds no image file')
       files += inside
     else:
       files.append(path)
-  stems = collections.Counter(formats.stem(p) for p in files)
+  stems = collections.Counter(map(_id, files))
   twice = [stem for stem, n in stems.items() if n > 1]
   if twice:
     raise ValueError(
@@ -46,12 +50,23 @@ def input_files(paths):
   return files
 
 
-def read_case(path, data):
+def _paths(file):
+  """The files of an image: one for each channel, or the one."""
+  return file.images if isinstance(file, folder.Found) else (file,)
+
+
+def _id(file):
+  """What the results of an image are called."""
+  return file.id if isinstance(file, folder.Found) else formats.stem(file)
+
+
+def read_case(file, data):
   """A raw case without reference, checked against what the model takes.
 
-  `data` is the `data` part of the run's config.
+  `file` is one of `input_files`, `data` the `data` part of the run's config.
   """
-  volume = formats.read(path)
+  path = _paths(file)[0]
+  volume = folder.read_image(_paths(file))
   *shape, channels = volume.array.shape
   if len(shape) != data.rank:
     raise ValueError(
@@ -67,8 +82,8 @@ def read_case(path, data):
     'image': volume.array,
     'affine': volume.affine,
     'spacing': volume.spacing,
-    'id': formats.stem(path),
-    'patient': formats.stem(path),
+    'id': _id(file),
+    'patient': _id(file),
     'path': path,
     # A NIfTI slice's own place in space, and whether it is one.
     'nifti': volume.meta.get('affine', volume.affine)
@@ -125,7 +140,7 @@ def predict(workdir, files, out):
   _, variables = best_variables(workdir)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  if any(out.samefile(p.parent) for p in files):
+  if any(out.samefile(q.parent) for p in files for q in _paths(p)):
     raise ValueError(f'{out} holds an input; results need another folder')
   cases = (read_case(p, settings.data) for p in files)
   rows = []
@@ -149,7 +164,9 @@ def main():
   parser.add_argument('inputs', nargs='+', help='image files or folders')
   args = parser.parse_args()
   with cli.one_line_errors():
-    predict(args.workdir, input_files(args.inputs), args.out)
+    data = config.load(args.workdir).data
+    image = data.get('fields', {}).get('image', '')
+    predict(args.workdir, input_files(args.inputs, image), args.out)
 
 
 if __name__ == '__main__':

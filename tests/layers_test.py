@@ -58,6 +58,7 @@ ONLY_IN = {
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
   'pydicom': {'data'},
+  'pyarrow': {'data'},
   'ml_collections': {'config', 'main'},
   'matplotlib': {'figures'},
   'tensorflow': set(),

@@ -33,6 +33,16 @@ def test_an_empty_folder(tmp_path):
     predict.input_files([tmp_path])
 
 
+def test_inputs_with_a_file_for_each_channel(tmp_path):
+  for name in ('a_0.png', 'a_1.png', 'b_0.png', 'b_1.png'):
+    save_png(tmp_path / name)
+  files = predict.input_files([tmp_path], 'images/{id}_{0,1}.png')
+  takes = ConfigDict(dict(rank=2, channels=2))
+  case = predict.read_case(files[1], takes)
+  assert case['id'] == 'b'
+  assert case['image'].shape == (6, 5, 2)
+
+
 def test_files_that_the_model_cannot_take(tmp_path):
   case = predict.read_case(save_png(tmp_path / 'x.png'), TAKES)
   assert case['image'].shape == (6, 5, 1)

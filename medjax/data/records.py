@@ -39,8 +39,8 @@ def check_case(case):
 
   Checked: id and patient; image (*spatial, C) finite; mask of the image's
   spatial shape with integers ≥ 0; label a class index or a multi-hot vector;
-  one of the two present; affine of the right size. `spacing` and a missing
-  `patient` are filled in.
+  one of the two, or a survival `time`, present; affine of the right size.
+  `spacing` and a missing `patient` are filled in.
   """
   name = case.get('id')
   if not name or not isinstance(name, str):
@@ -60,7 +60,7 @@ def check_case(case):
       f'{name}: {count} of {image.size} voxels are NaN or infinite; replace '
       'them first (numpy.nan_to_num)'
     )
-  if 'mask' not in case and 'label' not in case:
+  if not {'mask', 'label', 'time'} & set(case):
     raise ValueError(f'{name}: has neither mask nor label; give one')
   if 'mask' in case:
     _check_mask(name, np.asarray(case['mask']), image.shape[:n])

@@ -11,14 +11,18 @@ import pathlib
 import numpy as np
 
 from medjax.data.formats import dicom, image, nifti
+from medjax.data.formats.dicom import patient
 from medjax.data.formats.volume import Volume, spacing_of
 
 __all__ = [
   'SUFFIXES',
   'Volume',
+  'holds_image',
   'is_image',
   'is_segmentation',
   'label_map',
+  'patient_digest',
+  'patient_of',
   'read',
   'read_mask',
   'read_segmentation',
@@ -91,6 +95,23 @@ def is_image(path):
   """Whether a path looks like an image: by suffix, or a DICOM folder."""
   path = pathlib.Path(path)
   return dicom.is_series_folder(path) if path.is_dir() else bool(suffix(path))
+
+
+def holds_image(path):
+  """Whether the DICOM of a file or folder is an image, by its header."""
+  return patient.holds_image(path)
+
+
+def patient_of(path):
+  """The patient of a DICOM file or folder, as `patient_digest` of its id."""
+  if _module(path) is not dicom:
+    raise ValueError(f'{path}: is no DICOM, so it has no PatientID')
+  return patient.patient_of(path)
+
+
+def patient_digest(text):
+  """A digest of a patient's id, to compare ids without keeping them."""
+  return patient.digest(text)
 
 
 def is_segmentation(path):

@@ -1,0 +1,112 @@
+"""Whether cases make sense together: classes, ids, patients, copies."""
+
+import collections
+import dataclasses
+import filecmp
+import re
+
+from medjax.build import closest
+
+
+def class_names(entries, root, given):
+  """Names in the order of their indices; () where no case has a label."""
+  labels = {e.label for e in entries if e.label is not None}
+  if given is not None and labels:
+    odd = sorted(labels - set(given))
+    if odd:
+      raise ValueError(
+        f'{root}: label {odd[0]!r} is no class{closest(odd[0], given)}'
+      )
+    empty = [c for c in given if c not in labels]
+    if empty:
+      raise ValueError(f'{root}: class {empty[0]!r} has no case')
+  if given is not None or not labels:
+    return tuple(given or ())
+  if any(e.where for e in entries):  # directories 1/ and 2/ are names
+    _check_indices(root, labels)
+  if all(c.isdecimal() for c in labels):
+    return tuple(sorted(labels, key=int))
+  return tuple(sorted(labels))
+
+
+def label_names(entries, columns, given):
+  """Entries and names of labels that are several 0 and 1: one per column."""
+  names = tuple(given or columns)
+  if sorted(names) != sorted(columns):
+    raise ValueError(
+      f'the classes are the columns {", ".join(columns)}, not '
+      f'{", ".join(names)}'
+    )
+  order = [columns.index(name) for name in names]
+  return names, [
+    dataclasses.replace(e, label=tuple(e.label[i] for i in order))
+    for e in entries
+  ]
+
+
+def _check_indices(path, labels):
+  """Numbers are class indices: whole, from 0, without gaps."""
+  numbers = {n for n in labels if re.fullmatch(r'[-+]?\d*\.?\d+', n)}
+  if not numbers:
+    return
+  for label in sorted(labels - numbers):
+    raise ValueError(
+      f'{path}: label {label!r} among integers; use names or integers'
+    )
+  for label in sorted(numbers):
+    if not label.isdecimal():
+      raise ValueError(
+        f'{path}: label {label!r} is not a class index (0, 1, 2, …)'
+      )
+  missing = set(range(max(map(int, numbers)) + 1)) - set(map(int, numbers))
+  if missing:
+    raise ValueError(
+      f'{path}: class {min(missing)} has no case; number classes from 0 '
+      'without gaps, or give them names'
+    )
+
+
+def check_ids(entries, root):
+  """Refuses two cases of one id."""
+  seen = set()
+  for e in entries:
+    if e.id in seen:
+      raise ValueError(f'{e.where or root}: case {e.id} occurs twice; keep one')
+    seen.add(e.id)
+
+
+def check_patients(entries):
+  """Refuses a patient in two splits; names the cases, not the patient."""
+  seen = {}
+  for e in entries:
+    other = seen.setdefault(e.patient, e)
+    if other.split != e.split:
+      raise ValueError(
+        f'cases {other.id} and {e.id} are of one patient, but in '
+        f'{other.split} and {e.split}; keep all images of a patient in one '
+        'split'
+      )
+
+
+def check_copies(entries):
+  """Refuses one image under two splits or two labels."""
+  sizes = collections.defaultdict(list)
+  for e in entries:
+    if e.image.is_dir():  # a DICOM series; its files have ids of their own
+      continue
+    sizes[e.image.stat().st_size].append(e)
+  for group in sizes.values():
+    seen = {}
+    for e in group if len(group) > 1 else ():
+      with e.image.open('rb') as f:
+        other = seen.setdefault(f.read(2**20), e)
+      fields = [
+        f'{field} {getattr(other, field)} and {getattr(e, field)}'
+        for field in ('split', 'label')
+        if getattr(e, field) != getattr(other, field)
+      ]
+      if fields and filecmp.cmp(e.image, other.image, shallow=False):
+        raise ValueError(
+          f'{other.image} and {e.image} are the same image, with {fields[0]}; '
+          'keep one'
+        )

@@ -1,0 +1,161 @@
+"""The images on disk that cases are made of, found by the text of `fields`."""
+
+import collections
+import dataclasses
+import pathlib
+
+from medjax.data import formats
+from medjax.data.folder import pattern
+from medjax.data.folder.entry import images_below
+from medjax.data.folder.tables import MISSING
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """The images of one case, and the names that their paths hold."""
+
+  images: tuple[pathlib.Path, ...]
+  values: dict
+
+  @property
+  def id(self):
+    """What the case is called, as far as the files' names tell."""
+    name = self.values.get('id') or '_'.join(self.values.values())
+    return name or self.images[0].parent.name
+
+
+def find(root, templates):
+  """Cases [`Found`] of which each template gives a channel; all names free."""
+  if len(templates) == 1:
+    return [Found((p,), v) for p, v in _images(root, templates[0])]
+  channels = [_by_values(root, template) for template in templates]
+  found = []
+  for key in sorted(set().union(*channels)):
+    for template, paths in zip(templates, channels, strict=True):
+      if key not in paths:
+        missing = root / pattern.fill(template, dict(key))
+        raise FileNotFoundError(
+          f'{missing}: no such file, though the case has other channels'
+        )
+    found.append(Found(tuple(c[key] for c in channels), dict(key)))
+  return found
+
+
+def _images(root, template):
+  """What a template matches, without folders of DICOM that is no image."""
+  return [
+    (path, values)
+    for path, values in pattern.find(root, template)
+    if not path.is_dir() or formats.holds_image(path)
+  ]
+
+
+def _by_values(root, template):
+  paths = {}
+  for path, values in _images(root, template):
+    other = paths.setdefault(tuple(values.items()), path)
+    if other != path:
+      raise ValueError(
+        f'{path}: second file of a channel after {other.name}; data.fields.'
+        f'image must tell them apart'
+      )
+  return paths
+
+
+def join(table, root, templates, rows, *, by_patient_id):
+  """For each row of the table its [`Found`].
+
+  `rows` are their values by name. Where these fill the templates, they are
+  paths; else names of the templates, or `patient`, say which images are meant.
+  """
+  wheres = [row.where for row in table.rows]
+  if templates and set(pattern.names(*templates)) <= set(rows[0]):
+    return [
+      [Found(_existing(root, templates, values, where), values)]
+      for values, where in zip(rows, wheres, strict=True)
+    ]
+  found, names = _candidates(root, templates, by_patient_id)
+  shared = [n for n in names if n in rows[0]]
+  if not shared:
+    raise ValueError(
+      f'{table.path}: nothing says which image a row means: it needs a column '
+      f'path, or {" or ".join(names)}; has {", ".join(table.columns)}'
+    )
+  by_key = collections.defaultdict(list)
+  for f in found:
+    by_key[tuple(f.values[n] for n in shared)].append(f)
+  matches = []
+  for values, where in zip(rows, wheres, strict=True):
+    key = [filled(f'{{{n}}}', values, where) for n in shared]
+    if by_patient_id:
+      key = [
+        formats.patient_digest(k) if n == 'patient' else k
+        for n, k in zip(shared, key, strict=True)
+      ]
+    if tuple(key) not in by_key:
+      raise FileNotFoundError(
+        f'{where}: no image below {root} has its {" and ".join(shared)}'
+      )
+    matches.append(by_key[tuple(key)])
+  return matches
+
+
+def filled(template, values, where=''):
+  """The template with its names replaced.
+
+  `where`: of the table; ValueError where a cell of it is empty.
+  """
+  for name in pattern.names(template):
+    cell = values[name]
+    if where and cell.lower() in MISSING:
+      shown = f' ({cell})' if cell else ''
+      raise ValueError(f'{where}: {name} is empty{shown}')
+  return pattern.fill(template, values)
+
+
+def _candidates(root, templates, by_patient_id):
+  """All [`Found`] below a folder, and the names they have."""
+  if templates:
+    found, names = find(root, templates), pattern.names(*templates)
+  else:
+    found = [
+      Found((p,), {'patient': formats.stem(p.relative_to(root).parts[0])})
+      for p in images_below(root)
+    ]
+    names = ('patient',)
+  if by_patient_id:
+    names = tuple(dict.fromkeys((*names, 'patient')))
+    for f in found:
+      f.values['patient'] = formats.patient_of(f.images[0])
+  return found, names
+
+
+def find_channels(folder, image):
+  """[`Found`]: the cases in a folder, with a file for each channel, in order.
+
+  `image` is as in `fields`; only its last part counts, the name of a file.
+  """
+  templates = [text.rpartition('/')[2] for text in channels(image)]
+  folder = pathlib.Path(folder)
+  found = find(folder, templates) if folder.is_dir() else []
+  if not found:
+    raise FileNotFoundError(
+      f'{folder}: is no folder with {", ".join(templates)}, the channels that '
+      'the model was trained on'
+    )
+  return found
+
+
+def channels(image):
+  """The texts, one for each file of a case, that `fields` image stands for."""
+  return pattern.expand(image)
+
+
+def _existing(root, templates, values, where):
+  paths = []
+  for template in templates:
+    path = root / filled(template, values, where)
+    if not path.exists():
+      raise FileNotFoundError(f'{where}: no file {path}')
+    paths.append(path)
+  return tuple(paths)

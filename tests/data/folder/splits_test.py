@@ -1,0 +1,112 @@
+import collections
+import dataclasses
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from medjax.data.folder.entry import Entry
+from medjax.data.folder.splits import assign
+
+FRACTIONS = (0.7, 0.15, 0.15)
+
+
+def make(labels, *, images=2, split=''):
+  """Patients p0, p1, … of these labels, with some images each."""
+  return [
+    Entry(
+      id=f'p{p}_{i}',
+      images=(pathlib.Path(f'p{p}_{i}.png'),),
+      patient=f'p{p}',
+      label=label,
+      split=split,
+    )
+    for p, label in enumerate(labels)
+    for i in range(images)
+  ]
+
+
+def splits_of(entries, *, seed=0, fractions=FRACTIONS, folds=0):
+  """{patient: split}, each in one only."""
+  found = collections.defaultdict(set)
+  for e in assign(entries, seed=seed, fractions=fractions, folds=folds):
+    found[e.patient].add(e.split)
+  assert all(len(s) == 1 for s in found.values())
+  return {patient: s.pop() for patient, s in found.items()}
+
+
+def test_each_class_is_divided_to_one_patient():
+  labels = ['common'] * 101 + ['rare'] * 17
+  found = splits_of(make(labels))
+  for label in set(labels):
+    patients = [f'p{i}' for i, x in enumerate(labels) if x == label]
+    counts = collections.Counter(found[p] for p in patients)
+    for split, share in zip(
+      ('train', 'validation', 'test'), FRACTIONS, strict=True
+    ):
+      assert abs(counts[split] - share * len(patients)) < 1
+  assert splits_of(make(labels)) == found
+  assert splits_of(make(labels), seed=1) != found
+
+
+def test_folds_are_even_by_class_and_in_all():
+  labels = list('aaaaaaabbbbbbbbbcccccc')
+  found = splits_of(make(labels), folds=5)
+  assert set(found.values()) == {f'fold{i}' for i in range(5)}
+  sizes = collections.Counter(found.values())
+  assert max(sizes.values()) - min(sizes.values()) <= 1
+  for label in 'abc':
+    counts = collections.Counter(
+      found[f'p{i}'] for i, x in enumerate(labels) if x == label
+    )
+    assert len(counts) == 5
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.parametrize('folds', [0, 5])
+def test_a_new_patient_moves_only_a_few(folds):
+  labels = ['a', 'a', 'b'] * 100
+  before = splits_of(make(labels), folds=folds)
+  for label in 'ab':
+    after = splits_of(make([*labels, label]), folds=folds)
+    moved = [p for p, split in before.items() if after[p] != split]
+    assert len(moved) <= 2 * max(folds, 3)  # of 300: the ends of the runs
+
+
+def test_several_labels_are_balanced_by_the_rarest():
+  rng = np.random.default_rng(0)
+  drawn = rng.random((200, 3)) < (0.5, 0.3, 0.1)
+  labels = [tuple(map(int, row)) for row in drawn]
+  found = splits_of(make(labels), folds=4)
+  for k, off in ((2, 1), (1, 6), (0, 10)):
+    counts = collections.Counter(
+      found[f'p{i}'] for i, x in enumerate(labels) if x[k]
+    )
+    assert max(counts.values()) - min(counts.values()) <= off
+
+
+def test_folds_of_a_stated_train_split():
+  entries = make('aabb' * 3, split='train')
+  for e in make('ab', split='test'):
+    entries.append(dataclasses.replace(e, patient=e.patient.replace('p', 'q')))
+  found = splits_of(entries, folds=3)
+  assert {found['q0'], found['q1']} == {'test'}
+  assert set(found.values()) == {'fold0', 'fold1', 'fold2', 'test'}
+
+
+@pytest.mark.parametrize(
+  ('labels', 'split', 'options', 'message'),
+  [
+    ('aaaaab', '', {'folds': 2}, "class 'b' has 1 patients, fewer than the 2"),
+    ([None] * 3, '', {'folds': 4}, 'there are 3 patients, fewer than the 4'),
+    ([(1, 0)] * 4 + [(0, 1)], '', {'folds': 2}, "class 'label 1' has 1 pat"),
+    ('aabb', 'test', {'folds': 2}, '(test) and none is train'),
+    ('aabb', '', {'folds': -1}, 'data.folds -1 must be positive'),
+    ('aabb', '', {'fractions': (1, -1, 0)}, 'must be positive'),
+  ],
+)
+def test_refused(labels, split, options, message):
+  with pytest.raises(ValueError, match=re.escape(message)) as e:
+    splits_of(make(labels, split=split), **options)
+  assert '\n' not in str(e.value)

@@ -1,0 +1,44 @@
+import numpy as np
+import PIL.Image
+import pytest
+
+from medjax import experiment
+from medjax.config import default_config
+
+
+@pytest.fixture
+def config(tmp_path):
+  """Ten pictures of ten patients, a table, and a config that names them."""
+  lines = ['file,grade,who']
+  for i in range(10):
+    array = np.full((4, 4), i, np.uint8)
+    PIL.Image.fromarray(array).save(tmp_path / f'{i}.png')
+    lines.append(f'{i}.png,{("low", "high")[i % 2]},P{i}')
+  (tmp_path / 'grades.csv').write_text('\n'.join(lines))
+  config = default_config()
+  config.data.update(name='folder', path=str(tmp_path), table='grades.csv')
+  config.data.fields.update(image='{file}', label='grade', patient='who')
+  config.task = dict(name='Classification')
+  return config
+
+
+def test_folds_of_a_folder(config):
+  config.data.folds = 5
+  config.data.splits = dict(
+    train='fold2+fold3+fold4', validation='fold1', test='fold0'
+  )
+  cases = {s: experiment.open_cases(config, s) for s in config.data.splits}
+  assert {s: len(c) for s, c in cases.items()} == {
+    'train': 6,
+    'validation': 2,
+    'test': 2,
+  }
+  experiment.adopt(config, cases['train'])
+  assert config.task.class_names == ('high', 'low')
+  assert len({c['patient'] for s in cases.values() for c in s}) == 10
+
+
+def test_the_order_of_the_classes_is_that_of_the_task(config):
+  config.task.class_names = ('low', 'high')
+  for case in experiment.open_cases(config, 'train'):
+    assert case['label'] == case['image'].max() % 2
