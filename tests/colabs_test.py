@@ -10,7 +10,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # What follows the cell tagged 'parameters', so that the run is a short one.
-SHORT = {'quickstart': 'STEPS = 4\nFEATURES = (4, 8)'}
+SHORT = {
+  'quickstart': 'STEPS = 4\nFEATURES = (4, 8)',
+  'your_own_data': 'PATIENTS = 20\nSTEPS = 4',
+}
 
 
 def _shortened(notebook, source):
