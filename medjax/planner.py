@@ -1,0 +1,243 @@
+"""Rules that turn a fingerprint of the data into patch, network and batch.
+
+The rules are nnU-Net's (Isensee et al., Nature Methods 18 (2021) 203-211,
+supplementary note 5, and its version 2), written anew. They plan in the axis
+order of the caller: medjax keeps that of the file (nibabel's i, j, k), nnU-Net
+has the reverse (k, j, i) and puts the coarsest axis first.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+# An axis is coarse when it is this many times coarser than the others.
+ANISOTROPY = 3.0
+MIN_EDGE = 4  # voxels of the smallest feature map along an axis
+MIN_BATCH = 2
+DATA_SHARE = 0.05  # of all voxels, at most, in one batch
+BASE_FEATURES = 32
+CONVS = 2  # per stage
+# By rank: most features of a stage; and what a network may cost that fills
+# REFERENCE_GB at this batch size, in elements of feature maps of one example.
+# nnU-Net v2 set these so as to give what version 1 measured on a GPU of 11 GB.
+MAX_FEATURES = {2: 512, 3: 320}
+REFERENCE = {2: (85_000_000, 12), 3: (560_000_000, 2)}
+REFERENCE_GB = 8.0
+# Before it is shrunk to fit, a patch has this many voxels.
+LARGEST = {2: 2048**2, 3: 256**3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+  """Strides and kernel sizes of each stage, finest first, one per axis."""
+
+  strides: tuple[tuple[int, ...], ...]
+  kernel_sizes: tuple[tuple[int, ...], ...]
+
+  @property
+  def divisor(self):
+    """What the sides of a patch must be multiples of (n,)."""
+    return np.prod(self.strides, axis=0)
+
+  @property
+  def features(self):
+    """Channels of each stage: doubling up to the limit."""
+    most = MAX_FEATURES[len(self.strides[0])]
+    return tuple(
+      min(BASE_FEATURES * 2**i, most) for i in range(len(self.strides))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Patch (n,), topology and batch; `cost` in elements, `limit` that of it.
+
+  `memory_batch` would fit the memory, `data_batch` be 5 % of the voxels.
+  """
+
+  patch: tuple[int, ...]
+  topology: Topology
+  batch: int
+  memory_batch: int
+  data_batch: int
+  first_patch: tuple[int, ...]
+  cost: int
+  limit: float
+
+
+def coarse_axis(spacing):
+  """The axis of the largest spacing; the last of several."""
+  spacing = np.asarray(spacing)
+  return int(len(spacing) - 1 - np.argmax(spacing[::-1]))
+
+
+def target_spacing(spacings, shapes):
+  """Voxel size in mm (n,) to resample to, from those of all cases (m, n).
+
+  The median; but along an axis more than three times as coarse as the others,
+  in spacing and (the other way round) in number of voxels, the 10th percentile:
+  the median would throw away slices that the better half of the cases has.
+  Never finer than the other axes.
+  """
+  target = np.percentile(spacings, 50, axis=0)
+  size = np.percentile(shapes, 50, axis=0)
+  axis = coarse_axis(target)
+  others = [a for a in range(len(target)) if a != axis]
+  if is_anisotropic(target, size):
+    low = np.percentile(np.asarray(spacings)[:, axis], 10)
+    finest = target[others].max()
+    target[axis] = low if low >= finest else finest + 1e-5
+  return target
+
+
+def is_anisotropic(spacing, shape):
+  """Whether one axis is coarse in spacing and short in voxels."""
+  if len(spacing) < 3:
+    return False
+  axis = coarse_axis(spacing)
+  others = [a for a in range(len(spacing)) if a != axis]
+  return bool(
+    spacing[axis] > ANISOTROPY * max(spacing[a] for a in others)
+    and shape[axis] * ANISOTROPY < min(shape[a] for a in others)
+  )
+
+
+def is_flat(patch, spacing):
+  """Whether a patch is so thin that it is augmented in its plane only."""
+  return len(patch) == 3 and max(patch) > ANISOTROPY * patch[
+    coarse_axis(spacing)
+  ]
+
+
+def topology(spacing, patch):
+  """`Topology` for voxels of `spacing` (n,) and a patch (n,).
+
+  A stage halves every axis that still has 2 · MIN_EDGE voxels and is less than
+  twice as coarse as the finest of those; one axis alone is halved only if
+  3 · MIN_EDGE voxels are left to it. Kernels are 1 along an axis until it is
+  less than twice as coarse as the finest axis, 3 from there on, and 3 in the
+  last stage.
+  """
+  spacing, size = np.array(spacing, float), np.array(patch, float)
+  rank = len(size)
+  strides, kernels = [(1,) * rank], []
+  kernel = np.ones(rank, int)
+  while True:
+    open_axes = size >= 2 * MIN_EDGE
+    if not open_axes.any():
+      break
+    halved = open_axes & (spacing < 2 * spacing[open_axes].min())
+    if halved.sum() == 1 and size[halved][0] < 3 * MIN_EDGE:
+      break
+    kernel = np.where(spacing < 2 * spacing.min(), 3, kernel)
+    kernels.append(tuple(map(int, kernel)))
+    strides.append(tuple(map(int, np.where(halved, 2, 1))))
+    spacing = np.where(halved, 2 * spacing, spacing)
+    size = np.where(halved, np.ceil(size / 2), size)
+  return Topology(tuple(strides), (*kernels, (3,) * rank))
+
+
+def activations(patch, topology, *, num_classes):
+  """Elements of all feature maps that a U-Net makes of one example.
+
+  The outputs of its convolutions, those that go up, and the head: what training
+  keeps for the backward pass. The same count as nnU-Net's
+  compute_conv_feature_map_size, whose reference values are in `REFERENCE`.
+  """
+  size, total = np.array(patch), 0
+  for i, (stride, features) in enumerate(
+    zip(topology.strides, topology.features, strict=True)
+  ):
+    size = size // stride
+    last = i == len(topology.strides) - 1
+    # Down; and, but for the coarsest stage, upsampled and up.
+    maps = CONVS if last else 2 * CONVS + 1
+    total += maps * features * math.prod(map(int, size))
+  return total + num_classes * math.prod(map(int, patch))
+
+
+def make_plan(
+  spacing, median_shape, *, cases, num_classes, memory_gb=REFERENCE_GB
+):
+  """The `Plan` for images of `median_shape` at `spacing` (both (n,)).
+
+  The patch begins with the voxels' aspect and the volume of `LARGEST`, no
+  larger than the median image; while the network on it costs too much at
+  MIN_BATCH, the axis that sees most of the median image is cut. What memory is
+  then left makes the batch larger, up to DATA_SHARE of all voxels.
+  """
+  order = _order(spacing)
+  back = np.argsort(order)
+  spacing = np.asarray(spacing, float)[order]
+  shape = np.asarray(median_shape, float)[order]
+  rank = len(spacing)
+  reference, reference_batch = REFERENCE[rank]
+  limit = reference * memory_gb / REFERENCE_GB
+  patch, network = _fit(spacing, np.minimum(_first_patch(spacing), shape))
+  first = patch
+  cost = activations(patch, network, num_classes=num_classes)
+  while cost * MIN_BATCH / reference_batch > limit:
+    patch, network = _smaller(spacing, patch, shape, network)
+    cost = activations(patch, network, num_classes=num_classes)
+  memory_batch = round(limit / cost * reference_batch)
+  voxels = math.prod(shape) * cases
+  data_batch = round(DATA_SHARE * voxels / math.prod(patch))
+  return Plan(
+    patch=tuple(int(patch[a]) for a in back),
+    topology=Topology(
+      *(
+        tuple(tuple(stage[a] for a in back) for stage in stages)
+        for stages in (network.strides, network.kernel_sizes)
+      )
+    ),
+    batch=max(min(memory_batch, data_batch), MIN_BATCH),
+    memory_batch=memory_batch,
+    data_batch=data_batch,
+    first_patch=tuple(int(first[a]) for a in back),
+    cost=cost,
+    limit=limit,
+  )
+
+
+def _order(spacing):
+  """Axes in nnU-Net's order, which settles ties between them.
+
+  Of a volume the coarsest comes first and the others follow from last to
+  first; pictures have rows and columns in both.
+  """
+  if len(spacing) < 3:
+    return list(range(len(spacing)))
+  axis = coarse_axis(spacing)
+  return [axis, *(a for a in reversed(range(len(spacing))) if a != axis)]
+
+
+def _first_patch(spacing):
+  rank = len(spacing)
+  aspect = 1 / spacing
+  side = (LARGEST[rank] / math.prod(aspect)) ** (1 / rank)
+  return np.array([round(a * side) for a in aspect])
+
+
+def _fit(spacing, patch):
+  """The patch made divisible, by padding, for its network; and that."""
+  network = topology(spacing, patch)
+  patch = np.ceil(patch / network.divisor) * network.divisor
+  return patch.astype(int), network
+
+
+def _smaller(spacing, patch, shape, network):
+  """The patch with a step less along the axis that covers most of `shape`."""
+  covered = patch / shape
+  axis = int(np.flatnonzero(covered == covered.max())[-1])
+  # A step of the network that the smaller patch will have: that may be smaller.
+  trial = patch.copy()
+  trial[axis] -= network.divisor[axis]
+  step = topology(spacing, trial).divisor[axis]
+  if patch[axis] - step < 1:
+    raise ValueError(
+      'not even the smallest patch fits the memory; give more (--memory)'
+    )
+  patch = patch.copy()
+  patch[axis] -= step
+  return _fit(spacing, patch)
