@@ -43,3 +43,16 @@ def one_line_errors():
       raise
     print(f'medjax: {" ".join(str(e).split())}', file=sys.stderr)
     sys.exit(1)
+
+
+def aligned(header, rows, sides):
+  """Text of a table; `sides` says 'l' or 'r' for each column."""
+  widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+  lines = []
+  for row in (header, *rows):
+    cells = [
+      cell.ljust(width) if side == 'l' else cell.rjust(width)
+      for cell, width, side in zip(row, widths, sides, strict=True)
+    ]
+    lines.append('  '.join(cells).rstrip())
+  return '\n'.join(lines)

@@ -401,19 +401,6 @@ def _count(line):
   return f'{line.n} (undefined: A {line.undefined_a}, B {line.undefined_b})'
 
 
-def _aligned(header, rows, left):
-  """Text of a table, the first `left` columns and the last to the left."""
-  widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-  lines = []
-  for row in (header, *rows):
-    cells = [
-      cell.ljust(width) if k < left or k == len(row) - 1 else cell.rjust(width)
-      for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
-    lines.append('  '.join(cells).rstrip())
-  return '\n'.join(lines)
-
-
 def text(comparison: Comparison, *, names=('A', 'B'), cases: int = 10) -> str:
   """The comparison for a terminal, with the cases that moved most."""
   c = comparison
@@ -440,7 +427,7 @@ def text(comparison: Comparison, *, names=('A', 'B'), cases: int = 10) -> str:
   parts = [
     f'A: {names[0]}\nB: {names[1]}\n'
     f'{len(c.ids)} cases of {len(set(c.patients))} patients',
-    _aligned(header, rows, 2),
+    cli.aligned(header, rows, f'll{"r" * (len(header) - 3)}l'),
     '\n'.join(c.notes),
   ]
   moved = [
@@ -449,7 +436,7 @@ def text(comparison: Comparison, *, names=('A', 'B'), cases: int = 10) -> str:
     for i in c.moved(cases)
   ]  # fmt: skip
   if moved:
-    table = _aligned(['Case', 'A', 'B', 'B − A'], moved, 1)
+    table = cli.aligned(['Case', 'A', 'B', 'B − A'], moved, 'lrrl')
     parts.append(f'Moved most, {c.value}:\n{table}')
   elif cases:
     parts.append(f'No case moved: {c.value} is the same in both.')

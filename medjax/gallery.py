@@ -8,22 +8,23 @@ import numpy as np
 SHOWN = 6
 
 
-def display_slice(image, mask, prediction):
-  """2-D slices ready to look at: of a volume, the plane with most labels.
+def display_slice(image, *masks):
+  """2-D slices ready to look at: (image, *masks).
 
-  A volume's third axis is the one cut, its first runs right on the page and
-  its second up.
+  Of a volume, the plane with most labels, without any the middle one. Its
+  third axis is the one cut, its first runs right on the page and its second up.
   """
-  labelled = (mask > 0) | (prediction > 0)
-  if mask.ndim == 3:
-    k = int(labelled.sum((0, 1)).argmax())
-    image, mask, prediction = (
-      np.flip(np.swapaxes(x[:, :, k], 0, 1), 0)
-      for x in (image, mask, prediction)
+  if image.ndim == 4:
+    k = image.shape[2] // 2
+    labelled = sum(mask > 0 for mask in masks)
+    if np.any(labelled):
+      k = int((labelled > 0).sum((0, 1)).argmax())
+    image, *masks = (
+      np.flip(np.swapaxes(x[:, :, k], 0, 1), 0) for x in (image, *masks)
     )
   if image.shape[-1] != 3:
     image = image[..., 0]
-  return image, mask, prediction
+  return image, *masks
 
 
 class Gallery:
@@ -48,16 +49,14 @@ class Gallery:
         spacing=spacing[::-1] if case['mask'].ndim == 3 else spacing,
       )
     else:
-      image = case['image']
-      if image.ndim == 4:  # the middle plane of a volume
-        image = np.flip(np.swapaxes(image[:, :, image.shape[2] // 2], 0, 1), 0)
+      (image,) = display_slice(case['image'])
       truth = np.atleast_1d(case['label'])
       if truth.size == 1:
         score = float(prediction[int(truth[0])])
       else:
         score = -float(np.abs(prediction - truth).max())
       shown = dict(
-        image=image if image.shape[-1] == 3 else image[..., 0],
+        image=image,
         label=np.asarray(case['label']),
         probability=np.asarray(prediction),
         spacing=np.ones(2),
