@@ -6,20 +6,16 @@ time, also of a run that has not ended. What is missing is left out and said.
 """
 
 import argparse
-import base64
 import contextlib
 import csv
 import datetime
-import io
 import json
 import math
-import os
 import pathlib
 
-import jinja2
 import numpy as np
 
-from medjax import cli, figures
+from medjax import cli, figures, page
 from medjax.gallery import load_cases
 
 # What one asks for first, after the score that chose the checkpoint.
@@ -258,30 +254,6 @@ def _case_scores(row, metric='dice'):
 # --- the page ----------------------------------------------------------------
 
 
-class _Pictures:
-  """Saves figures to a folder and keeps them for the page."""
-
-  def __init__(self, folder):
-    self._folder = folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob('case_*.png'):
-      old.unlink()
-
-  def __call__(self, name, figure, alt, caption=''):
-    if figure is None:
-      return None
-    png = io.BytesIO()
-    figure.savefig(png, format='png')
-    (self._folder / f'{name}.png').write_bytes(png.getvalue())
-    data = base64.b64encode(png.getvalue()).decode()
-    return {
-      'source': f'data:image/png;base64,{data}',
-      'width': round(figure.get_figwidth() * 96),
-      'alt': alt,
-      'caption': caption,
-    }
-
-
 def _case_pictures(cases, rows, names, label_names, pictures):
   found = []
   scores = {row.get('id'): row for row in rows}
@@ -362,17 +334,6 @@ def _plots(summary, rows, pictures):
   return [picture for picture in found if picture]
 
 
-def _page(**content):
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-    autoescape=True,  # ids are file names of the user's
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  return environment.get_template('report.html.jinja').render(**content)
-
-
 def write_report(workdir):
   """Writes report.html and figures/*.png of a workdir; returns its path.
 
@@ -402,7 +363,7 @@ def write_report(workdir):
   segmentation = bool(rows) and any(k.startswith('dice/') for k in rows[0])
   worst = _worst_segmentations if segmentation else _worst_classifications
   kind = [(config.get(k) or {}).get('name') for k in ('model', 'data', 'task')]
-  pictures = _Pictures(workdir / 'figures')
+  pictures = page.Pictures(workdir / 'figures', old='case_*.png')
   with figures.style():
     curves = pictures(
       'learning_curves',
@@ -417,7 +378,8 @@ def write_report(workdir):
       _label_names(config),
       pictures,
     )
-  page = _page(
+  text = page.render(
+    'report.html.jinja',
     title=workdir.resolve().name,
     kind=' · '.join(str(k) for k in kind if k),
     written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
@@ -440,9 +402,7 @@ def write_report(workdir):
     config=_flatten(config),
   )
   path = workdir / 'report.html'
-  temporary = path.with_name('report.html.tmp')
-  temporary.write_text(page, encoding='utf-8')
-  os.replace(temporary, path)
+  page.write(path, text)
   return path
 
 
