@@ -16,8 +16,8 @@ SIDE = {2: 16, 3: 8}
 # Coefficients of the cosine transform that give the 64 bits of the hash.
 _LOW = {2: 8, 3: 4}
 # Where the thumbnails correlate this much, two images are called near
-# duplicates. In PneumoniaMNIST (28 pixels, all chests) different images stay
-# below .951, and a copy saved as JPEG of quality 50 stays above it in 99 %.
+# duplicates. In PneumoniaMNIST (28 pixels, all chests) different images reach
+# .951; of copies saved as JPEG of quality 50 99 % reach .967.
 CORRELATION = 0.96
 # Without the others' mean to subtract (few images), all of them look alike.
 CORRELATION_OF_FEW = 0.99

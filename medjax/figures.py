@@ -58,6 +58,8 @@ METRICS = {
   'auprc': ('AUPRC', '', False),
   'brier': ('Brier score', '', True),
   'ece': ('ECE', '', True),
+  'volume': ('Volume', 'ml', None),
+  'area': ('Area', 'share of the image', None),
 }
 
 
@@ -268,14 +270,18 @@ def _window(image):
   return np.clip(np.nan_to_num(scaled), 0, 1)
 
 
-def _show(ax, case):
+def _aspect(case):
   spacing = case.get('spacing', (1, 1))
+  return float(spacing[0] / spacing[1])
+
+
+def _show(ax, case):
   ax.imshow(
     _window(case['image']),
     cmap='gray',
     vmin=0,
     vmax=1,
-    aspect=float(spacing[0] / spacing[1]),
+    aspect=_aspect(case),
     interpolation='nearest',
   )
   ax.set_axis_off()
@@ -334,8 +340,7 @@ def segmentation_case(case, names, heading):
   rows, columns = mask.shape
   whole = (-0.5, columns - 0.5, rows - 0.5, -0.5)
   frame = left, right, bottom, top = _frame(case)
-  spacing = case.get('spacing', (1, 1))
-  aspect = float(spacing[0] / spacing[1])
+  aspect = _aspect(case)
   height = 2.5 * aspect * (bottom - top) / (right - left)
   fig, axes = _figure(
     2.55 * len(panels), float(np.clip(height, 1.3, 4.0)) + 0.85, len(panels)
@@ -410,6 +415,120 @@ def classification_cases(cases, names):
         title.append(f'predicted: {_named(k, names)} ({p[k]:.2f})')
     ax.set_title('\n'.join(filter(None, title)), fontsize=8, loc='left')
   return fig
+
+
+def contours(cases, names):
+  """A grid of images, the outlines of their masks on them, if any.
+
+  Each case: `image`, `spacing`, `caption` (lines above it), optionally `mask`.
+  `names`: {label: name} of the classes.
+  """
+  if not cases:
+    return None
+  from matplotlib import figure, lines
+
+  columns = min(6, len(cases))
+  rows = -(-len(cases) // columns)
+  height = np.median(
+    [c['image'].shape[0] / c['image'].shape[1] * _aspect(c) for c in cases]
+  )
+  fig = figure.Figure(
+    figsize=(
+      1.75 * columns,
+      (1.75 * float(np.clip(height, 0.5, 1.5)) + 0.5) * rows + 0.2,
+    ),
+    layout='constrained',
+  )
+  axes = fig.subplots(rows, columns, squeeze=False).ravel()
+  for ax in axes:
+    ax.set_axis_off()
+  found = set()
+  for ax, case in zip(axes, cases, strict=False):
+    _show(ax, case)
+    ax.set_title(case['caption'], fontsize=7, loc='left')
+    for k in np.unique(case['mask'])[:40] if 'mask' in case else ():
+      if k > 0:
+        colour = _CLASSES[(int(k) - 1) % len(_CLASSES)]
+        _outline(ax, case['mask'] == k, colour, linewidths=1.1)
+        found.add(int(k))
+  handles = [
+    lines.Line2D(
+      [],
+      [],
+      color=_CLASSES[(k - 1) % len(_CLASSES)],
+      lw=3,
+      label=names.get(k, f'label {k}'),
+    )
+    for k in sorted(found)[:12]
+  ]
+  if handles:
+    # Bright colours, on dark: white would not show on the page.
+    fig.legend(
+      handles=handles,
+      loc='outside lower center',
+      ncols=6,
+      frameon=True,
+      facecolor='#555555',
+      labelcolor='#FFFFFF',
+    )
+  return fig
+
+
+def distributions(panels):
+  """Histograms side by side: [(title, axis label, {group: values})].
+
+  Each group is drawn as a line, as shares of its values. A panel in which all
+  values are the same is left out.
+  """
+  panels = [
+    (title, label, {k: np.asarray(v, float) for k, v in groups.items()})
+    for title, label, groups in panels
+  ]
+  panels = [
+    panel
+    for panel in panels
+    if len(np.unique(np.concatenate([*panel[2].values()]))) > 1
+  ]
+  if not panels:
+    return None
+  columns = min(3, len(panels))
+  rows = -(-len(panels) // columns)
+  from matplotlib import figure
+
+  fig = figure.Figure(figsize=(3.4 * columns, 2.6 * rows), layout='constrained')
+  axes = fig.subplots(rows, columns, squeeze=False).ravel()
+  for ax in axes[len(panels) :]:
+    ax.set_axis_off()
+  for ax, (title, label, groups) in zip(axes, panels, strict=False):
+    edges, threshold = _bins(np.concatenate([*groups.values()]))
+    if threshold:
+      ax.set_xscale('symlog', linthresh=threshold)
+    for i, (name, values) in enumerate(groups.items()):
+      counts, _ = np.histogram(values, edges)
+      share = counts / max(len(values), 1)
+      ax.stairs(share, edges, lw=1.5, label=name, **_colour(i))
+    ax.set(title=title, xlabel=label)
+    ax.set_ylim(bottom=0)
+  if max(len(groups) for *_, groups in panels) > 1:
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc='outside lower center', ncols=6)
+  axes[0].set_ylabel('Share')
+  return fig
+
+
+def _bins(values):
+  """Edges: one bin for each of a few whole numbers, else 40 of a width.
+
+  Values over several scales get bins that widen; then also the place up to
+  which the axis is linear, else 0.
+  """
+  low, middle, high = np.percentile(values, (0, 50, 100))
+  if (values == np.rint(values)).all() and high - low < 60:
+    return np.arange(low - 0.5, high + 1.5), 0
+  if low >= 0 and high > 50 * middle > 0:
+    threshold = middle / 10
+    return np.concatenate([[0], np.geomspace(threshold, high, 40)]), threshold
+  return np.linspace(low, high, 41), 0
 
 
 def _curves(summary, kind, *names):

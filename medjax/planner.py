@@ -105,9 +105,9 @@ def is_anisotropic(spacing, shape):
 
 def is_flat(patch, spacing):
   """Whether a patch is so thin that it is augmented in its plane only."""
-  return len(patch) == 3 and max(patch) > ANISOTROPY * patch[
-    coarse_axis(spacing)
-  ]
+  return (
+    len(patch) == 3 and max(patch) > ANISOTROPY * patch[coarse_axis(spacing)]
+  )
 
 
 def topology(spacing, patch):

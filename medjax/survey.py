@@ -195,6 +195,30 @@ def _declared(path):
     raise ValueError(f'{path}: not the dataset.json of a task ({e})') from None
 
 
+def add_arguments(parser):
+  """The command line arguments that say where cases come from."""
+  parser.add_argument(
+    '--data_dir', help='prepared sets [$MEDJAX_DATA_DIR or ~/medjax_data]'
+  )
+  parser.add_argument('--manual_dir', help='files at hand, for preparing')
+  parser.add_argument('--csv', help="table of a folder's cases")
+  parser.add_argument(
+    '--modality', help='CT, or MRI, …; of several channels: CT,PT'
+  )
+  parser.add_argument('--debug', action='store_true', help='show tracebacks')
+
+
+def from_arguments(args):
+  """The `Source` that a command line names."""
+  return open_source(
+    args.name,
+    data_dir=args.data_dir,
+    manual_dir=args.manual_dir,
+    csv=args.csv,
+    modalities=args.modality.split(',') if args.modality else (),
+  )
+
+
 # Reading.
 
 
@@ -272,7 +296,11 @@ def measure(cases, split, index, keep=1000):
     )
   label = case.get('label')
   if label is not None:
-    label = int(label) if np.ndim(label) == 0 else tuple(np.flatnonzero(label))
+    label = (
+      int(label)
+      if np.ndim(label) == 0
+      else tuple(map(int, np.flatnonzero(label)))
+    )
   return Case(
     split=split,
     index=index,

@@ -160,12 +160,16 @@ def patch(sample, rng, *, size, foreground=0.33, value=0.0):
 # Intensity. All return float32.
 
 
-def zscore(sample, *, nonzero=False):
+def zscore(sample, *, nonzero=False, channels=None):
   """Zero mean and unit standard deviation, per image and channel.
 
   `nonzero`: over the voxels that are not 0, which are left at 0 (skull-stripped
-  MRI). A constant channel becomes 0.
+  MRI). A constant channel becomes 0. `channels`: only these, by default all.
   """
+  last = sample['image'].shape[-1]
+  chosen = range(last) if channels is None else channels
+  if not set(chosen) <= set(range(last)):
+    raise ValueError(f'zscore: channels {tuple(chosen)} of {last}')
 
   def channel(x):
     inside = x[x != 0] if nonzero else x
@@ -176,7 +180,7 @@ def zscore(sample, *, nonzero=False):
     y = (x - mean) / deviation
     return np.where(x != 0, y, np.float32(0)) if nonzero else y
 
-  return _per_channel(sample, channel)
+  return _per_channel(sample, channel, chosen)
 
 
 def percentile(sample, *, low=0.5, high=99.5):
@@ -200,11 +204,16 @@ def window(sample, *, low, high):
   return {**sample, 'image': image}
 
 
-def scale(sample, *, mean=0.0, std=255.0):
-  """(x - mean) / std with given numbers, one each or one per channel."""
+def scale(sample, *, mean=0.0, std=255.0, low=-np.inf, high=np.inf):
+  """(x - mean) / std with given numbers, one each or one per channel.
+
+  x is cut off at `low` and `high` first: with those of the foreground of a set
+  this is how nnU-Net normalises CT.
+  """
   if np.any(np.asarray(std) == 0):
     raise ValueError('scale: std must not be 0')
   image = sample['image'].astype(np.float32)
+  image = np.clip(image, np.float32(low), np.float32(high))
   image = (image - np.float32(mean)) / np.float32(std)
   return {**sample, 'image': image}
 
@@ -410,7 +419,12 @@ def _foreground_voxel(mask, rng):
   return np.array(np.unravel_index(rng.choice(chosen), mask.shape))
 
 
-def _per_channel(sample, channel):
+def _per_channel(sample, function, channels=None):
   image = sample['image'].astype(np.float32)
-  parts = [channel(image[..., c]) for c in range(image.shape[-1])]
+  last = image.shape[-1]
+  chosen = set(range(last) if channels is None else channels)
+  parts = [
+    function(image[..., c]) if c in chosen else image[..., c]
+    for c in range(last)
+  ]
   return {**sample, 'image': np.stack(parts, -1)}
