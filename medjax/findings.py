@@ -28,7 +28,7 @@ class Finding:
 class Twins:
   """Pairs of indices into the cases that show the same image.
 
-  exact: the same values; near: alike (correlation ≥ `duplicates.CORRELATION`).
+  exact: the same values; near: alike (`duplicates.near`).
   """
 
   exact: np.ndarray
@@ -155,8 +155,7 @@ def _duplicates(cases, twins):
 
 
 def _limit(cases):
-  few = len(cases) < duplicates.FEW
-  limit = duplicates.CORRELATION_OF_FEW if few else duplicates.CORRELATION
+  limit = duplicates.threshold(len(cases), len(cases[0].shape))
   return f'correlation ≥ {limit}'
 
 

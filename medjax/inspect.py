@@ -387,8 +387,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('name', metavar='NAME|PATH', help='data set, or folder')
   parser.add_argument('--out', required=True, help='folder for the page')
-  survey_lib.add_arguments(parser)
-  args = parser.parse_args()
+  args = survey_lib.parse_arguments(parser)
   with cli.one_line_errors():
     path = inspect(survey_lib.from_arguments(args), args.out)
     print(f'\npage: {path}')

@@ -6,6 +6,7 @@ hundred numbers of each; `fingerprint` sums them up as a dict for JSON, which
 no trace in the fingerprint.
 """
 
+import ast
 import collections
 import concurrent.futures
 import contextlib
@@ -19,7 +20,9 @@ import warnings
 import nibabel.orientations
 import numpy as np
 
-from medjax import duplicates, prepare
+from medjax import cli, duplicates, prepare
+from medjax.build import closest
+from medjax.config import default_config
 from medjax.data import folder, records
 
 PERCENTILES = (0.5, 50.0, 99.5)
@@ -122,12 +125,13 @@ class Survey:
 
 
 def open_source(
-  name, *, data_dir=None, manual_dir=None, csv=None, modalities=(), seed=0
+  name, *, data_dir=None, manual_dir=None, options=None, modalities=()
 ):
   """The `Source` of a data set of datasets/, prepared if need be, or a folder.
 
   A name that a builder has is that data set; './name' is always a folder.
-  Raises ValueError or FileNotFoundError that says what there is.
+  `options` are fields of config.data that say how to read the folder. Raises
+  ValueError or FileNotFoundError that says what there is.
   """
   path = pathlib.Path(name).expanduser()
   try:
@@ -138,7 +142,7 @@ def open_source(
   if known is None:
     source = _prepared(str(name), data_dir, manual_dir)
   elif path.exists():
-    source = _folder(path, csv, seed)
+    source = _folder(path, options or {})
   else:
     raise FileNotFoundError(f'{known}; nor is there a folder {name}')
   if not any(len(cases) for cases in source.splits.values()):
@@ -168,18 +172,15 @@ def _prepared(name, data_dir, manual_dir):
   )
 
 
-def _folder(path, csv, seed):
-  splits = folder.open_splits(path, seed=seed, csv=csv)
-  config = {'name': 'folder', 'path': str(path)}
-  if csv:
-    config['csv'] = str(csv)
+def _folder(path, options):
+  splits = folder.open_splits(path, **options)
   first = next(iter(splits.values()))
   return Source(
     name=path.resolve().name,
     splits=splits,
     class_names=tuple(first.class_names),
     modalities=_declared(path / 'dataset.json'),
-    config=config,
+    config={'name': 'folder', 'path': str(path), **options},
   )
 
 
@@ -195,17 +196,54 @@ def _declared(path):
     raise ValueError(f'{path}: not the dataset.json of a task ({e})') from None
 
 
-def add_arguments(parser):
-  """The command line arguments that say where cases come from."""
+def parse_arguments(parser, argv=None):
+  """Parses a command line that says where cases come from.
+
+  Fields of config.data, as in --config.data.csv=cases.csv, are collected in
+  `options`; one that a config does not have is an error.
+  """
   parser.add_argument(
     '--data_dir', help='prepared sets [$MEDJAX_DATA_DIR or ~/medjax_data]'
   )
   parser.add_argument('--manual_dir', help='files at hand, for preparing')
-  parser.add_argument('--csv', help="table of a folder's cases")
   parser.add_argument(
     '--modality', help='CT, or MRI, …; of several channels: CT,PT'
   )
+  parser.add_argument(
+    '--config.data.…', metavar='', help='how to read a folder, as in training'
+  )
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
+  args, rest = parser.parse_known_args(argv)
+  with cli.one_line_errors():
+    args.options = _options(rest)
+  return args
+
+
+def _options(arguments):
+  """{field: value} of arguments like --config.data.csv=cases.csv."""
+  data = default_config().data
+  options = {}
+  for argument in arguments:
+    name, equals, text = argument.partition('=')
+    field = name.removeprefix('--config.data.')
+    if field == name or not equals:
+      raise ValueError(
+        f'unknown argument {argument!r}; fields of the config are set by '
+        '--config.data.FIELD=VALUE'
+      )
+    try:
+      value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      value = text
+    *parents, last = field.split('.')
+    place, known = options, data
+    for parent in parents:
+      place = place.setdefault(parent, {})
+      known = known.get(parent, {})
+    if last not in known:
+      raise ValueError(f'no config field data.{field}{closest(last, known)}')
+    place[last] = value
+  return options
 
 
 def from_arguments(args):
@@ -214,7 +252,7 @@ def from_arguments(args):
     args.name,
     data_dir=args.data_dir,
     manual_dir=args.manual_dir,
-    csv=args.csv,
+    options=args.options,
     modalities=args.modality.split(',') if args.modality else (),
   )
 

@@ -166,10 +166,7 @@ def zscore(sample, *, nonzero=False, channels=None):
   `nonzero`: over the voxels that are not 0, which are left at 0 (skull-stripped
   MRI). A constant channel becomes 0. `channels`: only these, by default all.
   """
-  last = sample['image'].shape[-1]
-  chosen = range(last) if channels is None else channels
-  if not set(chosen) <= set(range(last)):
-    raise ValueError(f'zscore: channels {tuple(chosen)} of {last}')
+  chosen = _channels('zscore', channels, sample['image'].shape[-1])
 
   def channel(x):
     inside = x[x != 0] if nonzero else x
@@ -204,17 +201,20 @@ def window(sample, *, low, high):
   return {**sample, 'image': image}
 
 
-def scale(sample, *, mean=0.0, std=255.0, low=-np.inf, high=np.inf):
+def scale(sample, *, mean=0.0, std=255.0, low=None, high=None, channels=None):
   """(x - mean) / std with given numbers, one each or one per channel.
 
   x is cut off at `low` and `high` first: with those of the foreground of a set
-  this is how nnU-Net normalises CT.
+  this is how nnU-Net normalises CT. `channels`: only these, by default all.
   """
   if np.any(np.asarray(std) == 0):
     raise ValueError('scale: std must not be 0')
   image = sample['image'].astype(np.float32)
-  image = np.clip(image, np.float32(low), np.float32(high))
-  image = (image - np.float32(mean)) / np.float32(std)
+  chosen = _channels('scale', channels, image.shape[-1])
+  part = image[..., chosen]
+  if low is not None or high is not None:
+    part = np.clip(part, low, high)
+  image[..., chosen] = (part - np.float32(mean)) / np.float32(std)
   return {**sample, 'image': image}
 
 
@@ -419,12 +419,16 @@ def _foreground_voxel(mask, rng):
   return np.array(np.unravel_index(rng.choice(chosen), mask.shape))
 
 
-def _per_channel(sample, function, channels=None):
+def _per_channel(sample, function, chosen=None):
   image = sample['image'].astype(np.float32)
-  last = image.shape[-1]
-  chosen = set(range(last) if channels is None else channels)
-  parts = [
-    function(image[..., c]) if c in chosen else image[..., c]
-    for c in range(last)
-  ]
-  return {**sample, 'image': np.stack(parts, -1)}
+  for c in range(image.shape[-1]) if chosen is None else chosen:
+    image[..., c] = function(image[..., c])
+  return {**sample, 'image': image}
+
+
+def _channels(name, channels, last):
+  """The channels as a list; those that the image lacks are refused."""
+  chosen = list(range(last) if channels is None else channels)
+  if not set(chosen) <= set(range(last)):
+    raise ValueError(f'{name}: channels {tuple(chosen)} of an image of {last}')
+  return chosen
