@@ -280,17 +280,25 @@ def _labels(surveyed):
   table = count_classes(surveyed)
   totals = np.array([*table.values()])
   first = 1 if surveyed.masks else 0  # the background is no class to find
-  for k in range(first, len(names)):
-    if not totals[:, k].any():
-      yield Finding('error', f'No case shows the class {names[k]}.')
-      continue
-    for split, counts in table.items():
-      if not counts[k]:
-        yield Finding('error', f'{split} has no case of the class {names[k]}.')
+  nowhere = [k for k in range(first, len(names)) if not totals[:, k].any()]
+  if nowhere:
+    yield Finding('error', f'No case shows {_some(nowhere, names)}.')
+  for split, counts in table.items():
+    lacking = [
+      k for k in range(first, len(names)) if not counts[k] and k not in nowhere
+    ]
+    if lacking:
+      yield Finding('error', f'{split} has no case of {_some(lacking, names)}.')
   if surveyed.masks:
     yield from _masks(cases)
   else:
     yield from _balance(cases, table, names)
+
+
+def _some(classes, names):
+  few = ', '.join(str(names[k]) for k in classes[:8])
+  more = f' and {len(classes) - 8} more' if len(classes) > 8 else ''
+  return f'{few}{more}'
 
 
 def _masks(cases):

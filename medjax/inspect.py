@@ -33,6 +33,8 @@ from medjax.gallery import display_slice
 
 SHOWN = 18  # images of the gallery
 _EXAMPLES = 10
+_COLUMNS = 12  # classes of a table beside each other
+_BOXES = 30  # classes drawn
 
 
 # As text.
@@ -57,14 +59,17 @@ def count_table(surveyed):
     everyone = len(set().union(*patients.values()))
     counts = np.sum([counts for counts in table.values()], 0)[first:]
     rows.append(['all', sum(images.values()), everyone, *counts])
-  return header, [[row[0], *(f'{int(n):,}' for n in row[1:])] for row in rows]
+  rows = [[row[0], *(f'{int(n):,}' for n in row[1:])] for row in rows]
+  if len(names) <= _COLUMNS:
+    return header, rows
+  header, *rows = zip(header, *rows, strict=True)  # a row for each class
+  return [*header], [[*row] for row in rows]
 
 
 def console(surveyed, about, found):
   """The summary for a terminal."""
   header, rows = count_table(surveyed)
-  if len(header) > 9:  # the page has them all
-    header, rows = header[:3], [row[:3] for row in rows]
+  rows = rows[: _COLUMNS + 2]  # the page has them all
   parts = [
     f'{surveyed.source.name}: {_kind(about)}',
     cli.aligned(header, rows, 'l' + 'r' * (len(header) - 1)),
@@ -268,7 +273,7 @@ def _intensity_panels(surveyed, about):
 
 def _volumes(surveyed):
   """Rows and metrics for `figures.boxes`: millilitres, or share of an image."""
-  names = surveyed.class_names
+  names = surveyed.class_names[: _BOXES + 1]
   rows = []
   for case in surveyed.read:
     if case.voxels is None:
@@ -276,7 +281,7 @@ def _volumes(surveyed):
     solid = len(case.shape) == 3
     unit = np.prod(case.spacing) / 1000 if solid else 1 / np.prod(case.shape)
     metric = 'volume' if solid else 'area'
-    counts = np.pad(case.voxels, (0, len(names) - len(case.voxels)))
+    counts = np.pad(case.voxels, (0, len(names)))[: len(names)]
     rows.append(
       {
         f'{metric}/{name}': n * unit if n else ''

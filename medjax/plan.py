@@ -341,20 +341,26 @@ def _splits(about):
     return dict(
       train='+'.join(train), validation=validation, test=test
     ), f'one fold each for test and validation of {len(folds)}'
+  if about['source']['name'] == 'folder':  # it validates on part of train
+    return dict(
+      train='train', validation='validation', test='validation'
+    ), 'the folder has no test split: validation stands in for it'
   first = 'train' if 'train' in names else names[0]
-  cut = dict(train=f'{first}[15%:]', validation=f'{first}[:15%]')
   if 'validation' in names:
-    cut = dict(train=first, validation='validation')
+    cut, why = dict(train=first, validation='validation'), 'as it has them'
   elif about['patients'] < about['cases']:
     raise ValueError(
       f'{about["source"]["title"]}: has only {_and(names)}, which a '
       'percentage would cut through patients; make splits by patient first'
     )
+  else:
+    cut = dict(train=f'{first}[15%:]', validation=f'{first}[:15%]')
+    why = f'15 % of {first} validate'
   if 'test' in names:
-    return {**cut, 'test': 'test'}, '15 % of train validate'
+    return {**cut, 'test': 'test'}, why
   return (
     {**cut, 'test': cut['validation']},
-    'the data set has no test split: validation stands in for it',
+    f'{why}; there is no test split: validation stands in for it',
   )
 
 
@@ -557,8 +563,8 @@ def run(args):
   write_config(args.out, source_text(setup, command))
   axes = "axes as in the file (nnU-Net's are reversed)"
   print(
-    f'{about["source"]["title"]}: {about["rank"]}-D, {about["cases"]} cases, '
-    f'none of a test split; {axes}\n'
+    f'{about["source"]["title"]}: {about["rank"]}-D, from {about["cases"]} '
+    f'cases outside the test split; {axes}\n'
   )
   print(cli.aligned(('', 'Value', 'Why'), setup.table, 'lll'))
   print(

@@ -118,7 +118,8 @@ class Survey:
       for index in np.atleast_1d(case.label)
     ]
     count = max([len(names), *(highest if self.masks else labels)])
-    return [*names, *(str(k) for k in range(len(names), count))]
+    kind = 'label' if self.masks else 'class'
+    return [*names, *(f'{kind} {k}' for k in range(len(names), count))]
 
 
 # Where the cases come from.
