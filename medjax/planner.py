@@ -18,9 +18,10 @@ MIN_BATCH = 2
 DATA_SHARE = 0.05  # of all voxels, at most, in one batch
 BASE_FEATURES = 32
 CONVS = 2  # per stage
-# By rank: most features of a stage; and what a network may cost that fills
-# REFERENCE_GB at this batch size, in elements of feature maps of one example.
-# nnU-Net v2 set these so as to give what version 1 measured on a GPU of 11 GB.
+# By rank: most features of a stage; and what one example may cost, in elements
+# of feature maps, so that this many of them fill REFERENCE_GB. The numbers are
+# nnU-Net 2's own (UNet_reference_val_3d, …), chosen to give version 1's plans,
+# with mixed precision in PyTorch; medjax's memory was not measured.
 MAX_FEATURES = {2: 512, 3: 320}
 REFERENCE = {2: (85_000_000, 12), 3: (560_000_000, 2)}
 REFERENCE_GB = 8.0

@@ -15,15 +15,14 @@ import itertools
 import json
 import pathlib
 import sys
-import warnings
 
-import nibabel.orientations
 import numpy as np
 
 from medjax import cli, duplicates, prepare
 from medjax.build import closest
 from medjax.config import default_config
 from medjax.data import folder, records
+from medjax.data.formats.volume import orientation_of
 
 PERCENTILES = (0.5, 50.0, 99.5)
 # Values kept of the foreground of all cases together, an equal share of each.
@@ -349,7 +348,7 @@ def measure(cases, split, index, keep=1000):
     shape=image.shape[:-1],
     channels=image.shape[-1],
     spacing=tuple(map(float, case['spacing'])),
-    orientation=_orientation(case['affine']) if rank == 3 else '',
+    orientation=orientation_of(case['affine']) if rank == 3 else '',
     modality=case.get('modality', ''),
     cropped=_box(image),
     low=flat.min(0),
@@ -381,14 +380,6 @@ def _quantiles(values, levels):
   some = np.sort(values[::step].astype(np.float32), axis=0)
   place = np.clip(np.rint(levels * (len(some) - 1)), 0, len(some) - 1)
   return some[place.astype(int)].T
-
-
-def _orientation(affine):
-  """'RAS', …: where the axes of a volume run to."""
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    codes = nibabel.orientations.aff2axcodes(affine)
-  return ''.join(code or '?' for code in codes)
 
 
 def _box(image):

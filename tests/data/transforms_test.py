@@ -416,3 +416,20 @@ def test_append_mask():
   np.testing.assert_array_equal(out['image'][..., 2], sample['mask'] > 0)
   with pytest.raises(ValueError, match='blob: has no mask'):
     transforms.append_mask({k: v for k, v in sample.items() if k != 'mask'})
+
+
+def test_numbers_of_a_set_normalise_ct_and_channels_are_left_alone():
+  image = np.stack([np.array([[-2000.0, 0.0], [50.0, 900.0]])] * 2, -1)
+  sample = {'image': image.astype(np.int16)}
+  out = transforms.scale(
+    sample, low=-100, high=150, mean=25, std=125, channels=(1,)
+  )
+  np.testing.assert_allclose(out['image'][..., 1], [[-1, -0.2], [0.2, 1]])
+  np.testing.assert_array_equal(out['image'][..., 0], image[..., 0])
+  out = transforms.zscore(sample, channels=[0])
+  np.testing.assert_allclose(out['image'][..., 0].std(), 1, rtol=1e-6)
+  np.testing.assert_array_equal(out['image'][..., 1], image[..., 1])
+  assert sample['image'].dtype == np.int16
+  for function in (transforms.zscore, transforms.scale):
+    with pytest.raises(ValueError, match=r'channels \(2,\) of an image of 2'):
+      function(sample, channels=(2,))

@@ -1,7 +1,9 @@
 """What every format reads into: an array with its place in space."""
 
 import dataclasses
+import warnings
 
+import nibabel.orientations
 import numpy as np
 
 
@@ -9,6 +11,14 @@ def spacing_of(affine):
   """Voxel size in mm, (n,): column norms of an (n+1, n+1) affine."""
   n = affine.shape[0] - 1
   return np.linalg.norm(affine[:n, :n], axis=0)
+
+
+def orientation_of(affine):
+  """Where the axes of a volume run to: 'RAS', 'LPS', …; '?' if nowhere."""
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    codes = nibabel.orientations.aff2axcodes(affine)
+  return ''.join(code or '?' for code in codes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,339 @@
+import importlib.util
+import json
+import math
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from medjax import engine, experiment, plan, survey
+from medjax.evaluate import evaluate
+from medjax.train import train
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# MSD Task05 as nnU-Net saw it, axes as in the file; see planner_test.py.
+PROSTATE = {
+  'source': {'title': 'msd/prostate', 'name': 'msd/prostate'},
+  'splits': {f'fold{k}': 7 for k in range(5)},
+  'cases': 32,
+  'patients': 32,
+  'rank': 3,
+  'channels': 2,
+  'modality': ['T2', 'ADC'],
+  'modality_guessed': False,
+  'classes': ['background', 'PZ', 'TZ'],
+  'class_voxels': [10, 1, 1],
+  'reoriented': False,
+  'zero_background': True,
+  'box_share': 1.0,
+  'intensity': [
+    {
+      'mean': 350.2, 'std': 140.0, 'percentile_00_5': 83.0, 'median': 327.0,
+      'percentile_99_5': 822.0,
+    },
+  ] * 2,
+  'geometries': [
+    {
+      'shape': [319, 320, 20], 'box': [319, 320, 20],
+      'spacing': [0.625, 0.625, 3.5999999046325684], 'cases': 32,
+    },
+  ],
+}  # fmt: skip
+
+
+def changed(**fields):
+  return {**json.loads(json.dumps(PROSTATE)), **fields}
+
+
+def geometry(shape, spacing, cases=32, box=None):
+  return [
+    {'shape': shape, 'box': box or shape, 'spacing': spacing, 'cases': cases}
+  ]
+
+
+def config_of(setup, tmp_path):
+  """The config that is written, loaded as main does."""
+  path = tmp_path / 'planned.py'
+  path.write_text(plan.source_text(setup, 'python -m medjax.plan x'))
+  spec = importlib.util.spec_from_file_location('planned', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config()
+
+
+def reasons(setup):
+  return {name: f'{value} | {why}' for name, value, why in setup.table}
+
+
+def names(entries):
+  return [e['name'] for e in entries]
+
+
+def test_an_anisotropic_set(tmp_path):
+  setup = plan.make_setup(PROSTATE)
+  config = config_of(setup, tmp_path)
+  assert config.data.patch_size == (256, 320, 20)
+  assert config.data.batch_size == 2
+  flat = (2, 2, 1)
+  assert config.model.strides == (1, flat, flat, 2, 2, flat, flat)
+  assert config.model.kernel_sizes == ((3, 3, 1), (3, 3, 1), 3, 3, 3, 3, 3)
+  assert config.model.features == (32, 64, 128, 256, 320, 320, 320)
+  resample, zscore = config.data.preprocess
+  assert resample['order'] == 'linear'
+  assert resample['spacing'] == (0.625, 0.625, 3.6)
+  assert zscore == {'name': 'zscore'}
+  affine = config.augment[0]
+  assert (affine['rotate'], affine['axes']) == (180.0, (0, 1))
+  assert config.data.splits.to_dict() == {
+    'train': 'fold2+fold3+fold4', 'validation': 'fold1', 'test': 'fold0',
+  }  # fmt: skip
+  assert 'fit 8 GB' in reasons(setup)['patch']
+  assert 'flat along axis 2' in reasons(setup)['rotation']
+
+
+def test_a_ct_set(tmp_path):
+  # MSD Task09's published median spacing and shape, foreground intensities.
+  spleen = changed(
+    channels=1,
+    modality=['CT'],
+    zero_background=False,
+    cases=41,
+    patients=41,
+    splits={'train': 29, 'validation': 6, 'test': 6},
+    classes=['background', 'spleen'],
+    intensity=[
+      {
+        'mean': 93.19259643554688, 'std': 40.78370666503906,
+        'percentile_00_5': -42.0, 'median': 97.0, 'percentile_99_5': 176.0,
+      }
+    ],
+    geometries=geometry(
+      [512, 512, 187], [0.79296899, 0.79296899, 1.60001004], 41
+    ),
+  )  # fmt: skip
+  setup = plan.make_setup(spleen)
+  config = config_of(setup, tmp_path)
+  assert config.data.patch_size == (160, 192, 64)
+  resample, scale = config.data.preprocess
+  assert resample['order'] == 'cubic'
+  assert scale == {
+    'name': 'scale', 'low': -42.0, 'high': 176.0, 'mean': 93.1926,
+    'std': 40.7837,
+  }  # fmt: skip
+  assert config.augment[0]['rotate'] == 30.0
+  assert 'axes' not in config.augment[0]
+  assert 'coarser network' in reasons(setup)['patch']
+  assert 'CT: 0.5 and 99.5 %' in reasons(setup)['normalisation']
+  assert config.data.splits.test == 'test'
+  # As the published coarser network: the same voxels see more of the patient.
+  low = plan.make_setup(spleen, spacing=(1.390475921, 1.390475921, 2.723909986))
+  assert low.plan.patch == (192, 192, 64)
+  assert 'coarser' not in reasons(low)['patch']
+
+
+def test_ct_and_pet_are_normalised_apart(tmp_path):
+  config = config_of(plan.make_setup(changed(modality=['CT', 'PT'])), tmp_path)
+  scale, zscore = config.data.preprocess[1:]
+  assert (scale['name'], scale['channels']) == ('scale', (0,))
+  assert zscore == {'name': 'zscore', 'channels': (1,)}
+
+
+def test_empty_surroundings_are_cropped_and_masked(tmp_path):
+  shape, box = [240, 240, 155], [138, 169, 138]
+  about = changed(
+    box_share=0.36,
+    reoriented=True,
+    geometries=geometry(shape, [1.0, 1.0, 1.0], 484, box),
+    cases=484,
+  )
+  config = config_of(plan.make_setup(about), tmp_path)
+  assert names(config.data.preprocess) == [
+    'reorient', 'crop_foreground', 'resample', 'zscore',
+  ]  # fmt: skip
+  assert config.data.preprocess[-1]['nonzero']
+  assert config.data.patch_size == (128, 128, 128)
+  # Where 0 is a value like others nothing is cropped.
+  about['zero_background'] = False
+  config = config_of(plan.make_setup(about), tmp_path)
+  assert names(config.data.preprocess) == ['reorient', 'resample', 'zscore']
+
+
+def test_sides_are_not_mirrored(tmp_path):
+  about = changed(classes=['background', 'kidney_left', 'kidney_right'])
+  config = config_of(plan.make_setup(about), tmp_path)
+  assert 'flip' not in names(config.augment)
+  config = config_of(plan.make_setup(PROSTATE), tmp_path)
+  assert config.augment[-1] == {'name': 'flip', 'p': 0.5}
+
+
+@pytest.mark.parametrize(
+  ('splits', 'expected'),
+  [
+    (('train', 'validation', 'test'), ('train', 'validation', 'test')),
+    (('train', 'test'), ('train[15%:]', 'train[:15%]', 'test')),
+    (('train',), ('train[15%:]', 'train[:15%]', 'train[:15%]')),
+    (('train', 'validation'), ('train', 'validation', 'validation')),
+    (('fold0', 'fold1', 'fold2'), ('fold2', 'fold1', 'fold0')),
+  ],
+)
+def test_splits(splits, expected):
+  setup = plan.make_setup(changed(splits=dict.fromkeys(splits, 9)))
+  assert tuple(setup.splits.values()) == expected
+
+
+def test_what_cannot_be_planned(tmp_path):
+  with pytest.raises(ValueError, match=r'no masks.*configs/resnet\.py'):
+    plan.make_setup(changed(class_voxels=None))
+  with pytest.raises(ValueError, match='masks label nothing'):
+    plan.make_setup(changed(intensity=None))
+  with pytest.raises(ValueError, match='cut through patients'):
+    plan.make_setup(changed(splits={'train': 32}, patients=5))
+  with pytest.raises(ValueError, match='--spacing needs 3 positive numbers'):
+    plan.make_setup(PROSTATE, spacing=(1.0, 1.0))
+  if jax.default_backend() == 'cpu':
+    with pytest.raises(ValueError, match='--memory=8'):
+      plan.device_memory()
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+  fingerprint, out = tmp_path / 'fingerprint.json', tmp_path / 'a/prostate.py'
+  fingerprint.write_text(json.dumps(PROSTATE))
+
+  def run(*arguments):
+    monkeypatch.setattr(sys, 'argv', ['plan', *map(str, arguments)])
+    plan.main()
+    return capsys.readouterr().out
+
+  said = run(fingerprint, f'--out={out}', '--memory=24')
+  assert '256 × 320 × 20' not in said  # 24 GB hold more
+  assert f'--config={out} --workdir=runs/prostate' in said
+  assert 'UNet' in out.read_text()
+  for arguments, message in (
+    ([fingerprint, f'--out={out}'], 'is there already'),
+    ([fingerprint, f'--out={tmp_path}/b.txt'], 'a config is a .py file'),
+    ([fingerprint, f'--out={tmp_path}/b.py', '--memory=x'], 'needs numbers'),
+    ([fingerprint, f'--out={tmp_path}/b.py', '--memory=0'], 'above 0'),
+    ([tmp_path / 'no.json', f'--out={tmp_path}/b.py'], 'no such file'),
+    ([out.with_suffix('.json'), '--out=b.py'], 'not a fingerprint'),
+  ):
+    out.with_suffix('.json').write_text('[]')
+    with pytest.raises(SystemExit, match='1'):
+      run(*arguments)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+class Cases(list):
+  """Raw cases as a data set gives them."""
+
+  class_names = ()
+
+
+def make_cases():
+  rng = np.random.default_rng(0)
+  cases = Cases()
+  for i in range(4):
+    shape = (9 + i, 10, 6)
+    cases.append(
+      {
+        'id': str(i),
+        'patient': str(i),
+        'image': rng.normal(100, 10, (*shape, 1)).astype(np.float32),
+        'mask': rng.integers(0, 3, shape).astype(np.uint8),
+        'affine': np.diag([1.0, 1.0, 2.5, 1.0]),
+        'spacing': np.array([1.0, 1.0, 2.5]),
+      }
+    )
+  return cases
+
+
+def test_the_config_trains(tmp_path, monkeypatch):
+  """From cases to plan to two steps and an evaluation."""
+  cases = make_cases()
+  splits = dict.fromkeys(('train', 'validation', 'test'), cases)
+  source = survey.Source(name='set', splits=splits, config={'name': 'set'})
+  about = survey.fingerprint(survey.survey(source))
+  config = config_of(plan.make_setup(about), tmp_path)
+  assert config.data.patch_size == (12, 10, 6)
+  assert config.task.num_classes == 3
+  stages = len(config.model.features)
+  with config.unlocked():
+    config.model.features = (2,) * stages
+    config.data.batch_size = config.inference.batch_size = 2
+    config.train.update(steps=2, log_every=1, eval_every=2)
+  one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
+  monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
+  monkeypatch.setattr(experiment, 'open_cases', lambda config, split: cases)
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', True)
+  try:
+    train(config, tmp_path)
+    results = evaluate(config, tmp_path)
+  finally:
+    jax.config.update('jax_disable_most_optimizations', before)
+  log = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  losses = [json.loads(line).get('train/loss', 0.0) for line in log]
+  assert all(math.isfinite(loss) for loss in losses)
+  assert results['test']['n'] == 4
+
+
+def test_real_hippocampus_agrees_with_nnunet(shared_data, tmp_path):
+  source = survey.open_source(
+    'msd/hippocampus',
+    data_dir=tmp_path,
+    manual_dir=shared_data('msd_hippocampus'),
+  )
+  about = survey.fingerprint(survey.survey(source))
+  assert about['cases'] == 260
+  assert about['modality'] == ['MRI']
+  # nnU-Net's published plan, axes reversed: 36, 50, 35 voxels at 1 mm.
+  assert about['shape']['median'] == [35, 50, 36]
+  assert about['spacing']['median'] == [1, 1, 1]
+  # Its foreground intensities, from voxels drawn with replacement.
+  (seen,) = about['intensity']
+  assert seen['mean'] == pytest.approx(22360.326, rel=1e-3)
+  assert seen['std'] == pytest.approx(60656.133, rel=1e-3)
+  assert seen['percentile_00_5'] == 28.0
+  assert seen['median'] == pytest.approx(362.8825, rel=1e-3)
+  assert seen['percentile_99_5'] == pytest.approx(277682.03, rel=1e-3)
+  # And its plan: 40 x 56 x 40, batch 9, 32-64-128-256.
+  setup = plan.make_setup(about)
+  config = config_of(setup, tmp_path)
+  assert config.data.patch_size == (40, 56, 40)
+  assert config.data.batch_size == 9
+  assert config.model.features == (32, 64, 128, 256)
+  assert config.model.strides == (1, 2, 2, 2)
+  assert config.model.kernel_sizes == (3, 3, 3, 3)
+  resample, zscore = config.data.preprocess
+  assert resample['spacing'] == (1.0, 1.0, 1.0)
+  assert zscore == {'name': 'zscore'}
+  # The same fields as the config written by hand.
+  spec = importlib.util.spec_from_file_location(
+    'unet', ROOT / 'configs/unet.py'
+  )
+  unet = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(unet)
+  by_hand = unet.get_config('hippocampus')
+  assert set(config) == set(by_hand)
+  assert set(config.data) == set(by_hand.data)
+
+
+def test_real_nodules_are_an_anisotropic_ct_set(shared_data, tmp_path):
+  home = shared_data('lidc_nodules')
+  files = sorted(p.name for p in (home / 'image').glob('*.nii.gz'))[::40]
+  rows = [f'image/{f},nodule_mask/{f},{f[:14]}' for f in files]
+  table = tmp_path / 'nodules.csv'
+  table.write_text('\n'.join(['path,mask,patient', *rows]))
+  source = survey.open_source(home, options={'csv': str(table)})
+  about = survey.fingerprint(survey.survey(source))
+  setup = plan.make_setup(about)
+  config = config_of(setup, tmp_path)
+  assert 'CT (guessed' in reasons(setup)['normalisation']
+  assert config.data.preprocess[-1]['name'] == 'scale'
+  assert config.data.patch_size[:2] == (48, 48)
+  assert config.data.patch_size[2] < 12
+  assert config.model.strides[1] == (2, 2, 1)
+  assert config.augment[0]['axes'] == (0, 1)

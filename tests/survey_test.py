@@ -1,0 +1,174 @@
+import argparse
+import json
+
+import nibabel as nib
+import numpy as np
+import PIL.Image
+import pytest
+
+from medjax import survey
+
+
+class Cases(list):
+  """Cases of a split; an exception in their place is raised."""
+
+  def __getitem__(self, i):
+    case = super().__getitem__(i)
+    if isinstance(case, Exception):
+      raise case
+    return case
+
+
+def make_case(i, shape=(6, 8, 5), spacing=(1.0, 1.0, 2.0), **fields):
+  rng = np.random.default_rng(i)
+  affine = np.diag([*spacing, 1.0])
+  return {
+    'id': f'case {i}',
+    'patient': f'patient {i}',
+    'image': rng.integers(0, 1000, (*shape, 1)).astype(np.int16),
+    'affine': affine,
+    'spacing': np.array(spacing),
+    **fields,
+  }
+
+
+def surveyed(splits, **fields):
+  splits = {name: Cases(cases) for name, cases in splits.items()}
+  return survey.survey(survey.Source(name='set', splits=splits, **fields))
+
+
+def with_masks(n, shapes):
+  rng = np.random.default_rng(7)
+  cases = []
+  for i in range(n):
+    shape = shapes[i % len(shapes)]
+    mask = rng.integers(0, 3, shape).astype(np.uint8)
+    cases.append(make_case(i, shape, mask=mask))
+  return cases
+
+
+def test_the_fingerprint_is_that_of_numpy():
+  cases = with_masks(9, [(6, 8, 5), (7, 8, 4), (5, 9, 6)])
+  about = survey.fingerprint(surveyed({'train': cases[:6], 'test': cases[6:]}))
+  json.dumps(about)
+  assert about['cases'] == 6  # planning does not see the test split
+  assert about['splits'] == {'train': 6, 'test': 3}
+  shapes = np.array([c['image'].shape[:3] for c in cases[:6]])
+  np.testing.assert_allclose(about['shape']['median'], np.median(shapes, 0))
+  assert about['spacing']['median'] == [1, 1, 2]
+  assert sum(g['cases'] for g in about['geometries']) == 6
+  inside = [c['image'][c['mask'] > 0][:, 0].astype(float) for c in cases[:6]]
+  # Every case has the same weight.
+  mean = np.mean([v.mean() for v in inside])
+  square = np.mean([(v**2).mean() for v in inside])
+  (seen,) = about['intensity']
+  assert seen['mean'] == pytest.approx(mean)
+  assert seen['std'] == pytest.approx(np.sqrt(square - mean**2))
+  pooled = np.concatenate(
+    [np.quantile(v, np.linspace(0, 1, 999)) for v in inside]
+  )
+  low, high = np.percentile(pooled, (0.5, 99.5))
+  assert seen['percentile_00_5'] == pytest.approx(low, abs=10)
+  assert seen['percentile_99_5'] == pytest.approx(high, abs=10)
+  counts = sum(np.bincount(c['mask'].ravel(), minlength=3) for c in cases[:6])
+  assert about['class_voxels'] == counts.tolist()
+  assert about['classes'] == ['label 0', 'label 1', 'label 2']
+
+
+def test_the_box_of_what_is_above_zero():
+  image = np.zeros((10, 12, 8, 2), np.float32)
+  image[2:5, 3:9, 1:2, 1] = 4.0
+  case = make_case(0, image=image, mask=(image[..., 1] > 0).astype(np.uint8))
+  about = survey.fingerprint(surveyed({'train': [case]}))
+  assert about['geometries'][0]['box'] == (3, 6, 1)
+  assert about['zero_background']
+  assert about['box_share'] == pytest.approx(18 / 960)
+  assert [c['mean'] for c in about['intensity']] == [0.0, 4.0]
+
+
+def test_axes_are_brought_to_one_order_where_orientations_differ():
+  turned = make_case(1, (5, 6, 8))
+  turned['affine'] = np.array(
+    [[0, -1, 0, 0], [0, 0, 1, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]
+  )
+  turned['spacing'] = np.array([2.0, 1.0, 1.0])
+  alone = survey.fingerprint(surveyed({'train': [turned]}))
+  assert not alone['reoriented']
+  assert alone['shape']['median'] == [5, 6, 8]
+  both = survey.fingerprint(surveyed({'train': [make_case(0), turned]}))
+  assert both['reoriented']
+  assert both['shape']['minimum'] == both['shape']['maximum'] == [6, 8, 5]
+  assert both['spacing']['maximum'] == [1, 1, 2]
+
+
+def test_modality():
+  air = np.full((6, 8, 5, 1), -1000, np.int16)
+  about = survey.fingerprint(surveyed({'train': [make_case(0, image=air)]}))
+  assert (about['modality'], about['modality_guessed']) == (['CT'], True)
+  cases = {'train': [make_case(0)]}
+  about = survey.fingerprint(surveyed(cases))
+  assert (about['modality'], about['modality_guessed']) == ([''], False)
+  about = survey.fingerprint(surveyed(cases, modalities=('MRI',)))
+  assert about['modality'] == ['MRI']
+  with pytest.raises(ValueError, match=r'2 modalities \(CT, PT\) for 1'):
+    survey.fingerprint(surveyed(cases, modalities=('CT', 'PT')))
+
+
+def test_cases_that_cannot_be_read():
+  bad = ValueError('x.png: 3 of 4 voxels are NaN')
+  found = surveyed({'train': [make_case(0), bad, make_case(2)]})
+  assert [c.problem for c in found.cases] == ['', str(bad), '']
+  assert [c.id for c in found.read] == ['case 0', 'case 2']
+  with pytest.raises(ValueError, match=r'none of 1 cases can be read.*NaN'):
+    surveyed({'train': [bad]})
+
+
+def test_a_folder_with_leaks_is_opened(tmp_path):
+  picture = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
+  rows = ['path,label,split,patient']
+  for i, split in enumerate(('train', 'validation', 'test')):
+    PIL.Image.fromarray(picture).save(tmp_path / f'{i}.png')
+    rows.append(f'{i}.png,a,{split},one')
+  (tmp_path / 'mine.csv').write_text('\n'.join(rows))
+  source = survey.open_source(tmp_path, options={'csv': 'mine.csv'})
+  assert {k: len(v) for k, v in source.splits.items()} == {
+    'train': 1, 'validation': 1, 'test': 1,
+  }  # fmt: skip
+  assert source.config == {
+    'name': 'folder', 'path': str(tmp_path), 'csv': 'mine.csv',
+  }  # fmt: skip
+
+
+def test_the_modality_of_dataset_json(tmp_path):
+  for part in ('imagesTr', 'labelsTr'):
+    (tmp_path / part).mkdir()
+    for i in range(3):
+      volume = nib.Nifti1Image(np.full((3, 3, 3), i, np.uint8), np.eye(4))
+      nib.save(volume, tmp_path / part / f'{i}.nii.gz')
+  (tmp_path / 'dataset.json').write_text('{"modality": {"0": "CT"}}')
+  assert survey.open_source(tmp_path).modalities == ('CT',)
+  (tmp_path / 'dataset.json').write_text('[]')
+  with pytest.raises(ValueError, match=r'not the dataset\.json'):
+    survey.open_source(tmp_path)
+
+
+def test_the_command_line():
+  def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('name')
+    return survey.parse_arguments(parser, arguments)
+
+  args = parse('x', '--config.data.csv=a.csv', '--modality=CT')
+  assert (args.options, args.modality) == ({'csv': 'a.csv'}, 'CT')
+  for bad in ('--config.data.cvs=a.csv', '--cvs=a.csv', '--config.data.csv'):
+    with pytest.raises(SystemExit):
+      parse('x', bad)
+
+
+def test_what_is_no_data_set():
+  with pytest.raises(
+    FileNotFoundError, match=r"did you mean 'medmnist'\?; nor"
+  ):
+    survey.open_source('medmist')
+  with pytest.raises(ValueError, match=r'has no .pneumonia'):
+    survey.open_source('medmnist/pneumonia')
