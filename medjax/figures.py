@@ -449,7 +449,7 @@ def contours(cases, names):
     for k in np.unique(case['mask'])[:40] if 'mask' in case else ():
       if k > 0:
         colour = _CLASSES[(int(k) - 1) % len(_CLASSES)]
-        _outline(ax, case['mask'] == k, colour, linewidths=1.1)
+        _outline(ax, case['mask'] == k, colour, linewidths=0.9)
         found.add(int(k))
   handles = [
     lines.Line2D(

@@ -256,7 +256,7 @@ def _geometry(cases):
   if ones.any():
     yield Finding(
       'note',
-      f'{count(int(ones.sum()), "volume")} of {len(volumes)} with a spacing '
+      f'{count(int(ones.sum()), "volume")} of {len(volumes):,} with a spacing '
       'of exactly 1 mm everywhere: resampled to it, or a header that lost it.',
     )
   low, high = spacing.min(0), spacing.max(0)

@@ -110,6 +110,7 @@ def write_page(surveyed, twins, found, about, out):
   Reads the few cases of the gallery again.
   """
   pictures = page.Pictures(out / 'figures', old='*.png')
+  names = dict(enumerate(surveyed.class_names))
   with figures.style():
     content = dict(
       geometry=pictures(
@@ -130,9 +131,7 @@ def write_page(surveyed, twins, found, about, out):
       ),
       gallery=pictures(
         'gallery',
-        figures.contours(
-          _gallery(surveyed), dict(enumerate(surveyed.class_names))
-        ),
+        figures.contours(_gallery(surveyed), names),
         'Images of each split with the outlines of their masks',
         'The plane with most labels, without masks the middle one.'
         if about['rank'] == 3
@@ -140,7 +139,7 @@ def write_page(surveyed, twins, found, about, out):
       ),
       twins=pictures(
         'duplicates',
-        figures.contours(_twin_images(surveyed, twins), {}),
+        figures.contours(_twin_images(surveyed, twins), names),
         'Pairs of duplicates, side by side',
         'Duplicates, two and two; those across splits first.',
       ),
@@ -175,7 +174,7 @@ def _cards(surveyed, about, found):
       'background included' if surveyed.masks else 'labels of images',
     ),
     ('Errors', str(tally['error']), 'to mend before training'),
-    ('Warnings', str(tally['warning']), f'and {tally["note"]} notes'),
+    ('Warnings', str(tally['warning']), f'and {count(tally["note"], "note")}'),
   ]
 
 

@@ -32,7 +32,6 @@ class Setup:
   """What the config will say, and the table (name, value, reason) of why."""
 
   about: dict
-  spacing: tuple[float, ...] | None
   plan: planner.Plan
   preprocess: tuple[dict, ...]
   augment: tuple[dict, ...]
@@ -99,9 +98,10 @@ def make_setup(about, *, memory_gb=planner.REFERENCE_GB, spacing=None):
   preprocess, told = _preprocess(about, boxed, target)
   augment, limits = _augment(about, plan, target)
   splits, cut = _splits(about)
+  unit = 'mm' if rank == 3 else 'px'
   table = [
-    ('spacing', f'{_by(target)} {"mm" if rank == 3 else "px"}', why),
-    ('median image', f'{_by(median)} voxels', 'at that spacing'),
+    ('spacing', f'{_by(target)} {unit}', why),
+    ('median image', _by(median), 'at that spacing'),
     *_network_rows(plan, target, median, memory_gb, about),
     *told,
     *limits,
@@ -120,7 +120,6 @@ def make_setup(about, *, memory_gb=planner.REFERENCE_GB, spacing=None):
   ]
   return Setup(
     about=about,
-    spacing=tuple(float(f'{s:.6g}') for s in target),
     plan=plan,
     preprocess=preprocess,
     augment=augment,
@@ -184,7 +183,7 @@ def _network_rows(plan, spacing, median, memory_gb, about):
   shallow = [k for k, n in enumerate(poolings) if n < max(poolings)]
   most = planner.REFERENCE[about['rank']]
   return [
-    ('patch', f'{_by(patch)} voxels', why),
+    ('patch', _by(patch), why),
     (
       'strides',
       strided,
@@ -561,7 +560,9 @@ def run(args):
   if args.spacing:
     command += f' --spacing={args.spacing}'
   write_config(args.out, source_text(setup, command))
-  axes = "axes as in the file (nnU-Net's are reversed)"
+  axes = 'rows, columns'
+  if about['rank'] == 3:
+    axes = "axes as in the file (nnU-Net's are reversed)"
   print(
     f'{about["source"]["title"]}: {about["rank"]}-D, from {about["cases"]} '
     f'cases outside the test split; {axes}\n'
