@@ -75,7 +75,7 @@ def findings(surveyed, twins):
     *_unreadable(surveyed.cases),
     *_patients(cases),
     *_duplicates(cases, twins),
-    *_conflicts(cases, twins, surveyed.class_names),
+    *_conflicts(cases, twins, surveyed.label_names),
     *_flat(cases),
     *_intensities(cases),
     *_geometry(cases),
@@ -276,23 +276,24 @@ def _geometry(cases):
 
 
 def _labels(surveyed):
-  cases, names = surveyed.read, surveyed.class_names
+  cases, names = surveyed.read, shown_classes(surveyed)
   table = count_classes(surveyed)
-  totals = np.array([*table.values()])
-  first = 1 if surveyed.masks else 0  # the background is no class to find
-  nowhere = [k for k in range(first, len(names)) if not totals[:, k].any()]
+  totals = np.sum([*table.values()], 0)
+  nowhere = [k for k in range(len(names)) if not totals[k]]
   if nowhere:
     yield Finding('error', f'No case shows {_some(nowhere, names)}.')
   for split, counts in table.items():
     lacking = [
-      k for k in range(first, len(names)) if not counts[k] and k not in nowhere
+      k for k in range(len(names)) if not counts[k] and k not in nowhere
     ]
     if lacking:
       yield Finding('error', f'{split} has no case of {_some(lacking, names)}.')
   if surveyed.masks:
     yield from _masks(cases)
-  else:
-    yield from _balance(cases, table, names)
+  if surveyed.labelled:
+    of_labels = len(surveyed.label_names)
+    labels = {split: counts[:of_labels] for split, counts in table.items()}
+    yield from _balance(cases, labels, surveyed.label_names)
 
 
 def _some(classes, names):
@@ -401,17 +402,22 @@ def named(label, names):
   return ', '.join(names[k] for k in np.atleast_1d(label)) or 'none'
 
 
+def shown_classes(surveyed):
+  """Names of all classes to count: of labels, and of masks but background."""
+  return [*surveyed.label_names, *surveyed.mask_names[1:]]
+
+
 def count_classes(surveyed):
-  """{split: cases (K,) that have each class}, in masks or as label."""
-  names = surveyed.class_names
+  """{split: cases (K,) that have each of `shown_classes`}."""
+  of_labels = len(surveyed.label_names)
+  total = len(shown_classes(surveyed))
   table = {}
   for case in surveyed.read:
-    counts = table.setdefault(case.split, [0] * len(names))
-    present = ()
+    counts = table.setdefault(case.split, [0] * total)
+    if case.label is not None:
+      for k in np.atleast_1d(case.label):
+        counts[int(k)] += 1
     if case.voxels is not None:
-      present = np.flatnonzero(case.voxels)
-    elif case.label is not None:
-      present = np.atleast_1d(case.label)
-    for k in present:
-      counts[int(k)] += 1
+      for k in np.flatnonzero(case.voxels[1:]):
+        counts[of_labels + int(k)] += 1
   return table

@@ -27,6 +27,7 @@ from medjax.findings import (
   findings,
   has_patients,
   named,
+  shown_classes,
   times,
 )
 from medjax.gallery import display_slice
@@ -42,22 +43,21 @@ _BOXES = 30  # classes drawn
 
 def count_table(surveyed):
   """Header and rows: split, images, patients, images that show each class."""
-  names = surveyed.class_names
+  names = shown_classes(surveyed)
   table = count_classes(surveyed)
   patients = collections.defaultdict(set)
   images = collections.Counter()
   for c in surveyed.read:
     patients[c.split].add(c.patient)
     images[c.split] += 1
-  first = 1 if surveyed.masks else 0
-  header = ['Split', 'Images', 'Patients', *names[first:]]
+  header = ['Split', 'Images', 'Patients', *names]
   rows = [
-    [split, images[split], len(patients[split]), *counts[first:]]
+    [split, images[split], len(patients[split]), *counts]
     for split, counts in table.items()
   ]
   if len(rows) > 1:
     everyone = len(set().union(*patients.values()))
-    counts = np.sum([counts for counts in table.values()], 0)[first:]
+    counts = np.sum([*table.values()], 0)
     rows.append(['all', sum(images.values()), everyone, *counts])
   rows = [[row[0], *(f'{int(n):,}' for n in row[1:])] for row in rows]
   if len(names) <= _COLUMNS:
@@ -110,7 +110,7 @@ def write_page(surveyed, twins, found, about, out):
   Reads the few cases of the gallery again.
   """
   pictures = page.Pictures(out / 'figures', old='*.png')
-  names = dict(enumerate(surveyed.class_names))
+  names = dict(enumerate(surveyed.mask_names))
   with figures.style():
     content = dict(
       geometry=pictures(
@@ -153,6 +153,7 @@ def write_page(surveyed, twins, found, about, out):
     findings=[(f, f.examples[:_EXAMPLES]) for f in found],
     counts=count_table(surveyed),
     masks=surveyed.masks,
+    labelled=surveyed.labelled,
     facts=_fact_table(about),
     **content,
   )
@@ -170,7 +171,7 @@ def _cards(surveyed, about, found):
     ('Images', f'{len(surveyed.read):,}', patients),
     (
       'Classes',
-      str(len(surveyed.class_names)),
+      str(len(surveyed.mask_names or surveyed.label_names)),
       'background included' if surveyed.masks else 'labels of images',
     ),
     ('Errors', str(tally['error']), 'to mend before training'),
@@ -272,7 +273,7 @@ def _intensity_panels(surveyed, about):
 
 def _volumes(surveyed):
   """Rows and metrics for `figures.boxes`: millilitres, or share of an image."""
-  names = surveyed.class_names[: _BOXES + 1]
+  names = surveyed.mask_names[: _BOXES + 1]
   rows = []
   for case in surveyed.read:
     if case.voxels is None:
@@ -301,7 +302,7 @@ def _gallery(surveyed):
   for members in list(groups.values())[:SHOWN]:
     places = np.linspace(0, len(members) - 1, min(each, len(members)))
     chosen += [members[place] for place in np.unique(places.astype(int))]
-  names = surveyed.class_names
+  names = surveyed.label_names
   return [
     _slice(
       surveyed,

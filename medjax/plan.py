@@ -242,7 +242,7 @@ def _varies(about):
 
 def _normalise(about):
   names = about['modality']
-  ct = [k for k, name in enumerate(names) if name.upper() == 'CT']
+  ct = [k for k, name in enumerate(names) if name.upper() in ('CT', 'HU')]
   rest = [k for k in range(about['channels']) if k not in ct]
   guess = ' (guessed from the values: --modality)' * about['modality_guessed']
   entries, rows = [], []
@@ -428,6 +428,9 @@ def source_text(setup, command):
   if setup.splits != standard:
     lines += _call('config.data.splits = dict', setup.splits)
   why = {name: reason for name, _, reason in setup.table}
+  task = {'name': 'Segmentation', 'num_classes': len(about['classes'])}
+  if about['labelled']:  # the names of the set are those of the labels
+    task['class_names'] = tuple(about['classes'])
   lines += [
     *_comment('spacing', why),
     *_tuple('config.data.preprocess', setup.preprocess),
@@ -445,10 +448,7 @@ def source_text(setup, command):
     f'    kernel_sizes={_stages(plan.topology.kernel_sizes)},',
     '    deep_supervision=True,',
     '  )',
-    *_call(
-      'config.task = dict',
-      dict(name='Segmentation', num_classes=len(about['classes'])),
-    ),
+    *_call('config.task = dict', task),
     *_call(
       'config.optimizer.update',
       dict(learning_rate=1e-3, weight_decay=1e-4, clip_norm=12.0),

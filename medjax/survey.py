@@ -21,7 +21,7 @@ import numpy as np
 from medjax import cli, duplicates, prepare
 from medjax.build import closest
 from medjax.config import default_config
-from medjax.data import folder, records
+from medjax.data import builders, folder, records, remote
 from medjax.data.formats.volume import orientation_of
 
 PERCENTILES = (0.5, 50.0, 99.5)
@@ -106,19 +106,33 @@ class Survey:
     return any(case.voxels is not None for case in self.cases)
 
   @property
-  def class_names(self):
-    """The names of all classes, numbers where they have none."""
-    names = list(self.source.class_names)
-    highest = [len(c.voxels) for c in self.read if c.voxels is not None]
-    labels = [
-      index + 1
-      for case in self.read
-      if case.label is not None
-      for index in np.atleast_1d(case.label)
-    ]
-    count = max([len(names), *(highest if self.masks else labels)])
-    kind = 'label' if self.masks else 'class'
-    return [*names, *(f'{kind} {k}' for k in range(len(names), count))]
+  def labelled(self):
+    """Whether the cases have labels; then the class names are theirs."""
+    return any(case.label is not None for case in self.cases)
+
+  @property
+  def label_names(self):
+    """Names of the classes of images; () where they have no label."""
+    if not self.labelled:
+      return ()
+    labels = [np.atleast_1d(c.label) for c in self.read if c.label is not None]
+    count = 1 + max((int(k) for label in labels for k in label), default=-1)
+    return _filled(self.source.class_names, count, 'class')
+
+  @property
+  def mask_names(self):
+    """Names of what masks show, background first; () without masks."""
+    if not self.masks:
+      return ()
+    count = max(len(c.voxels) for c in self.read if c.voxels is not None)
+    names = self.source.class_names
+    if self.labelled or not names:
+      names = ('background',)
+    return _filled(names, count, 'label')
+
+
+def _filled(names, count, kind):
+  return (*names, *(f'{kind} {k}' for k in range(len(names), count)))
 
 
 # Where the cases come from.
@@ -135,7 +149,7 @@ def open_source(
   """
   path = pathlib.Path(name).expanduser()
   try:
-    prepare.find(str(name))
+    builders.find(str(name))
     known = None
   except (ValueError, FileNotFoundError) as e:
     known = e
@@ -154,6 +168,8 @@ def open_source(
 
 def _prepared(name, data_dir, manual_dir):
   target = prepare.prepare(name, data_dir=data_dir, manual_dir=manual_dir)
+  if remote.is_remote(target):
+    target = records.dataset_dir(name, data_dir)
   about = records.info_of(target)
   channels = [
     note.partition(':')[2].split(',')
@@ -420,7 +436,7 @@ def fingerprint(surveyed):
   median = np.median(spacings, 0)
   voxels = None
   if surveyed.masks:
-    voxels = np.zeros(len(surveyed.class_names), int)
+    voxels = np.zeros(len(surveyed.mask_names), int)
     for case in cases:
       if case.voxels is not None:
         voxels[: len(case.voxels)] += case.voxels
@@ -436,7 +452,8 @@ def fingerprint(surveyed):
     'channels': channels,
     'modality': list(modalities),
     'modality_guessed': guessed,
-    'classes': surveyed.class_names,
+    'classes': list(surveyed.mask_names or surveyed.label_names),
+    'labelled': surveyed.labelled,
     'class_voxels': None if voxels is None else voxels.tolist(),
     'reoriented': turned,
     'spacing': _spread(spacings),

@@ -166,6 +166,18 @@ def test_classes():
   assert '1 mask without any label.' in texts(found, 'warning')
 
 
+def test_masks_and_labels_together():
+  splits = healthy(make=volume)
+  for cases in splits.values():
+    for i, case in enumerate(cases):
+      case['label'] = np.int32(i < 3)
+  surveyed, _, found = look(splits)
+  header, rows = inspect.count_table(surveyed)
+  assert header[3:] == [*LABELS, 'label 1', 'label 2']
+  assert rows[0] == ['train', '10', '10', '7', '3', '5', '5']
+  assert texts(found, 'error') == []
+
+
 @pytest.mark.parametrize('make', [picture, volume])
 def test_the_page_and_the_files(tmp_path, capsys, make):
   splits = healthy(6, make)

@@ -25,6 +25,7 @@ PROSTATE = {
   'modality': ['T2', 'ADC'],
   'modality_guessed': False,
   'classes': ['background', 'PZ', 'TZ'],
+  'labelled': False,
   'class_voxels': [10, 1, 1],
   'reoriented': False,
   'zero_background': True,
@@ -159,6 +160,12 @@ def test_empty_surroundings_are_cropped_and_masked(tmp_path):
   about['zero_background'] = False
   config = config_of(plan.make_setup(about), tmp_path)
   assert names(config.data.preprocess) == ['reorient', 'resample', 'zscore']
+
+
+def test_names_of_labels_are_not_those_of_masks(tmp_path):
+  about = changed(labelled=True, classes=['background', 'label 1'])
+  config = config_of(plan.make_setup(about), tmp_path)
+  assert config.task.class_names == ('background', 'label 1')
 
 
 def test_sides_are_not_mirrored(tmp_path):

@@ -72,7 +72,7 @@ def test_the_fingerprint_is_that_of_numpy():
   assert seen['percentile_99_5'] == pytest.approx(high, abs=10)
   counts = sum(np.bincount(c['mask'].ravel(), minlength=3) for c in cases[:6])
   assert about['class_voxels'] == counts.tolist()
-  assert about['classes'] == ['label 0', 'label 1', 'label 2']
+  assert about['classes'] == ['background', 'label 1', 'label 2']
 
 
 def test_the_box_of_what_is_above_zero():
