@@ -215,7 +215,7 @@ def _declared(path):
 def parse_arguments(parser, argv=None):
   """Parses a command line that says where cases come from.
 
-  Fields of config.data, as in --config.data.csv=cases.csv, are collected in
+  Fields of config.data, as in --config.data.table=cases.csv, are collected in
   `options`; one that a config does not have is an error.
   """
   parser.add_argument(
@@ -236,7 +236,7 @@ def parse_arguments(parser, argv=None):
 
 
 def _options(arguments):
-  """{field: value} of arguments like --config.data.csv=cases.csv."""
+  """{field: value} of arguments like --config.data.table=cases.csv."""
   data = default_config().data
   options = {}
   for argument in arguments:

@@ -334,7 +334,7 @@ def test_real_nodules_are_an_anisotropic_ct_set(shared_data, tmp_path):
   rows = [f'image/{f},nodule_mask/{f},{f[:14]}' for f in files]
   table = tmp_path / 'nodules.csv'
   table.write_text('\n'.join(['path,mask,patient', *rows]))
-  source = survey.open_source(home, options={'csv': str(table)})
+  source = survey.open_source(home, options={'table': str(table)})
   about = survey.fingerprint(survey.survey(source))
   setup = plan.make_setup(about)
   config = config_of(setup, tmp_path)

@@ -130,12 +130,12 @@ def test_a_folder_with_leaks_is_opened(tmp_path):
     PIL.Image.fromarray(picture).save(tmp_path / f'{i}.png')
     rows.append(f'{i}.png,a,{split},one')
   (tmp_path / 'mine.csv').write_text('\n'.join(rows))
-  source = survey.open_source(tmp_path, options={'csv': 'mine.csv'})
+  source = survey.open_source(tmp_path, options={'table': 'mine.csv'})
   assert {k: len(v) for k, v in source.splits.items()} == {
     'train': 1, 'validation': 1, 'test': 1,
   }  # fmt: skip
   assert source.config == {
-    'name': 'folder', 'path': str(tmp_path), 'csv': 'mine.csv',
+    'name': 'folder', 'path': str(tmp_path), 'table': 'mine.csv',
   }  # fmt: skip
 
 
@@ -158,9 +158,13 @@ def test_the_command_line():
     parser.add_argument('name')
     return survey.parse_arguments(parser, arguments)
 
-  args = parse('x', '--config.data.csv=a.csv', '--modality=CT')
-  assert (args.options, args.modality) == ({'csv': 'a.csv'}, 'CT')
-  for bad in ('--config.data.cvs=a.csv', '--cvs=a.csv', '--config.data.csv'):
+  args = parse('x', '--config.data.table=a.csv', '--modality=CT')
+  assert (args.options, args.modality) == ({'table': 'a.csv'}, 'CT')
+  for bad in (
+    '--config.data.tabel=a.csv',
+    '--tabel=a.csv',
+    '--config.data.table',
+  ):
     with pytest.raises(SystemExit):
       parse('x', bad)
 
