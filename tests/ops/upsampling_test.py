@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.ops.upsampling import transposed_conv
+from medjax.ops.upsampling import linear_upsample, transposed_conv
 
 
 @pytest.mark.parametrize('window', [(2, 2), (1, 3), (2, 2, 2), (1, 2, 3)])
@@ -49,3 +49,31 @@ def test_under_vmap_over_kernels():
   np.testing.assert_allclose(
     y[1], transposed_conv(x, kernels[1]), rtol=1e-5, atol=1e-6
   )
+
+
+@pytest.mark.parametrize(
+  ('shape', 'size'), [((5, 3), (10, 9)), ((4, 1, 3), (8, 4, 3)), ((5,), (8,))]
+)
+def test_linear_agrees_with_torch(shape, size):
+  torch = pytest.importorskip('torch')
+  x = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype('f')
+  tx = torch.tensor(np.moveaxis(x, -1, 1).copy(), requires_grad=True)
+  mode = ('linear', 'bilinear', 'trilinear')[len(shape) - 1]
+  ty = torch.nn.functional.interpolate(tx, size, mode=mode)
+  ty.sin().sum().backward()
+
+  def ours(x):
+    y = linear_upsample(x, size)
+    return jnp.sin(y).sum(), y
+
+  gradient, y = jax.jit(jax.grad(ours, has_aux=True))(x)
+  for a, b in ((y, ty), (gradient, tx.grad)):
+    b = np.moveaxis(b.detach().numpy(), 1, -1)
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_linear_crops_what_a_stride_rounded_up():
+  x = np.random.default_rng(0).normal(size=(1, 4, 3, 2)).astype('f')
+  f = lambda x: (linear_upsample(x, (8, 9)), linear_upsample(x, (7, 7)))
+  whole, cropped = jax.jit(f)(x)
+  np.testing.assert_array_equal(cropped, whole[:, :7, :7])
