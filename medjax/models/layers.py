@@ -70,15 +70,18 @@ def classify(
   return head(x).astype(jnp.float32)
 
 
-def pyramid(maps, pooled):
+def pyramid(maps, pooled, decoder=()):
   """What a network gives for features=True, of its maps in their order.
 
   {'stage_0': … 'stage_n': …, 'pooled': (b, c) float32}: the last map of every
-  resolution, the finest first, and the embedding that the head would see.
+  resolution, the finest first, and the embedding that the head would see. A
+  segmentation network has 'decoder_0' … between them, the finest first too.
   """
-  last = {x.shape[1:-1]: x for x in maps}
-  stages = {f'stage_{i}': x for i, x in enumerate(last.values())}
-  return {**stages, 'pooled': pooled.astype(jnp.float32)}
+  named = {}
+  for name, group in (('stage', maps), ('decoder', decoder)):
+    last = {x.shape[1:-1]: x for x in group}
+    named |= {f'{name}_{i}': x for i, x in enumerate(last.values())}
+  return {**named, 'pooled': pooled.astype(jnp.float32)}
 
 
 def depth_rates(rate, blocks):
@@ -112,14 +115,15 @@ class DropPath(nn.Module):
 
 
 def make_norm(
-  kind, features, *, train, dtype, name, momentum=0.9, epsilon=1e-5
+  kind, features, *, train, dtype, name, momentum=0.9, epsilon=1e-5, groups=None
 ):
   """A normalisation layer: 'batch', 'instance' or 'group'.
 
   Statistics are float32 whatever the dtype. Under `jit` over a mesh those of
   'batch' are of the global batch. Its running variance is the biased one:
   after a step on n values PyTorch's differs by n / (n − 1). 'group' has 16
-  channels per group (Wu & He 2018, table 3), fewer where 16 do not divide.
+  channels per group (Wu & He 2018, table 3), fewer where 16 do not divide, or
+  as many groups as `groups` says.
   `momentum` is the share of the old statistics: one minus PyTorch's.
 
   Raises:
@@ -137,8 +141,8 @@ def make_norm(
     return nn.InstanceNorm(epsilon=epsilon, dtype=dtype, name=name)
   if kind == 'group':
     return nn.GroupNorm(
-      num_groups=None,
-      group_size=math.gcd(16, features),
+      num_groups=groups,
+      group_size=None if groups else math.gcd(16, features),
       epsilon=epsilon,
       dtype=dtype,
       name=name,

@@ -10,12 +10,17 @@ from jax import lax
 from medjax.models.layers import (
   Conv,
   ConvTranspose,
+  DropPath,
   centred,
+  depth_rates,
+  global_mean,
   make_norm,
   per_axis,
+  pyramid,
   recomputed,
 )
 from medjax.ops.pooling import avg_pool
+from medjax.ops.upsampling import linear_upsample
 
 _SLOPE = 0.01
 # torch's kaiming_normal_(a=slope). For a transposed convolution it takes the
@@ -44,6 +49,7 @@ class Stage(nn.Module):
   norm: str
   residual: bool
   dropout: float
+  drop_path: float
   dtype: Any
 
   @nn.compact
@@ -67,6 +73,7 @@ class Stage(nn.Module):
       )(x)
       x = self._norm(f'norm_{i}', train)(x)
       if self.residual and i == self.convs - 1:
+        x = DropPath(self.drop_path)(x, train)
         x = x + self._shortcut(inputs, train)
       x = nn.leaky_relu(x, _SLOPE)
     return x
@@ -97,6 +104,41 @@ class Stage(nn.Module):
     return self._norm('shortcut_norm', train)(x)
 
 
+class Gate(nn.Module):
+  """Attention gate (Oktay et al. 2018, section 3.1): weighs a skip connection.
+
+  Skip and gating signal, the latter coarser by `strides`, are projected onto
+  the coarse grid and added; what a ReLU, one channel and a sigmoid make of
+  them is interpolated linearly and multiplied with the skip. The projection of
+  the skip has kernel = stride, as in the authors' code.
+  """
+
+  strides: tuple[int, ...]
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, skip, signal):
+    """(b, *spatial, c), (b, *ceil(spatial / strides), d) → (b, *spatial, c)."""
+    rest = [
+      (0, -n % s) for n, s in zip(skip.shape[1:-1], self.strides, strict=True)
+    ]
+    options = dict(kernel_init=_HE, dtype=self.dtype)
+    features = skip.shape[-1]
+    coarse = Conv(
+      features,
+      self.strides,
+      strides=self.strides,
+      padding=rest,
+      use_bias=False,
+      name='skip',
+      **options,
+    )(skip)
+    signal = nn.Dense(features, name='signal', **options)(signal)
+    weight = nn.Dense(1, name='weight', **options)(nn.relu(coarse + signal))
+    weight = linear_upsample(nn.sigmoid(weight), skip.shape[1:-1])
+    return skip * weight
+
+
 class UNet(nn.Module):
   """U-Net (Ronneberger et al. 2015) as nnU-Net (Isensee et al. 2021) has it.
 
@@ -109,8 +151,9 @@ class UNet(nn.Module):
   that nothing is padded or cropped where sizes divide.
 
   Parameters lie under encoder_0 … encoder_n (finest to coarsest), upsample_i
-  and decoder_i (the resolution of encoder_i), head, and with deep supervision
-  head_1 …: encoder_0/conv_0/kernel, encoder_0/norm_0/scale.
+  and decoder_i (the resolution of encoder_i), with attention gate_i, head, and
+  with deep supervision head_1 …: encoder_0/conv_0/kernel,
+  encoder_0/norm_0/scale.
 
   Attributes:
     num_classes: channels of the logits.
@@ -121,8 +164,12 @@ class UNet(nn.Module):
     convs_per_stage: convolutions per stage, on the way down and up.
     norm: 'instance', 'batch' or 'group'.
     residual: encoder stages are residual blocks, as in nnU-Net's ResEnc.
+    attention: the skip connections, but for the finest, pass attention gates
+      whose signal is the decoder's next coarser stage (Oktay et al. 2018).
     deep_supervision: a head on every decoder stage; see `__call__`.
     dropout: rate, of whole feature maps, after every convolution.
+    drop_path: stochastic depth of a residual encoder: the rate of its coarsest
+      stage, growing from 0.
     remat: recompute a stage's activations in the backward pass, to save memory
       on an accelerator; on a CPU XLA keeps them. The same gradients.
     dtype: of the computation; parameters and logits are float32.
@@ -135,26 +182,33 @@ class UNet(nn.Module):
   convs_per_stage: int = 2
   norm: str = 'instance'
   residual: bool = False
+  attention: bool = False
   deep_supervision: bool = False
   dropout: float = 0.0
+  drop_path: float = 0.0
   remat: bool = False
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
     With deep supervision and train=True a tuple of logits, the highest
     resolution first, one per decoder stage: its spatial sizes are divided by
-    the strides and rounded up.
+    the strides and rounded up. With features=True the maps instead, in a
+    dict: stage_0 …, decoder_0 … (finest first) and pooled (b, c).
 
     Raises:
-      ValueError: if strides or kernel sizes do not fit features or rank.
+      ValueError: if strides or kernel sizes do not fit features or rank, or
+        for drop_path without residual stages.
     """
-    pyramid = self._pyramid(x, train)
-    supervised = len(pyramid) - 1 if self.deep_supervision else 1
+    encoder = self._encode(x, train)
+    decoder = self._decode(encoder, train)
+    if features:
+      return pyramid(encoder, global_mean(encoder[-1]), decoder)
+    levels = decoder or encoder
     logits = []
-    for i, level in enumerate(pyramid[: max(supervised, 1)]):
+    for i, level in enumerate(levels if self.deep_supervision else levels[:1]):
       head = nn.Dense(
         self.num_classes,
         kernel_init=_HE,
@@ -165,16 +219,31 @@ class UNet(nn.Module):
     return tuple(logits) if self.deep_supervision and train else logits[0]
 
   @nn.nowrap
-  def _pyramid(self, x, train):
-    """Decoded features of every resolution, the highest first."""
+  def _encode(self, x, train):
+    """The map of every stage, the finest first."""
+    if self.drop_path and not self.residual:
+      raise ValueError('drop_path of a UNet needs residual=True')
     strides, kernels = self._plan(x.ndim - 2)
-    skips = []
+    maps = []
+    rates = depth_rates(self.drop_path, len(strides))
     for i, stride in enumerate(strides):
-      stage = self._stage(f'encoder_{i}', kernels[i], stride, self.residual)
+      stage = self._stage(
+        f'encoder_{i}', kernels[i], stride, self.residual, rates[i]
+      )
       x = stage(x, train)
-      skips.append(x)
-    pyramid = [x]
-    for i in reversed(range(len(strides) - 1)):
+      maps.append(x)
+    return maps
+
+  @nn.nowrap
+  def _decode(self, skips, train):
+    """The decoded map of every stage but the coarsest, the finest first."""
+    *skips, x = skips
+    strides, kernels = self._plan(x.ndim - 2)
+    maps = []
+    for i, skip in reversed(list(enumerate(skips))):
+      # The finest skip is too close to the image to be weighed.
+      if self.attention and i:
+        skip = Gate(strides[i + 1], self.dtype, name=f'gate_{i}')(skip, x)
       x = ConvTranspose(
         self.features[i],
         strides[i + 1],
@@ -182,15 +251,15 @@ class UNet(nn.Module):
         dtype=self.dtype,
         name=f'upsample_{i}',
       )(x)
-      x = x[tuple(slice(n) for n in skips[i].shape[:-1])]
-      x = jnp.concatenate([x, skips[i]], axis=-1)
+      x = x[tuple(slice(n) for n in skip.shape[:-1])]
+      x = jnp.concatenate([x, skip], axis=-1)
       stage = self._stage(f'decoder_{i}', kernels[i], (1,) * (x.ndim - 2))
       x = stage(x, train)
-      pyramid.insert(0, x)
-    return pyramid
+      maps.insert(0, x)
+    return maps
 
   @nn.nowrap
-  def _stage(self, name, kernel_size, strides, residual=False):
+  def _stage(self, name, kernel_size, strides, residual=False, drop_path=0.0):
     stage = recomputed(Stage, self.remat)
     return stage(
       self.features[int(name.rpartition('_')[2])],
@@ -200,6 +269,7 @@ class UNet(nn.Module):
       self.norm,
       residual,
       self.dropout,
+      drop_path,
       self.dtype,
       name=name,
     )
