@@ -72,8 +72,17 @@ def make_task(config):
 
 
 def make_model(config, task):
-  """The Linen module, with as many outputs as the task needs."""
-  return build(models, config.model, num_classes=task.num_outputs)
+  """The Linen module, with as many outputs as the task needs.
+
+  An argument that is itself a dict with a name, as a backbone is, is built
+  first.
+  """
+
+  def make(spec):
+    parts = {k: make(v) for k, v in spec.items() if hasattr(v, 'items')}
+    return build(models, {**spec, **parts}, num_classes=task.num_outputs)
+
+  return make(config.model)
 
 
 def make_preprocess(config):

@@ -4,6 +4,7 @@ from medjax.models.alexnet import AlexNet as AlexNet
 from medjax.models.densenet import DenseNet as DenseNet
 from medjax.models.densenet import DenseNet121 as DenseNet121
 from medjax.models.densenet import DenseNet169 as DenseNet169
+from medjax.models.encoder_decoder import EncoderDecoder as EncoderDecoder
 from medjax.models.inception import InceptionV3 as InceptionV3
 from medjax.models.lenet import LeNet5 as LeNet5
 from medjax.models.mobilenet import MobileNet as MobileNet
@@ -16,7 +17,9 @@ from medjax.models.resnet import ResNet34 as ResNet34
 from medjax.models.resnet import ResNet50 as ResNet50
 from medjax.models.resnet import ResNet101 as ResNet101
 from medjax.models.resnet import ResNet152 as ResNet152
+from medjax.models.segresnet import SegResNet as SegResNet
 from medjax.models.unet import UNet as UNet
+from medjax.models.unet2015 import UNet2015 as UNet2015
 from medjax.models.vgg import VGG as VGG
 from medjax.models.vgg import VGG11 as VGG11
 from medjax.models.vgg import VGG11BN as VGG11BN
@@ -26,3 +29,4 @@ from medjax.models.vgg import VGG16 as VGG16
 from medjax.models.vgg import VGG16BN as VGG16BN
 from medjax.models.vgg import VGG19 as VGG19
 from medjax.models.vgg import VGG19BN as VGG19BN
+from medjax.models.vnet import VNet as VNet

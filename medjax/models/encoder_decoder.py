@@ -1,0 +1,134 @@
+"""A segmentation network around any classification network."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from medjax.models.layers import ConvNorm, global_mean, pyramid, recomputed
+from medjax.ops.upsampling import linear_upsample
+
+_HE = nn.initializers.variance_scaling(2, 'fan_in', 'normal')
+
+
+class Stage(nn.Module):
+  """Twice 3-voxel convolution – norm – ReLU."""
+
+  features: int
+  norm: str
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, train):
+    """(b, *spatial, c) → (b, *spatial, features)."""
+    for i in range(2):
+      x = ConvNorm(
+        self.features,
+        3,
+        norm=self.norm,
+        kernel_init=_HE,
+        dtype=self.dtype,
+        name=f'layer_{i}',
+      )(x, train)
+      x = nn.relu(x)
+    return x
+
+
+class EncoderDecoder(nn.Module):
+  """A U-Net whose encoder is a classification network without its head.
+
+  The backbone's coarsest map is doubled in size, by linear interpolation,
+  until the image's is reached. A map of the backbone joins where it has that
+  size, so a backbone that begins with a stride of four, or has one map only,
+  gets stages without a skip connection. Any image size that the backbone
+  takes; 2-D or 3-D as the backbone is.
+
+  Parameters lie under backbone, decoder_0 … (finest to coarsest) and head:
+  backbone/…, decoder_0/layer_0/conv/kernel.
+
+  Attributes:
+    num_classes: channels of the logits.
+    backbone: a module of medjax.models, in a config dict(name='ResNet18');
+      its own arguments (dtype, remat, drop_path, …) are given there.
+    features: channels of the decoder's stages, the finest first; the last is
+      that of all coarser ones.
+    norm: of the decoder: 'batch', 'instance' or 'group'.
+    dropout: rate, of whole feature maps, before the head.
+    remat: recompute a decoder stage's activations in the backward pass.
+    dtype: of the decoder's computation; parameters and logits are float32.
+  """
+
+  num_classes: int
+  backbone: nn.Module
+  features: Sequence[int] = (16, 32, 64, 128, 256)
+  norm: str = 'batch'
+  dropout: float = 0.0
+  remat: bool = False
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x, *, train=False, features=False):
+    """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
+
+    With features=True the maps and the embedding of `layers.pyramid`.
+
+    Raises:
+      ValueError: for an unknown norm, or a backbone that gives no maps.
+    """
+    size = x.shape[1:-1]
+    encoder = self._encode(x, train)
+    x, skips = encoder[-1], {y.shape[1:-1]: y for y in encoder}
+    sizes = _doublings(x.shape[1:-1], [*reversed(encoder[:-1])], size)
+    decoder = []
+    for i, n in reversed(list(enumerate(reversed(sizes)))):
+      x = linear_upsample(x, n)
+      if n in skips:
+        x = jnp.concatenate([x, skips[n]], -1)
+      width = self.features[min(i, len(self.features) - 1)]
+      stage = recomputed(Stage, self.remat)
+      x = stage(width, self.norm, self.dtype, name=f'decoder_{i}')(x, train)
+      decoder.insert(0, x)
+    if features:
+      return pyramid(encoder, global_mean(encoder[-1]), decoder)
+    spatial = tuple(range(1, x.ndim - 1))
+    x = nn.Dropout(
+      self.dropout, broadcast_dims=spatial, deterministic=not train
+    )(x)
+    head = nn.Dense(
+      self.num_classes, kernel_init=_HE, dtype=self.dtype, name='head'
+    )
+    return head(x).astype(jnp.float32)
+
+  @nn.nowrap
+  def _encode(self, x, train):
+    """The maps of the backbone, the finest first."""
+    maps = {}
+    if 'features' in inspect.signature(self.backbone.__call__).parameters:
+      maps = self.backbone(x, train=train, features=True)
+    stages = [y for name, y in maps.items() if name.startswith('stage_')]
+    if not stages:
+      raise ValueError(
+        f'{type(self.backbone).__name__} gives no feature maps: the backbone '
+        'of an EncoderDecoder must take features=True and return stage_0, …'
+      )
+    return stages
+
+
+def _doublings(size, skips, image):
+  """Sizes from above `size` to the image's, each at most twice the one before.
+
+  The sizes of the skips, coarse to fine, are among them.
+  """
+  sizes = []
+  for target in [*(y.shape[1:-1] for y in skips), image]:
+    between = []
+    while target != size:
+      between.insert(0, target)
+      target = tuple(
+        max(-(-t // 2), n) for t, n in zip(target, size, strict=True)
+      )
+    sizes += between
+    size = sizes[-1] if sizes else size
+  return sizes
