@@ -64,5 +64,12 @@ def build(namespace, spec, **extra):
         )
   variant = isinstance(target, functools.partial)  # ResNet18 of ResNet
   if inspect.isclass(target.func if variant else target):
+    for argument, p in parameters.items():
+      if (
+        argument not in arguments
+        and p.default is p.empty
+        and (p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+      ):
+        raise ValueError(f'{name} needs the argument {argument!r}')
     return target(**arguments)
   return functools.partial(target, **arguments)

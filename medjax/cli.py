@@ -15,7 +15,8 @@ def parse_flags(argv):
   """absl's parser, whose errors about configs become short."""
   try:
     return flags.FLAGS(argv)
-  except AttributeError as e:  # an unknown field; it has a "Did you mean"
+  # An unknown field, or one below it; mostly with a "Did you mean".
+  except (AttributeError, KeyError) as e:
     text = str(e).replace('\\n', ' ').translate({ord(c): None for c in '\\"\''})
     raise flags.Error(f'no config field {text}') from None
   except flags.IllegalFlagValueError as e:  # may quote a whole traceback

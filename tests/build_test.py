@@ -61,3 +61,8 @@ def test_typing_errors_get_one_line(spec, message):
   with pytest.raises(ValueError, match=message) as e:
     build(SPACE, spec)
   assert '\n' not in str(e.value)
+
+
+def test_a_missing_argument_is_named():
+  with pytest.raises(ValueError, match="Net needs the argument 'width'"):
+    build(SPACE, dict(name='Net'))

@@ -4,10 +4,13 @@ import importlib.util
 import json
 import math
 import pathlib
+import sys
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from medjax import engine, experiment
 from medjax.evaluate import evaluate
@@ -53,6 +56,12 @@ BINARY = ('normal', 'pneumonia')
 FINDINGS = tuple(f'finding {i}' for i in range(14))
 SMALL_UNET = {'model.features': (2, 4)}
 SMALL_RESNET = {'model.width': 2, 'model.stage_sizes': (1, 1)}
+TINY_RESNET = {'name': 'ResNet18', 'width': 2, 'stage_sizes': (1, 1)}
+ENCODER_DECODER = {
+  'model': {
+    'name': 'EncoderDecoder', 'backbone': TINY_RESNET, 'features': (2, 4),
+  },
+}  # fmt: skip
 EXPERIMENTS = {
   'unet:mni152_tissue': (
     make_cases((16, 16, 1), TISSUE, masks=True),
@@ -62,7 +71,7 @@ EXPERIMENTS = {
     make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True),
     SMALL_UNET | {'data.patch_size': (8, 8, 8)},
   ),
-  'unet:folder': (make_cases((16, 16, 1), masks=True), SMALL_UNET),
+  'unet:folder': (make_cases((16, 15, 1), masks=True), ENCODER_DECODER),
   'resnet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), SMALL_RESNET),
   'resnet:adrenalmnist3d': (make_cases((8, 8, 8, 1), BINARY), SMALL_RESNET),
   'resnet:lidc_nodules': (
@@ -147,3 +156,31 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
 def test_an_unknown_variant_is_named():
   with pytest.raises(ValueError, match=r"hippocampus.*not 'hipocampus'"):
     load('unet:hipocampus')
+
+
+@pytest.mark.parametrize(
+  ('option', 'name'),
+  [
+    ('--config.model.name=SegResNet', 'SegResNet'),
+    ('--config.model.name=VNet', 'VNet'),
+    ('--config.model.name=UNet2015', 'UNet2015'),
+    (f'--config.model={ENCODER_DECODER["model"]}', 'EncoderDecoder'),
+  ],
+)
+def test_another_model_by_the_command_line(option, name, monkeypatch):
+  argv = ['main', f'--config={ROOT / "configs" / "unet.py"}', option]
+  monkeypatch.setattr(sys, 'argv', argv)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', flag_values=values)
+  values(argv)
+  config = values.config
+  model = experiment.make_model(config, experiment.make_task(config))
+  assert type(model).__name__ == name
+  assert model.num_classes == 3
+
+
+def test_a_misspelt_backbone_is_named():
+  config = load('unet:folder')
+  config.model = dict(name='EncoderDecoder', backbone=dict(name='ResNet81'))
+  with pytest.raises(ValueError, match="'ResNet81'; did you mean 'ResNet18'"):
+    experiment.make_model(config, experiment.make_task(config))

@@ -1,6 +1,7 @@
 """A segmentation network around any classification network."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,11 +40,11 @@ class Stage(nn.Module):
 class EncoderDecoder(nn.Module):
   """A U-Net whose encoder is a classification network without its head.
 
-  The backbone's coarsest map is doubled in size, by linear interpolation,
-  until the image's is reached. A map of the backbone joins where it has that
-  size, so a backbone that begins with a stride of four, or has one map only,
-  gets stages without a skip connection. Any image size that the backbone
-  takes; 2-D or 3-D as the backbone is.
+  The backbone's coarsest map is interpolated linearly to the size of its next
+  finer one and joined with it, and so on; above the finest it is doubled until
+  the image's size is reached. So a backbone that begins with a stride of four,
+  or has one map only, gets stages without a skip connection. Any image size
+  that the backbone takes; 2-D or 3-D as the backbone is.
 
   Parameters lie under backbone, decoder_0 … (finest to coarsest) and head:
   backbone/…, decoder_0/layer_0/conv/kernel.
@@ -51,7 +52,8 @@ class EncoderDecoder(nn.Module):
   Attributes:
     num_classes: channels of the logits.
     backbone: a module of medjax.models, in a config dict(name='ResNet18');
-      its own arguments (dtype, remat, drop_path, …) are given there.
+      its own arguments (dtype, remat, drop_path, …) are given there. VGG and
+      AlexNet bring their dense layers, unused: hidden=1 makes them small.
     features: channels of the decoder's stages, the finest first; the last is
       that of all coarser ones.
     norm: of the decoder: 'batch', 'instance' or 'group'.
@@ -77,11 +79,9 @@ class EncoderDecoder(nn.Module):
     Raises:
       ValueError: for an unknown norm, or a backbone that gives no maps.
     """
-    size = x.shape[1:-1]
     encoder = self._encode(x, train)
+    sizes, decoder = _sizes(encoder, x.shape[1:-1]), []
     x, skips = encoder[-1], {y.shape[1:-1]: y for y in encoder}
-    sizes = _doublings(x.shape[1:-1], [*reversed(encoder[:-1])], size)
-    decoder = []
     for i, n in reversed(list(enumerate(reversed(sizes)))):
       x = linear_upsample(x, n)
       if n in skips:
@@ -116,19 +116,18 @@ class EncoderDecoder(nn.Module):
     return stages
 
 
-def _doublings(size, skips, image):
-  """Sizes from above `size` to the image's, each at most twice the one before.
+def _sizes(maps, image):
+  """Sizes of the decoder's stages, coarse to fine, the last that of the image.
 
-  The sizes of the skips, coarse to fine, are among them.
+  One for every map but the coarsest, then doublings. Their number is that of
+  the backbone's strides, however these round: else another image size would
+  make another network.
   """
-  sizes = []
-  for target in [*(y.shape[1:-1] for y in skips), image]:
-    between = []
-    while target != size:
-      between.insert(0, target)
-      target = tuple(
-        max(-(-t // 2), n) for t, n in zip(target, size, strict=True)
-      )
-    sizes += between
-    size = sizes[-1] if sizes else size
+  finest = maps[0].shape[1:-1]
+  sizes = [y.shape[1:-1] for y in reversed(maps[:-1])]
+  ratio = max(m / n for m, n in zip(image, finest, strict=True))
+  doublings = max(round(math.log2(ratio)), int(image != finest))
+  for i in reversed(range(doublings)):
+    halves = (-(-m // 2**i) for m in image)
+    sizes.append(tuple(map(max, halves, finest)))
   return sizes

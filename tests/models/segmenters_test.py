@@ -34,6 +34,15 @@ class Backbone(fnn.Module):
     return maps
 
 
+class Patches(fnn.Module):
+  """One coarse map, as a vision transformer has it."""
+
+  @fnn.compact
+  def __call__(self, x, *, train=False, features=False):
+    rank = x.ndim - 2
+    return {'stage_0': fnn.Conv(4, (4,) * rank, (4,) * rank)(x)}
+
+
 class Headed(fnn.Module):
   """A network that knows no features."""
 
@@ -529,3 +538,24 @@ def test_a_backbone_without_maps_is_refused():
   model = models.EncoderDecoder(2, Headed())
   with pytest.raises(ValueError, match='Headed gives no feature maps'):
     jax.eval_shape(model.init, KEY, jnp.ones((1, 32, 32, 1)))
+
+
+BACKBONES = dict(
+  # Strides that round up after a stem of four, or down, and a single one.
+  resnet=models.ResNet(2, (1, 1), width=4),
+  densenet=models.DenseNet(2, (1, 1, 1), growth=4, width=4),
+  vgg=models.VGG(2, (1, 1, 1), width=4, hidden=1, norm='batch'),
+  patches=Patches(),
+)
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_any_backbone_any_size_the_same_parameters(name):
+  model = models.EncoderDecoder(3, BACKBONES[name], features=(4, 6))
+  params = []
+  for shape in ((1, 32, 32, 1), (2, 21, 18, 1), (1, 16, 9, 13, 1)):
+    x = jnp.ones(shape)
+    y, variables = jax.eval_shape(model.init_with_output, KEY, x)
+    assert y.shape == (*shape[:-1], 3)
+    params.append(shapes_of(variables['params']))
+  assert params[0] == params[1]
