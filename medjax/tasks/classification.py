@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from medjax.metrics import bootstrap, classification
@@ -27,6 +26,8 @@ class Classification:
   loss: names in medjax.losses and their weights; by default cross-entropy
     (binary with multi_label).
   class_weights, label_smoothing: given to the losses that take them.
+  aux_weight: of an auxiliary head's loss beside that of the main one, as
+    torchvision trains Inception v3 (Szegedy et al. 2015 had 0.3).
   class_names: num_classes names.
   monitor: the score by which the best checkpoint is chosen.
   """
@@ -38,6 +39,7 @@ class Classification:
   multi_label: bool = False
   class_weights: tuple[float, ...] = ()
   label_smoothing: float = 0.0
+  aux_weight: float = 0.4
   class_names: tuple[str, ...] = ()
   monitor: str = 'auroc'
   terms: tuple = dataclasses.field(init=False)
@@ -87,24 +89,26 @@ class Classification:
     return self.num_classes == 2 and not self.multi_label
 
   def loss(self, outputs, batch):
-    """Weighted sum of the losses of logits (b, K): (b,).
+    """Weighted sum of the losses: (b,).
 
-    batch['label']: (b,) class indices, or (b, K) multi-hot or soft labels.
+    outputs: logits (b, K), or a tuple of them: those of the auxiliary heads
+    after the main one's. batch['label']: (b,) class indices, or (b, K)
+    multi-hot or soft labels.
     """
-    if outputs.shape[-1] != self.num_classes:
-      raise ValueError(
-        f'the model gives {outputs.shape[-1]} outputs, '
-        f'the task needs {self.num_classes}'
-      )
     label = batch['label']
     if self.multi_label and label.ndim != 2:
       raise ValueError('multi_label needs labels (b, K), one column per label')
     options = {**self._options(), 'multi_label': self.multi_label}
-    return objective.evaluate(self.terms, outputs, label, **options)
+
+    def loss(logits):
+      return objective.evaluate(self.terms, logits, label, **options)
+
+    weights = lambda heads: (1.0, *[self.aux_weight] * (heads - 1))
+    return objective.over_heads(loss, outputs, weights, self.num_classes)
 
   def predict(self, outputs):
-    """Probabilities (b, K), float32."""
-    logits = outputs.astype(jnp.float32)
+    """Probabilities (b, K), float32, of the main head."""
+    logits = objective.main_head(outputs)
     if self.multi_label:
       return jax.nn.sigmoid(logits)
     return jax.nn.softmax(logits)

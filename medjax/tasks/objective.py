@@ -2,6 +2,7 @@
 
 import inspect
 
+import jax.numpy as jnp
 import numpy as np
 
 from medjax import build, losses
@@ -67,3 +68,29 @@ def evaluate(terms, logits, target, **options):
     arguments = {k: v for k, v in options.items() if k in known} | dict(pairs)
     total = total + weight * function(logits, target, **arguments)
   return total
+
+
+def over_heads(loss, outputs, weights, num_outputs):
+  """Weighted sum of loss(logits) over the heads of a model: (b,).
+
+  outputs: logits, or a tuple of them, the main head's first. weights gives
+  one per head for their number; a head of weight 0 is left out.
+
+  Raises:
+    ValueError: for a head that has not num_outputs channels.
+  """
+  heads = outputs if isinstance(outputs, tuple | list) else (outputs,)
+  for logits in heads:
+    if logits.shape[-1] != num_outputs:
+      raise ValueError(
+        f'the model gives {logits.shape[-1]} outputs, the task needs '
+        f'{num_outputs}'
+      )
+  pairs = zip(heads, weights(len(heads)), strict=True)
+  return sum(weight * loss(logits) for logits, weight in pairs if weight)
+
+
+def main_head(outputs):
+  """Logits of the main head, float32."""
+  logits = outputs[0] if isinstance(outputs, tuple | list) else outputs
+  return logits.astype(jnp.float32)

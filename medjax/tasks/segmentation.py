@@ -110,23 +110,14 @@ class Segmentation:
     resolution (deep supervision): weights 1/2^i, that of the lowest 0, made to
     sum to 1; the mask is down-sampled by nearest neighbour (nnU-Net).
     """
-    levels = outputs if isinstance(outputs, tuple | list) else (outputs,)
-    total = 0.0
-    for logits, weight in zip(levels, _level_weights(len(levels)), strict=True):
-      if logits.shape[-1] != self.num_outputs:
-        raise ValueError(
-          f'the model gives {logits.shape[-1]} channels, '
-          f'the task needs {self.num_outputs}'
-        )
-      if weight:
-        mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
-        total = total + weight * objective.evaluate(
-          self.terms,
-          logits,
-          self._target(mask),
-          multi_label=bool(self.regions),
-        )
-    return total
+
+    def loss(logits):
+      mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
+      return objective.evaluate(
+        self.terms, logits, self._target(mask), multi_label=bool(self.regions)
+      )
+
+    return objective.over_heads(loss, outputs, _level_weights, self.num_outputs)
 
   def _target(self, mask):
     if not self.regions:
@@ -135,8 +126,7 @@ class Segmentation:
 
   def predict(self, outputs):
     """Probabilities (b, *s, num_outputs), float32, of the finest logits."""
-    logits = outputs[0] if isinstance(outputs, tuple | list) else outputs
-    logits = logits.astype(jnp.float32)
+    logits = objective.main_head(outputs)
     return jax.nn.sigmoid(logits) if self.regions else jax.nn.softmax(logits)
 
   def decode(self, probabilities):

@@ -72,6 +72,24 @@ def test_loss_takes_indices_and_mixed_labels():
   np.testing.assert_allclose(mixed, 0.4 * expected + 0.6 * flipped, rtol=1e-5)
 
 
+@pytest.mark.parametrize('aux_weight', [None, 0.0, 1.5])
+def test_auxiliary_heads_are_weighed(aux_weight):
+  options = {} if aux_weight is None else {'aux_weight': aux_weight}
+  task = tasks.Classification(num_classes=3, **options)
+  batch = {'label': jnp.array([0, 2, 1, 1])}
+  main, *others = (_logits(3, seed=i) for i in range(3))
+  expected, *rest = (task.loss(y, batch) for y in (main, *others))
+  expected += (0.4 if aux_weight is None else aux_weight) * sum(rest)
+  np.testing.assert_allclose(
+    task.loss((main, *others), batch), expected, rtol=1e-6
+  )
+  np.testing.assert_array_equal(
+    task.predict((main, *others)), task.predict(main)
+  )
+  with pytest.raises(ValueError, match='gives 4 outputs, the task needs 3'):
+    task.loss((main, _logits(4)), {'label': batch['label']})
+
+
 def test_multi_label_loss_and_prediction():
   task = tasks.Classification(num_classes=3, multi_label=True)
   logits = _logits(3)

@@ -241,7 +241,7 @@ def test_bad_arguments(arguments, message):
 
 def test_wrong_number_of_channels():
   task = tasks.Segmentation(num_classes=3)
-  with pytest.raises(ValueError, match='gives 4 channels, the task needs 3'):
+  with pytest.raises(ValueError, match='gives 4 outputs, the task needs 3'):
     task.loss(_logits((1, 4, 4), 4), {'mask': _mask((1, 4, 4), 3)})
 
 
