@@ -57,7 +57,7 @@ EXTRAS = {
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
   # Independent implementations that the tests compare against.
-  'parity': ['monai>=1.5', 'torch>=2.8'],
+  'parity': ['monai>=1.5', 'torch>=2.8', 'transformers>=5'],
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',

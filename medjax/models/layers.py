@@ -120,11 +120,14 @@ def make_norm(
   """A normalisation layer: 'batch', 'instance' or 'group'.
 
   Statistics are float32 whatever the dtype. Under `jit` over a mesh those of
-  'batch' are of the global batch. Its running variance is the biased one:
-  after a step on n values PyTorch's differs by n / (n − 1). 'group' has 16
-  channels per group (Wu & He 2018, table 3), fewer where 16 do not divide, or
-  as many groups as `groups` says.
-  `momentum` is the share of the old statistics: one minus PyTorch's.
+  'batch' are of the global batch. 'group' has 16 channels per group (Wu & He
+  2018, table 3), fewer where 16 do not divide, or as many groups as `groups`
+  says.
+
+  The running statistics become momentum × old + (1 − momentum) × new:
+  `momentum` is one minus PyTorch's. The variance of n values is the biased one
+  (a sum by n); what PyTorch adds is n / (n − 1) times as much. PyTorch's
+  epsilon is ours.
 
   Raises:
     ValueError: for another kind.
