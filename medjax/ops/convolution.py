@@ -1,7 +1,9 @@
 """Convolution, channels last, written for the machine it is lowered to."""
 
 import functools
+import itertools
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -19,12 +21,14 @@ def conv(
   feature_group_count=1,
   precision=None,
 ) -> Float[Array, 'b *out o']:
-  """`lax.conv_general_dilated`, channels last, fast in 3-D on a CPU too.
+  """`lax.conv_general_dilated`, channels last, fast on a CPU too.
 
   Made to be passed as `nn.Conv(conv_general_dilated=conv)`. XLA has no fast
-  3-D convolution for CPUs, so there a 3-D convolution becomes one 2-D
-  convolution whose channels are those of all depth taps; the platform is
-  chosen when the program is lowered. Everywhere else this is lax itself.
+  3-D and no fast depthwise convolution for CPUs, so there a 3-D convolution
+  becomes one 2-D convolution whose channels are those of all depth taps, and
+  a depthwise one (a group per channel, one output each) a sum of products
+  over taps; the platform is chosen when the program is lowered. Everywhere
+  else this is lax itself.
 
   Args:
     lhs: images (b, *spatial, c).
@@ -66,10 +70,15 @@ def conv(
   plain = functools.partial(
     lax.conv_general_dilated, dimension_numbers=numbers, **options
   )
-  if rank != 3:
+  if 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1] and rank > 1:
+    del options['feature_group_count'], options['precision']
+    on_cpu = _depthwise
+  elif rank == 3:
+    on_cpu = _conv3d_as_2d
+  else:
     return plain(lhs, rhs)
   return lax.platform_dependent(
-    lhs, rhs, cpu=functools.partial(_conv3d_as_2d, **options), default=plain
+    lhs, rhs, cpu=functools.partial(on_cpu, **options), default=plain
   )
 
 
@@ -125,3 +134,90 @@ def _conv3d_as_2d(
     precision=precision,
   )
   return out.reshape(batch, depth, *out.shape[1:]).astype(dtype)
+
+
+def _depthwise(lhs, rhs, *, window_strides, padding, rhs_dilation):
+  """A depthwise convolution as products of shifted images and kernel taps.
+
+  Half-precision inputs are summed in float32.
+  """
+  dtype = lhs.dtype
+  wide = jnp.promote_types(dtype, jnp.float32)
+  zero = jnp.zeros((), wide)
+  config = [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)]
+  lhs = lax.pad(lhs.astype(wide), zero, config)
+  rhs = rhs.astype(wide).reshape(*rhs.shape[:-2], -1)
+  out = _sum_of_taps(lhs, rhs, tuple(window_strides), tuple(rhs_dilation))
+  return out.astype(dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _sum_of_taps(x, kernel, strides, dilation):
+  """(b, *padded, c), (*window, c) → (b, *out, c)."""
+  return _unrolled(x, kernel, strides, dilation)
+
+
+@_sum_of_taps.defjvp
+def _sum_of_taps_jvp(strides, dilation, primals, tangents):
+  """The kernel's part is a loop over taps, so that its gradient is one.
+
+  XLA would not fuse the image's shifts into the sums of that gradient: it held
+  a copy of the image for every tap.
+  """
+  (x, kernel), (dx, dkernel) = primals, tangents
+  out = _unrolled(x, kernel, strides, dilation)
+  spans = _spans(out.shape[1:-1], strides)
+  steps = (slice(None), *(slice(None, None, s) for s in strides))
+
+  @functools.partial(jax.checkpoint, prevent_cse=False)
+  def add(total, tap):
+    start, weights = tap
+    size = (x.shape[0], *spans, x.shape[-1])
+    image = lax.dynamic_slice(x, (0, *start, 0), size)[steps]
+    return total + image * weights, None
+
+  starts = jnp.asarray(list(_starts(kernel, dilation)))
+  taps = dkernel.reshape(-1, kernel.shape[-1])
+  dout = _unrolled(dx, kernel, strides, dilation)
+  return out, lax.scan(add, dout, (starts, taps))[0]
+
+
+def _unrolled(x, kernel, strides, dilation):
+  """In 2-D one sum, which XLA fuses; in 3-D a loop over depth taps around it.
+
+  A window of 7 has 343 taps in 3-D: one sum of them takes long to compile.
+  """
+  spatial = zip(x.shape[1:-1], kernel.shape, strides, dilation, strict=False)
+  shape = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in spatial]
+  spans = _spans(shape, strides)
+  if len(shape) == 2:
+    out = jnp.zeros((), x.dtype)
+    taps = kernel.reshape(-1, kernel.shape[-1])
+    for n, (i, j) in enumerate(_starts(kernel, dilation)):
+      # Not x[…]: tracing that takes longer than compiling it.
+      limits = (x.shape[0], i + spans[0], j + spans[1], x.shape[-1])
+      image = lax.slice(x, (0, i, j, 0), limits, (1, *strides, 1))
+      out = out + image * lax.slice_in_dim(taps, n, n + 1)
+    return out
+
+  def add(out, tap):
+    start, plane = tap
+    image = lax.dynamic_slice_in_dim(x, start, spans[0], 1)[:, :: strides[0]]
+    image = image.reshape(-1, *image.shape[2:])
+    y = _unrolled(image, plane, strides[1:], dilation[1:])
+    return out + y.reshape(out.shape), None
+
+  zeros = jnp.zeros((x.shape[0], *shape, x.shape[-1]), x.dtype)
+  starts = dilation[0] * jnp.arange(kernel.shape[0])
+  return lax.scan(add, zeros, (starts, kernel))[0]
+
+
+def _starts(kernel, dilation):
+  """The first voxel that each tap of a kernel (*window, c) sees."""
+  window = zip(kernel.shape[:-1], dilation, strict=True)
+  return itertools.product(*(range(0, k * d, d) for k, d in window))
+
+
+def _spans(shape, strides):
+  """Voxels from the first window's start to the last one's, per axis."""
+  return [(n - 1) * s + 1 for n, s in zip(shape, strides, strict=True)]

@@ -79,6 +79,32 @@ def test_agrees_with_lax_in_value_and_gradients(seed, rank):
   assert_close(got, expected)
 
 
+@pytest.mark.parametrize('rank', [2, 3])
+def test_depthwise_agrees_with_lax_and_is_no_convolution_on_a_cpu(rank):
+  rng = np.random.default_rng(0)
+  size, window = (9, 8, 7)[-rank:], (3, 2, 5)[-rank:]
+  x = jnp.asarray(rng.normal(size=(2, *size, 3)), 'f')
+  w = jnp.asarray(rng.normal(size=(*window, 1, 3)), 'f')
+  strides, dilation = (2, 1, 2)[-rank:], (2, 3, 1)[-rank:]
+  padding = ((2, 1), (0, 3), (2, 2))[-rank:]
+  options = dict(rhs_dilation=dilation, feature_group_count=3)
+  ours = lambda x, w: conv(x, w, strides, padding, **options)
+  theirs = lambda x, w: reference(x, w, strides, padding, dilation, 3)
+  weighted = lambda f: lambda x, w: jnp.sin(f(x, w)).sum()
+  gradient = lambda f: jax.jit(jax.value_and_grad(weighted(f), (0, 1)))(x, w)
+  assert_close(gradient(ours), gradient(theirs))
+  tangent = lambda f: jax.jit(lambda: jax.jvp(f, (x, w), (x + 1, w - 1)))()
+  assert_close(tangent(ours), tangent(theirs))
+  members = jax.jit(jax.vmap(ours, (None, 0)))(x, jnp.stack([w, -w]))
+  assert_close(members[1], -theirs(x, w))
+  lowered = jax.jit(ours).trace(x, w).lower
+  assert 'convolution' not in lowered(lowering_platforms=('cpu',)).as_text()
+  assert 'convolution' in lowered(lowering_platforms=('cuda',)).as_text()
+  half = ours(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
+  assert half.dtype == jnp.bfloat16
+  assert_close(half.astype('f'), theirs(x, w), 2e-2)
+
+
 def test_the_cpu_program_holds_no_3d_convolution_and_others_do():
   x, w = jnp.ones((1, 6, 6, 6, 2)), jnp.ones((3, 3, 3, 2, 4))
   f = jax.jit(lambda x, w: conv(x, w, (1, 1, 1), 'SAME'))
