@@ -1,9 +1,18 @@
 """Models by name: this import list is the registry."""
 
 from medjax.models.alexnet import AlexNet as AlexNet
+from medjax.models.convnext import ConvNeXt as ConvNeXt
+from medjax.models.convnext import ConvNeXtS as ConvNeXtS
+from medjax.models.convnext import ConvNeXtT as ConvNeXtT
 from medjax.models.densenet import DenseNet as DenseNet
 from medjax.models.densenet import DenseNet121 as DenseNet121
 from medjax.models.densenet import DenseNet169 as DenseNet169
+from medjax.models.efficientnet import EfficientNet as EfficientNet
+from medjax.models.efficientnet import EfficientNetB0 as EfficientNetB0
+from medjax.models.efficientnet import EfficientNetB1 as EfficientNetB1
+from medjax.models.efficientnet import EfficientNetB2 as EfficientNetB2
+from medjax.models.efficientnet import EfficientNetB3 as EfficientNetB3
+from medjax.models.efficientnet import EfficientNetB4 as EfficientNetB4
 from medjax.models.encoder_decoder import EncoderDecoder as EncoderDecoder
 from medjax.models.inception import InceptionV3 as InceptionV3
 from medjax.models.lenet import LeNet5 as LeNet5
@@ -29,4 +38,7 @@ from medjax.models.vgg import VGG16 as VGG16
 from medjax.models.vgg import VGG16BN as VGG16BN
 from medjax.models.vgg import VGG19 as VGG19
 from medjax.models.vgg import VGG19BN as VGG19BN
+from medjax.models.vit import ViT as ViT
+from medjax.models.vit import ViTB16 as ViTB16
+from medjax.models.vit import ViTS16 as ViTS16
 from medjax.models.vnet import VNet as VNet
