@@ -62,8 +62,8 @@ class EfficientNet(nn.Module):
   """
 
   num_classes: int
-  width: float = 1.0
-  depth: float = 1.0
+  width: float
+  depth: float
   stages: Sequence[Sequence[int]] = _B0
   stem: int = 32
   last: int = 1280
@@ -137,14 +137,11 @@ class EfficientNet(nn.Module):
     ]
 
 
-EfficientNetB0 = functools.partial(EfficientNet)
-EfficientNetB1 = functools.partial(EfficientNet, depth=1.1)
-EfficientNetB2 = functools.partial(
-  EfficientNet, width=1.1, depth=1.2, dropout=0.3
-)
-EfficientNetB3 = functools.partial(
-  EfficientNet, width=1.2, depth=1.4, dropout=0.3
-)
+EfficientNetB0 = functools.partial(EfficientNet, width=1.0, depth=1.0)
+EfficientNetB1 = functools.partial(EfficientNet, width=1.0, depth=1.1)
+_Wide = functools.partial(EfficientNet, dropout=0.3)
+EfficientNetB2 = functools.partial(_Wide, width=1.1, depth=1.2)
+EfficientNetB3 = functools.partial(_Wide, width=1.2, depth=1.4)
 EfficientNetB4 = functools.partial(
   EfficientNet, width=1.4, depth=1.8, dropout=0.4
 )
