@@ -57,13 +57,16 @@ def default_config():
       ),
       augment=(),  # medjax.augment
       model=dict(),  # medjax.models
+      adapt=dict(name='full'),  # medjax.finetune: what of the model trains
       task=dict(),  # medjax.tasks
       optimizer=dict(  # medjax.optim.make_optimizer, optax
         name='adamw',
         learning_rate=1e-3,
         weight_decay=0.0,
         clip_norm=0.0,
-        freeze=(),
+        freeze=(),  # patterns of parameters that do not train …
+        unfreeze=(),  # … and (step, pattern) from where on they do
+        layer_decay=1.0,  # of the learning rate, per layer below the head
       ),
       schedule=dict(name='cosine', warmup_steps=0),  # medjax.optim
       train=dict(

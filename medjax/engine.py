@@ -22,7 +22,7 @@ class TrainState:
 
   step: jax.Array
   params: Any
-  variables: Any  # model collections besides params: BatchNorm statistics
+  variables: Any  # collections besides params: batch statistics, the frozen
   opt_state: Any
   ema: Any = None  # moving average of params, when asked for
 
@@ -90,14 +90,25 @@ def replicate(tree, mesh: Mesh):
   return jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
 
 
-def create_state(model, tx, image_shape, key, mesh, *, ema=False):
+def _replaced(tree, part):
+  """`tree`, with those leaves that `part` has too taken from there."""
+  if not isinstance(part, dict):
+    return part
+  return {k: _replaced(v, part[k]) if k in part else v for k, v in tree.items()}
+
+
+def create_state(
+  model, tx, image_shape, key, mesh, *, ema=False, pretrained=None
+):
   """A fresh TrainState, initialised on the mesh inside one compiled call.
 
-  `image_shape` is (batch, *spatial, channels).
+  `image_shape` is (batch, *spatial, channels). `pretrained` are variables, or
+  a part of them, that replace those just initialised.
   """
 
-  def init(key):
+  def init(key, pretrained):
     variables = dict(model.init(key, jnp.zeros(image_shape), train=False))
+    variables = _replaced(variables, pretrained)
     params = variables.pop('params')
     return TrainState(
       step=jnp.zeros((), jnp.int32),
@@ -113,7 +124,7 @@ def create_state(model, tx, image_shape, key, mesh, *, ema=False):
   compiled = jax.jit(
     init, out_shardings=replicated(mesh), compiler_options=options
   )
-  return compiled(key)
+  return compiled(key, pretrained or {})
 
 
 def empty_metrics(mesh):
@@ -128,21 +139,18 @@ def make_train_step(
   augment,
   mesh,
   *,
-  freeze=lambda params: params,
   ema_decay=0.0,
   microbatches=1,
 ):
   """Compiles (state, metrics, batch, key) → (state, metrics).
 
   The state is donated. `microbatches` > 1 splits the batch and accumulates
-  gradients over the parts: the same mean gradient in less memory. `freeze`
-  stops the gradient of parameters that `tx` will not change, so that XLA
-  leaves out the work behind it.
+  gradients over the parts: the same mean gradient in less memory.
   """
 
   def loss_fn(params, variables, batch, key):
     outputs, variables = model.apply(
-      {'params': freeze(params), **variables},
+      {'params': params, **variables},
       batch['image'],
       train=True,
       rngs={'dropout': key},

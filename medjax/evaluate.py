@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import engine, experiment, inference
+from medjax import engine, experiment, finetune, inference
 from medjax.checkpoint import best_variables
 from medjax.data.regrid import NativeLabels
 from medjax.gallery import Gallery, save_cases
@@ -32,6 +32,9 @@ class Predictor:
   def __call__(self, variables, cases):
     """Yields (raw case, probabilities (K,) or label map on its own grid)."""
     variables = jax.device_put(variables, engine.replicated(self._mesh))
+    if finetune.FROZEN in variables:
+      # Here, and not in every forward pass.
+      variables = jax.jit(finetune.merge)(variables)
     # A case with its preprocessed twin, read one ahead of the device.
     samples = ({**self._preprocess(case), 'raw': case} for case in cases)
     for sample, prediction in inference.predict_samples(
@@ -117,7 +120,7 @@ def evaluate(config, workdir, *, facts=None):
   """
   workdir = pathlib.Path(workdir)
   config_lib.compare(
-    config, workdir, ('model', 'data.preprocess', 'task.regions')
+    config, workdir, ('model', 'adapt', 'data.preprocess', 'task.regions')
   )
   splits = {
     split: experiment.open_cases(config, split)

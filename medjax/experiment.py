@@ -6,7 +6,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from medjax import augment as augment_lib
-from medjax import models, optim, prepare, tasks
+from medjax import finetune, models, optim, prepare, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
 from medjax.data import folder, records, transforms
@@ -75,14 +75,19 @@ def make_model(config, task):
   """The Linen module, with as many outputs as the task needs.
 
   An argument that is itself a dict with a name, as a backbone is, is built
-  first.
+  first. Where a part of the model trains, or something is added to it, this is
+  a `finetune.Adapted`, used in the same way.
   """
 
   def make(spec):
     parts = {k: make(v) for k, v in spec.items() if hasattr(v, 'items')}
     return build(models, {**spec, **parts}, num_classes=task.num_outputs)
 
-  return make(config.model)
+  return build(finetune, config.adapt)(
+    make(config.model),
+    freeze=tuple(config.optimizer.freeze),
+    unfreeze=tuple(map(tuple, config.optimizer.unfreeze)),
+  )
 
 
 def make_preprocess(config):
@@ -100,10 +105,20 @@ def make_augment(config):
   return compose([build(augment_lib, spec) for spec in config.augment])
 
 
-def make_optimizer(config):
-  """(optax transform, schedule step → learning rate)."""
+def make_optimizer(config, model, image_shape):
+  """(optax transform, schedule step → learning rate).
+
+  `image_shape` is that of a batch.
+  """
   arguments = config.optimizer.to_dict()
   learning_rate = arguments.pop('learning_rate')
+  del arguments['freeze']  # What does not train is not seen by the optimizer.
+  if (decay := arguments.pop('layer_decay')) != 1:
+    arguments['layer_factors'] = optim.layer_factors(
+      finetune.outline(model, image_shape), decay
+    )
+  if arguments['unfreeze']:
+    arguments['start'] = model.start
   schedule = optim.make_schedule(
     learning_rate, config.schedule, steps=config.train.steps
   )

@@ -1,7 +1,6 @@
 """Learning-rate schedule and optax optimizer from plain arguments."""
 
 import inspect
-import re
 import sys
 
 import jax
@@ -55,6 +54,38 @@ def make_schedule(learning_rate, spec, *, steps):
   return schedule
 
 
+def stage(unfreeze, step):
+  """The last step, up to `step`, at which a part of the model began to train.
+
+  `unfreeze` holds (step, pattern) pairs.
+  """
+  return max((begin for begin, _ in unfreeze if begin <= step), default=0)
+
+
+def _layer(path):
+  """The top-level module of a parameter, one of 'backbone' if that is one."""
+  parts = path.split('/')
+  return '/'.join(parts[: 2 if parts[0] == 'backbone' else 1])
+
+
+def layer_factors(order, decay):
+  """Factors of the learning rate by layer: decay ** (layers above it).
+
+  `order` holds the model's variables in its order, 'params/stem/conv/kernel',
+  …; a layer is a top-level module. A parameter outside of any, as a class
+  token, belongs to the layer before it. The last, the head, has factor 1
+  (Clark et al. 2020).
+  """
+  depth, layers = {}, 0
+  for key in order:
+    collection, path = key.split('/', 1)
+    layer = _layer(path)
+    if collection == 'params' and layer not in depth:
+      layers += layer != path
+      depth[layer] = max(layers - 1, 0)
+  return {layer: decay ** (layers - 1 - i) for layer, i in depth.items()}
+
+
 def _paths(params):
   """'encoder_0/conv_0/kernel' for every leaf, in the tree's own shape."""
   return jax.tree_util.tree_map_with_path(
@@ -63,68 +94,70 @@ def _paths(params):
   )
 
 
-def frozen_labels(params, patterns):
-  """'frozen' or 'trained' per leaf; a pattern that matches nothing is refused.
-
-  Patterns are regular expressions searched in the leaf's path.
-  """
-  paths = _paths(params)
-  for pattern in patterns:
-    if not any(re.search(pattern, p) for p in jax.tree.leaves(paths)):
-      tops = ', '.join(sorted(params))
-      raise ValueError(
-        f'optimizer.freeze: {pattern!r} matches no parameter; the top-level '
-        f'names are {tops}'
-      )
-  return jax.tree.map(
-    lambda p: (
-      'frozen'
-      if any(re.search(pattern, p) for pattern in patterns)
-      else 'trained'
-    ),
-    paths,
-  )
-
-
-def stop_gradients(params, patterns):
-  """`params`, with the gradient stopped at the frozen ones."""
-  return jax.tree.map(
-    lambda p, label: jax.lax.stop_gradient(p) if label == 'frozen' else p,
-    params,
-    frozen_labels(params, patterns),
-  )
-
-
 def _decayed(params):
   """Weight decay is for kernels: not for biases and norm scales."""
   return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
+def _scale_layers(factors):
+  """Multiplies each update by its layer's factor."""
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(
+      lambda u, path: u * factors[_layer(path)], updates, _paths(updates)
+    )
+  )
+
+
 def make_optimizer(
-  name, schedule, *, weight_decay=0.0, clip_norm=0.0, freeze=(), **kwargs
+  name,
+  schedule,
+  *,
+  weight_decay=0.0,
+  clip_norm=0.0,
+  layer_factors=None,
+  unfreeze=(),
+  start=None,
+  **kwargs,
 ):
   """An optax transform by optax's own name: 'adamw', 'sgd', 'rmsprop', …
 
   Weight decay acts on kernels only: decoupled where the optimizer has it
   (AdamW, Lion, …), added to the gradient (L2) where it has not (SGD, Adam,
-  RMSprop). `clip_norm` > 0 clips the global gradient norm. `freeze` holds
-  regular expressions of parameter paths that stay as they are and have no
-  optimizer state. Other arguments go to the optimizer.
+  RMSprop). `clip_norm` > 0 clips the global gradient norm. `layer_factors` of
+  the learning rate are those of the function of that name. Where `unfreeze`
+  names steps, `start` gives the one at which the parameter at a path begins to
+  train: until then it and its optimizer state stay as they are. Other
+  arguments go to the optimizer.
   """
   optimizer = lookup(optax, name)
+  decoupled = 'weight_decay' in inspect.signature(optimizer).parameters
+  if decoupled:
+    kwargs.update(weight_decay=weight_decay, mask=_decayed)
+
+  def rule(begin):
+    rate = lambda count: schedule(count + begin)
+    tx = build(optax, dict(name=name, learning_rate=rate, **kwargs))()
+    if not begin:
+      return tx
+    return optax.conditionally_mask(tx, lambda count: count >= begin)
+
+  rules = {begin: rule(begin) for begin in (0, *(n for n, _ in unfreeze))}
   parts = []
   if clip_norm:
     parts.append(optax.clip_by_global_norm(clip_norm))
-  if 'weight_decay' in inspect.signature(optimizer).parameters:
-    kwargs.update(weight_decay=weight_decay, mask=_decayed)
-  elif weight_decay:
+  if weight_decay and not decoupled:
     parts.append(optax.add_decayed_weights(weight_decay, mask=_decayed))
-  spec = dict(name=name, learning_rate=schedule, **kwargs)
-  parts.append(build(optax, spec)())
-  tx = optax.chain(*parts)
-  if not freeze:
-    return tx
-  return optax.multi_transform(
-    {'trained': tx, 'frozen': optax.set_to_zero()},
-    lambda params: frozen_labels(params, freeze),
-  )
+  if unfreeze:
+    parts.append(
+      optax.multi_transform(
+        {f'from {begin}': tx for begin, tx in rules.items()},
+        lambda params: jax.tree.map(
+          lambda path: f'from {start(path)}', _paths(params)
+        ),
+      )
+    )
+  else:
+    parts.append(rules[0])
+  if layer_factors:
+    parts.append(_scale_layers(layer_factors))
+  return optax.chain(*parts)

@@ -1,15 +1,15 @@
 """The training loop, read top to bottom."""
 
+import functools
 import math
 import pathlib
 import time
 
-import clu.parameter_overview
 import jax
 from absl import logging
 
 from medjax import config as config_lib
-from medjax import engine, experiment, optim
+from medjax import engine, experiment, finetune, optim
 from medjax.checkpoint import Checkpointer
 from medjax.data import pipeline
 from medjax.evaluate import Predictor, evaluate_cases, local_variables
@@ -86,36 +86,34 @@ def train(config, workdir):
       f'devices × {config.train.microbatches} microbatches'
     )
   model = experiment.make_model(config, task)
-  tx, schedule = experiment.make_optimizer(config)
-  freeze = tuple(config.optimizer.freeze)
-  train_step = engine.make_train_step(
-    model,
-    task,
-    tx,
-    experiment.make_augment(config),
-    mesh,
-    freeze=lambda params: optim.stop_gradients(params, freeze),
-    ema_decay=config.train.ema_decay,
-    microbatches=config.train.microbatches,
-  )
+  image_shape = (1, *stream[0]['image'].shape)
+  tx, schedule = experiment.make_optimizer(config, model, image_shape)
+
+  @functools.cache
+  def compiled(stage):
+    # Once more for each step at which more of the model begins to train.
+    return engine.make_train_step(
+      finetune.at(model, stage),
+      task,
+      tx,
+      experiment.make_augment(config),
+      mesh,
+      ema_decay=config.train.ema_decay,
+      microbatches=config.train.microbatches,
+    )
+
   predictor = Predictor(config, task, model)
   init_key, step_key = jax.random.split(jax.random.key(config.seed))
   step_key = engine.replicate(step_key, mesh)
-  state = engine.create_state(
-    model,
-    tx,
-    (1, *stream[0]['image'].shape),
-    init_key,
-    mesh,
-    ema=config.train.ema_decay > 0,
-  )
-  parameters = clu.parameter_overview.count_parameters(state.params)
+  checkpoints = Checkpointer(workdir)
+  step = checkpoints.latest_step()
+  ema = config.train.ema_decay > 0
+  state = engine.create_state(model, tx, image_shape, init_key, mesh, ema=ema)
 
   # Resume. Without a checkpoint, nothing yet belongs to an older config.
   history = []  # [step, validation score], newest last
   empty_metrics = metrics = engine.empty_metrics(mesh)
-  checkpoints = Checkpointer(workdir)
-  if (step := checkpoints.latest_step()) is not None:
+  if step is not None:
     config_lib.compare(config, workdir)
     state, metrics, history = checkpoints.restore(step, state, metrics)
     logging.info('resumed at step %d', step)
@@ -141,6 +139,7 @@ def train(config, workdir):
       history, config.train.patience
     ):
       batch = next(batches)
+      train_step = compiled(optim.stage(config.optimizer.unfreeze, step))
       # Everything the step touches is already on the devices.
       with jax.transfer_guard('disallow'):
         state, metrics = train_step(state, metrics, batch, step_key)
@@ -183,8 +182,11 @@ def train(config, workdir):
         checkpoints.save(state, metrics, history)
         checkpoints.wait()
         raise Stopped(code, f'step {step} is saved; the same command goes on')
+  count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
+  whole = jax.eval_shape(finetune.merge, state.eval_variables)
   return {
-    'parameters': parameters,
+    'parameters': count(whole['params']),
+    'trained_parameters': count(state.params),
     'seconds': time.time() - started,
     'steps': step,
   }

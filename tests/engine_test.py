@@ -1,5 +1,3 @@
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from medjax import engine, optim
+from medjax import engine
 
 
 class Net(nn.Module):
@@ -127,28 +125,6 @@ def test_ema_is_the_moving_average_of_the_parameters():
     expected,
   )
   assert state.eval_variables['params'] is state.ema
-
-
-def test_frozen_parameters_stay_and_have_no_optimizer_state():
-  schedule = lambda step: 1e-2
-  tx = optim.make_optimizer('adam', schedule, freeze=('first',))
-  freeze = functools.partial(optim.stop_gradients, patterns=('first',))
-  state, _, _, states = run(1, tx=tx, freeze=freeze)
-  jax.tree.map(
-    np.testing.assert_array_equal, state.params['first'], states[1]['first']
-  )
-  assert (
-    np.abs(state.params['head']['kernel'] - states[1]['head']['kernel']).max()
-    > 1e-4
-  )
-  held = sum(x.size for x in jax.tree.leaves(state.opt_state))
-  trained = sum(
-    x.size
-    for name in state.params
-    if name != 'first'
-    for x in jax.tree.leaves(state.params[name])
-  )
-  assert held <= 2 * trained + 2  # Adam's two moments, and counters
 
 
 def test_first_step_that_is_not_finite_is_named():

@@ -1,0 +1,290 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from medjax import engine, finetune, models, optim
+
+WAYS = ('linear_probe', 'bitfit', 'lora', 'bottleneck')
+SHAPE = (2, 8, 8, 1)
+
+
+class Net(nn.Module):
+  """What could notice a frozen part: batch norms, dropout, a block."""
+
+  num_classes: int = 3
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    for i in range(2):
+      x = nn.Conv(8, (3, 3), use_bias=False, name=f'conv_{i}')(x)
+      norm = nn.BatchNorm(use_running_average=not train, name=f'norm_{i}')
+      x = nn.relu(norm(x))
+    x = Block(name='block_0')(x)
+    x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
+    return nn.Dense(self.num_classes, name='head')(x)
+
+
+class Block(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(8, name='dense')(x)
+
+
+class Task:
+  def loss(self, outputs, batch):
+    return optax.softmax_cross_entropy_with_integer_labels(
+      outputs, batch['label']
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+  """These programs run a few times: making them fast is not worth it."""
+  flag = 'jax_disable_most_optimizations'
+  before = jax.config.read(flag)
+  jax.config.update(flag, True)
+  yield
+  jax.config.update(flag, before)
+
+
+def flat(tree):
+  """{'collection/path': leaf}."""
+  return flatten_dict(tree, sep='/')
+
+
+def init(model):
+  return model.init(jax.random.key(0), jnp.ones(SHAPE))
+
+
+def shapes(model):
+  return jax.eval_shape(lambda: init(model))
+
+
+def images(key=1, shape=SHAPE):
+  return jax.random.normal(jax.random.key(key), shape)
+
+
+def filled(variables):
+  """Noise for what is zero at first."""
+  leaves, tree = jax.tree.flatten(variables['params'])
+  keys = jax.random.split(jax.random.key(9), len(leaves))
+  noise = [
+    x + 0.3 * jax.random.normal(k, x.shape)
+    for k, x in zip(keys, leaves, strict=True)
+  ]
+  return {**variables, 'params': tree.unflatten(noise)}
+
+
+def run(model, steps, *, devices=1, tx=None, unfreeze=(), state=None):
+  """(states before each step and after the last, losses)."""
+  mesh = engine.make_mesh(jax.devices()[:devices])
+  tx = tx or optim.make_optimizer('adam', lambda k: 1e-2)
+  if state is None:
+    state = engine.create_state(
+      model, tx, SHAPE, jax.random.key(0), mesh, ema=True
+    )
+
+  @functools.cache
+  def compiled(stage):
+    return engine.make_train_step(
+      finetune.at(model, stage), Task(), tx, lambda k, b: b, mesh,
+      ema_decay=0.5,
+    )  # fmt: skip
+
+  states, losses = [jax.device_get(state)], []
+  for step in range(int(state.step), steps):
+    rng = np.random.default_rng(step)
+    batch = {
+      'image': rng.normal(size=(8, 8, 8, 1)).astype(np.float32),
+      'label': rng.integers(0, 3, 8).astype(np.int32),
+    }
+    state, metrics = compiled(optim.stage(unfreeze, step))(
+      state, engine.empty_metrics(mesh), batch, jax.random.key(1)
+    )
+    states.append(jax.device_get(state))
+    losses.append(float(metrics.loss.compute()))
+  return states, losses
+
+
+def changed(before, after):
+  """Paths of the parameters and statistics that differ, '*' for adapters."""
+  parts = lambda s: flat({'params': s.params, **s.variables})
+  before, after = parts(before), parts(after)
+  return {k for k in before if not np.array_equal(before[k], after[k])}
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_begins_as_the_model_it_wraps(way):
+  x = images()
+  adapted = getattr(finetune, way)(Net())
+  plain = Net().init(jax.random.key(0), x)
+  variables = adapted.init(jax.random.key(0), x)
+  expected = Net().apply(plain, x)
+  np.testing.assert_array_equal(adapted.apply(variables, x), expected)
+  if way == 'bottleneck':  # stays in the network
+    return
+  merged = finetune.merge(variables)
+  assert jax.tree.structure(merged) == jax.tree.structure(plain)
+  jax.tree.map(np.testing.assert_array_equal, merged, plain)
+
+
+def test_what_trains():
+  trained = {
+    way: set(flat(shapes(getattr(finetune, way)(Net()))['params']))
+    for way in WAYS
+  }
+  head = {'head/kernel', 'head/bias'}
+  biases = {'norm_0/bias', 'norm_1/bias', 'block_0/dense/bias'}
+  low_rank = {
+    f'{layer}/kernel_lora_{factor}'
+    for layer in ('conv_0', 'conv_1', 'block_0/dense')
+    for factor in 'ab'
+  }
+  adapter = {
+    f'block_0/adapter/{layer}/{leaf}'
+    for layer in ('down', 'up')
+    for leaf in ('kernel', 'bias')
+  }
+  assert trained == {
+    'linear_probe': head,
+    'bitfit': head | biases,
+    'lora': head | low_rank,
+    'bottleneck': head | adapter,
+  }
+  assert finetune.full(Net()) == Net()
+
+
+def test_the_low_rank_update_is_what_hu_et_al_say():
+  """W x + alpha / rank · B A x, here for a convolution of two maps' rank."""
+  model = nn.Conv(6, (3, 3), use_bias=False)
+  x = images(shape=(2, 9, 9, 4))
+  adapted = finetune.lora(model, rank=2, alpha=6.0, train=())
+  # A module at the top has no head: all of it is frozen.
+  adapted = finetune.Adapted(model, ('',), lora=adapted.lora)
+  variables = filled(adapted.init(jax.random.key(0), x))
+  a, b = (variables['params'][f'kernel_lora_{k}'] for k in 'ab')
+  assert (a.shape, b.shape) == ((36, 2), (2, 6))
+  down = jax.lax.conv_general_dilated(
+    x, a.reshape(3, 3, 4, 2), (1, 1), 'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )  # fmt: skip
+  frozen = {'params': {'kernel': variables['frozen']['kernel']}}
+  expected = model.apply(frozen, x) + 6.0 / 2 * down @ b
+  found = adapted.apply(variables, x)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  merged = model.apply(finetune.merge(variables), x)
+  np.testing.assert_allclose(merged, found, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'factors'),
+  [
+    ((3, 3, 64, 128), (576, 128)),
+    ((3, 3, 3, 1, 32), (27, 32)),  # depthwise
+    ((768, 12, 64), (768, 768)),  # attention: into heads
+    ((12, 64, 768), (768, 768)),  # and out of them
+    ((5, 7), (5, 7)),
+  ],
+)
+def test_kernels_as_matrices(shape, factors):
+  added = finetune.Lora(4, 4.0, 'kernel')
+  leaf = jax.ShapeDtypeStruct(shape, jnp.float32)
+  trained, _ = jax.eval_shape(
+    added.init, jax.random.key(0), {'dense/kernel': leaf}
+  )
+  a, b = trained['dense/kernel_lora_a'], trained['dense/kernel_lora_b']
+  assert (a.shape, b.shape) == ((factors[0], 4), (4, factors[1]))
+
+
+@pytest.mark.parametrize('way', ['linear_probe', 'lora', 'bottleneck'])
+def test_only_what_trains_changes_and_has_optimizer_state(way):
+  model = getattr(finetune, way)(Net())
+  states, _ = run(model, 3)
+  paths = {f'params/{k}' for k in flat(states[0].params)}
+  # Neither the frozen kernels nor any batch norm's statistics.
+  assert changed(states[0], states[-1]) == paths
+  count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
+  assert count(states[0].opt_state) == 2 * count(states[0].params) + 2
+  assert count(states[0].ema) == count(states[0].params)
+
+
+def test_frozen_batch_norm_uses_its_running_statistics():
+  x = 3 + images()
+  model = finetune.full(Net(), freeze=('_0/', 'norm_1/scale'))
+  variables = init(model)
+  _, now = model.apply(
+    variables, x, train=True, rngs={'dropout': jax.random.key(0)},
+    mutable=list(variables),
+  )  # fmt: skip
+  before, after = flat(variables), flat(now)
+  stats = {k for k in before if not np.array_equal(before[k], after[k])}
+  # Of norm_1 the bias trains.
+  assert stats == {'batch_stats/norm_1/mean', 'batch_stats/norm_1/var'}
+  # The same where the model says it in the call, and not to the layer.
+  frozen = finetune.Adapted(nn.Sequential([nn.BatchNorm()]), ('',))
+  ones = {'layers_0': {'mean': jnp.ones(1), 'var': jnp.ones(1)}}
+  layer = {'layers_0': {'scale': jnp.ones(1), 'bias': jnp.zeros(1)}}
+  variables = {'params': {}, 'frozen': layer, 'batch_stats': ones}
+  y = frozen.apply(variables, x, use_running_average=False)
+  np.testing.assert_allclose(y, x - 1, atol=1e-4)
+
+
+def test_staged_unfreezing():
+  unfreeze = ((2, '^(block|norm_1)'), (3, '.'))
+  model = finetune.linear_probe(Net(), unfreeze=unfreeze)
+  tx = optim.make_optimizer(
+    'adamw', lambda k: 1e-2, weight_decay=0.1, unfreeze=unfreeze,
+    start=model.start,
+  )  # fmt: skip
+  states, _ = run(model, 4, tx=tx, unfreeze=unfreeze)
+  assert not states[0].variables['frozen']
+  head = {'params/head/kernel', 'params/head/bias'}
+  second = head | {
+    'params/block_0/dense/kernel', 'params/block_0/dense/bias',
+    'params/norm_1/scale', 'params/norm_1/bias',
+    'batch_stats/norm_1/mean', 'batch_stats/norm_1/var',
+  }  # fmt: skip
+  state = states[0]
+  everything = {*flat({'params': state.params, **state.variables})}
+  for step, expected in enumerate((head, head, second, everything)):
+    assert changed(states[step], states[step + 1]) == expected, step
+
+
+def test_devices_do_not_matter():
+  model = finetune.lora(Net(), train=('head', 'norm'))
+  one, eight = (run(model, 3, devices=n) for n in (1, 8))
+  np.testing.assert_allclose(one[1], eight[1], atol=1e-5)
+
+
+def test_recomputed_blocks_are_adapted_once():
+  small = functools.partial(models.UNet, 2, (2, 4), norm='batch')
+  paths = [
+    set(flat(shapes(finetune.bottleneck(small(remat=remat)))))
+    for remat in (False, True)
+  ]
+  assert paths[0] == paths[1]
+  adapters = [k for k in paths[0] if k.endswith('adapter/up/kernel')]
+  assert len(adapters) == 3
+
+
+@pytest.mark.parametrize(
+  ('model', 'message'),
+  [
+    (finetune.full(Net(), freeze=('decoder',)),
+     "freeze: 'decoder' matches nothing; the top-level names are block_0"),
+    (finetune.linear_probe(Net(), train=('logits',)), "train: 'logits'"),
+    (finetune.linear_probe(Net(), unfreeze=((3, 'head'),)), "unfreeze: 'head'"),
+    (finetune.full(Net(), unfreeze=((3, 'conv'),)), "unfreeze: 'conv'"),
+    (finetune.lora(Net(), target='query'), "target: 'query' matches no frozen"),
+    (finetune.bottleneck(Net(), target='attention'), 'matches no module'),
+  ],
+)  # fmt: skip
+def test_patterns_that_match_nothing(model, message):
+  with pytest.raises(ValueError, match=message):
+    shapes(model)
