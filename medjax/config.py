@@ -57,6 +57,12 @@ def default_config():
       ),
       augment=(),  # medjax.augment
       model=dict(),  # medjax.models
+      pretrained=dict(  # medjax.pretrained
+        path='',  # .safetensors, .pth, or a workdir; '' is none
+        partial=False,  # allow what does not fit on either side
+        head=True,  # the file's, where its shape fits; else a new one
+        channels='sum',  # or 'mean': a first convolution of other channels
+      ),
       adapt=dict(name='full'),  # medjax.finetune: what of the model trains
       task=dict(),  # medjax.tasks
       optimizer=dict(  # medjax.optim.make_optimizer, optax

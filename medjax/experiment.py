@@ -6,7 +6,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from medjax import augment as augment_lib
-from medjax import finetune, models, optim, prepare, tasks
+from medjax import finetune, models, optim, prepare, pretrained, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
 from medjax.data import folder, records, transforms
@@ -88,6 +88,33 @@ def make_model(config, task):
     freeze=tuple(config.optimizer.freeze),
     unfreeze=tuple(map(tuple, config.optimizer.unfreeze)),
   )
+
+
+def load_pretrained(config, model, image_shape):
+  """Variables that the model begins with, or None; says what they are.
+
+  `image_shape` is that of a batch. Raises ValueError where an adaptation has
+  nothing to adapt.
+  """
+  arguments = config.pretrained.to_dict()
+  path = arguments.pop('path')
+  if not path:
+    if config.adapt.name != 'full':
+      raise ValueError(
+        f'adapt={config.adapt.name!r} keeps weights that are learnt: say where '
+        'they are, pretrained.path=FILE or WORKDIR'
+      )
+    return None
+  adapted = isinstance(model, finetune.Adapted)
+  variables, report = pretrained.load(
+    path,
+    model.model if adapted else model,
+    finetune.outline(model, image_shape),
+    **arguments,
+  )
+  if jax.process_index() == 0:
+    print(report)
+  return model.split(variables) if adapted else variables
 
 
 def make_preprocess(config):

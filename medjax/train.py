@@ -107,8 +107,13 @@ def train(config, workdir):
   step_key = engine.replicate(step_key, mesh)
   checkpoints = Checkpointer(workdir)
   step = checkpoints.latest_step()
+  weights = None
+  if step is None:  # A checkpoint holds all there is.
+    weights = experiment.load_pretrained(config, model, image_shape)
   ema = config.train.ema_decay > 0
-  state = engine.create_state(model, tx, image_shape, init_key, mesh, ema=ema)
+  state = engine.create_state(
+    model, tx, image_shape, init_key, mesh, ema=ema, pretrained=weights
+  )
 
   # Resume. Without a checkpoint, nothing yet belongs to an older config.
   history = []  # [step, validation score], newest last

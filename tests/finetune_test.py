@@ -1,14 +1,24 @@
+import csv
 import functools
+import shutil
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax.traverse_util import flatten_dict
+from PIL import Image
 
-from medjax import engine, finetune, models, optim
+from medjax import engine, experiment, finetune, models, optim
+from medjax.checkpoint import best_variables
+from medjax.config import default_config
+from medjax.evaluate import evaluate
+from medjax.predict import predict
+from medjax.train import train
+from medjax.writer import Writer
 
 WAYS = ('linear_probe', 'bitfit', 'lora', 'bottleneck')
 SHAPE = (2, 8, 8, 1)
@@ -288,3 +298,98 @@ def test_recomputed_blocks_are_adapted_once():
 def test_patterns_that_match_nothing(model, message):
   with pytest.raises(ValueError, match=message):
     shapes(model)
+
+
+class Cases(list):
+  class_names = ('a', 'b')
+
+
+def cases(n=8):
+  rng = np.random.default_rng(0)
+  return Cases(
+    {
+      'image': rng.integers(0, 256, (16, 16, 1)).astype(np.uint8),
+      'label': np.int32(i % 2),
+      'id': str(i),
+      'patient': str(i),
+      'affine': np.eye(3),
+      'spacing': np.ones(2),
+    }
+    for i in range(n)
+  )
+
+
+def make_config(**options):
+  config = default_config()
+  config.data.update(name='synthetic', batch_size=4)
+  config.data.preprocess = (dict(name='scale', mean=127.5, std=127.5),)
+  config.model = dict(
+    name='ResNet', stage_sizes=(1,), width=2, stem='small', dropout=0.1
+  )
+  config.task = dict(name='Classification', monitor='auroc')
+  config.train.update(steps=4, log_every=1, eval_every=2, ema_decay=0.5)
+  config.inference.batch_size = 4
+  config.update(options)
+  return config
+
+
+def read_state(workdir):
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    return checkpointer.restore(workdir / 'checkpoints/4/state')
+
+
+def test_whole_runs(tmp_path, monkeypatch, capsys):
+  """One from another's weights, killed and gone on, evaluated, predicting."""
+  one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
+  monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
+  monkeypatch.setattr(experiment, 'open_cases', lambda config, split: cases())
+  source, whole, killed = (tmp_path / k for k in ('source', 'whole', 'killed'))
+  train(make_config(), source)
+  with pytest.raises(ValueError, match="adapt='bitfit' keeps weights that are"):
+    train(make_config(adapt=dict(name='bitfit')), tmp_path / 'none')
+  config = make_config(
+    adapt=dict(name='lora', rank=2),
+    pretrained=dict(path=str(source)),
+    optimizer=dict(layer_decay=0.5),
+  )
+  facts = train(config, whole)
+  # In three kernels (9 + 2) · 2, (18 + 2) · 2, again, and the head.
+  assert facts['trained_parameters'] == 22 + 40 + 40 + 6
+  assert facts['parameters'] == 18 + 36 + 36 + 3 * 4 + 6
+  assert 'pretrained: 17 of 17 arrays' in capsys.readouterr().out
+
+  # The base is the other run's best average.
+  state = read_state(whole)
+  base = flat(best_variables(source)[1]['params'])
+  frozen = flat(state['variables']['frozen'])
+  kernels = [k for k in frozen if k.endswith('kernel')]
+  assert len(kernels) == 3
+  for path in kernels:
+    np.testing.assert_array_equal(frozen[path], base[path])
+
+  # A checkpoint is whole: what goes on needs no file but its own.
+  scalars = Writer.scalars
+
+  def fail(self, step, values):
+    scalars(self, step, values)
+    if step == 3:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(Writer, 'scalars', fail)
+  with pytest.raises(KeyboardInterrupt):
+    train(config, killed)
+  monkeypatch.setattr(Writer, 'scalars', scalars)
+  shutil.rmtree(source)
+  train(config, killed)
+  jax.tree.map(np.testing.assert_array_equal, read_state(killed), state)
+
+  results = evaluate(config, whole)
+  with (whole / 'per_case.csv').open(newline='') as f:
+    row = next(row for row in csv.DictReader(f) if row['split'] == 'test')
+  assert results['test']['n'] == 8
+  Image.fromarray(cases()[0]['image'][..., 0]).save(tmp_path / 'case.png')
+  predict(whole, [tmp_path / 'case.png'], tmp_path / 'out')
+  with (tmp_path / 'out/predictions.csv').open(newline='') as f:
+    (prediction,) = csv.DictReader(f)
+  probability = float(row['probability/a'])
+  assert float(prediction['a']) == pytest.approx(probability, abs=1e-5)

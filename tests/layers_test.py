@@ -31,6 +31,7 @@ ALLOWED = {
   'planner': set(),
   'optim': {'build'},
   'finetune': set(),
+  'pretrained': {'checkpoint', 'finetune'},
   'checkpoint': set(),
   'stop': set(),
   'inference': {'engine'},

@@ -1,0 +1,204 @@
+"""From a file or a workdir, the variables that a model begins with."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from medjax import finetune
+from medjax.checkpoint import best_variables
+from medjax.pretrained import adapt, files, names
+
+_HEAD = re.compile(r'(head|aux)')
+_BACKBONE = 'params/backbone/'
+
+
+@dataclasses.dataclass
+class Report:
+  """What became of the arrays; `str` is for the user."""
+
+  source: str
+  loaded: list = dataclasses.field(default_factory=list)
+  reshaped: list = dataclasses.field(default_factory=list)
+  zero: list = dataclasses.field(default_factory=list)
+  new: list = dataclasses.field(default_factory=list)
+  missing: list = dataclasses.field(default_factory=list)
+  unexpected: list = dataclasses.field(default_factory=list)
+  unused: list = dataclasses.field(default_factory=list)
+
+  def __str__(self):
+    total = sum(map(len, (self.loaded, self.zero, self.new, self.missing)))
+    lines = [f'pretrained: {len(self.loaded)} of {total} arrays: {self.source}']
+    for label, found in (
+      ('reshaped', self.reshaped),
+      ('zero, a bias that the file has not', self.zero),
+      ('new, not from the file', self.new),
+      ('missing, left as initialised', self.missing),
+      ('unexpected, not used', self.unexpected),
+      ('head of the file, not used', self.unused),
+    ):
+      if found:
+        lines.append(f'  {label}: {_some(found)}')
+    return '\n'.join(lines)
+
+
+def _some(items, most=4):
+  rest = f' and {len(items) - most} more' if len(items) > most else ''
+  return ', '.join(items[:most]) + rest
+
+
+@dataclasses.dataclass
+class _Source:
+  """Weights by name."""
+
+  text: str
+  weights: dict
+  name: Callable  # path of ours → name of theirs; None: is to be new
+  is_head: Callable  # name of theirs → whether the model can do without
+  torch: bool
+
+
+def _from_run(path, outline):
+  """A run's best variables. Either of the two models may have a backbone."""
+  step, variables = best_variables(path)
+  weights = flatten_dict(finetune.merge(variables), sep='/')
+  ours, theirs = (
+    any(k.startswith(_BACKBONE) for k in tree) for tree in (outline, weights)
+  )
+
+  def name(path):
+    collection, rest = path.split('/', 1)
+    if theirs and not ours:
+      rest = f'backbone/{rest}'
+    elif ours and not theirs:
+      if not rest.startswith('backbone/'):
+        return None
+      rest = rest.removeprefix('backbone/')
+    return f'{collection}/{rest}'
+
+  def is_head(name):
+    rest = name.split('/', 1)[1]
+    if theirs and not ours:
+      return not rest.startswith('backbone/')
+    return bool(_HEAD.match(rest))
+
+  return _Source(f'{path}, step {step}', weights, name, is_head, False)
+
+
+def _from_file(path, model, outline):
+  """A file of another library."""
+  weights = names.without_copies(files.read(path))
+  inner = ''
+  if any(k.startswith(_BACKBONE) for k in outline):
+    model, inner = model.backbone, 'backbone/'
+
+  def plain(path):
+    rest = path.split('/', 1)[1]
+    return rest.removeprefix(inner) if rest.startswith(inner) else None
+
+  try:
+    paths = filter(None, map(plain, outline))
+    library, table = names.match(model, [*paths], weights)
+  except ValueError as e:
+    raise ValueError(f'{path}: {e}') from None
+
+  def name(path):
+    rest = plain(path)
+    return rest and (names.translate(table, rest) or '')
+
+  is_head = lambda name: names.is_head(table, name)
+  return _Source(f'{path}, {library}', weights, name, is_head, True)
+
+
+def load(path, model, outline, *, partial=False, head=True, channels='sum'):
+  """(variables of a Linen module, or most of them, as numpy; a Report).
+
+  `path` is a .safetensors or torch .pth file of a library whose names for
+  this model are known (see `names`), or the workdir of a run. `outline` is
+  that of the module, {'params/stem/conv/kernel': shape and dtype, …}, in its
+  order.
+
+  A head of other classes, or any with head=False, stays new, and so does the
+  decoder around a pretrained backbone. The first convolution is adapted to
+  the image's channels (`channels`, see `adapt.with_channels`), and 2-D kernels
+  are inflated for a 3-D model. A bias that the file has not is zero.
+
+  Raises:
+    FileNotFoundError: if there is nothing at `path`.
+    ValueError: for an array that fits no way, and, unless `partial`, if any
+      is missing or left over.
+  """
+  if pathlib.Path(path).is_dir():
+    source = _from_run(path, outline)
+  else:
+    source = _from_file(path, model, outline)
+  report, leaves, used = Report(source.text), {}, set()
+  first = next((k for k, v in outline.items() if len(v.shape) > 2), None)
+  rank = len(outline[first].shape) - 2 if first else 2
+  for key, leaf in outline.items():
+    name, rest = source.name(key), key.split('/', 1)[1]
+    replaceable = bool(_HEAD.match(rest))
+    if name is None or (replaceable and not head):
+      report.new.append(key)
+      continue
+    if name not in source.weights:
+      if replaceable:
+        report.new.append(key)
+      elif source.torch and name.endswith('.bias'):
+        report.zero.append(key)
+        leaves[key] = np.zeros(leaf.shape, np.float32)
+      else:
+        report.missing.append(key)
+      continue
+    used.add(name)
+    array = source.weights[name]
+    if source.torch:
+      array = adapt.from_torch(array, rest, leaf.shape, bins=_bins(model, rest))
+    fitted = adapt.fit(
+      array,
+      leaf.shape,
+      first=key == first,
+      channels=channels,
+      grid=_grid(model, rest, rank),
+    )
+    if fitted:
+      leaves[key] = np.asarray(fitted[0], np.float32)
+      report.loaded.append(key)
+      if fitted[1]:
+        report.reshaped.append(f'{key} {fitted[1]}')
+    elif replaceable:
+      report.new.append(key)
+    else:
+      raise ValueError(
+        f'{path}: {name} is {array.shape}, in our order of axes, and {key} of '
+        f'the model {leaf.shape}'
+      )
+  left = sorted(set(source.weights) - used)
+  report.unused = [name for name in left if source.is_head(name)]
+  report.unexpected = [name for name in left if not source.is_head(name)]
+  if (report.missing or report.unexpected) and not partial:
+    raise ValueError(
+      f'{path} and the model differ: missing in it are '
+      f'{_some(report.missing, 2) or "none"}; left over '
+      f'{_some(report.unexpected, 2) or "none"}. pretrained.partial=True '
+      'loads what fits'
+    )
+  return unflatten_dict(leaves, sep='/'), report
+
+
+def _bins(model, path):
+  """Bins per axis that this dense layer sees, where torch flattens, or 0."""
+  return getattr(model, 'grid', 0) if path == 'dense_0/kernel' else 0
+
+
+def _grid(model, path, rank):
+  """The grid of tokens that these learned positions are of, or ()."""
+  if not path.endswith('positions'):
+    return ()
+  model = getattr(model, 'backbone', model)
+  sizes = (model.image_size, model.patch_size)
+  image, patch = (np.broadcast_to(size, rank) for size in sizes)
+  return tuple(int(n) for n in -(-image // patch))
