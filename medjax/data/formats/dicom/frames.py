@@ -4,13 +4,8 @@ import itertools
 
 import numpy as np
 
-from medjax.data.formats.dicom.header import (
-  DicomError,
-  first,
-  number,
-  numbers,
-  parsing,
-)
+from medjax.data.formats.dicom.errors import DicomError, parsing
+from medjax.data.formats.dicom.header import first, number, numbers
 from medjax.data.formats.dicom.stack import Frame
 
 # What a second image at the same place may differ in.

@@ -6,14 +6,14 @@ ages, free text or UIDs. A frame of reference is compared by a digest.
 
 import contextlib
 import hashlib
-import logging
 import math
 import pathlib
-import warnings
 import zlib
 
 import pydicom
 from pydicom.uid import UID
+
+from medjax.data.formats.dicom.errors import DicomError, parsing
 
 SUFFIXES = ('.dcm', '.dicom', '.ima')
 # Objects without pixels of their own, or whose pixels are no picture.
@@ -63,42 +63,6 @@ _ESSENTIAL = (
 )  # fmt: skip
 _DEFLATED = b'1.2.840.10008.1.2.1.99'
 _INFLATED_LIMIT = 2**30
-
-
-class DicomError(ValueError):
-  """A line of this package's own, to tell it from what pydicom raises."""
-
-
-@contextlib.contextmanager
-def quiet():
-  """Keeps pydicom's warnings and log, which quote header values, to itself."""
-  logger = logging.getLogger('pydicom')
-  level = logger.level
-  logger.setLevel(logging.CRITICAL + 1)
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      yield
-  finally:
-    logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def parsing(path, what='header'):
-  """Whatever goes wrong inside on damaged bytes becomes one ValueError.
-
-  pydicom meets damage with a dozen kinds of exception, whose texts may quote
-  header values: they are left out.
-  """
-  try:
-    with quiet():
-      yield
-  except (DicomError, FileNotFoundError, PermissionError):
-    raise
-  except Exception as e:
-    raise DicomError(
-      f'{path}: damaged DICOM {what} ({type(e).__name__}); copy it again'
-    ) from None
 
 
 def matches(head):

@@ -3,7 +3,8 @@
 import datetime
 import math
 
-from medjax.data.formats.dicom.header import DicomError, first, number, parsing
+from medjax.data.formats.dicom.errors import DicomError, parsing
+from medjax.data.formats.dicom.header import first, number
 
 _PHILIPS_SUV = (0x7053, 0x1000)
 _PHILIPS_ACTIVITY = (0x7053, 0x1009)

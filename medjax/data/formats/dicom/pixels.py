@@ -12,11 +12,8 @@ from pydicom.pixels import (
   pixel_array,
 )
 
-from medjax.data.formats.dicom.header import (
-  DicomError,
-  number,
-  parsing,
-)
+from medjax.data.formats.dicom.errors import DicomError, parsing
+from medjax.data.formats.dicom.header import number
 
 _WORDS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 _CLAIM_LIMIT = 2**32  # bytes that a compressed file may claim to hold …

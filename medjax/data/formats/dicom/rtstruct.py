@@ -4,7 +4,8 @@ import collections
 
 import numpy as np
 
-from medjax.data.formats.dicom.header import DicomError, numbers, parsing
+from medjax.data.formats.dicom.errors import DicomError, parsing
+from medjax.data.formats.dicom.header import numbers
 from medjax.data.formats.dicom.stack import LPS_TO_RAS
 
 _FLAT = 0.3  # a contour may leave its slice by this many slices

@@ -7,8 +7,9 @@ from pydicom.pixels import pixel_array
 from scipy import ndimage
 
 from medjax.data.formats.dicom import pixels
+from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.frames import frames_of
-from medjax.data.formats.dicom.header import DicomError, first, parsing
+from medjax.data.formats.dicom.header import first
 from medjax.data.formats.dicom.stack import LPS_TO_RAS
 
 _OFF = 0.05  # a frame may lie this far off its slice, in slices

@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from medjax.data.formats.dicom.header import DicomError
+from medjax.data.formats.dicom.errors import DicomError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # A slice may lie this far from a regular grid, as a fraction of the distance

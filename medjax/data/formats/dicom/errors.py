@@ -1,0 +1,41 @@
+"""What goes wrong with DICOM, as one line that quotes nothing of the file."""
+
+import contextlib
+import logging
+import warnings
+
+
+class DicomError(ValueError):
+  """A line of this package's own, to tell it from what pydicom raises."""
+
+
+@contextlib.contextmanager
+def quiet():
+  """Keeps pydicom's warnings and log, which quote header values, to itself."""
+  logger = logging.getLogger('pydicom')
+  level = logger.level
+  logger.setLevel(logging.CRITICAL + 1)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def parsing(path, what='header'):
+  """Whatever goes wrong inside on damaged bytes becomes one ValueError.
+
+  pydicom meets damage with a dozen kinds of exception, whose texts may quote
+  header values: they are left out.
+  """
+  try:
+    with quiet():
+      yield
+  except (DicomError, FileNotFoundError, PermissionError):
+    raise
+  except Exception as e:
+    raise DicomError(
+      f'{path}: damaged DICOM {what} ({type(e).__name__}); copy it again'
+    ) from None

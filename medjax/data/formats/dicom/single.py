@@ -1,0 +1,92 @@
+"""One image file, of one frame or of several: `read_file(path)`."""
+
+import numpy as np
+
+from medjax.data.formats.dicom import assemble, header, pixels
+from medjax.data.formats.dicom.errors import DicomError, parsing
+from medjax.data.formats.dicom.frames import (
+  frame_count,
+  frames_of,
+  pixel_size,
+  size_of,
+)
+from medjax.data.formats.dicom.pet import suv_factor
+from medjax.data.formats.dicom.stack import plane, stack
+from medjax.data.formats.volume import Volume
+
+
+def read_file(path, *, voi, suv):
+  """The `Volume` of a file: a picture, or a volume of several frames."""
+  dataset = header.load(path)
+  modality = header.modality_of(dataset)
+  if modality in ('SEG', 'RTSTRUCT'):
+    raise DicomError(
+      f'{path}: is a {modality}, whose place is that of another image; read '
+      'it with read_segmentation(path, reference)'
+    )
+  if modality in header.NOT_IMAGES or size_of(dataset, path) is None:
+    raise DicomError(
+      f'{path}: holds no image (modality {modality or "unknown"}); give the '
+      'image it belongs to'
+    )
+  if 'TotalPixelMatrixRows' in dataset:
+    raise DicomError(
+      f'{path}: is a tiled whole-slide image, which is not supported; export '
+      'a region as PNG'
+    )
+  if frame_count(dataset, path) > 1:
+    return _read_frames(dataset, path, suv=suv)
+  return _read_picture(dataset, path, voi=voi, suv=suv)
+
+
+def _read_picture(dataset, path, *, voi, suv):
+  """One frame: (row, column, C)."""
+  (frame,) = frames_of(dataset, path)
+  array, window = pixels.picture(dataset, path, voi=voi)
+  if suv:
+    array = (array * suv_factor(dataset, path)).astype(np.float32)
+  spacing, source = pixel_size(dataset, path)
+  spacing = frame.spacing or spacing
+  notes = []
+  if pixels.inverted(dataset) and array.shape[-1] == 1:
+    notes.append('MONOCHROME1: values are turned so that high is bright')
+  if source.startswith('ImagerPixelSpacing') and '/' not in source:
+    notes.append('spacing is that at the detector, not in the patient')
+  meta = assemble.meta(dataset, 'mm' if spacing else 'pixel', window, notes)
+  if source:
+    meta['spacing_from'] = source
+  if frame.position and frame.orientation and frame.spacing:
+    with parsing(path):
+      meta['affine'] = plane(frame)
+  affine = np.diag([*(spacing or (1.0, 1.0)), 1.0])
+  return Volume(array, affine, header.modality_of(dataset), meta)
+
+
+def _read_frames(dataset, path, *, suv):
+  """A multi-frame file: (column, row, frame, C)."""
+  frames = frames_of(dataset, path)
+  placed = any(f.position for f in frames)
+  if placed:
+    ordered, affine, notes = stack(frames, path)
+    unit = 'mm'
+  else:
+    ordered, affine, unit = frames, np.eye(4), 'pixel'
+    notes = ['frames have no place: the third axis may be time']
+  array = pixels.stored(dataset, path)
+  if len(array) != len(frames):
+    raise DicomError(
+      f'{path}: holds {len(array)} frames but describes {len(frames)}; copy '
+      'it again'
+    )
+  array, more = assemble.voxels(
+    ((array[f.index], f) for f in ordered),
+    ordered,
+    array.shape,
+    pixels.stored_dtype(dataset, path) if array.shape[-1] == 1 else array.dtype,
+  )
+  if suv:
+    array = (array * suv_factor(dataset, path)).astype(np.float32)
+  window = pixels.window_of(dataset, path)
+  notes = (*notes, *more, *assemble.shown_inverted(dataset))
+  meta = assemble.meta(dataset, unit, window, notes)
+  return Volume(array, affine, header.modality_of(dataset), meta)
