@@ -1,4 +1,5 @@
 import gzip
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -124,6 +125,37 @@ def test_jpeg_and_format_by_content(tmp_path):
   assert formats.read(tmp_path / 'no_suffix').array.shape == (4, 6, 3)
 
 
+def test_pages_of_a_tiff_are_a_volume(tmp_path):
+  array = np.random.default_rng(0).integers(0, 60000, (3, 4, 5), np.uint16)
+  first, *others = map(PIL.Image.fromarray, array)
+  for options in ({}, {'compression': 'tiff_lzw'}):
+    first.save(
+      tmp_path / 'a.tif', save_all=True, append_images=others, **options
+    )
+    volume = formats.read(tmp_path / 'a.tif')
+    assert volume.array.dtype == np.uint16
+    np.testing.assert_array_equal(volume.array[..., 0].T, array)
+    assert (volume.affine.shape, volume.meta['unit']) == ((4, 4), 'pixel')
+
+
+def test_lost_bits_of_a_colour_are_said(tmp_path):
+  def chunk(name, data):
+    crc = zlib.crc32(name + data).to_bytes(4)
+    return len(data).to_bytes(4) + name + data + crc
+
+  header = (2).to_bytes(4) + (1).to_bytes(4) + bytes([16, 2, 0, 0, 0])
+  row = np.array([0x1234, 0x5678, 0x9ABC] * 2, '>u2').tobytes()
+  (tmp_path / 'a.png').write_bytes(
+    b'\x89PNG\r\n\x1a\n'
+    + chunk(b'IHDR', header)
+    + chunk(b'IDAT', zlib.compress(b'\0' + row))
+    + chunk(b'IEND', b'')
+  )
+  volume = formats.read(tmp_path / 'a.png')
+  np.testing.assert_array_equal(volume.array[0, 0], [0x12, 0x56, 0x9A])
+  assert volume.meta['notes'] == ('colours of 16 bits: the upper 8 are kept',)
+
+
 def test_masks(tmp_path):
   binary = np.zeros((4, 4), np.uint8)
   binary[1] = 255
@@ -159,6 +191,13 @@ def make_bad(tmp_path):
   PIL.Image.fromarray(
     np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
   ).save(png)
+  packed = good.read_bytes()
+  header = nib.Nifti1Header()
+  header.set_data_shape((32767,) * 4)
+  large = header.binaryblock
+  header.set_data_shape((4, 4, 4))
+  header['vox_offset'] = 2e9
+  late = header.binaryblock
   files = {
     'truncated.nii.gz': good.read_bytes()[:-900],
     'truncated_header.nii.gz': good.read_bytes()[:60],
@@ -167,6 +206,9 @@ def make_bad(tmp_path):
     'magic.nii': b'this is not a volume' * 40,
     'magic.png': b'this is not a picture' * 40,
     'truncated.png': png.read_bytes()[:-900],
+    'flipped.nii.gz': bytes([*packed[:-99], packed[-99] ^ 4, *packed[-98:]]),
+    'bomb.nii.gz': gzip.compress(large + bytes(2**20)),
+    'skips.nii.gz': gzip.compress(late + bytes(2**20)),
     'empty.nii.gz': b'',
     'empty.png': b'',
     'series.dcm': b'\0' * 128 + b'DICM' + b'\0' * 400,
@@ -185,20 +227,23 @@ def make_bad(tmp_path):
   image.header.set_sform(flat, code=1)
   nib.save(image, tmp_path / 'flat.nii')
   (tmp_path / 'folder').mkdir()
-  frames = [PIL.Image.new('L', (4, 4), i) for i in range(2)]
+  frames = [PIL.Image.new('L', (4, 4 + i), i) for i in range(2)]
   frames[0].save(
     tmp_path / 'stack.tif', save_all=True, append_images=frames[1:]
   )
 
 
 BAD = {
-  'truncated.nii.gz': 'truncated or damaged NIfTI',
+  'truncated.nii.gz': 'truncated: ',
   'truncated_header.nii.gz': 'cut off in its header',
-  'truncated.nii': 'truncated or damaged NIfTI',
+  'truncated.nii': 'truncated, or its header is damaged: it promises',
   'magic.nii.gz': 'NIfTI',
   'magic.nii': 'not a NIfTI file',
   'magic.png': 'not a picture',
   'truncated.png': 'truncated or damaged picture',
+  'flipped.nii.gz': 'damaged compression',
+  'bomb.nii.gz': 'promises 4611123094243246436',
+  'skips.nii.gz': 'promises 20000',
   'empty.nii.gz': 'the file is empty',
   'empty.png': 'the file is empty',
   'series.dcm': 'not a DICOM file, or cut off',
@@ -206,10 +251,10 @@ BAD = {
   'notes.xyz': 'unknown format',
   'nan.nii': '1 of 27 voxels are NaN',
   'zero.nii': 'no voxels',
-  'line.nii': 'needs 2, 3 or 4',
+  'line.nii': 'needs 2 or 3 spatial axes',
   'flat.nii': 'affine cannot be inverted',
   'folder': 'no DICOM images among 0 files',
-  'stack.tif': 'has 2 frames',
+  'stack.tif': 'its pages differ',
   'missing.nii.gz': 'no such file',
 }
 

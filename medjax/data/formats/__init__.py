@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from medjax.data.formats import dicom, image, nifti
+from medjax.data.formats import dicom, image, metaimage, nifti, nrrd
 from medjax.data.formats.dicom import patient
 from medjax.data.formats.volume import Volume, spacing_of
 
@@ -30,7 +30,7 @@ __all__ = [
   'write',
 ]
 
-_FORMATS = (dicom, nifti, image)
+_FORMATS = (dicom, nifti, nrrd, metaimage, image)
 SUFFIXES = tuple(s for module in _FORMATS for s in module.SUFFIXES)
 
 
@@ -54,8 +54,8 @@ def read(path):
   Raises FileNotFoundError if there is none, ValueError naming the file for an
   empty or damaged file, an unknown format, NaN voxels or a degenerate affine.
   """
-  module = _module(path)
-  return _checked(path, module.read(path))
+  path = pathlib.Path(path)
+  return _read(_module(path), path)
 
 
 def read_mask(path):
@@ -64,9 +64,10 @@ def read_mask(path):
   Palette pictures give their indices; a picture of 0 and 255 only gives 0 and
   1; three equal channels count as one. Floats must be whole numbers.
   """
+  path = pathlib.Path(path)
   module = _module(path)
   options = {'indices': True} if module is image else {}
-  volume = _checked(path, module.read(path, **options))
+  volume = _read(module, path, **options)
   array = volume.array
   if not all(
     np.array_equal(array[..., 0], array[..., c])
@@ -160,8 +161,8 @@ def write(path, array, affine):
       break
   else:
     raise ValueError(f'{path}: cannot write this format; use .nii.gz or .png')
-  if module is dicom:
-    raise ValueError(f'{path}: DICOM is only read; write .nii.gz')
+  if not hasattr(module, 'write'):
+    raise ValueError(f'{path}: {ending} is only read; write .nii.gz')
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
   try:
@@ -174,7 +175,6 @@ def write(path, array, affine):
 
 
 def _module(path):
-  path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no such file')
   if path.is_dir():
@@ -196,7 +196,14 @@ def _module(path):
   raise ValueError(f'{path}: unknown format; known: {", ".join(SUFFIXES)}')
 
 
-def _checked(path, volume):
+def _read(module, path, **options):
+  """Reads, and refuses what no format's reader may return."""
+  try:
+    volume = module.read(path, **options)
+  except MemoryError:
+    raise ValueError(
+      f'{path}: does not fit into memory; crop or resample it elsewhere'
+    ) from None
   array, affine = volume.array, volume.affine
   if array.size == 0:
     raise ValueError(
@@ -209,12 +216,21 @@ def _checked(path, volume):
         f'{path}: {bad} of {array.size} voxels are NaN or infinite; replace '
         'them first (numpy.nan_to_num)'
       )
-  if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+  if not _invertible(affine):
     raise ValueError(
       f'{path}: its affine cannot be inverted (a voxel size of 0?); mend the '
       'header'
     )
   return volume
+
+
+def _invertible(affine):
+  """Whether voxels have a size, and their axes are not all but parallel."""
+  with np.errstate(all='ignore'):
+    sizes = spacing_of(affine)
+    directions = affine[:-1, :-1] / sizes
+    whole = np.isfinite(affine).all() and np.isfinite(directions).all()
+    return bool(whole and abs(np.linalg.det(directions)) > 1e-6)
 
 
 def _binary(labels):

@@ -1,4 +1,7 @@
-"""Pictures: PNG, JPEG, and TIFF as far as Pillow reads it."""
+"""Pictures: PNG, JPEG, BMP, and TIFF as far as Pillow reads it."""
+
+import os
+import warnings
 
 import numpy as np
 import PIL.Image
@@ -7,7 +10,11 @@ import PIL.ImageOps
 from medjax.data.formats.volume import Volume
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
-_MAGIC = (b'\x89PNG', b'\xff\xd8\xff', b'II*\0', b'MM\0*', b'BM')
+_MAGIC = (
+  b'\x89PNG', b'\xff\xd8\xff', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'BM',
+)  # fmt: skip
+# Pillow knows many more, some of which run other programs.
+_PILLOW = ('BMP', 'JPEG', 'PNG', 'TIFF')
 # Pillow mode → the mode whose samples are returned.
 _MODES = {
   '1': 'L',
@@ -21,6 +28,9 @@ _MODES = {
   'HSV': 'RGB',
   'LAB': 'RGB',
 }
+# A picture this large is believed if its file is not this much smaller.
+_LARGE = 2**26
+_RATIO = 2000
 
 
 def matches(head):
@@ -31,30 +41,38 @@ def matches(head):
 def read(path, *, indices=False):
   """Reads grey (C=1) or RGB (C=3) samples, 8 or 16 bits (32 in TIFF).
 
-  Alpha is dropped. A palette is looked up, giving RGB, unless `indices`: the
-  indices of a palette are what label maps store. The camera's orientation tag
-  is honoured, as viewers do.
+  Axes are (row, column). A TIFF of several pages of one size is a volume, with
+  axes (column, row, page) as a DICOM series has them. Alpha is dropped. A
+  palette is looked up, giving RGB, unless `indices`: the indices of a palette
+  are what label maps store. The camera's orientation tag is honoured, as
+  viewers do. Pillow keeps 8 of 16 bits of a colour, which is noted.
   """
   try:
-    with PIL.Image.open(path) as image:
-      if getattr(image, 'n_frames', 1) > 1:
-        raise ValueError(
-          f'{path}: has {image.n_frames} frames; save a volume as NIfTI'
-        )
-      image.load()
-      image = PIL.ImageOps.exif_transpose(image)
-      array = _samples(image, indices)
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # about tags that are not used here
+      with PIL.Image.open(path, formats=_PILLOW) as image:
+        pages, notes = _pages(path, image, indices)
   except PIL.UnidentifiedImageError:
     raise ValueError(
-      f'{path}: not a picture that Pillow knows; export it as PNG'
+      f'{path}: not a picture, or a damaged one (PNG, JPEG, TIFF and BMP are '
+      'known); copy it again or export it as PNG'
     ) from None
   except PIL.Image.DecompressionBombError as e:
     raise ValueError(f'{path}: too large for one picture ({e})') from None
-  except (OSError, SyntaxError, EOFError) as e:
+  except (_PictureError, MemoryError):
+    raise
+  except Exception as e:  # Pillow meets damage with a dozen kinds
+    said = ' '.join(str(e).split())
     raise ValueError(
-      f'{path}: truncated or damaged picture ({e}); copy it again'
+      f'{path}: truncated or damaged picture ({said or type(e).__name__}); '
+      'copy it again'
     ) from None
-  return Volume(array, np.eye(3), '', {'format': 'image', 'unit': 'pixel'})
+  meta = {'format': 'image', 'unit': 'pixel'}
+  if notes:
+    meta['notes'] = notes
+  if len(pages) == 1:
+    return Volume(pages[0], np.eye(3), '', meta)
+  return Volume(np.stack(pages).transpose(2, 1, 0, 3), np.eye(4), '', meta)
 
 
 def write(path, array, affine=None):
@@ -74,6 +92,45 @@ def write(path, array, affine=None):
       'write .nii.gz'
     )
   PIL.Image.fromarray(_integers(path, array)).save(path)
+
+
+class _PictureError(ValueError):
+  """A line of this module's own, to tell it from what Pillow raises."""
+
+
+def _pages(path, image, indices):
+  """The samples of each page, (row, column, C), and notes."""
+  count = getattr(image, 'n_frames', 1)
+  if count > 1 and image.format == 'PNG':
+    raise _PictureError(
+      f'{path}: is an animation of {count} frames; save a volume as NIfTI'
+    )
+  pages, notes = [], ()
+  size, mode = image.size, image.mode
+  for k in range(count if image.format == 'TIFF' else 1):
+    image.seek(k)
+    if (image.size, image.mode) != (size, mode):
+      raise _PictureError(
+        f'{path}: its pages differ: {size[0]}x{size[1]} {mode} and '
+        f'{image.size[0]}x{image.size[1]} {image.mode}; save them apart'
+      )
+    _check_size(path, image, count)
+    if any('16' in str(t.args) for t in image.tile) and mode.startswith('RGB'):
+      notes = ('colours of 16 bits: the upper 8 are kept',)
+    image.load()
+    pages.append(_samples(PIL.ImageOps.exif_transpose(image), indices))
+  return pages, notes
+
+
+def _check_size(path, image, count):
+  """Refuses a picture larger than its file can hold, before it is decoded."""
+  wide = 4 if image.mode in ('I', 'F') else len(image.getbands())
+  claim = image.width * image.height * wide * count
+  if claim > max(_LARGE, _RATIO * os.path.getsize(path)):
+    raise _PictureError(
+      f'{path}: its header claims {count} x {image.width}x{image.height} '
+      'pixels, which the file cannot hold; copy it again'
+    )
 
 
 def _samples(image, indices):
