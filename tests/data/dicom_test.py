@@ -308,31 +308,6 @@ def test_colour(tmp_path):
     assert formats.read(palette).array.shape == (480, 640, 3)
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    'MR_small_RLE.dcm',
-    'MR_small_bigendian.dcm',
-    'MR_small_implicit.dcm',
-    'MR_small_jp2klossless.dcm',
-    'MR_small_jpeg_ls_lossless.dcm',
-  ],
-)
-def test_transfer_syntaxes_hold_the_same_pixels(name):
-  want = formats.read(get_testdata_file('MR_small.dcm', download=False))
-  got = formats.read(get_testdata_file(name, download=False))
-  np.testing.assert_array_equal(got.array, want.array)
-  assert got.array.dtype.isnative
-
-
-def test_missing_decoder_is_said(monkeypatch):
-  path = get_testdata_file('MR_small_jp2klossless.dcm', download=False)
-  decoder = pydicom.pixels.get_decoder('1.2.840.10008.1.2.4.90')
-  monkeypatch.setattr(decoder, '_available', {})
-  with pytest.raises(ValueError, match=r'JPEG 2000.* pip install medjax\['):
-    formats.read(path)
-
-
 # Multi-frame files.
 
 

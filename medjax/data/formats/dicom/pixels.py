@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pydicom
+from pydicom.encaps import generate_frames
 from pydicom.pixels import (
   apply_color_lut,
   apply_modality_lut,
@@ -12,11 +13,12 @@ from pydicom.pixels import (
   pixel_array,
 )
 
+from medjax.data.formats.dicom.codestream import stated_size
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.header import number
 
 _WORDS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
-_CLAIM_LIMIT = 2**32  # bytes that a compressed file may claim to hold …
+_CLAIM_LIMIT = 2**28  # bytes that a compressed file may claim to hold …
 _CLAIM_RATIO = 2000  # … unless it is at least this much smaller
 # Their numbers are measurements; MONOCHROME1 then only says how to show them.
 _MEASURED = frozenset({'CT', 'PT', 'NM', 'RTDOSE'})
@@ -94,7 +96,7 @@ def shrink(array):
   return array
 
 
-def picture(dataset, path, *, voi=False):
+def picture(dataset, path, *, slope=1.0, intercept=0.0, voi=False):
   """The values of a single-frame image, (rows, columns, C), and its window.
 
   Rescaling, or the modality look-up table, is applied; MONOCHROME1 is turned
@@ -103,8 +105,6 @@ def picture(dataset, path, *, voi=False):
   Returns (array, window (low, high) or None).
   """
   array = stored(dataset, path)[0]
-  slope = number(dataset, 'RescaleSlope', path, default=1.0)
-  intercept = number(dataset, 'RescaleIntercept', path, default=0.0)
   window = window_of(dataset, path)
   if array.shape[-1] == 3:
     return array, None
@@ -164,6 +164,7 @@ def check(dataset, path):
   """Refuses pixels that are absent, cannot be, or cannot be decoded."""
   _check_claim(dataset, path)
   _check_decoder(dataset, path)
+  _check_frames(dataset, path)
 
 
 def plugin(dataset):
@@ -217,15 +218,31 @@ def _check_claim(dataset, path):
     raise DicomError(
       f'{path}: truncated: {found} of {claim} bytes of pixels; copy it again'
     )
-  if (
-    compressed
-    and claim > max(_CLAIM_LIMIT, 0)
-    and (claim > _CLAIM_RATIO * found)
-  ):
+  if compressed and claim > max(_CLAIM_LIMIT, _CLAIM_RATIO * found):
     raise DicomError(
       f'{path}: its header claims {claim >> 20} MiB of pixels, which its '
       f'{found >> 10} KiB cannot hold; copy it again'
     )
+
+
+def _check_frames(dataset, path):
+  """Refuses compressed frames larger than the header says."""
+  syntax = dataset.file_meta.TransferSyntaxUID
+  if not syntax.is_encapsulated or syntax == pydicom.uid.RLELossless:
+    return
+  with parsing(path, 'pixels'):
+    frames = generate_frames(
+      dataset.PixelData,
+      number_of_frames=int(dataset.get('NumberOfFrames') or 1),
+    )
+    said = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    for frame in frames:
+      size = stated_size(frame)
+      if size and any(a > b for a, b in zip(size, said, strict=True)):
+        raise DicomError(
+          f'{path}: its header says {said[0]}x{said[1]}x{said[2]}, its '
+          f'compressed pixels {size[0]}x{size[1]}x{size[2]}; copy it again'
+        )
 
 
 def _check_decoder(dataset, path):

@@ -42,7 +42,9 @@ def read_file(path, *, voi, suv):
 def _read_picture(dataset, path, *, voi, suv):
   """One frame: (row, column, C)."""
   (frame,) = frames_of(dataset, path)
-  array, window = pixels.picture(dataset, path, voi=voi)
+  array, window = pixels.picture(
+    dataset, path, slope=frame.slope, intercept=frame.intercept, voi=voi
+  )
   if suv:
     array = (array * suv_factor(dataset, path)).astype(np.float32)
   spacing, source = pixel_size(dataset, path)
