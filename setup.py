@@ -36,9 +36,10 @@ CORE = [
 ]
 
 EXTRAS = {
-  # Decoders of compressed DICOM: JPEG 2000, JPEG-LS, lossless JPEG. Plain, RLE
-  # and 8-bit JPEG need none.
+  # Decoders of compressed DICOM: JPEG 2000, JPEG-LS, lossless JPEG (plain, RLE
+  # and 8-bit JPEG need none); highdicom writes DICOM SEG.
   'dicom': [
+    'highdicom>=0.28',
     'pyjpegls>=1.5',
     'pylibjpeg>=2.1',
     'pylibjpeg-openjpeg>=2.5',

@@ -85,11 +85,18 @@ def read_case(file, data):
     'id': _id(file),
     'patient': _id(file),
     'path': path,
-    # A NIfTI slice's own place in space, and whether it is one.
-    'nifti': volume.meta.get('affine', volume.affine)
-    if volume.meta['format'] == 'nifti'
-    else None,
+    'place': _place(volume),
   }
+
+
+def _place(volume):
+  """Voxel → mm (4, 4), if a NIfTI can hold the mask; None for pictures."""
+  if volume.affine.shape == (4, 4):
+    return volume.affine
+  # A DICOM slice knows its place too, but is looked at as a picture.
+  if volume.meta['format'] == 'dicom':
+    return None
+  return volume.meta.get('affine')
 
 
 def overlay(image, labels, *, alpha=0.45):
@@ -103,11 +110,20 @@ def overlay(image, labels, *, alpha=0.45):
   return np.where(labels[..., None] > 0, blend, rgb).astype(np.uint8)
 
 
-def write_mask(out, case, labels):
-  """The label map in the input's own grid and kind of file."""
-  if case['nifti'] is not None:
+def write_mask(out, case, labels, *, segments=None):
+  """The label map on the input's own grid; returns its path.
+
+  A NIfTI for volumes and NIfTI slices; for pictures a PNG and an overlay.
+  segments: names of the classes: a DICOM SEG that refers to the input, which
+  must be DICOM.
+  """
+  if segments:
+    path = out / f'{case["id"]}.dcm'
+    formats.write_segmentation(path, labels, case['path'], class_names=segments)
+    return path
+  if case['place'] is not None:
     path = out / f'{case["id"]}.nii.gz'
-    formats.write(path, labels, case['nifti'])
+    formats.write(path, labels, case['place'])
     return path
   path = out / f'{case["id"]}.png'
   formats.write(path, labels, case['affine'])
@@ -128,11 +144,12 @@ def write_probabilities(out, rows, names):
   return path
 
 
-def predict(workdir, files, out):
+def predict(workdir, files, out, *, seg=False):
   """Predicts `files` with the best checkpoint of `workdir` into `out`.
 
-  Segmentation: a mask per file, on its own grid (NIfTI → NIfTI with the same
-  affine, pictures → PNG and an overlay). Classification: predictions.csv.
+  Segmentation: a mask per file, on its own grid (volumes → NIfTI with the same
+  affine, pictures → PNG and an overlay; `seg`: DICOM → DICOM SEG).
+  Classification: predictions.csv.
   """
   settings = config.load(workdir)
   task = experiment.make_task(settings)
@@ -142,11 +159,18 @@ def predict(workdir, files, out):
   out.mkdir(parents=True, exist_ok=True)
   if any(out.samefile(q.parent) for p in files for q in _paths(p)):
     raise ValueError(f'{out} holds an input; results need another folder')
+  if seg and not task.dense:
+    raise ValueError(f'{workdir} holds a classifier, which writes no DICOM SEG')
+  sources = [_paths(p)[0] for p in files] if seg else ()
+  odd = [p for p in sources if not formats.is_dicom(p)]
+  if odd:
+    raise ValueError(f'{odd[0]} is not DICOM, so no DICOM SEG can refer to it')
   cases = (read_case(p, settings.data) for p in files)
   rows = []
   for i, (case, prediction) in enumerate(predictor(variables, cases)):
     if task.dense:
-      result = write_mask(out, case, prediction)
+      segments = task.label_names if seg else None
+      result = write_mask(out, case, prediction, segments=segments)
     else:
       rows.append((case['path'], prediction))
       result = f'{task.names[int(np.argmax(prediction))]}'
@@ -160,13 +184,17 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--workdir', required=True, help='a trained workdir')
   parser.add_argument('--out', required=True, help='folder for the results')
+  parser.add_argument(
+    '--seg', action='store_true', help='write DICOM SEG, for DICOM inputs'
+  )
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   parser.add_argument('inputs', nargs='+', help='image files or folders')
   args = parser.parse_args()
   with cli.one_line_errors():
     data = config.load(args.workdir).data
     image = data.get('fields', {}).get('image', '')
-    predict(args.workdir, input_files(args.inputs, image), args.out)
+    files = input_files(args.inputs, image)
+    predict(args.workdir, files, args.out, seg=args.seg)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from medjax import predict
+from medjax.data import formats
 
 TAKES = ConfigDict(dict(rank=2, channels=1))
 
@@ -81,6 +82,25 @@ def test_a_nifti_slice_gets_a_nifti_in_its_place(tmp_path):
   found = nib.load(tmp_path / 'out/x.nii.gz')
   assert found.shape == (6, 5)
   np.testing.assert_allclose(found.affine, affine)
+
+
+def test_a_dicom_series_gets_a_nifti_or_a_seg(shared_data, tmp_path):
+  pytest.importorskip('highdicom')
+  path = shared_data('dicom_sts025') / 'MR_T1' / 'image'
+  case = predict.read_case(path, ConfigDict(dict(rank=3, channels=1)))
+  labels = np.zeros(case['image'].shape[:-1], np.uint8)
+  labels[9:20, 30:50, 2:5], labels[40:41, 8:9, 11] = 1, 2
+  written = predict.write_mask(tmp_path, case, labels)
+  found = nib.load(written)
+  np.testing.assert_array_equal(found.dataobj, labels)
+  np.testing.assert_allclose(found.affine, case['affine'], atol=1e-4)
+  names = ('background', 'mass', 'vessel')
+  seg = predict.write_mask(tmp_path, case, labels, segments=names)
+  assert seg == tmp_path / 'image.dcm'
+  masks = formats.read_segmentation(seg, formats.read(path))
+  got, said = formats.label_map(masks)
+  np.testing.assert_array_equal(got, labels)
+  assert said == names
 
 
 def test_overlay_tints_labels_only_and_more_labels_than_colours():

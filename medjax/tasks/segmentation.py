@@ -100,8 +100,13 @@ class Segmentation:
     if self.regions:
       sums = tuple('+'.join(map(str, region)) for region in self.regions)
       return self.class_names or sums
-    names = self.class_names or tuple(map(str, range(self.num_classes)))
-    return names[1:]
+    return self.label_names[1:]
+
+  @property
+  def label_names(self):
+    """Names of the labels that decode() gives, background first."""
+    given = () if self.regions else self.class_names
+    return given or tuple(map(str, range(self.num_classes)))
 
   def loss(self, outputs, batch):
     """Weighted sum of the losses: (b,).

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
+import sys
 
 import matplotlib.path
 import numpy as np
@@ -159,6 +160,77 @@ def test_label_map_seg(small_ct, tmp_path):
   got, names = formats.label_map(masks)
   assert names == ('background', 'part 1', 'part 2')
   np.testing.assert_array_equal(got, labels.T)
+
+
+# Series, multi-frame file, picture.
+SOURCES = {
+  'breast': lambda home: home('dicom_breast_dce') / 'image_dce_pe1',
+  'enhanced': lambda _: get_testdata_file(
+    'eCT_Supplemental.dcm', download=False
+  ),
+  'x-ray': lambda home: home('dicom_highdicom') / 'dx_image.dcm',
+  'slice': lambda home: home('dicom_highdicom') / 'ct_image.dcm',
+}
+
+
+@pytest.mark.parametrize('name', SOURCES)
+def test_written_seg_reads_back(name, shared_data, tmp_path):
+  hd = pytest.importorskip('highdicom')
+  source = pathlib.Path(SOURCES[name](shared_data))
+  volume = formats.read(source)
+  labels = np.zeros(volume.array.shape[:-1], np.uint8)
+  rng = np.random.default_rng(0)
+  labels[tuple(slice(n // 4, n // 2) for n in labels.shape)] = 1
+  labels[tuple(rng.integers(0, n, 50) for n in labels.shape)] = 3
+  names = ('background', 'liver', 'spleen', 'tumour')  # there is no spleen
+  path = tmp_path / 'out' / 'seg.dcm'
+  formats.write_segmentation(path, labels, source, class_names=names)
+  assert [p.name for p in path.parent.iterdir()] == ['seg.dcm']
+  masks = formats.read_segmentation(path, volume)
+  assert tuple(masks) == names[1:]
+  np.testing.assert_array_equal(formats.label_map(masks)[0], labels)
+  # As others see it: whose it is, what it refers to, what it holds.
+  seg = hd.seg.segread(path)
+  first = next(source.iterdir()) if source.is_dir() else source
+  image = pydicom.dcmread(first)
+  for keyword in ('PatientID', 'StudyInstanceUID', 'FrameOfReferenceUID'):
+    assert seg.get(keyword) == image.get(keyword)
+  uids = {uid for _, _, uid in seg.get_source_image_uids()}
+  assert image.SOPInstanceUID in uids
+  if source.is_dir():
+    pixels = seg.get_pixels_by_source_instance(
+      [image.SOPInstanceUID],
+      combine_segments=True,
+      assert_missing_frames_are_empty=True,
+    )
+    place = pydicom.dcmread(first).ImagePositionPatient
+    k = np.linalg.inv(LPS @ volume.affine) @ [*place, 1]
+    np.testing.assert_array_equal(pixels[0].T, labels[..., round(k[2])])
+
+
+def test_empty_and_bad_label_maps(breast, shared_data, tmp_path, monkeypatch):
+  pytest.importorskip('highdicom')
+  source = shared_data('dicom_breast_dce') / 'image_dce_pe1'
+  path = tmp_path / 'seg.dcm'
+
+  def write(labels, names=('background', 'a'), to=path):
+    formats.write_segmentation(to, labels, source, class_names=names)
+
+  nothing = np.zeros(breast.array.shape[:-1], np.uint8)
+  write(nothing)
+  (mask,) = formats.read_segmentation(path, breast).values()
+  assert not mask.any()
+  path.unlink()
+  with pytest.raises(ValueError, match=r'labels go to 5, but there are 2'):
+    write(nothing + 5)
+  with pytest.raises(ValueError, match=r'has 60 frames of .*, the labels 59'):
+    write(nothing[..., 1:])
+  with pytest.raises(ValueError, match=r'a DICOM SEG is called \.dcm'):
+    write(nothing, to=tmp_path / 'a.nii')
+  monkeypatch.setitem(sys.modules, 'highdicom', None)
+  with pytest.raises(ValueError, match=r'seg\.dcm: .* pip install medjax\['):
+    write(nothing)
+  assert not list(tmp_path.iterdir())
 
 
 def test_rtstruct_fills_its_polygons(shared_data):

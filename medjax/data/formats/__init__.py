@@ -5,6 +5,7 @@ is read-only, `write(path, array, affine)`, and one entry in `_FORMATS`. DICOM,
 the only one whose images may be folders, has a package of its own.
 """
 
+import contextlib
 import os
 import pathlib
 
@@ -18,6 +19,7 @@ __all__ = [
   'SUFFIXES',
   'Volume',
   'holds_image',
+  'is_dicom',
   'is_image',
   'is_segmentation',
   'label_map',
@@ -28,6 +30,7 @@ __all__ = [
   'read_segmentation',
   'spacing_of',
   'write',
+  'write_segmentation',
 ]
 
 _FORMATS = (dicom, nifti, nrrd, metaimage, image)
@@ -115,6 +118,12 @@ def patient_digest(text):
   return patient.digest(text)
 
 
+def is_dicom(path):
+  """Whether a path is a DICOM file, or a folder that holds one."""
+  path = pathlib.Path(path)
+  return dicom.is_series_folder(path) or dicom.is_dicom(path)
+
+
 def is_segmentation(path):
   """Whether a path is DICOM whose masks need an image's grid."""
   return dicom.is_segmentation(path)
@@ -163,10 +172,30 @@ def write(path, array, affine):
     raise ValueError(f'{path}: cannot write this format; use .nii.gz or .png')
   if not hasattr(module, 'write'):
     raise ValueError(f'{path}: {ending} is only read; write .nii.gz')
+  with _whole(path) as partial:
+    module.write(partial, array, affine)
+
+
+def write_segmentation(path, labels, source, *, class_names):
+  """Writes a label map (*spatial,) as a DICOM SEG (.dcm), whole or not at all.
+
+  source: the DICOM file or folder whose grid (that of `read`) the labels have;
+  the SEG refers to it. class_names: background first.
+  """
+  path = pathlib.Path(path)
+  if suffix(path) not in dicom.SUFFIXES:
+    raise ValueError(f'{path}: a DICOM SEG is called .dcm')
+  with _whole(path) as partial:
+    dicom.write_segmentation(partial, labels, source, class_names=class_names)
+
+
+@contextlib.contextmanager
+def _whole(path):
+  """A place to write to, which becomes `path` if all goes well."""
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
   try:
-    module.write(partial, array, affine)
+    yield partial
     os.replace(partial, path)
   except ValueError as e:
     raise ValueError(str(e).replace(str(partial), str(path))) from None

@@ -21,6 +21,7 @@ from medjax.data.formats.dicom.errors import DicomError, quiet
 from medjax.data.formats.dicom.find import (
   NoImagesError,
   Series,
+  is_dicom,
   is_series_folder,
   list_series,
 )
@@ -29,11 +30,13 @@ from medjax.data.formats.dicom.masks import is_segmentation, read_segmentation
 from medjax.data.formats.dicom.pet import suv_factor
 from medjax.data.formats.dicom.series import read_whole
 from medjax.data.formats.dicom.single import read_file
+from medjax.data.formats.dicom.write import write_segmentation
 
 __all__ = [
   'SUFFIXES',
   'NoImagesError',
   'Series',
+  'is_dicom',
   'is_segmentation',
   'is_series_folder',
   'list_series',
@@ -42,6 +45,7 @@ __all__ = [
   'read_segmentation',
   'read_series',
   'suv_factor',
+  'write_segmentation',
 ]
 
 

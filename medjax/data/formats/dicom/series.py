@@ -15,7 +15,7 @@ from medjax.data.formats.volume import Volume
 
 def read_whole(series, where, *, voi, suv):
   """The `Volume` of a `Series`; `where` names it in errors."""
-  files, headers, copies = _without_copies(series)
+  files, headers, copies = distinct(series)
   counts = [frame_count(d, p) for p, d in zip(files, headers, strict=True)]
   if len(files) == 1:
     alone = counts[0] > 1 or not headers[0].get('ImagePositionPatient')
@@ -67,8 +67,8 @@ def read_whole(series, where, *, voi, suv):
   return Volume(array, affine, series.modality, meta)
 
 
-def _without_copies(series):
-  """Drops files that are byte for byte another of the series."""
+def distinct(series):
+  """Files and headers without copies of a file, and a note of how many."""
   kept, notes = {}, 0
   for path, dataset in zip(series.files, series.headers, strict=True):
     uid = str(dataset.get('SOPInstanceUID') or path)
