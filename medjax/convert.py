@@ -13,6 +13,7 @@ import dataclasses
 import multiprocessing
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -118,24 +119,31 @@ def _write_pictures(target, volume, flat, ending, window):
       f'{target.name}: has {array.shape[-1]} channels; a picture has 1 or 3'
     )
   window = window or volume.meta.get('window')
-  if array.dtype != np.uint8 or window:
-    array = to_uint8(array, window or (float(array.min()), float(array.max())))
-  if flat:
-    path = target.with_name(target.name + ending)
-    partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
-    _save(array, partial)
+  if array.dtype != np.uint8:
+    window = window or (float(array.min()), float(array.max()))
+  path = target.with_name(target.name + ending) if flat else target
+  partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
+  try:
+    if flat:
+      _save(array, window, partial)
+    else:
+      partial.mkdir()
+      digits = len(str(array.shape[2] - 1))
+      for k in range(array.shape[2]):
+        picture = array[:, :, k].swapaxes(0, 1)
+        _save(picture, window, partial / f'{k:0{digits}}{ending}')
     os.replace(partial, path)
-    return path
-  partial = target.with_name(f'.partial-{os.getpid()}-{target.name}')
-  partial.mkdir(exist_ok=True)
-  digits = len(str(array.shape[2] - 1))
-  for k in range(array.shape[2]):
-    _save(array[:, :, k].swapaxes(0, 1), partial / f'{k:0{digits}}{ending}')
-  os.replace(partial, target)
-  return target
+  except BaseException:
+    if partial.is_dir():
+      shutil.rmtree(partial, ignore_errors=True)
+    else:
+      partial.unlink(missing_ok=True)
+    raise
+  return path
 
 
-def _save(array, path):
+def _save(array, window, path):
+  array = to_uint8(array, window) if window else array
   picture = array[..., 0] if array.shape[-1] == 1 else array
   options = {'quality': 95} if path.suffix == '.jpg' else {}
   PIL.Image.fromarray(np.ascontiguousarray(picture)).save(path, **options)
@@ -200,6 +208,38 @@ def _attempt(job, to, window):
     return convert(job, to, window), ''
   except cli.USER_ERRORS as e:
     return None, ' '.join(str(e).split())
+  except MemoryError:
+    return None, f'{job}: does not fit into memory; use fewer --workers'
+
+
+def attempts(jobs, to=None, window=None, workers=1):
+  """(job, what was written or None, error line or '') of each, as they end.
+
+  A job that ends its process (the system does that when memory runs out) is an
+  error of that job alone: those that were under way are tried again, one after
+  the other.
+  """
+  context = multiprocessing.get_context('spawn')
+  alone = 0  # so many of the next jobs go one after the other
+  while jobs:
+    batch, rest = (jobs[:alone], jobs[alone:]) if alone else (jobs, [])
+    lost = set()
+    width = 1 if alone else workers
+    with concurrent.futures.ProcessPoolExecutor(width, context) as pool:
+      futures = {pool.submit(_attempt, j, to, window): j for j in batch}
+      for future in concurrent.futures.as_completed(futures):
+        try:
+          yield futures[future], *future.result()
+        except concurrent.futures.process.BrokenProcessPool:
+          lost.add(futures[future])
+    again = [j for j in batch if j in lost]
+    if again and width == 1:
+      ended, *again = again
+      yield ended, None, f'{ended}: ended its process; out of memory?'
+      alone = len(again)
+    else:
+      alone = 2 * workers if again else 0
+    jobs = again + rest
 
 
 def convert_all(source, out, *, to=None, window=None, workers=None):
@@ -207,17 +247,13 @@ def convert_all(source, out, *, to=None, window=None, workers=None):
   jobs = find_jobs(source, out)
   workers = min(workers or os.cpu_count() or 1, len(jobs))
   errors, there = [], 0
-  context = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-    futures = {pool.submit(_attempt, j, to, window): j for j in jobs}
-    done = concurrent.futures.as_completed(futures)
-    for count, future in enumerate(done, start=1):
-      result, error = future.result()
-      if error:
-        errors.append(error)
-      there += not error and result is None
-      said = f'failed: {error}' if error else result or 'is there already'
-      print(f'{count}/{len(jobs)} {futures[future]} → {said}', flush=True)
+  done = attempts(jobs, to, window, workers)
+  for count, (job, result, error) in enumerate(done, start=1):
+    if error:
+      errors.append(error)
+    there += not error and result is None
+    said = f'failed: {error}' if error else result or 'is there already'
+    print(f'{count}/{len(jobs)} {job} → {said}', flush=True)
   print(
     f'{len(jobs) - len(errors) - there} converted, {there} there already, '
     f'{len(errors)} failed'

@@ -53,6 +53,54 @@ def test_pictures_and_volumes_in_one_tree(shared_data, tmp_path):
   assert PIL.Image.open(tmp_path / 'out' / 'sub' / 'a.jpg').size == (211, 169)
 
 
+class Deadly:
+  """A source whose arrival ends the process, as the system may."""
+
+  def __str__(self):
+    return 'deadly.png'
+
+  def __reduce__(self):
+    return os._exit, (1,)
+
+
+def test_a_job_that_ends_its_process_is_one_failure(tmp_path):
+  jobs = []
+  for name in 'abc':
+    path = tmp_path / f'{name}.png'
+    PIL.Image.fromarray(np.full((4, 5), 9, np.uint8)).save(path)
+    jobs.append(convert.Job(path, tmp_path / 'out' / name))
+  jobs.insert(1, convert.Job(Deadly(), tmp_path / 'out' / 'd'))
+  found = {j.target.name: e for j, _, e in convert.attempts(jobs, workers=2)}
+  assert found == {
+    'a': '', 'b': '', 'c': '',
+    'd': 'deadly.png: ended its process; out of memory?',
+  }  # fmt: skip
+  assert len(os.listdir(tmp_path / 'out')) == 3
+
+
+def test_nothing_half_written_stays(tmp_path, monkeypatch):
+  pages = [PIL.Image.new('L', (5, 4), k) for k in range(3)]
+  pages[0].save(tmp_path / 'a.tif', save_all=True, append_images=pages[1:])
+  job = convert.Job(tmp_path / 'a.tif', tmp_path / 'out' / 'a')
+  folder = convert.convert(job, 'png')
+  assert [
+    np.array(PIL.Image.open(p)).max() for p in sorted(folder.iterdir())
+  ] == [0, 1, 2]
+  assert PIL.Image.open(folder / '0.png').size == (5, 4)
+  whole = PIL.Image.Image.save
+
+  def full(self, path, **options):
+    if path.name.startswith('1'):
+      raise OSError('no space left on device')
+    whole(self, path, **options)
+
+  monkeypatch.setattr(PIL.Image.Image, 'save', full)
+  job = convert.Job(tmp_path / 'a.tif', tmp_path / 'other' / 'a')
+  with pytest.raises(OSError, match='no space'):
+    convert.convert(job, 'png')
+  assert not os.listdir(tmp_path / 'other')
+
+
 def test_two_inputs_never_share_a_name(tmp_path):
   for name in ('a.png', 'A.bmp'):
     PIL.Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / name)
