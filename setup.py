@@ -36,14 +36,14 @@ CORE = [
 ]
 
 EXTRAS = {
-  # Decoders of compressed DICOM: JPEG 2000, JPEG-LS, lossless JPEG (plain, RLE
-  # and 8-bit JPEG need none); highdicom writes DICOM SEG.
+  # Decoders of compressed DICOM: JPEG 2000, JPEG-LS, lossless and 12-bit JPEG
+  # (plain, RLE and 8-bit JPEG need none); highdicom writes DICOM SEG.
   'dicom': [
     'highdicom>=0.28',
+    'imagecodecs>=2026.3',
     'pyjpegls>=1.5',
     'pylibjpeg>=2.1',
     'pylibjpeg-openjpeg>=2.5',
-    'python-gdcm>=3.2',
   ],
   # Preparing what outgrows one machine. Holds back other packages' versions:
   # give it an environment of its own.
@@ -63,6 +63,7 @@ EXTRAS = {
   'test': [
     'beartype>=0.22',
     'highdicom>=0.28',
+    'imagecodecs>=2026.3',
     'ipykernel>=7',
     'nbclient>=0.10',
     'pyarrow>=26',

@@ -1,7 +1,7 @@
 """Every transfer syntax that can be written or found decodes to its pixels."""
 
-import base64
 import io
+import pathlib
 
 import numpy as np
 import pydicom
@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import get_decoder, get_encoder
 
 from medjax.data import formats
+from medjax.data.formats.dicom import jpeg
 
 # name in pydicom.uid: largest difference to the pixels that were encoded.
 WRITTEN = {
@@ -56,12 +57,7 @@ FOUND = {
 }
 # An 8x8 ramp in High-Throughput JPEG 2000, by OpenJPH: no encoder here.
 RAMP = np.add.outer(np.arange(8) * 40, np.arange(8) * 3)
-HTJ2K = base64.b85decode(
-  '|4;u>04YEK0000800008000000000000008000080000000000009pH0sl|{2mk^A000XAQUDA9'
-  '0ssL31q1{@0smY86Cj9?kdTm&kdTm&kdTmwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*'
-  '00000Q2+t|lfVEaIRyuF0002M0206e5`g*u$8-Q}0f%$|zyK1!022V@077&Cva$d}Q~<yLC4c}`'
-  '0061tbO27rasI#%f$X*b|Je'
-)
+HTJ2K = (pathlib.Path(__file__).parent / 'ramp.j2c').read_bytes()
 
 
 def dataset(array):
@@ -133,7 +129,7 @@ def test_what_others_wrote_is_read(name):
   if path is None:
     pytest.skip('pydicom-data is not installed')
   syntax = pydicom.dcmread(path, specific_tags=[]).file_meta.TransferSyntaxUID
-  if syntax.is_encapsulated and not get_decoder(syntax).is_available:
+  if syntax in jpeg.SYNTAXES and not jpeg.is_available(syntax):
     with pytest.raises(ValueError, match=r'pip install medjax\[dicom\]'):
       formats.read(path)
     return
@@ -159,6 +155,36 @@ def test_high_throughput_jpeg_2000(name, tmp_path):
     pytest.skip('no decoder')
   got = formats.read(tmp_path / 'a.dcm').array
   np.testing.assert_array_equal(got[..., 0], RAMP)
+
+
+@pytest.mark.parametrize('kind', ['uint8', 'uint16', 'int16', 'rgb'])
+def test_lossless_jpeg(kind, tmp_path):
+  imagecodecs = pytest.importorskip('imagecodecs')
+  array = np.random.default_rng(0).integers(0, 200, (16, 24, 3), np.uint8)
+  if kind != 'rgb':
+    array = array[..., 0].astype(kind)
+  if kind == 'int16':
+    array -= 100
+  d = dataset(array)
+  whole = imagecodecs.jpeg8_encode(
+    array.view('u2') if kind == 'int16' else array,
+    lossless=True,
+    bitspersample=array.dtype.itemsize * 8,
+    colorspace='RGB' if kind == 'rgb' else 'GRAYSCALE',
+    outcolorspace='RGB' if kind == 'rgb' else 'GRAYSCALE',
+  )
+  for frame, good in ((whole, True), (whole[:-40], False)):
+    d.PixelData = pydicom.encaps.encapsulate([frame])
+    d['PixelData'].is_undefined_length = True
+    d.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
+    d.save_as(tmp_path / 'a.dcm', enforce_file_format=True)
+    if good:
+      got = formats.read(tmp_path / 'a.dcm').array
+      assert got.dtype == array.dtype
+      np.testing.assert_array_equal(got.squeeze(), array)
+    else:
+      with pytest.raises(ValueError, match='damaged DICOM pixels'):
+        formats.read(tmp_path / 'a.dcm')
 
 
 def test_a_dose_of_one_frame_is_in_gray():

@@ -228,7 +228,8 @@ def _module(path):
 def _read(module, path, **options):
   """Reads, and refuses what no format's reader may return."""
   try:
-    volume = module.read(path, **options)
+    with np.errstate(all='ignore'):  # of numbers that are refused below
+      volume = module.read(path, **options)
   except MemoryError:
     raise ValueError(
       f'{path}: does not fit into memory; crop or resample it elsewhere'

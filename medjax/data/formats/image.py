@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from medjax.data.formats.silence import silent
 from medjax.data.formats.volume import Volume
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
@@ -48,7 +49,7 @@ def read(path, *, indices=False):
   viewers do. Pillow keeps 8 of 16 bits of a colour, which is noted.
   """
   try:
-    with warnings.catch_warnings():
+    with silent(), warnings.catch_warnings():
       warnings.simplefilter('ignore')  # about tags that are not used here
       with PIL.Image.open(path, formats=_PILLOW) as image:
         pages, notes = _pages(path, image, indices)

@@ -40,8 +40,8 @@ def read(path):
   sizes = raw.numbers(path, 'DimSize', fields.get('DimSize', ''), kind=int)
   if fields.get('NDims') != str(len(sizes)) or not 2 <= len(sizes) <= 4:
     raise ValueError(
-      f'{path}: its MetaImage header states {fields.get("NDims")!r} axes and '
-      f'the sizes {fields.get("DimSize")!r}; needs 2 to 4'
+      f'{path}: its MetaImage header states {raw.quoted(fields.get("NDims"))} '
+      f'axes and sizes {raw.quoted(fields.get("DimSize"))}; needs 2 to 4'
     )
   (channels,) = raw.numbers(
     path,
@@ -80,7 +80,8 @@ def _voxels(path, fields, shape, begin):
   kind = fields.get('ElementType', '').removesuffix('_ARRAY')
   if kind not in _DTYPES:
     raise ValueError(
-      f'{path}: cannot read voxels of type {fields.get("ElementType")!r}'
+      f'{path}: cannot read voxels of type '
+      f'{raw.quoted(fields.get("ElementType"))}'
     )
   big = _flag(path, fields, 'ElementByteOrderMSB')
   dtype = np.dtype(_DTYPES[kind]).newbyteorder('>' if big else '<')
@@ -120,7 +121,9 @@ def _affine(path, fields, axes, rank):
   offset = _numbers(path, fields, ('Offset',), np.zeros(axes))
   unit = fields.get('DistanceUnits', '').lower()
   if unit not in _UNITS:
-    raise ValueError(f'{path}: DistanceUnits are {unit!r}; mm are known')
+    raise ValueError(
+      f'{path}: DistanceUnits are {raw.quoted(unit)}; mm are known'
+    )
   if rank == 2:
     return np.diag([*np.abs(spacing) * _UNITS[unit], 1.0])
   affine = np.eye(4)
@@ -142,5 +145,7 @@ def _numbers(path, fields, names, default):
 def _flag(path, fields, name, *, default='False'):
   value = fields.get(name, default).lower()
   if value not in ('true', 'false', '1', '0'):
-    raise ValueError(f'{path}: {name} is {value!r}, not True or False')
+    raise ValueError(
+      f'{path}: {name} is {raw.quoted(value)}, not True or False'
+    )
   return value in ('true', '1')

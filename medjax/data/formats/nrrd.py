@@ -50,7 +50,7 @@ def read(path):
   if str(len(sizes)) != _field(path, fields, 'dimension'):
     raise ValueError(
       f'{path}: has {len(sizes)} sizes, but dimension '
-      f'{fields["dimension"]!r}; mend the header'
+      f'{raw.quoted(fields["dimension"])}; mend the header'
     )
   directions = _directions(path, fields, len(sizes))
   spatial = _spatial_axes(path, fields, directions, sizes)
@@ -107,15 +107,18 @@ def _voxels(path, fields, sizes, begin):
   kind = kind.removesuffix('_t')
   kind = kind if kind in _DTYPES else kind.removesuffix('int')
   if kind not in _DTYPES:
-    raise ValueError(f'{path}: cannot read voxels of type {fields["type"]!r}')
+    raise ValueError(
+      f'{path}: cannot read voxels of type {raw.quoted(fields["type"])}'
+    )
   endian = fields.get('endian', 'little').lower()
   if endian not in ('little', 'big'):
-    raise ValueError(f'{path}: endian is {endian!r}; mend the header')
+    raise ValueError(f'{path}: endian is {raw.quoted(endian)}; mend the header')
   dtype = np.dtype(_DTYPES[kind]).newbyteorder('<' if endian[0] == 'l' else '>')
   encoding = _field(path, fields, 'encoding').lower()
   if encoding not in _PACKED and encoding not in _ASCII:
     raise ValueError(
-      f'{path}: cannot read encoding {encoding!r}; save it as raw or gzip'
+      f'{path}: cannot read encoding {raw.quoted(encoding)}; save it as raw or '
+      'gzip'
     )
   source = path
   if 'datafile' in fields:
@@ -230,7 +233,8 @@ def _affine(path, fields, directions):
   scale = {_UNITS.get(u.strip()) for u in units or ['mm']}
   if len(scale) != 1 or None in scale:
     raise ValueError(
-      f'{path}: space units are {fields["spaceunits"]}; mm are known'
+      f'{path}: space units are {raw.quoted(fields["spaceunits"])}; mm are '
+      'known'
     )
   affine = np.eye(4)
   affine[:world, : len(directions)] = directions.T

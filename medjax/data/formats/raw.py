@@ -110,6 +110,12 @@ def unpacked_head(path, size):
     raise ValueError(f'{path}: damaged compression; copy it again') from None
 
 
+def quoted(text):
+  """What a header says (None: nothing), short enough for a line."""
+  text = text or ''
+  return repr(text if len(text) <= 60 else text[:57] + '...')
+
+
 def numbers(path, field, text, *, count=None, kind=float):
   """The numbers in a header's field; ValueError naming the field."""
   try:
@@ -133,7 +139,7 @@ def data_file(path, name):
   parts = pathlib.PurePath(name)
   if parts.is_absolute() or '..' in parts.parts or '\0' in name or not name:
     raise ValueError(
-      f'{path}: its voxels must lie beside it, not in {name!r}; move them'
+      f'{path}: its voxels must lie beside it, not in {quoted(name)}; move them'
     )
   found = pathlib.Path(path).parent / parts
   if not found.is_file():
@@ -145,25 +151,25 @@ def _unpack(path, file, array, skip):
   """Fills `array` with what a file unpacks to; how many bytes are missing."""
   target = memoryview(array).cast('B')
   at, held, inflate = -skip, b'', zlib.decompressobj(47)
+  beyond = len(target) + skip + _PIECE  # so much more is unpacked for its end
   try:
     while True:
       held = held or file.read(_CHUNK)
       if not held:  # without its end, so without its checksum
         return max(len(target) - max(at, 0), 1)
-      # One byte more than promised, so that the end itself is reached.
-      room = min(len(target) - at + 1, _PIECE)
-      piece = inflate.decompress(held, room)
+      piece = inflate.decompress(held, _PIECE)
       held = inflate.unconsumed_tail
-      if at + len(piece) > len(target):
-        return 0  # more follows than was promised: it is left there
       begin = min(max(-at, 0), len(piece))
-      start = max(at, 0)
-      target[start : start + len(piece) - begin] = piece[begin:]
+      start = min(max(at, 0), len(target))
+      wanted = piece[begin : begin + len(target) - start]
+      target[start : start + len(wanted)] = wanted
       at += len(piece)
+      if at > beyond:
+        return 0  # far more follows than was promised: it is left there
       if inflate.eof:
         held = inflate.unused_data or file.read(_CHUNK)
         if not held.startswith(_GZIP):
-          return len(target) - max(at, 0)
+          return max(len(target) - max(at, 0), 0)
         inflate = zlib.decompressobj(47)  # a file of several members
   except zlib.error:
     raise ValueError(

@@ -62,7 +62,8 @@ _ESSENTIAL = (
   'ROIContourSequence', 'ReferencedFrameOfReferenceSequence',
 )  # fmt: skip
 _DEFLATED = b'1.2.840.10008.1.2.1.99'
-_INFLATED_LIMIT = 2**30
+_INFLATED_LIMIT = 2**26  # bytes that a deflated file may hold …
+_INFLATED_RATIO = 100  # … unless it is at most this much smaller
 
 
 def matches(head):
@@ -190,19 +191,20 @@ def _settle_syntax(dataset):
 
 def _check_inflated(path, head):
   """Refuses a deflated file that would fill the memory."""
+  limit = max(_INFLATED_LIMIT, _INFLATED_RATIO * path.stat().st_size)
   if head[132:138] != b'\x02\0\0\0UL':
     raise DicomError(f'{path}: damaged DICOM header; copy it again')
   inflate = zlib.decompressobj(-zlib.MAX_WBITS)
   size, pending = 0, b''
   with path.open('rb') as f:
     f.seek(144 + int.from_bytes(head[140:144], 'little'))
-    while size <= _INFLATED_LIMIT:
+    while size <= limit:
       pending = pending or f.read(2**16)
       if not pending:
         return
       size += len(inflate.decompress(pending, 2**22))
       pending = inflate.unconsumed_tail
   raise DicomError(
-    f'{path}: inflates to more than {_INFLATED_LIMIT >> 20} MiB; save it in '
+    f'{path}: inflates to more than {limit >> 20} MiB; save it in '
     'another transfer syntax'
   )

@@ -13,13 +13,18 @@ from pydicom.pixels import (
   pixel_array,
 )
 
+from medjax.data.formats.dicom import jpeg
 from medjax.data.formats.dicom.codestream import stated_size
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.header import number
+from medjax.data.formats.silence import silent
 
 _WORDS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 _CLAIM_LIMIT = 2**28  # bytes that a compressed file may claim to hold …
 _CLAIM_RATIO = 2000  # … unless it is at least this much smaller
+# In this order. On damaged data pylibjpeg's RLE decoder ends the program, and
+# so does gdcm, which is never used.
+_DECODERS = ('pydicom', 'pyjpegls', 'pylibjpeg', 'imagecodecs', 'pillow')
 # Their numbers are measurements; MONOCHROME1 then only says how to show them.
 _MEASURED = frozenset({'CT', 'PT', 'NM', 'RTDOSE'})
 
@@ -33,7 +38,7 @@ def stored(dataset, path, index=None):
   """
   check(dataset, path)
   with parsing(path, 'pixels'):
-    array = pixel_array(dataset, index=index, decoding_plugin=plugin(dataset))
+    array = decoded(dataset, index)
     if dataset.PhotometricInterpretation == 'PALETTE COLOR':
       array = _looked_up(array, dataset)
     elif int(dataset.SamplesPerPixel) == 1:
@@ -41,6 +46,24 @@ def stored(dataset, path, index=None):
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     array = array.reshape(-1, rows, columns, array.shape[-1])
     return array.astype(array.dtype.newbyteorder('='), copy=False)
+
+
+def decoded(dataset, index=None):
+  """Pixels as pydicom decodes them; raises what it raises."""
+  syntax = dataset.file_meta.TransferSyntaxUID
+  if not syntax.is_encapsulated:
+    return pixel_array(dataset, index=index)
+  plugin, *_ = _plugins(syntax)
+  with silent():
+    return pixel_array(dataset, index=index, decoding_plugin=plugin)
+
+
+def _plugins(syntax):
+  """The decoders for a transfer syntax that are installed, the best first."""
+  if syntax in jpeg.SYNTAXES:
+    jpeg.register()
+  there = get_decoder(syntax).available_plugins
+  return [name for name in _DECODERS if name in there]
 
 
 def _looked_up(array, dataset):
@@ -167,15 +190,6 @@ def check(dataset, path):
   _check_frames(dataset, path)
 
 
-def plugin(dataset):
-  """The decoder to insist on; '' leaves the choice to pydicom.
-
-  pylibjpeg's RLE decoder ends the program on damaged data, pydicom's does not.
-  """
-  syntax = dataset.file_meta.TransferSyntaxUID
-  return 'pydicom' if syntax == pydicom.uid.RLELossless else ''
-
-
 def _mirror(array, total):
   if array.dtype.kind in 'iu' and total == int(total):
     turned = int(total) - array.astype(np.int64)
@@ -254,19 +268,13 @@ def _check_decoder(dataset, path):
   if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
     return
   try:
-    decoder = get_decoder(syntax)
-    available = decoder.is_available
-    wide = syntax == pydicom.uid.JPEGExtended12Bit and dataset.BitsStored > 8
-    if wide and 'pylibjpeg' not in decoder.available_plugins:
-      raise DicomError(
-        f'{path}: 12-bit JPEG, which only pylibjpeg-libjpeg (GPL) decodes; '
-        'pip install it, or save the file uncompressed'
-      )
+    available = _plugins(syntax)
   except NotImplementedError:
     raise DicomError(
       f'{path}: no decoder for {syntax.name}; save it uncompressed'
     ) from None
-  if not available:
+  wide = syntax == pydicom.uid.JPEGExtended12Bit and dataset.BitsStored > 8
+  if not available or (wide and available == ['pillow']):
     raise DicomError(
       f'{path}: compressed as {syntax.name}, for which no decoder is '
       'installed; pip install medjax[dicom]'

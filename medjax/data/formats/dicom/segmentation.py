@@ -3,7 +3,6 @@
 import collections
 
 import numpy as np
-from pydicom.pixels import pixel_array
 from scipy import ndimage
 
 from medjax.data.formats.dicom import pixels
@@ -80,7 +79,7 @@ def _names(dataset, path):
 def _stored(dataset, path):
   pixels.check(dataset, path)
   with parsing(path, 'pixels'):
-    array = pixel_array(dataset, decoding_plugin=pixels.plugin(dataset))
+    array = pixels.decoded(dataset)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     return array.reshape(-1, rows, columns)
 
