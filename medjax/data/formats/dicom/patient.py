@@ -6,8 +6,9 @@ Of a folder the first file speaks for all.
 import pathlib
 
 from medjax.data.formats.dicom import header
+from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.frames import size_of
-from medjax.data.formats.dicom.header import DicomError, digest
+from medjax.data.formats.dicom.header import digest
 
 __all__ = ['digest', 'holds_image', 'patient_of']
 
@@ -29,7 +30,7 @@ def patient_of(path):
   """
   file = _first(pathlib.Path(path))
   dataset = header.load(file, pixels=False, tags=['SOPClassUID', 'PatientID'])
-  with header.parsing(file):
+  with parsing(file):
     found = digest(dataset.get('PatientID'))
   if not found:
     raise DicomError(
