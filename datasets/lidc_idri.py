@@ -90,7 +90,10 @@ class LidcIdri(tfds.core.GeneratorBasedBuilder):
       license='CC BY 3.0',
       features=records.features(3, **kind.features),
       class_names=kind.class_names,
-      notes=NOTES,
+      notes=[
+        *(['channels: CT'] if 'int16' in kind.features.values() else []),
+        *NOTES,
+      ],
     )
 
   def _split_generators(self, dl_manager):
