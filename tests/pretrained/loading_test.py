@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from medjax import finetune, models, pretrained
-from medjax.pretrained import adapt, loading
+from medjax.pretrained import adapt, files, loading
 
 QUICK = {'xla_backend_optimization_level': 0}
 
@@ -191,6 +192,24 @@ def inception():
   return state | linear('fc', 5, n)
 
 
+def efficientnet():
+  state = conv_norm('features.0', 8, 3, 3)
+  n = 8
+  for stage, (blocks, k, e, o) in enumerate(((1, 3, 1, 8), (2, 5, 6, 16)), 1):
+    for j in range(blocks):
+      name, wide, index = f'features.{stage}.{j}.block', e * n, 0
+      if e > 1:
+        state |= conv_norm(f'{name}.0', wide, n)
+        index = 1
+      state |= conv_norm(f'{name}.{index}', wide, wide, k, wide)
+      squeeze = f'{name}.{index + 1}'
+      state |= conv(f'{squeeze}.fc1', n // 4, wide, 1, 1, bias=True)
+      state |= conv(f'{squeeze}.fc2', wide, n // 4, 1, 1, bias=True)
+      state |= conv_norm(f'{name}.{index + 2}', o, wide)
+      n = o
+  return state | conv_norm('features.3', 24, n) | linear('classifier.1', 5, 24)
+
+
 def timm_inverted(rows, stem, *, hidden=0, last=24):
   """timm's efficientnet.py: of each block stage, name, channels, …"""
   state = conv('conv_stem', stem, 3, 3, 3) | norm('bn1', stem)
@@ -221,6 +240,63 @@ def timm_inverted(rows, stem, *, hidden=0, last=24):
   return state | linear('classifier', 5, last)
 
 
+def layer_norm(name, n):
+  return {f'{name}.weight': (n,), f'{name}.bias': (n,)}
+
+
+def convnext(*, timm):
+  state = {}
+  for i, w in enumerate((8, 16)):
+    down = (f'stages.{i}.downsample', 'stem') if timm else (
+      f'features.{2 * i}', 'features.0')  # fmt: skip
+    if i:
+      state |= layer_norm(f'{down[0]}.0', 8)
+      state |= conv(f'{down[0]}.1', 16, 8, 2, 2, bias=True)
+    else:
+      state |= conv(f'{down[1]}.0', 8, 3, 4, 4, bias=True)
+      state |= layer_norm(f'{down[1]}.1', 8)
+    for j in range(i + 1):
+      name = f'stages.{i}.blocks.{j}' if timm else f'features.{2 * i + 1}.{j}'
+      names = ('conv_dw', 'norm', 'mlp.fc1', 'mlp.fc2') if timm else (
+        'block.0', 'block.2', 'block.3', 'block.5')  # fmt: skip
+      depthwise, middle, expand, project = (f'{name}.{n}' for n in names)
+      state |= conv(depthwise, w, 1, 7, 7, bias=True) | layer_norm(middle, w)
+      state |= linear(expand, 4 * w, w) | linear(project, w, 4 * w)
+      scale = {f'{name}.gamma': (w,)} if timm else {
+        f'{name}.layer_scale': (w, 1, 1)}  # fmt: skip
+      state |= scale
+  if timm:
+    return state | layer_norm('head.norm', 16) | linear('head.fc', 5, 16)
+  return state | layer_norm('classifier.0', 16) | linear('classifier.2', 5, 16)
+
+
+def vit(kind, tokens=17):
+  if kind == 'timm':
+    state = {'cls_token': (1, 1, 8), 'pos_embed': (1, tokens, 8)}
+    state |= conv('patch_embed.proj', 8, 3, 4, 4, bias=True)
+    for i in range(2):
+      name = f'blocks.{i}'
+      state |= layer_norm(f'{name}.norm1', 8) | layer_norm(f'{name}.norm2', 8)
+      state |= linear(f'{name}.attn.qkv', 24, 8)
+      state |= linear(f'{name}.attn.proj', 8, 8)
+      state |= linear(f'{name}.mlp.fc1', 12, 8)
+      state |= linear(f'{name}.mlp.fc2', 8, 12)
+    return state | layer_norm('norm', 8) | linear('head', 5, 8)
+  dense = ('mlp.linear_1', 'mlp.linear_2') if kind == 'old' else (
+    'mlp.0', 'mlp.3')  # fmt: skip
+  state = {'class_token': (1, 1, 8), 'encoder.pos_embedding': (1, tokens, 8)}
+  state |= conv('conv_proj', 8, 3, 4, 4, bias=True)
+  for i in range(2):
+    name = f'encoder.layers.encoder_layer_{i}'
+    state |= layer_norm(f'{name}.ln_1', 8) | layer_norm(f'{name}.ln_2', 8)
+    state[f'{name}.self_attention.in_proj_weight'] = (24, 8)
+    state[f'{name}.self_attention.in_proj_bias'] = (24,)
+    state |= linear(f'{name}.self_attention.out_proj', 8, 8)
+    state |= linear(f'{name}.{dense[0]}', 12, 8)
+    state |= linear(f'{name}.{dense[1]}', 8, 12)
+  return state | layer_norm('encoder.ln', 8) | linear('heads.head', 5, 8)
+
+
 RESNET = functools.partial(models.ResNet, width=4)
 DENSENET = models.DenseNet(5, (2, 1), growth=4, width=8)
 V2 = ((1, 3, 1, 8, False, True, 1), (1, 3, 2, 16, False, True, 2))
@@ -232,6 +308,17 @@ ROWS_V2 = (
 )
 V2_TWICE = (V2[0], (2, *V2[1][1:]))
 ROWS_V3 = (('0.0', 16, 16, 16, 3, 8), ('1.0', 16, 40, 24, 5, 0))
+ROWS_B0 = (
+  ('0.0', 8, 8, 8, 3, 2),
+  ('1.0', 8, 48, 16, 5, 2),
+  ('1.1', 16, 96, 16, 5, 4),
+)
+B0 = ((1, 3, 1, 8, 1), (2, 5, 6, 16, 2))
+EFFICIENTNET = models.EfficientNetB0(5, stages=B0, stem=8, last=24)
+CONVNEXT = models.ConvNeXt(5, (1, 2), width=8)
+VIT = models.ViT(
+  5, width=8, depth=2, heads=2, hidden=12, patch_size=4, image_size=16
+)
 LIBRARIES = {
   'ResNet18': (RESNET(5, (2, 1)), resnet((2, 1), 4, 5)),
   'ResNet50': (
@@ -260,6 +347,13 @@ LIBRARIES = {
     models.MobileNetV3Small(5, stages=V3, hidden=8),
     timm_inverted(ROWS_V3, 16, hidden=8, last=144),
   ),
+  'EfficientNet': (EFFICIENTNET, efficientnet()),
+  'EfficientNet, timm': (EFFICIENTNET, timm_inverted(ROWS_B0, 8)),
+  'ConvNeXt': (CONVNEXT, convnext(timm=False)),
+  'ConvNeXt, timm': (CONVNEXT, convnext(timm=True)),
+  'ViT': (VIT, vit('new')),
+  'ViT, old': (VIT, vit('old')),
+  'ViT, timm': (VIT, vit('timm')),
 }
 
 
@@ -410,6 +504,25 @@ def test_backbones(safetensors, tmp_path, monkeypatch):
   assert not report.unexpected
   _, report = load(tmp_path, whole, x.shape)
   assert not report.new + report.missing + report.unexpected
+
+
+@pytest.mark.parametrize('tokens', [17, 10, 11])
+def test_positions_of_another_grid(tokens, safetensors):
+  path = safetensors(vit('timm', tokens))
+  if tokens == 11:  # no square
+    with pytest.raises(ValueError, match='params/positions of the model'):
+      load(path, VIT, (1, 16, 16, 3))
+    return
+  variables, report = load(path, VIT, (1, 16, 16, 3))
+  found = variables['params']['positions']
+  given = files.read(path)['pos_embed'][0]
+  np.testing.assert_array_equal(found[0], given[0])
+  side = math.isqrt(tokens - 1)
+  resized = jax.image.resize(
+    given[1:].reshape(side, side, 8), (4, 4, 8), 'cubic'
+  )
+  np.testing.assert_allclose(found[1:], resized.reshape(16, 8), atol=1e-6)
+  assert bool(report.reshaped) == (side != 4)
 
 
 def test_channels():
