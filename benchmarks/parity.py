@@ -33,7 +33,8 @@ _QUICK = {'xla_backend_optimization_level': 0}
 class Case:
   """Our model, and from `references` the same network in torch.
 
-  `variables` maps (net, read) to our variables; None: `references.as_flax`.
+  `variables` gives (net, read, template) as our variables; None:
+  `references.as_flax`.
   """
 
   reference: str
@@ -58,6 +59,22 @@ def _resnet(block, shape, stem='imagenet'):
 def _densenet(*shape):
   net = lambda r: r.monai_densenet(**_DENSE, rank=len(shape) - 2)
   return Case('MONAI', models.DenseNet(3, **_DENSE), net, shape)
+
+
+_EFFICIENT = dict(
+  width=0.25, depth=1.1, stages=((1, 3, 1, 16, 1), (2, 5, 6, 24, 2))
+)
+_NEXT = dict(stage_sizes=(1, 2), width=4)
+_VIT = dict(
+  width=8, depth=2, heads=2, hidden=12, patch_size=(3, 3, 2),
+  image_size=(6, 9, 4),
+)  # fmt: skip
+
+
+def _efficientnet(*shape):
+  model = models.EfficientNet(3, **_EFFICIENT, drop_path=0.0)
+  net = lambda r: r.monai_efficientnet(**_EFFICIENT, shape=shape)
+  return Case('MONAI', model, net, shape)
 
 
 CASES = {
@@ -102,10 +119,58 @@ CASES = {
     lambda r: r.inception(),
     (2, 299, 299, 1),
   ),
-}
+  'unet': Case(
+    'MONAI',
+    models.UNet(3, (4, 6, 8)),
+    lambda r: r.monai_unet(),
+    (2, 8, 12, 8, 1),
+  ),
+  'unet_attention': Case(
+    'torch.nn',
+    models.UNet(3, (4, 6, 8), attention=True),
+    lambda r: r.AttentionUNet(),
+    (2, 16, 12, 1),
+  ),
+  'unet2015': Case(
+    'torch.nn',
+    models.UNet2015(3, (4, 6, 8)),
+    lambda r: r.UNet2015(margin=20),
+    (2, 24, 24, 1),
+  ),
+  'segresnet': Case(
+    'MONAI',
+    models.SegResNet(3, (8, 16), (1, 2)),
+    lambda r: r.monai_segresnet(),
+    (2, 6, 8, 10, 1),
+  ),
+  'vnet': Case(
+    'MONAI',
+    models.VNet(3, (2, 4, 8, 16, 32)),
+    lambda r: r.monai_vnet(),
+    (2, 32, 16, 2),
+  ),
+  'encoder_decoder': Case(
+    'torch.nn',
+    models.EncoderDecoder(3, models.ResNet(3, (1,), width=4), features=(4, 6)),
+    lambda r: r.EncoderDecoder(),
+    (2, 13, 16, 1),
+  ),
+  'efficientnet': _efficientnet(2, 33, 33, 1),
+  'efficientnet_3d': _efficientnet(2, 9, 9, 9, 1),
+  'convnext': Case(
+    'transformers',
+    models.ConvNeXt(3, **_NEXT, drop_path=0.0),
+    lambda r: r.transformers_convnext(**_NEXT),
+    (2, 31, 37, 1),
+  ),
+  'vit_3d': Case(
+    'MONAI', models.ViT(3, **_VIT), lambda r: r.monai_vit(**_VIT),
+    (2, 6, 9, 4, 1),
+  ),
+}  # fmt: skip
 
-# Of each variant the case that stands for it and its parameters at 1000
-# classes and three channels.
+# Of each variant the case that stands for it and its parameters, at 1000
+# classes and three channels unless `count` is told otherwise.
 PUBLISHED = {
   'AlexNet': ('alexnet', 61_100_840),
   'VGG11': ('vgg', 132_863_336),
@@ -127,14 +192,24 @@ PUBLISHED = {
   'MobileNetV3Large': ('mobilenet_v3', 5_483_032),
   'DenseNet121': ('densenet', 7_978_856),
   'DenseNet169': ('densenet', 14_149_480),
+  'UNet2015': ('unet2015', 31_030_658, 2, (1, 388, 388, 1)),
+  'EfficientNetB0': ('efficientnet', 5_288_548),
+  'EfficientNetB1': ('efficientnet', 7_794_184),
+  'EfficientNetB2': ('efficientnet', 9_109_994),
+  'EfficientNetB3': ('efficientnet', 12_233_232),
+  'EfficientNetB4': ('efficientnet', 19_341_616),
+  'ConvNeXtT': ('convnext', 28_589_128),
+  'ConvNeXtS': ('convnext', 50_223_688),
+  'ViTS16': ('vit_3d', 22_050_664),
+  'ViTB16': ('vit_3d', 86_567_656),
 }
 
 
 def count(name):
-  """Parameters of a variant at 1000 classes and three channels."""
-  model = getattr(models, name)(num_classes=1000)
-  x = jnp.ones((1, 75, 75, 3))
-  shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+  """Parameters of a variant."""
+  num_classes, shape = (*PUBLISHED[name][2:], 1000, (1, 75, 75, 3))[:2]
+  model = getattr(models, name)(num_classes=num_classes)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones(shape))
   return sum(p.size for p in jax.tree.leaves(shapes['params']))
 
 
@@ -143,7 +218,8 @@ def measure(case):
 
   Raises:
     ImportError: where the reference's package is missing.
-    ValueError: if the parameters differ, or the reference ignores its input.
+    ValueError: if parameters have no counterpart, or the reference gives the
+      same for any input.
   """
   import references
   import torch
@@ -151,14 +227,16 @@ def measure(case):
   torch.manual_seed(0)
   net = case.net(references)
   _perturb(torch, net)
-  variables_of = case.variables or references.as_flax
   model = case.model.clone(dropout=0.0)
   x = np.random.default_rng(0).normal(size=case.shape).astype('f')
   x[1:] *= 5  # Means of noise of one strength would be too much alike.
-  variables = variables_of(net, _read)
-  _check(model, variables, x)
+  variables_of = functools.partial(
+    case.variables or references.as_flax,
+    net,
+    template=jax.eval_shape(model.init, jax.random.key(0), x),
+  )
   return {
-    'forward': _forward(torch, model, net, variables, x),
+    'forward': _forward(torch, model, net, variables_of(_read), x),
     **_training(torch, model, net, variables_of, x),
   }
 
@@ -181,13 +259,6 @@ def _perturb(torch, net):
       elif p.ndim > 2:
         fan = p[0].numel()
         p.normal_(std=(2 / fan) ** 0.5)
-
-
-def _check(model, variables, x):
-  ours = jax.eval_shape(model.init, jax.random.key(0), x)
-  shapes = functools.partial(jax.tree.map, jnp.shape)
-  if shapes(variables) != shapes(ours):
-    raise ValueError(f'{shapes(variables)}\nis not ours:\n{shapes(ours)}')
 
 
 def _outputs(y):
@@ -216,9 +287,9 @@ def _forward(torch, model, net, variables, x):
 def _training(torch, model, net, variables_of, x):
   """Errors of a step's gradients and batch statistics, double precision."""
   net.double().train()
-  before = variables_of(net, _read)
+  before = variables_of(_read)
   _torch_step(torch, net, x)
-  after = variables_of(net, lambda p: _read(p if p.grad is None else p.grad))
+  after = variables_of(lambda p: _read(p if p.grad is None else p.grad))
   theirs = after.pop('params')
   with jax.enable_x64(True):
     ours, updates = _our_step(model, before, x)
@@ -235,11 +306,11 @@ def _training(torch, model, net, variables_of, x):
 
 def _torch_step(torch, net, x):
   """Backward pass; running variances become flax's, the biased ones."""
-  sizes, before = {}, {}
+  nn, sizes, before = torch.nn, {}, {}
   for module in net.modules():
-    if isinstance(module, torch.nn.Dropout):
+    if isinstance(module, (nn.Dropout, nn.Dropout2d, nn.Dropout3d)):
       module.p = 0.0
-    if hasattr(module, 'running_var'):
+    if getattr(module, 'running_var', None) is not None:
       before[module] = module.running_var.clone()
       module.register_forward_hook(
         lambda m, i, o: sizes.__setitem__(m, i[0].numel() / i[0].shape[1])
@@ -278,9 +349,7 @@ def table(names):
       errors = [f'{e:.1e}' for e in measure(case).values()]
     except ImportError as e:
       errors = [f'left out: {e}', '', '']
-    variants = {
-      k: n for k, (standing, n) in PUBLISHED.items() if standing == name
-    }
+    variants = {k: v[1] for k, v in PUBLISHED.items() if v[0] == name}
     for variant, published in (variants or {name: None}).items():
       counts = ['–', '–']
       if published:

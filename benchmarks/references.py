@@ -4,58 +4,83 @@ An assembled network is the paper's layers from torch.nn under our own names;
 of another's, `renamed` tells what we call its modules.
 """
 
+import functools
+import itertools
 import re
 from collections import OrderedDict
 
+import jax
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 
-def as_flax(net, read):
-  """What `read` gives of a network's tensors, as variables of ours.
+def as_flax(net, read, template):
+  """What `read` gives of a network's tensors, in the tree `template`.
 
   `net.names` are patterns that turn its modules' names into ours, and
-  `net.grid` the spatial size that it flattens, channels first, for 'dense_0'.
+  `net.grid` the spatial size that it flattens, channels first, for 'dense_0';
+  `net.adapt` changes {(collection, leaf, path): value} of another form.
+  A bias that torch does not have is zero, and has to be before a norm.
+
+  Raises:
+    ValueError: if a tensor is missing, has no place or another shape.
   """
-  variables = {}
-
-  def put(collection, path, **leaves):
-    tree = variables.setdefault(collection, {})
-    for key in path:
-      tree = tree.setdefault(key, {})
-    tree.update({k: read(v) for k, v in leaves.items() if v is not None})
-
+  flat = {}
   for name, module in net.named_modules():
-    if getattr(module, 'weight', None) is None:
+    if not isinstance(getattr(module, 'weight', None), torch.Tensor):
+      for key, tensor in module.named_parameters(name, recurse=False):
+        path, _, leaf = _our_name(net, key).rpartition('.')
+        flat['params', leaf, path] = read(tensor)
       continue
-    for pattern, ours in getattr(net, 'names', ()):
-      name = re.sub(pattern, ours, name)
-    path = name.split('.')
-    if hasattr(module, 'running_var'):
-      put('params', path, scale=module.weight, bias=module.bias)
-      mean, var = module.running_mean, module.running_var
-      put('batch_stats', path, mean=mean, var=var)
-    else:
-      put('params', path, kernel=module.weight, bias=module.bias)
-      leaves = _leaves(variables['params'], path)
-      grid = net.grid if path == ['dense_0'] else ()
-      leaves['kernel'] = _kernel(leaves['kernel'], grid)
-  return variables
+    name = _our_name(net, name)
+    grid = net.grid if name == 'dense_0' else ()
+    flat |= {(*k, name): v for k, v in _leaves(module, read, grid).items()}
+  getattr(net, 'adapt', lambda flat: None)(flat)
 
+  def put(path, like):
+    collection, *names, leaf = (k.key for k in path)
+    key = (collection, leaf, '.'.join(names))
+    if leaf == 'bias' and key not in flat:
+      return np.zeros(like.shape, like.dtype)
+    value = flat.pop(key, None)
+    # Where we have a dense layer torch may have a convolution of one voxel.
+    long = lambda shape: [n for n in shape if n > 1]
+    if value is None or long(value.shape) != long(like.shape):
+      raise ValueError(f'{key}: {np.shape(value)}, ours is {like.shape}')
+    return value.reshape(like.shape)
 
-def _leaves(tree, path):
-  for key in path:
-    tree = tree[key]
+  tree = jax.tree_util.tree_map_with_path(put, template)
+  if flat:
+    raise ValueError(f'no place for {sorted(flat)}')
   return tree
 
 
-def _kernel(weight, grid):
-  """A weight (o, i, *window) as a kernel (*window, i, o)."""
-  if grid:
-    weight = weight.reshape(len(weight), -1, *grid)
-    weight = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)
-  return weight.transpose(*range(2, weight.ndim), 1, 0)
+def _our_name(net, name):
+  for pattern, ours in getattr(net, 'names', ()):
+    name = re.sub(pattern, ours, name)
+  return name
+
+
+def _leaves(module, read, grid):
+  """{(collection, leaf): value} of a module."""
+  weight = read(module.weight)
+  if weight.ndim == 1:
+    leaves = {('params', 'scale'): weight}
+  elif isinstance(module, nn.modules.conv._ConvTransposeNd):
+    leaves = {('params', 'kernel'): np.moveaxis(weight, (0, 1), (-2, -1))}
+  else:
+    if grid:
+      weight = weight.reshape(len(weight), -1, *grid)
+      weight = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)
+    leaves = {('params', 'kernel'): np.moveaxis(weight, (0, 1), (-1, -2))}
+  if module.bias is not None:
+    leaves['params', 'bias'] = read(module.bias)
+  if getattr(module, 'running_mean', None) is not None:
+    leaves['batch_stats', 'mean'] = read(module.running_mean)
+    leaves['batch_stats', 'var'] = read(module.running_var)
+  return leaves
 
 
 def renamed(net, *names):
@@ -406,3 +431,314 @@ def inception():
   with torch.no_grad():
     net(torch.zeros(1, 1, 299, 299))  # makes the layers
   return net
+
+
+def monai_unet():
+  """MONAI's DynUNet of three stages in 3-D, with the biases of nnU-Net."""
+  from monai.networks.nets import DynUNet
+
+  net = DynUNet(3, 1, 3, [3] * 3, [1, 2, 2], [2, 2], [4, 6, 8])
+  for module in net.modules():
+    if isinstance(module, nn.ConvTranspose3d):
+      module.bias = nn.Parameter(torch.zeros(module.out_channels))
+  return renamed(
+    net,
+    (r'input_block', 'encoder_0'),
+    (r'downsamples.0', 'encoder_1'),
+    (r'bottleneck', 'encoder_2'),
+    (r'upsamples.0.transp_conv.conv', 'upsample_1'),
+    (r'upsamples.1.transp_conv.conv', 'upsample_0'),
+    (r'upsamples.0.conv_block', 'decoder_1'),
+    (r'upsamples.1.conv_block', 'decoder_0'),
+    (r'conv1.conv', 'conv_0'),
+    (r'conv2.conv', 'conv_1'),
+    (r'norm1', 'norm_0'),
+    (r'norm2', 'norm_1'),
+    (r'output_block.conv.conv', 'head'),
+  )
+
+
+def monai_segresnet():
+  """MONAI's SegResNet of two stages in 3-D."""
+  from monai.networks.nets import SegResNet
+
+  return renamed(
+    SegResNet(3, 8, 1, 3, blocks_down=(1, 2), blocks_up=(1,)),
+    (r'convInit.conv', 'stem'),
+    (r'down_layers.(\d).0.conv', r'stage_\1_down'),
+    (r'down_layers.0.1', 'stage_0_block_0'),
+    (r'down_layers.1.1', 'stage_1_block_0'),
+    (r'down_layers.1.2', 'stage_1_block_1'),
+    (r'up_samples.0.0.conv', 'decoder_0_up'),
+    (r'up_layers.0.0', 'decoder_0_block_0'),
+    (r'conv1.conv', 'conv_0'),
+    (r'conv2.conv', 'conv_1'),
+    (r'norm1', 'norm_0'),
+    (r'norm2', 'norm_1'),
+    (r'conv_final.0', 'norm'),
+    (r'conv_final.2.conv', 'head'),
+  )
+
+
+def monai_vnet(rank=2, channels=2, width=2):
+  """MONAI's V-Net, which has no argument for its channels."""
+  from monai.networks.nets import vnet
+
+  act, part = 'elu', functools.partial
+
+  class Net(vnet.VNet):
+    def __init__(self):
+      super(vnet.VNet, self).__init__()
+      down, up = part(vnet.DownTransition, rank), part(vnet.UpTransition, rank)
+      w = [width * 2**i for i in range(5)]
+      self.in_tr = vnet.InputTransition(rank, channels, w[0], act)
+      self.down_tr32 = down(w[0], 1, act)
+      self.down_tr64 = down(w[1], 2, act)
+      self.down_tr128 = down(w[2], 3, act)
+      self.down_tr256 = down(w[3], 2, act)
+      self.up_tr256 = up(w[4], w[4], 2, act)
+      self.up_tr128 = up(w[4], w[3], 2, act)
+      self.up_tr64 = up(w[3], w[2], 1, act)
+      self.up_tr32 = up(w[2], w[1], 1, act)
+      self.out_tr = vnet.OutputTransition(rank, w[1], 3, act)
+
+  level = lambda m: {'32': 0, '64': 1, '128': 2, '256': 3}[m[1]]
+  return renamed(
+    Net(),
+    (r'in_tr.conv_block', 'stem'),
+    (r'down_tr(\d+).down_conv', lambda m: f'down_{level(m) + 1}.conv'),
+    (r'down_tr(\d+).bn1', lambda m: f'down_{level(m) + 1}.norm'),
+    (r'down_tr(\d+).ops', lambda m: f'encoder_{level(m) + 1}'),
+    (r'up_tr(\d+).up_conv', lambda m: f'up_{level(m)}'),
+    (r'up_tr(\d+).bn1', lambda m: f'up_norm_{level(m)}'),
+    (r'up_tr(\d+).ops', lambda m: f'decoder_{level(m)}'),
+    (r'\.(\d)\.conv_block', r'.layer_\1'),
+    (r'out_tr.conv_block', 'head.layer'),
+    (r'out_tr.conv2', 'head.logits'),
+    (r'adn.N', 'norm'),
+  )
+
+
+class UNet2015(nn.Module):
+  """Valid convolutions; `margin` pixels are mirrored around the image."""
+
+  def __init__(self, widths=(1, 4, 6, 8), classes=3, margin=0):
+    super().__init__()
+    for i, (a, b) in enumerate(itertools.pairwise(widths)):
+      stage = named(conv_0=nn.Conv2d(a, b, 3), conv_1=nn.Conv2d(b, b, 3))
+      self.add_module(f'encoder_{i}', stage)
+    for i, (a, b) in enumerate(itertools.pairwise(widths[1:])):
+      self.add_module(f'upsample_{i}', nn.ConvTranspose2d(b, a, 2, 2))
+      stage = named(conv_0=nn.Conv2d(2 * a, a, 3), conv_1=nn.Conv2d(a, a, 3))
+      self.add_module(f'decoder_{i}', stage)
+    self.head, self.depth = nn.Conv2d(widths[1], classes, 1), len(widths) - 1
+    self.margin = margin
+
+  def stage(self, name, x):
+    stage = self._modules[name]
+    return stage.conv_1(stage.conv_0(x).relu()).relu()
+
+  def forward(self, x):
+    x = nn.functional.pad(x, (self.margin,) * 4, 'reflect')
+    skips = []
+    for i in range(self.depth):
+      x = nn.functional.max_pool2d(x, 2) if i else x
+      x = self.stage(f'encoder_{i}', x)
+      skips.append(x)
+    for i in reversed(range(self.depth - 1)):
+      x = self._modules[f'upsample_{i}'](x)
+      cut = (skips[i].shape[-1] - x.shape[-1]) // 2
+      skip = nn.functional.pad(skips[i], (-cut,) * 4)
+      x = self.stage(f'decoder_{i}', torch.cat([skip, x], 1))
+    return self.head(x)
+
+
+class AttentionUNet(nn.Module):
+  """Two convolutions per stage, and the gate of Oktay et al., equation 1."""
+
+  def __init__(self):
+    super().__init__()
+    stage = self.make_stage
+    self.encoder_0, self.encoder_1 = stage(1, 4, 1), stage(4, 6, 2)
+    self.encoder_2 = stage(6, 8, 2)
+    self.gate_1 = named(
+      skip=nn.Conv2d(6, 6, 2, 2, bias=False),
+      signal=nn.Conv2d(8, 6, 1),
+      weight=nn.Conv2d(6, 1, 1),
+    )
+    self.upsample_1 = nn.ConvTranspose2d(8, 6, 2, 2)
+    self.upsample_0 = nn.ConvTranspose2d(6, 4, 2, 2)
+    self.decoder_1, self.decoder_0 = stage(12, 6, 1), stage(8, 4, 1)
+    self.head = nn.Conv2d(4, 3, 1)
+
+  def make_stage(self, i, o, stride):
+    return named(
+      conv_0=nn.Conv2d(i, o, 3, stride, 1),
+      norm_0=nn.InstanceNorm2d(o, affine=True),
+      act_0=nn.LeakyReLU(0.01),
+      conv_1=nn.Conv2d(o, o, 3, 1, 1),
+      norm_1=nn.InstanceNorm2d(o, affine=True),
+      act_1=nn.LeakyReLU(0.01),
+    )
+
+  def forward(self, x):
+    fine = self.encoder_0(x)
+    skip = self.encoder_1(fine)
+    x = self.encoder_2(skip)
+    q = (self.gate_1.skip(skip) + self.gate_1.signal(x)).relu()
+    weight = self.gate_1.weight(q).sigmoid()
+    weight = nn.functional.interpolate(weight, scale_factor=2, mode='bilinear')
+    x = _cat(self.upsample_1(x), weight * skip)
+    x = _cat(self.upsample_0(self.decoder_1(x)), fine)
+    return self.head(self.decoder_0(x))
+
+
+class EncoderDecoder(nn.Module):
+  """Over a ResNet of one block: maps of strides 2 and 4."""
+
+  def __init__(self):
+    super().__init__()
+    block = named(layer_0=conv_norm(4, 4, 3), layer_1=conv_norm(4, 4, 3))
+    self.backbone = named(stem=conv_norm(1, 4, 7, 2), stage_0_block_0=block)
+    self.decoder_1, self.decoder_0 = (
+      self.make_stage(8, 6),
+      self.make_stage(6, 4),
+    )
+    self.head = nn.Conv2d(4, 3, 1)
+
+  def make_stage(self, i, o):
+    return named(
+      layer_0=conv_norm(i, o, 3),
+      act_0=nn.ReLU(),
+      layer_1=conv_norm(o, o, 3),
+      act_1=nn.ReLU(),
+    )
+
+  def up(self, x, like):
+    x = nn.functional.interpolate(x, scale_factor=2, mode='bilinear')
+    return x[..., : like.shape[2], : like.shape[3]]
+
+  def forward(self, x):
+    fine = self.backbone.stem(x).relu()
+    y = nn.functional.max_pool2d(fine, 3, 2, 1)
+    block = self.backbone.stage_0_block_0
+    y = (y + block.layer_1(block.layer_0(y).relu())).relu()
+    y = self.decoder_1(_cat(self.up(y, fine), fine))
+    return self.head(self.decoder_0(self.up(y, x)))
+
+
+def monai_efficientnet(width, depth, stages, shape):
+  """MONAI's EfficientNet, for one size of images.
+
+  It pads as TensorFlow does, which is centred where all sizes are odd.
+  """
+  from monai.networks.nets import EfficientNet
+
+  channels = (32, *(stage[3] for stage in stages))
+  blocks = [
+    f'r{blocks}_k{kernel}_s{stride}{stride}_e{expansion}_i{i}_o{o}_se0.25'
+    for (blocks, kernel, expansion, o, stride), i in zip(
+      stages, channels, strict=False
+    )
+  ]
+  net = EfficientNet(
+    blocks, len(shape) - 2, 1, 3, width, depth, 0.0, shape[1],
+    ('batch', {'eps': 1e-5}), 0.0,
+  )  # fmt: skip
+  return renamed(
+    net,
+    (r'^_conv_(stem)', r'\1.conv'),
+    (r'^_bn0', 'stem.norm'),
+    (r'^_conv_head', 'last.conv'),
+    (r'^_bn1', 'last.norm'),
+    (r'^_fc', 'head'),
+    (r'^_blocks\.\d+\.', 'block_'),
+    (r'_(expand|depthwise|project)_conv', r'\1.conv'),
+    (r'_bn0', 'expand.norm'),
+    (r'_bn1', 'depthwise.norm'),
+    (r'_bn2', 'project.norm'),
+    (r'_se_', 'squeeze_excite.'),
+  )
+
+
+def transformers_convnext(stage_sizes, width):
+  """ConvNeXt of transformers, the layer scale not next to nothing."""
+  from transformers import ConvNextConfig, ConvNextForImageClassification
+
+  widths = [width * 2**i for i in range(len(stage_sizes))]
+  net = ConvNextForImageClassification(
+    ConvNextConfig(
+      num_channels=1, num_labels=3, hidden_sizes=widths,
+      num_stages=len(widths), depths=list(stage_sizes), layer_norm_eps=1e-6,
+      layer_scale_init_value=0.5,
+    )
+  )  # fmt: skip
+  return renamed(
+    net,
+    (r'^convnext\.(embeddings|encoder\.stages)\.', ''),
+    (r'^patch_embeddings', 'stem_conv'),
+    (r'^layernorm', 'stem_norm'),
+    (r'^(\d+)\.layers\.', r'stage_\1_block_'),
+    (r'^(\d+)\.downsampling_layer\.0', r'downsample_\1_norm'),
+    (r'^(\d+)\.downsampling_layer\.1', r'downsample_\1_conv'),
+    (r'^convnext\.layernorm|layernorm', 'norm'),
+    (r'dwconv', 'depthwise'),
+    (r'pwconv1', 'expand'),
+    (r'pwconv2', 'project'),
+    (r'layer_scale_parameter', 'scale'),
+    (r'^classifier', 'head'),
+  )
+
+
+def _join_positions(flat):
+  """Ours have no batch axis, and those of all tokens are one array."""
+  token, position, positions = (
+    ('params', leaf, '') for leaf in ('class_token', 'position', 'positions')
+  )
+  flat[token] = flat[token][0]
+  flat[positions] = np.concatenate([flat.pop(position)[0], flat[positions][0]])
+
+
+class Position(nn.Module):
+  """Adds a learned position to a token."""
+
+  def __init__(self, width):
+    super().__init__()
+    self.position = nn.Parameter(torch.zeros(1, 1, width))
+
+  def forward(self, token):
+    return token + self.position
+
+
+def monai_vit(width, depth, heads, hidden, patch_size, image_size):
+  """MONAI's ViT, its class token with a position, which it has not there."""
+  from monai.networks.nets import ViT
+
+  net = ViT(
+    1, image_size, patch_size, width, hidden, depth, heads,
+    classification=True, num_classes=3, spatial_dims=len(image_size),
+    post_activation='', qkv_bias=True,
+  )  # fmt: skip
+  parametrize.register_parametrization(net, 'cls_token', Position(width))
+  for block in net.blocks:
+    del block.norm_cross_attn  # not used
+  for module in net.modules():
+    if isinstance(module, nn.LayerNorm):
+      module.eps = 1e-6  # torchvision's and timm's
+  net.register_forward_hook(lambda module, x, y: y[0])
+  net.adapt = _join_positions
+  return renamed(
+    net,
+    (r'^patch_embedding\.patch_embeddings', 'patches'),
+    (r'^patch_embedding\.position_embeddings', 'positions'),
+    (r'^parametrizations\.cls_token\.original', 'class_token'),
+    (r'^parametrizations\.cls_token\.0\.', ''),
+    (r'^classification_head', 'head'),
+    (r'^blocks\.', 'block_'),
+    (r'norm2', 'norm_1'),
+    (r'norm1', 'norm_0'),
+    (r'attn\.qkv', 'attention.qkv'),
+    (r'attn\.out_proj', 'attention.out'),
+    (r'mlp\.linear1', 'dense_0'),
+    (r'mlp\.linear2', 'dense_1'),
+  )

@@ -1,7 +1,7 @@
 """What every model costs: `python -m medjax.models [--input=…] [NAMES…]`.
 
-A table of the registered models, to choose one by: its parameters, the
-operations of a forward pass and of a training step, and the memory of a step.
+A table of the registered models, to choose one by: parameters, operations of a
+forward pass, memory for activations. Nothing is compiled or run.
 """
 
 import argparse
@@ -14,20 +14,18 @@ import jax.numpy as jnp
 from medjax import build, cli, models
 
 _CLASSIFICATION, _SEGMENTATION = (1, 224, 224, 3), (1, 256, 256, 3)
-_COLUMNS = ('parameters', 'forward GFLOP', 'step GFLOP', 'step MiB')
-_COLUMNS_HELP = f"""\
+_COLUMNS = ('parameters', 'GFLOP', 'activations')
+_HELP = f"""\
 columns:
-  parameters     those that are trained
-  forward GFLOP  operations of a forward pass in evaluation mode, in 10⁹; a
-                 multiplication and an addition are two. XLA's count of the
-                 program before it is compiled; the compiled one's is within a
-                 few percent
-  step GFLOP     the same of a training step's loss and gradients
-  step MiB       memory of these, as the program compiled for this machine
-                 reserves it: mostly the activations that the backward pass
-                 needs. Not in it: parameters, batch statistics, gradients,
-                 images; and the optimizer's state. With Adam and float32 these
-                 are 16 bytes per parameter in all. It grows with the batch
+  parameters   how many are trained. In float32, with their gradients and Adam,
+               they take 16 bytes each
+  GFLOP        10⁹ operations of a forward pass in evaluation mode, as XLA
+               counts them before it compiles; a multiplication and an addition
+               are two. A training step has about three times as many
+  activations  MiB that a training step keeps of its forward pass for the
+               backward pass; they grow with the batch. An estimate from above:
+               XLA computes some of it again rather than keep it (compiled for
+               a CPU, programs with their scratch took 0.6 to 1 of it)
 
 Families that are no model by themselves, such as ResNet, are left out. The
 input is {_CLASSIFICATION} for classification and {_SEGMENTATION} for
@@ -37,21 +35,16 @@ segmentation unless --input says else.
 
 def names():
   """Registered models that need no argument but the number of classes."""
-  return [n for n in sorted(vars(models)) if n[0].isupper() and not _lacks(n)]
+  return [n for n in sorted(vars(models)) if n[0].isupper() and _is_whole(n)]
 
 
-def _lacks(name):
-  """Arguments that must be given to a model, but for num_classes."""
-  parameters = inspect.signature(build.lookup(models, name)).parameters
-  return [
-    p.name
-    for p in parameters.values()
-    if p.default is p.empty and p.name != 'num_classes'
-  ]
+def _is_whole(name):
+  parameters = inspect.signature(getattr(models, name)).parameters.values()
+  return [p.name for p in parameters if p.default is p.empty] == ['num_classes']
 
 
 def measure(name, shape=None, num_classes=2):
-  """The row of a model, as numbers in the order of the columns.
+  """(parameters, GFLOP, MiB of activations) of a model; see --help.
 
   Args:
     name: of the registered model.
@@ -59,59 +52,48 @@ def measure(name, shape=None, num_classes=2):
     num_classes: channels of its logits.
 
   Raises:
-    ValueError: if the model does not exist or takes no such images; with why.
+    ValueError: if there is no such model, or it takes no such images; with why.
   """
-  if lacking := _lacks(name):
-    raise ValueError(f'{name} is a family: choose {" and ".join(lacking)}')
   model = build.build(models, dict(name=name, num_classes=num_classes))
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  image = lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+  init = lambda x: jax.eval_shape(model.init_with_output, key, x)
   try:
     if shape is None:
-      logits, _ = _initialised(model, _CLASSIFICATION)
+      logits, _ = init(image(_CLASSIFICATION))
       shape = _CLASSIFICATION if logits.ndim == 2 else _SEGMENTATION
-    _, variables = _initialised(model, shape)
-    forward, step = _lowered(model, variables, shape)
+    x = image(shape)
+    _, variables = init(x)
+    forward = jax.jit(model.apply).lower(variables, x)
+    kept = _kept(model, variables, x, key)
   except (TypeError, ValueError, ZeroDivisionError) as e:
     raise ValueError(' '.join(str(e).split())) from None
-  # How the machine code is optimised changes no buffer.
-  quick = {'xla_backend_optimization_level': 0}
-  compiled = step.compile(compiler_options=quick)
-  return (
-    sum(p.size for p in jax.tree.leaves(variables['params'])),
-    forward.cost_analysis()['flops'] / 1e9,
-    step.cost_analysis()['flops'] / 1e9,
-    compiled.memory_analysis().temp_size_in_bytes / 2**20,
-  )
+  parameters = sum(p.size for p in jax.tree.leaves(variables['params']))
+  return parameters, forward.cost_analysis()['flops'] / 1e9, kept / 2**20
 
 
-def _initialised(model, shape):
-  """Shapes of the logits and the variables."""
-  x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  return jax.eval_shape(model.init_with_output, _key(), x)
+def _kept(model, variables, x, key):
+  """Bytes that go from the forward to the backward pass of a training step.
 
+  Not those of the parameters and images, which are there anyway.
+  """
 
-def _key():
-  return jax.eval_shape(lambda: jax.random.key(0))
-
-
-def _lowered(model, variables, shape):
-  """The programs of a forward pass and of a step's gradients, not compiled."""
-
-  def loss(params, rest, x, key):
-    outputs, updates = model.apply(
+  def backward(params, rest, x, key):
+    apply = lambda params: model.apply(
       {**rest, 'params': params},
       x,
       train=True,
       mutable=['batch_stats'],
       rngs={'dropout': key},
     )
-    # As cheap as a loss can be: nothing of it is to be counted.
-    return sum(y.sum() for y in jax.tree.leaves(outputs)), updates
+    return jax.vjp(apply, params, has_aux=True)[1]
 
-  x = jax.ShapeDtypeStruct(shape, jnp.float32)
   rest = {k: v for k, v in variables.items() if k != 'params'}
-  forward = jax.jit(model.apply).lower(variables, x)
-  gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
-  return forward, gradient.lower(variables['params'], rest, x, _key())
+  traced = jax.make_jaxpr(backward)(variables['params'], rest, x, key).jaxpr
+  kept = {id(v): v.aval for v in traced.outvars}
+  for v in traced.invars:
+    kept.pop(id(v), None)
+  return sum(a.size * a.dtype.itemsize for a in kept.values())
 
 
 def _shape(text):
@@ -132,7 +114,7 @@ def main(argv=None):
   parser = argparse.ArgumentParser(
     prog='python -m medjax.models',
     description='What the models cost, to choose one by.',
-    epilog=_COLUMNS_HELP,
+    epilog=_HELP,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('names', nargs='*', metavar='NAME', help='[all]')

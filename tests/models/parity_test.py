@@ -30,7 +30,7 @@ def test_a_wrong_network_is_found_out():
   pytest.importorskip('torch')
   case = parity.CASES['vgg']
   wrong = case.model.clone(stage_sizes=(2, 1))
-  with pytest.raises(ValueError, match='is not ours'):
+  with pytest.raises(ValueError, match='ours is'):
     parity.measure(parity.Case('torch.nn', wrong, case.net, case.shape))
 
 
