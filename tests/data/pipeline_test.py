@@ -89,7 +89,7 @@ def test_patches_are_a_function_of_seed_and_position():
   for i in reversed(range(30)):
     np.testing.assert_array_equal(a[i]['mask'], b[i]['mask'])
     assert a[i]['image'].shape == (3, 3, 1)
-    assert a[i]['mask'].dtype == np.int32
+    assert a[i]['mask'].dtype == np.uint8  # int32 in a batch
 
 
 def test_cache_prepares_once_within_its_budget():
