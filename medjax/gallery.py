@@ -8,13 +8,17 @@ import numpy as np
 SHOWN = 6
 
 
-def display_slice(image, *masks):
+def display_slice(image, *masks, affine):
   """2-D slices ready to look at: (image, *masks).
 
   Of a volume, the plane with most labels, without any the middle one. Its
-  third axis is the one cut, its first runs right on the page and its second up.
+  third axis is the one cut; of the others, the first runs across the page, to
+  the patient's right, front or head, and the second up.
   """
   if image.ndim == 4:
+    main = np.abs(affine[:3, :2]).argmax(0)
+    backward = tuple(np.flatnonzero(affine[main, (0, 1)] < 0))
+    image, *masks = (np.flip(x, backward) for x in (image, *masks))
     k = image.shape[2] // 2
     labelled = sum(mask > 0 for mask in masks)
     if np.any(labelled):
@@ -39,7 +43,7 @@ class Gallery:
       dice = row['dice'][~np.isnan(row['dice'])]
       score = float(dice.mean()) if dice.size else np.nan
       image, mask, predicted = display_slice(
-        case['image'], case['mask'], prediction
+        case['image'], case['mask'], prediction, affine=case['affine']
       )
       spacing = np.asarray(case['spacing'])[:2]
       shown = dict(
@@ -49,7 +53,7 @@ class Gallery:
         spacing=spacing[::-1] if case['mask'].ndim == 3 else spacing,
       )
     else:
-      (image,) = display_slice(case['image'])
+      (image,) = display_slice(case['image'], affine=case['affine'])
       truth = np.atleast_1d(case['label'])
       if truth.size == 1:
         score = float(prediction[int(truth[0])])

@@ -318,7 +318,7 @@ def _slice(surveyed, case, lines):
   """A case, read again, as `figures.contours` takes it."""
   raw = surveyed.source.splits[case.split][case.index]
   masks = [raw['mask']] if 'mask' in raw else []
-  image, *masks = display_slice(raw['image'], *masks)
+  image, *masks = display_slice(raw['image'], *masks, affine=raw['affine'])
   spacing = np.asarray(raw['spacing'])[:2]
   return {
     'image': image,

@@ -42,3 +42,14 @@ def test_the_order_of_the_classes_is_that_of_the_task(config):
   config.task.class_names = ('low', 'high')
   for case in experiment.open_cases(config, 'train'):
     assert case['label'] == case['image'].max() % 2
+
+
+@pytest.mark.parametrize(
+  ('train', 'test'),
+  [('fold0+fold1', 'fold1'), ('a', 'a[:50%]'), ('a[:5]', 'a'), ('a[:5]',) * 2],
+)
+def test_a_part_in_two_splits_is_refused(train, test):
+  config = default_config()
+  config.data.splits = dict(train=train, validation='other', test=test)
+  with pytest.raises(ValueError, match=r'data\.splits: .* too'):
+    experiment.open_cases(config, 'train')

@@ -13,6 +13,7 @@ def visited(scores):
       'image': np.zeros((4, 5, 1)),
       'mask': np.ones((4, 5), np.uint8),
       'spacing': np.array([1.0, 2.0]),
+      'affine': np.diag([1.0, 2.0, 1.0]),
     }
     gallery.visit(case, np.ones((4, 5), np.uint8), {'dice': np.array([score])})
   return gallery
@@ -24,17 +25,22 @@ def test_a_volume_is_shown_where_most_is_labelled_first_axis_to_the_right():
   mask[1, 2, 3] = mask[2, 2, 3] = 1
   prediction = np.zeros_like(mask)
   prediction[0, 0, 1] = 2
-  shown, truth, found = display_slice(image, mask, prediction)
+  shown, truth, found = display_slice(image, mask, prediction, affine=np.eye(4))
   np.testing.assert_array_equal(shown, image[:, ::-1, 3, 0].T)
   np.testing.assert_array_equal(truth, mask[:, ::-1, 3].T)
   assert not found.any()
+  # Axes that run to the left and to the back, as those of DICOM do.
+  back = tuple(np.flip(x, (0, 1)) for x in (image, mask, prediction))
+  turned = display_slice(*back, affine=np.diag([-1.0, -1.0, 2.0, 1.0]))
+  for a, b in zip(turned, (shown, truth, found), strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(('channels', 'shape'), [(1, ()), (3, (3,)), (2, ())])
 def test_a_picture_is_shown_as_it_lies(channels, shape):
   image = np.arange(20 * channels).reshape(4, 5, channels)
   mask = np.zeros((4, 5), np.uint8)
-  shown, _, _ = display_slice(image, mask, mask)
+  shown, _, _ = display_slice(image, mask, mask, affine=np.eye(4))
   assert shown.shape == (4, 5, *shape)
 
 
@@ -70,6 +76,7 @@ def test_a_classification_is_good_when_the_truth_is_likely(
   )
   gallery = Gallery(task)
   case = {'id': 'x', 'image': np.zeros((3, 4, 5, 1)), 'label': label}
+  case['affine'] = np.eye(4)
   gallery.visit(case, np.array(probability), {})
   (shown,) = gallery.chosen()
   assert shown['score'] == pytest.approx(score)
