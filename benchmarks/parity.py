@@ -172,6 +172,7 @@ CASES = {
 # Of each variant the case that stands for it and its parameters, at 1000
 # classes and three channels unless `count` is told otherwise.
 PUBLISHED = {
+  'LeNet5': ('lenet', 61_706, 10, (1, 32, 32, 1)),
   'AlexNet': ('alexnet', 61_100_840),
   'VGG11': ('vgg', 132_863_336),
   'VGG11BN': ('vgg_bn', 132_868_840),
