@@ -62,9 +62,9 @@ def _densenet(*shape):
 
 
 _EFFICIENT = dict(
-  width=0.25, depth=1.1, stages=((1, 3, 1, 16, 1), (2, 5, 6, 24, 2))
+  width=0.25, depth=0.9, stages=((1, 3, 1, 16, 1), (2, 5, 2, 24, 2))
 )
-_NEXT = dict(stage_sizes=(1, 2), width=4)
+_NEXT = dict(stage_sizes=(1, 1), width=4)
 _VIT = dict(
   width=8, depth=2, heads=2, hidden=12, patch_size=(3, 3, 2),
   image_size=(6, 9, 4),

@@ -23,9 +23,10 @@ columns:
                counts them before it compiles; a multiplication and an addition
                are two. A training step has about three times as many
   activations  MiB that a training step keeps of its forward pass for the
-               backward pass; they grow with the batch. An estimate from above:
-               XLA computes some of it again rather than keep it (compiled for
-               a CPU, programs with their scratch took 0.6 to 1 of it)
+               backward pass; they grow with the batch. XLA computes some of it
+               again rather than keep it: compiled for a CPU, programs took 0.6
+               to 1 of it, scratch included. The gradients of large dense
+               layers, as AlexNet and VGG have, need scratch of their own
 
 Families that are no model by themselves, such as ResNet, are left out. The
 input is {_CLASSIFICATION} for classification and {_SEGMENTATION} for

@@ -31,7 +31,7 @@ TINY = dict(
   efficientnet=models.EfficientNet(
     3, width=0.25, depth=1.0, stages=((1, 3, 1, 16, 1), (2, 3, 2, 16, 2))
   ),
-  convnext=models.ConvNeXt(3, (1, 2), width=4, kernel_size=5, dropout=0.1),
+  convnext=models.ConvNeXt(3, (1, 1), width=4, kernel_size=3, dropout=0.1),
   vit=models.ViT(
     3, width=8, depth=2, heads=2, patch_size=8, image_size=24, dropout=0.1
   ),
@@ -153,7 +153,6 @@ MAPS = dict(
   MobileNetV3Large=((112, 16), (56, 24), (28, 40), (14, 112), (7, 960), 1280),
   DenseNet121=((112, 64), (56, 256), (28, 512), (14, 1024), (7, 1024), 1024),
   EfficientNetB0=((112, 16), (56, 24), (28, 40), (14, 112), (7, 1280), 1280),
-  EfficientNetB4=((112, 24), (56, 32), (28, 56), (14, 160), (7, 1792), 1792),
   ConvNeXtT=((56, 96), (28, 192), (14, 384), (7, 768), 768),
   ViTS16=((14, 384), 384),
 )  # fmt: skip
