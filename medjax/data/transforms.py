@@ -23,6 +23,8 @@ __all__ = [
   'append_mask',
   'crop_foreground',
   'crop_or_pad',
+  'distance_map',
+  'orthogonal_views',
   'patch',
   'percentile',
   'reorient',
@@ -216,6 +218,57 @@ def scale(sample, *, mean=0.0, std=255.0, low=None, high=None, channels=None):
     part = np.clip(part, low, high)
   image[..., chosen] = (part - np.float32(mean)) / np.float32(std)
   return {**sample, 'image': image}
+
+
+def orthogonal_views(sample, *, of='middle'):
+  """A cube (s, s, s, C) as a picture (s, s, 3C): its three views, as channels.
+
+  What a 2-D network can see of a volume ("2.5-D": Roth et al. 2014; Setio et
+  al. 2016 for lung nodules). `of` is the 'middle' plane across each axis, or
+  the 'mean' or 'max' along it: the mean of an outline is its thickness. First
+  come the channels of the view along the last axis. The picture keeps that
+  view's mask (of a projection: its shadow), affine and spacing.
+  """
+  reduce = {
+    'middle': lambda x, axis: np.take(x, x.shape[axis] // 2, axis),
+    'mean': lambda x, axis: x.mean(axis, dtype=np.float32),
+    'max': lambda x, axis: x.max(axis),
+  }
+  if of not in reduce:
+    raise ValueError(f'orthogonal_views: of={of!r} is none of {list(reduce)}')
+  image, n = sample['image'], sample['affine'].shape[0] - 1
+  if n != 3 or len(set(image.shape[:n])) > 1:
+    raise ValueError(
+      f'{sample.get("id")}: orthogonal_views takes a cube, not '
+      f'{image.shape[:n]}; crop_or_pad first'
+    )
+  views = [reduce[of](image, axis) for axis in (2, 1, 0)]
+  plane = [0, 1, 3]
+  affine = sample['affine'][np.ix_(plane, plane)]
+  out = {
+    **sample,
+    'image': np.concatenate(views, -1),
+    'affine': affine,
+    'spacing': spacing_of(affine),
+  }
+  if 'mask' in sample:
+    flat = 'middle' if of == 'middle' else 'max'
+    out['mask'] = reduce[flat](sample['mask'], 2)
+  return out
+
+
+def distance_map(sample, *, threshold=0.0):
+  """Distance in mm of each voxel > threshold to the nearest that is not; else 0.
+
+  Per channel, float32. What a network is to know of a shape: the largest value
+  is half its thickness (the radius of the largest ball inside).
+  """
+  spacing, image = spacing_of(sample['affine']), sample['image']
+  depth = [
+    ndimage.distance_transform_edt(image[..., c] > threshold, spacing)
+    for c in range(image.shape[-1])
+  ]
+  return {**sample, 'image': np.stack(depth, -1).astype(np.float32)}
 
 
 def append_mask(sample):

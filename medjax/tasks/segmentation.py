@@ -172,7 +172,8 @@ class Segmentation:
 
     k: foreground classes or regions (names). Distances in mm by
     case['spacing'], or by the columns of case['affine']. NaN: undefined; see
-    the table in medjax.metrics.
+    the table in medjax.metrics. A case that has a 'field_of_view' (*s,) is
+    judged inside of it: what lies outside counts as background in both maps.
     """
     self.check(case)
     prediction, mask = np.asarray(prediction), np.asarray(case['mask'])
@@ -182,6 +183,9 @@ class Segmentation:
         f'mask {mask.shape}'
       )
     self._check_labels(prediction, case, 'prediction')
+    if 'field_of_view' in case:
+      inside = np.asarray(case['field_of_view']) > 0
+      prediction, mask = prediction * inside, mask * inside
     spacing = _spacing(case, mask.ndim)
     box = surface.bounding_box((prediction > 0) | (mask > 0))
     prediction, mask = prediction[box], mask[box]

@@ -418,6 +418,42 @@ def test_append_mask():
     transforms.append_mask({k: v for k, v in sample.items() if k != 'mask'})
 
 
+def test_the_distance_map_of_a_ball_is_its_depth():
+  affine = np.diag([1.0, 2.0, 0.5, 1.0])
+  place = np.stack(np.indices((25, 13, 49)), -1) * [1.0, 2.0, 0.5]
+  radius = np.linalg.norm(place - [12.0, 12.0, 12.0], axis=-1)
+  image = np.stack([radius < 10, radius < 0], -1).astype(np.uint8)
+  out = transforms.distance_map({'image': image, 'affine': affine})['image']
+  assert out.dtype == np.float32
+  assert np.abs(out[..., 0] - np.maximum(10 - radius, 0)).max() < 2
+  assert (out[..., 0] > 0).sum() == image[..., 0].sum()
+  assert not out[..., 1].any()
+
+
+@pytest.mark.parametrize('of', ['middle', 'mean', 'max'])
+def test_orthogonal_views_are_the_three_of_a_cube(of):
+  sample = blob((6, 6, 6), np.diag([2.0, 3.0, 4.0, 1.0]))
+  out = transforms.orthogonal_views(sample, of=of)
+  image = sample['image']
+  axial, coronal, sagittal = {
+    'middle': (image[:, :, 3], image[:, 3], image[3]),
+    'mean': (image.mean(2), image.mean(1), image.mean(0)),
+    'max': (image.max(2), image.max(1), image.max(0)),
+  }[of]
+  expected = np.concatenate([axial, coronal, sagittal], -1)
+  np.testing.assert_allclose(out['image'], expected, rtol=1e-6)
+  np.testing.assert_array_equal(out['affine'], np.diag([2.0, 3.0, 1.0]))
+  np.testing.assert_array_equal(out['spacing'], [2.0, 3.0])
+  assert out['mask'].shape == (6, 6)
+
+
+def test_orthogonal_views_take_a_cube():
+  with pytest.raises(ValueError, match='blob: orthogonal_views takes a cube'):
+    transforms.orthogonal_views(blob((6, 6, 5), np.eye(4)))
+  with pytest.raises(ValueError, match="of='median' is none of"):
+    transforms.orthogonal_views(blob((6, 6, 6), np.eye(4)), of='median')
+
+
 def test_numbers_of_a_set_normalise_ct_and_channels_are_left_alone():
   image = np.stack([np.array([[-2000.0, 0.0], [50.0, 900.0]])] * 2, -1)
   sample = {'image': image.astype(np.int16)}

@@ -172,6 +172,19 @@ def test_metrics_of_a_3d_case():
   np.testing.assert_array_equal([v[0] for v in perfect.values()], expected)
 
 
+def test_a_field_of_view_bounds_what_is_judged():
+  task = tasks.Segmentation(num_classes=2)
+  mask, prediction = np.zeros((2, 6, 6), np.uint8)
+  mask[1, 1:5], prediction[1, 1:3], prediction[5, 5] = 1, 1, 1
+  inside = np.zeros((6, 6), np.uint8)
+  inside[:4, :3] = 1
+  case = {**_case(mask), 'field_of_view': inside}
+  row = task.metrics(prediction, case)
+  assert row['dice'] == row['precision'] == row['recall'] == [1.0]
+  outside = {**case, 'field_of_view': np.zeros((6, 6), np.uint8)}
+  assert np.isnan(task.metrics(prediction, outside)['dice']).all()
+
+
 def test_spacing_of_a_rotated_affine():
   task = tasks.Segmentation(num_classes=2)
   mask = np.zeros((6, 6), int)
