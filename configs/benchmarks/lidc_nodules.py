@@ -38,7 +38,7 @@ def malignancy(config):
     dict(name='window', low=-1000.0, high=400.0),
     dict(name='append_mask'),
     dict(name='crop_or_pad', shape=(32, 32, 32)),
-    dict(name='orthogonal_views'),
+    dict(name='orthogonal_views', of=('middle', 'mean')),
     dict(name='scale', mean=0.5, std=0.5),
   )
   config.augment = (
@@ -75,6 +75,6 @@ def mask(config):
   config.task = dict(name='Segmentation', num_classes=2)
   config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0)
   config.schedule.update(name='cosine', warmup_steps=50)
-  config.train.update(steps=500, log_every=25, eval_every=250, ema_decay=0.99)
+  config.train.update(steps=300, log_every=25, eval_every=150, ema_decay=0.99)
   config.inference.batch_size = 8
   return config

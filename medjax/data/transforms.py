@@ -36,6 +36,11 @@ __all__ = [
   'zscore',
 ]
 
+_VIEWS = {
+  'middle': lambda x, axis: np.take(x, x.shape[axis] // 2, axis),
+  'mean': lambda x, axis: x.mean(axis, dtype=np.float32),
+  'max': lambda x, axis: x.max(axis),
+}
 _ORDERS = {'nearest': 0, 'linear': 1, 'cubic': 3}
 # Voxels beyond the outermost centres that still belong to a grid: half a cell,
 # and the quarter that rounding the shape in `resample` may cut off.
@@ -225,43 +230,45 @@ def orthogonal_views(sample, *, of='middle'):
 
   What a 2-D network can see of a volume ("2.5-D": Roth et al. 2014; Setio et
   al. 2016 for lung nodules). `of` is the 'middle' plane across each axis, or
-  the 'mean' or 'max' along it: the mean of an outline is its thickness. First
-  come the channels of the view along the last axis. The picture keeps that
-  view's mask (of a projection: its shadow), affine and spacing.
+  the 'mean' or 'max' along it, one for all channels or one each: the mean of an
+  outline is its thickness. First come the channels of the view along the last
+  axis. The picture has that view's affine, spacing, and mask: the shadow.
   """
-  reduce = {
-    'middle': lambda x, axis: np.take(x, x.shape[axis] // 2, axis),
-    'mean': lambda x, axis: x.mean(axis, dtype=np.float32),
-    'max': lambda x, axis: x.max(axis),
-  }
-  if of not in reduce:
-    raise ValueError(f'orthogonal_views: of={of!r} is none of {list(reduce)}')
   image, n = sample['image'], sample['affine'].shape[0] - 1
+  kinds = [of] * image.shape[-1] if isinstance(of, str) else list(of)
+  if len(kinds) != image.shape[-1] or not {*kinds} <= {*_VIEWS}:
+    raise ValueError(
+      f'orthogonal_views: of={of!r} must be of {", ".join(_VIEWS)}, one for all '
+      f'{image.shape[-1]} channels or one each'
+    )
   if n != 3 or len(set(image.shape[:n])) > 1:
     raise ValueError(
       f'{sample.get("id")}: orthogonal_views takes a cube, not '
       f'{image.shape[:n]}; crop_or_pad first'
     )
-  views = [reduce[of](image, axis) for axis in (2, 1, 0)]
+  views = [
+    _VIEWS[kind](image[..., c], axis)
+    for axis in (2, 1, 0)
+    for c, kind in enumerate(kinds)
+  ]
   plane = [0, 1, 3]
   affine = sample['affine'][np.ix_(plane, plane)]
   out = {
     **sample,
-    'image': np.concatenate(views, -1),
+    'image': np.stack(views, -1),
     'affine': affine,
     'spacing': spacing_of(affine),
   }
   if 'mask' in sample:
-    flat = 'middle' if of == 'middle' else 'max'
-    out['mask'] = reduce[flat](sample['mask'], 2)
+    out['mask'] = sample['mask'].max(2)
   return out
 
 
 def distance_map(sample, *, threshold=0.0):
-  """Distance in mm of each voxel > threshold to the nearest that is not; else 0.
+  """How deep each voxel > threshold lies: mm to the nearest that is not.
 
-  Per channel, float32. What a network is to know of a shape: the largest value
-  is half its thickness (the radius of the largest ball inside).
+  0 elsewhere; per channel, float32. The largest value is the radius of the
+  largest ball inside: half the thickness of a shape.
   """
   spacing, image = spacing_of(sample['affine']), sample['image']
   depth = [

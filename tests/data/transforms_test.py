@@ -450,8 +450,18 @@ def test_orthogonal_views_are_the_three_of_a_cube(of):
 def test_orthogonal_views_take_a_cube():
   with pytest.raises(ValueError, match='blob: orthogonal_views takes a cube'):
     transforms.orthogonal_views(blob((6, 6, 5), np.eye(4)))
-  with pytest.raises(ValueError, match="of='median' is none of"):
-    transforms.orthogonal_views(blob((6, 6, 6), np.eye(4)), of='median')
+  cube = blob((6, 6, 6), np.eye(4))
+  for of in ('median', ('middle',)):
+    with pytest.raises(ValueError, match='must be of middle, mean, max'):
+      transforms.orthogonal_views(cube, of=of)
+
+
+def test_each_channel_has_its_own_view():
+  cube = blob((6, 6, 6), np.eye(4))
+  cube = {**cube, 'image': np.repeat(cube['image'][..., :1], 2, -1)}
+  out = transforms.orthogonal_views(cube, of=('middle', 'max'))['image']
+  np.testing.assert_array_equal(out[..., 0], cube['image'][:, :, 3, 0])
+  np.testing.assert_array_equal(out[..., 5], cube['image'][..., 1].max(0))
 
 
 def test_numbers_of_a_set_normalise_ct_and_channels_are_left_alone():

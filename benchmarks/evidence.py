@@ -1,0 +1,317 @@
+"""The results table: trains each row, judges it, keeps what it is made of.
+
+python benchmarks/evidence.py train hippocampus: the runs of a row (of all rows
+  if none is named) in --runs [runs/evidence], one after the other. Again after
+  a break it goes on where it was.
+python benchmarks/evidence.py keep hippocampus: judges what is trained; the row,
+  and config, metrics and test cases of its runs, go to benchmarks/evidence/.
+python benchmarks/evidence.py table: writes what is kept into the table of
+  benchmarks/RESULTS.md.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import vessels
+
+from medjax import per_case
+from medjax.data import records
+from medjax.evaluate import write_json
+from medjax.metrics import bootstrap, classification, delong
+
+HERE = pathlib.Path(__file__).resolve().parent
+CONFIGS = HERE.parent / 'configs' / 'benchmarks'
+KEPT = HERE / 'evidence'
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A line of the table.
+
+  runs: {name: config:variant and further options}; judge: {name: workdir} →
+  what the row says; published: the value to hold it against, and its source.
+  """
+
+  title: str
+  runs: dict[str, str]
+  judge: Callable[[dict[str, pathlib.Path]], dict]
+  published: str = ''
+
+
+# --- from the workdirs of a row, what it says --------------------------------
+
+
+def _cases(runs):
+  """The test cases of all runs, as they stand in per_case.csv."""
+  return per_case.read(','.join(map(str, runs.values())))
+
+
+def _summed(values, patients):
+  """{name: value and interval by patient} of values (n, k) by name.
+
+  The mean over the cases that define it, then over classes.
+  """
+
+  def statistic(weights):
+    return {
+      name: classification.defined_mean(bootstrap.weighted_mean(v, weights))
+      for name, v in values.items()
+    }
+
+  point = statistic(np.ones((1, len(patients))))
+  bounds = bootstrap.intervals(statistic, patients)
+  return {
+    name: {'value': float(point[name][0]), 'interval': bounds[name].tolist()}
+    for name in values
+  }
+
+
+def segmentation(runs):
+  """Dice, HD95 and NSD over the cases of all folds."""
+  cases = list(_cases(runs).values())
+  values = {}
+  for metric in ('dice', 'hd95', 'nsd'):
+    columns = [k for k in cases[0] if k.startswith(f'{metric}/')]
+    table = [[float(case[k] or 'nan') for k in columns] for case in cases]
+    values[metric] = np.array(table)
+    for i, column in enumerate(columns):
+      values[column] = values[metric][:, i : i + 1]
+  said = _summed(values, [case['patient'] for case in cases])
+  return {'score': 'Dice', **said.pop('dice'), 'n': len(cases), 'also': said}
+
+
+def seeds(runs):
+  """AUROC and accuracy of each seed, and their means."""
+  scores = [
+    json.loads((folder / 'metrics.json').read_text())['test']['scores']
+    for folder in runs.values()
+  ]
+  each = {
+    name: [s[name] for s in scores]
+    for name in ('auroc', 'accuracy', 'accuracy_at_threshold')
+  }
+  also = {k: {'value': float(np.mean(v)), 'each': v} for k, v in each.items()}
+  said = also.pop('auroc')
+  said['interval'] = [min(said['each']), max(said['each'])]
+  return {'score': 'AUROC', **said, 'n': len(_cases(runs)), 'also': also}
+
+
+def nodules(runs):
+  """AUROC of the cases of all folds, beside that of the diameter alone."""
+  cases = _cases(runs)
+  diameters = {}
+  for name in runs:
+    fold = records.open_split('lidc_idri/nodules', name.rpartition('_')[2])
+    diameters |= {case['id']: case['diameter'] for case in fold}
+  rows = cases.values()
+  truth = np.array([row['label'] == '1' for row in rows])
+  ours = np.array([float(row['probability/malignant']) for row in rows])
+  size = np.array([diameters[i] for i in cases], float)
+
+  def statistic(weights):
+    a, b = (
+      classification.auroc(truth[:, None], s[:, None], weights=weights)[..., 0]
+      for s in (size, ours)
+    )
+    return {'diameter alone': a, 'ours': b, 'difference': b - a}
+
+  bounds = bootstrap.intervals(statistic, [row['patient'] for row in rows])
+  test = delong.delong(truth, size, ours)
+  values = (test.auroc_a, test.auroc_b, test.difference)
+  said = {
+    name: {'value': value, 'interval': bounds[name].tolist()}
+    for name, value in zip(bounds, values, strict=True)
+  }
+  said['difference'] |= {'DeLong': test.interval, 'p': test.p}
+  return {'score': 'AUROC', **said.pop('ours'), 'n': len(cases), 'also': said}
+
+
+def fundus(runs):
+  """F1 of the pictures, and what vessels.py says of their pixels."""
+  (workdir,) = runs.values()
+  said = segmentation(runs)
+  return said | {'score': 'F1', 'also': vessels.judge(workdir) | said['also']}
+
+
+# --- the rows ----------------------------------------------------------------
+
+
+def _runs(name, variants, config):
+  """{name_variant: config, with the variant in it}."""
+  return {f'{name}_{v}': config.format(v) for v in variants}
+
+
+FOLDS = [f'fold{k}' for k in range(5)]
+CHANGES = ('no_augmentation', 'deep_supervision', 'no_ema', 'bfloat16')
+MEDMNIST = {
+  'pneumoniamnist': 'ResNet-18, 28 px: .944 AUC, .854 accuracy (MedMNIST v2)',
+  'adrenalmnist3d': 'ResNet-18 + 3D: .827 AUC, .721 accuracy (MedMNIST v2)',
+}
+ROWS = {
+  'hippocampus': Row(
+    'MSD Hippocampus, fold 0: U-Net 12-24-48-96, 3000 steps of 2 patches',
+    _runs('hippocampus', FOLDS[:1], 'hippocampus.py:{}'),
+    segmentation,
+    'nnU-Net v2 (32-64-128-256, 1000 epochs): .8922 on these cases',
+  ),
+  **{
+    f'{name}_{recipe}': Row(
+      f'{name}, {recipe} recipe, ResNet-18 of ¼ width, 3 seeds',
+      _runs(
+        f'{name}_{recipe}',
+        (0, 1, 2),
+        f'medmnist.py:{name},{recipe} --config.seed={{}}',
+      ),
+      seeds,
+      published,
+    )
+    for name, published in MEDMNIST.items()
+    for recipe in ('official', 'best')
+  },
+  'chase_db1': Row(
+    'CHASE_DB1, first 20 / last 8, field of view: U-Net 16-32-64-128',
+    {'chase_db1': 'chase_db1.py'},
+    fundus,
+    'F1 .8031 to .820, AUC .977 to .985 (U-Net, LadderNet, IterNet, W-Net)',
+  ),
+  'nodules': Row(
+    'LIDC-IDRI nodules, malignant or benign, 5 folds: three planes, ResNet-18',
+    _runs('nodules', FOLDS, 'lidc_nodules.py:malignancy,{}'),
+    nodules,
+    'the diameter alone: .920',
+  ),
+  'nodule_masks': Row(
+    'LIDC-IDRI nodules, outlines, 5 folds: 3-D U-Net 12-24-48',
+    _runs('nodule_masks', FOLDS, 'lidc_nodules.py:mask,{}'),
+    segmentation,
+  ),
+  'ablation': Row(
+    'Hippocampus at a small budget, fold 0: U-Net 8-16-32-64, 500 steps',
+    {'ablation': 'hippocampus.py:fold0,small'},
+    segmentation,
+  ),
+  **{
+    f'ablation_{change}': Row(
+      f'… {change.replace("_", " ")}',
+      {f'ablation_{change}': f'hippocampus.py:fold0,small-{change}'},
+      segmentation,
+    )
+    for change in CHANGES
+  },
+}
+
+
+# --- training, keeping, the table --------------------------------------------
+
+
+def train(row, folder):
+  """Trains the runs of a row that are not done yet."""
+  for name, options in row.runs.items():
+    workdir = folder / name
+    if (workdir / 'report.html').exists():
+      continue
+    config, *rest = options.split()
+    command = [sys.executable, '-m', 'medjax.main', f'--workdir={workdir}']
+    subprocess.run(
+      [*command, f'--config={CONFIGS / config}', *rest], check=True
+    )
+
+
+def keep(name, row, folder):
+  """Judges a row, and copies what it rests on out of its workdirs."""
+  said = row.judge({run: folder / run for run in row.runs})
+  said['hours'] = 0.0
+  for run in row.runs:
+    workdir, kept = folder / run, KEPT / run
+    kept.mkdir(parents=True, exist_ok=True)
+    shutil.copy(workdir / 'config.json', kept)
+    metrics = json.loads((workdir / 'metrics.json').read_text())
+    # The command as another machine would give it.
+    metrics['run']['command'] = f'python benchmarks/evidence.py train {name}'
+    for split in ('validation', 'test'):
+      metrics[split].pop('curves', None)
+    write_json(kept / 'metrics.json', metrics)
+    _keep_cases(workdir / 'per_case.csv', kept / 'per_case.csv')
+    said['hours'] += metrics['run']['seconds'] / 3600
+    said['device'] = metrics['run']['device']
+  write_json(KEPT / f'{name}.json', said)
+
+
+def _keep_cases(source, target):
+  """The test cases, numbers to six digits."""
+  with source.open() as f, target.open('w', newline='') as out:
+    reader = csv.DictReader(f)
+    writer = csv.DictWriter(out, reader.fieldnames, lineterminator='\n')
+    writer.writeheader()
+    for row in reader:
+      if row['split'] == 'test':
+        writer.writerow({k: _short(v) for k, v in row.items()})
+
+
+def _short(text):
+  try:
+    return f'{float(text):.6g}' if '.' in text else text
+  except ValueError:
+    return text
+
+
+def table():
+  """The kept rows as a Markdown table."""
+  lines = [
+    '| row of evidence.py | what | n | score | 95 % interval | published '
+    '| training, h |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  for name, row in ROWS.items():
+    if not (KEPT / f'{name}.json').exists():
+      lines.append(f'| `{name}` | {row.title} | | not run | | | |')
+      continue
+    said = json.loads((KEPT / f'{name}.json').read_text())
+    low, high = (f'{x:.4f}'.lstrip('0') for x in said['interval'])
+    score = f'{said["score"]} {said["value"]:.4f}'.replace(' 0.', ' .')
+    span = f'seeds {low}–{high}' if 'each' in said else f'{low}–{high}'
+    lines.append(
+      f'| `{name}` | {row.title} | {said["n"]} | {score} | {span} '
+      f'| {row.published} | {said["hours"]:.2f} |'
+    )
+  return '\n'.join(lines)
+
+
+def write_table(path):
+  """Puts the table between the two marks of a file."""
+  text = path.read_text()
+  begin, end = '<!-- table -->\n', '<!-- end -->\n'
+  before, rest = text.split(begin)
+  _, after = rest.split(end)
+  path.write_text(f'{before}{begin}{table()}\n{end}{after}')
+
+
+def main():
+  """Command line entry point."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('what', choices=('train', 'keep', 'table'))
+  parser.add_argument('rows', nargs='*', help='[all]')
+  parser.add_argument('--runs', type=pathlib.Path, default='runs/evidence')
+  args = parser.parse_args()
+  unknown = set(args.rows) - set(ROWS)
+  if unknown:
+    parser.error(f'no row {sorted(unknown)}; there are {", ".join(ROWS)}')
+  for name in args.rows or ROWS:
+    if args.what == 'train':
+      train(ROWS[name], args.runs)
+    elif args.what == 'keep':
+      keep(name, ROWS[name], args.runs)
+  if args.what == 'table':
+    write_table(HERE / 'RESULTS.md')
+
+
+if __name__ == '__main__':
+  main()
