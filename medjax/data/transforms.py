@@ -238,8 +238,8 @@ def orthogonal_views(sample, *, of='middle'):
   kinds = [of] * image.shape[-1] if isinstance(of, str) else list(of)
   if len(kinds) != image.shape[-1] or not {*kinds} <= {*_VIEWS}:
     raise ValueError(
-      f'orthogonal_views: of={of!r} must be of {", ".join(_VIEWS)}, one for all '
-      f'{image.shape[-1]} channels or one each'
+      f'orthogonal_views: of={of!r} must be of {", ".join(_VIEWS)}, one or one '
+      f'for each of {image.shape[-1]} channels'
     )
   if n != 3 or len(set(image.shape[:n])) > 1:
     raise ValueError(
