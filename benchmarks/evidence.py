@@ -300,7 +300,7 @@ def main():
   parser.add_argument('what', choices=('train', 'keep', 'table'))
   parser.add_argument('rows', nargs='*', help='[all]')
   parser.add_argument('--runs', type=pathlib.Path, default='runs/evidence')
-  args = parser.parse_args()
+  args = parser.parse_intermixed_args()
   unknown = set(args.rows) - set(ROWS)
   if unknown:
     parser.error(f'no row {sorted(unknown)}; there are {", ".join(ROWS)}')
