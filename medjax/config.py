@@ -82,6 +82,8 @@ def default_config():
         patience=0,  # evaluations without a better score; 0 is no early stop
         ema_decay=0.0,  # moving average of the parameters; 0 is none
         microbatches=1,  # gradient accumulation: parts of a batch
+        shard_above=0,  # elements of a leaf of the state from which on it is
+        # split over the devices, FSDP; 0 is whole on each
       ),
       inference=dict(batch_size=16, overlap=0.5, flips=False),
     )
@@ -126,7 +128,7 @@ def compare(config, workdir, fields=('',)):
     for k in sorted({*old, *new})
     if old.get(k) != new.get(k)
     and k.startswith(tuple(fields))
-    and k not in ('data.data_dir',)
+    and k not in ('data.data_dir', 'train.shard_above')
   ]
   if changed:
     raise ValueError(

@@ -75,7 +75,7 @@ def make_mesh(devices=None):
 
 
 def replicated(mesh: Mesh):
-  """Sharding of what every device holds whole: state, keys, metrics."""
+  """Sharding of what every device holds whole: keys, metrics, small leaves."""
   return NamedSharding(mesh, P())
 
 
@@ -90,6 +90,23 @@ def replicate(tree, mesh: Mesh):
   return jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
 
 
+def state_sharding(state, mesh: Mesh, *, shard_above=0):
+  """Sharding of each leaf of a TrainState, or of its shapes.
+
+  A leaf of at least `shard_above` elements is split along its largest axis
+  that the mesh divides; others, and all with 0, are whole on every device.
+  """
+
+  def place(leaf):
+    axes = [i for i, n in enumerate(leaf.shape) if n % mesh.size == 0]
+    if not (axes and 0 < shard_above <= leaf.size):
+      return replicated(mesh)
+    axis = max(axes, key=lambda i: leaf.shape[i])
+    return NamedSharding(mesh, P(*[None] * axis, 'data'))
+
+  return jax.tree.map(place, state)
+
+
 def _replaced(tree, part):
   """`tree`, with those leaves that `part` has too taken from there."""
   if not isinstance(part, dict):
@@ -98,12 +115,21 @@ def _replaced(tree, part):
 
 
 def create_state(
-  model, tx, image_shape, key, mesh, *, ema=False, pretrained=None
+  model,
+  tx,
+  image_shape,
+  key,
+  mesh,
+  *,
+  ema=False,
+  pretrained=None,
+  shard_above=0,
 ):
   """A fresh TrainState, initialised on the mesh inside one compiled call.
 
   `image_shape` is (batch, *spatial, channels). `pretrained` are variables, or
-  a part of them, that replace those just initialised.
+  a part of them, that replace those just initialised. `shard_above` is
+  `state_sharding`'s: no device ever holds all of a leaf that is split.
   """
 
   def init(key, pretrained):
@@ -119,12 +145,13 @@ def create_state(
       ema=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
+  pretrained = pretrained or {}
+  shapes = jax.eval_shape(init, key, pretrained)
+  sharding = state_sharding(shapes, mesh, shard_above=shard_above)
   # Runs once: compiling it well would take longer than it saves.
   options = {'xla_backend_optimization_level': 0}
-  compiled = jax.jit(
-    init, out_shardings=replicated(mesh), compiler_options=options
-  )
-  return compiled(key, pretrained or {})
+  compiled = jax.jit(init, out_shardings=sharding, compiler_options=options)
+  return compiled(key, pretrained)
 
 
 def empty_metrics(mesh):
@@ -141,12 +168,18 @@ def make_train_step(
   *,
   ema_decay=0.0,
   microbatches=1,
+  sharding=None,
 ):
   """Compiles (state, metrics, batch, key) → (state, metrics).
 
   The state is donated. `microbatches` > 1 splits the batch and accumulates
-  gradients over the parts: the same mean gradient in less memory.
+  gradients over the parts: the same mean gradient in less memory. `sharding`
+  is that of the state, by default whole on every device; where it splits
+  leaves, parameters are gathered for the step, and each device updates its
+  part of them (ZeRO, Rajbhandari et al. 2020; FSDP).
   """
+  everywhere = replicated(mesh)
+  sharding = sharding or everywhere
 
   def loss_fn(params, variables, batch, key):
     outputs, variables = model.apply(
@@ -188,14 +221,20 @@ def make_train_step(
     key_augment, key_dropout = jax.random.split(key)
     key_dropout = jax.random.fold_in(key_dropout, state.step)
     batch = augment(key_augment, batch)
+    # Left to itself, XLA may rather move the activations to the parameters.
+    params, variables = jax.lax.with_sharding_constraint(
+      (state.params, state.variables), everywhere
+    )
     if microbatches > 1:
       losses, variables, grads = accumulate(
-        state.params, state.variables, batch, key_dropout
+        params, variables, batch, key_dropout
       )
     else:
       (_, (losses, variables)), grads = grad_fn(
-        state.params, state.variables, batch, key_dropout
+        params, variables, batch, key_dropout
       )
+    if sharding is not everywhere:
+      grads = jax.lax.with_sharding_constraint(grads, sharding.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
@@ -219,12 +258,11 @@ def make_train_step(
     )
     return state, metrics
 
-  everywhere = replicated(mesh)
   return jax.jit(
     train_step,
     donate_argnums=0,
-    in_shardings=(everywhere, everywhere, sharded(mesh), everywhere),
-    out_shardings=everywhere,
+    in_shardings=(sharding, everywhere, sharded(mesh), everywhere),
+    out_shardings=(sharding, everywhere),
   )
 
 

@@ -61,8 +61,9 @@ class Predictor:
 
 
 def local_variables(state):
-  """A state's variables as held by this process: no cross-process arrays."""
-  return jax.tree.map(lambda x: x.addressable_data(0), state.eval_variables)
+  """A state's variables, whole, in this process: no cross-process arrays."""
+  whole = engine.replicate(state.eval_variables, state.step.sharding.mesh)
+  return jax.tree.map(lambda x: x.addressable_data(0), whole)
 
 
 def _gathered(rows):

@@ -100,6 +100,7 @@ def train(config, workdir):
       mesh,
       ema_decay=config.train.ema_decay,
       microbatches=config.train.microbatches,
+      sharding=sharding,
     )
 
   predictor = Predictor(config, task, model)
@@ -112,8 +113,16 @@ def train(config, workdir):
     weights = experiment.load_pretrained(config, model, image_shape)
   ema = config.train.ema_decay > 0
   state = engine.create_state(
-    model, tx, image_shape, init_key, mesh, ema=ema, pretrained=weights
+    model,
+    tx,
+    image_shape,
+    init_key,
+    mesh,
+    ema=ema,
+    pretrained=weights,
+    shard_above=config.train.shard_above,
   )
+  sharding = jax.tree.map(lambda x: x.sharding, state)
 
   # Resume. Without a checkpoint, nothing yet belongs to an older config.
   history = []  # [step, validation score], newest last

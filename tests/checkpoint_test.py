@@ -80,6 +80,26 @@ def test_restores_all_of_it(tmp_path, ema):
   np.testing.assert_array_equal(found_history, history)
 
 
+@pytest.mark.parametrize('devices', [2, 8])
+def test_restores_into_another_sharding(tmp_path, devices):
+  def place(state, devices, shard_above):
+    mesh = engine.make_mesh(jax.devices()[:devices])
+    sharding = engine.state_sharding(state, mesh, shard_above=shard_above)
+    return jax.device_put(state, sharding)
+
+  state = make_state(3)
+  state.params['dense']['kernel'] = jnp.arange(24.0).reshape(3, 8)
+  with Checkpointer(tmp_path) as checkpoints:
+    checkpoints.save(place(state, 8, 16), metrics(), [])
+  template = place(jax.tree.map(jnp.zeros_like, state), devices, 24)
+  with Checkpointer(tmp_path) as checkpoints:
+    found, *_ = checkpoints.restore(3, template, metrics())
+  jax.tree.map(np.testing.assert_array_equal, found, state)
+  kernel = found.params['dense']['kernel']
+  assert kernel.addressable_data(0).shape == (3, 8 // devices)
+  assert found.step.is_fully_replicated
+
+
 @pytest.mark.parametrize('ema', [False, True])
 @pytest.mark.parametrize('batch_norm', [False, True])
 def test_variables_are_those_of_evaluation(tmp_path, ema, batch_norm):

@@ -45,13 +45,29 @@ def noise(key, batch):
   return {**batch, 'image': jax.vmap(one)(batch['index'], batch['image'])}
 
 
-def run(n_devices, steps=4, *, model=None, tx=None, augment=noise, **options):
+def run(
+  n_devices,
+  steps=4,
+  *,
+  model=None,
+  tx=None,
+  augment=noise,
+  shard_above=0,
+  **options,
+):
   mesh = engine.make_mesh(jax.devices()[:n_devices])
   model, tx = model or Net(), tx or optax.adam(1e-2)
   ema = options.get('ema_decay', 0) > 0
   state = engine.create_state(
-    model, tx, (1, 8, 8, 1), jax.random.key(0), mesh, ema=ema
+    model,
+    tx,
+    (1, 8, 8, 1),
+    jax.random.key(0),
+    mesh,
+    ema=ema,
+    shard_above=shard_above,
   )
+  options['sharding'] = jax.tree.map(lambda x: x.sharding, state)
   step = engine.make_train_step(model, Task(), tx, augment, mesh, **options)
   key = jax.device_put(jax.random.key(1), engine.replicated(mesh))
   rng, losses, states = np.random.default_rng(0), [], [state]
@@ -97,6 +113,57 @@ def test_compiles_once_and_donates_the_state():
   # The state that run() began with is gone: its buffers were reused.
   assert all(x.is_deleted() for x in jax.tree.leaves(states[0].params))
   assert not any(x.is_deleted() for x in jax.tree.leaves(state.params))
+
+
+def test_large_leaves_are_split_along_the_largest_axis_that_fits():
+  shapes = {
+    'largest': (3, 16, 24),
+    'that fits': (3, 16, 31),
+    'first of equals': (8, 8),
+    'none fits': (3, 5, 31),
+    'small': (8,),
+    'scalar': (),
+  }
+  mesh = engine.make_mesh(jax.devices()[:8])
+  leaves = {k: jax.ShapeDtypeStruct(v, 'f') for k, v in shapes.items()}
+  found = engine.state_sharding(leaves, mesh, shard_above=64)
+  assert {k: tuple(v.spec) for k, v in found.items()} == {
+    'largest': (None, None, 'data'),
+    'that fits': (None, 'data'),
+    'first of equals': ('data',),
+    'none fits': (),
+    'small': (),
+    'scalar': (),
+  }
+  whole = engine.state_sharding(leaves, mesh)
+  assert all(v.is_fully_replicated for v in whole.values())
+
+
+@pytest.mark.parametrize('microbatches', [1, 2])
+def test_a_sharded_state_trains_alike_in_less_memory(microbatches):
+  options = dict(
+    tx=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)),
+    ema_decay=0.9,
+    microbatches=microbatches,
+  )
+  whole, losses, *_ = run(8, **options)
+  split, split_losses, step, _ = run(8, **options, shard_above=24)
+  np.testing.assert_allclose(split_losses, losses, rtol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, split
+  )
+  assert step._cache_size() == 1
+  # Parameters, their average, and Adam's two moments: 72 and 24 numbers each.
+  for tree in (split.params, split.ema, split.opt_state[1][0].mu):
+    assert tree['first']['kernel'].addressable_data(0).size == 72 / 8
+    assert tree['head']['kernel'].addressable_data(0).size == 24 / 8
+    assert tree['head']['bias'].addressable_data(0).size == 3
+
+  def bytes_held(state):
+    return sum(x.addressable_data(0).nbytes for x in jax.tree.leaves(state))
+
+  saved = 4 * 4 * (72 + 24) * 7 / 8
+  assert bytes_held(whole) - bytes_held(split) == saved
 
 
 @pytest.mark.parametrize('devices', [1, 4])

@@ -2,11 +2,12 @@ import csv
 import json
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax import evaluate
+from medjax import engine, evaluate
 from medjax.config import default_config
 from medjax.tasks import Classification, Segmentation
 
@@ -171,3 +172,16 @@ def test_json_has_null_for_what_is_undefined(tmp_path):
     '1': {'c': 0.5, 'd': 'text', 'e': None, 'f': True},
   }
   assert [p.name for p in tmp_path.iterdir()] == ['x.json']
+
+
+def test_variables_of_a_sharded_state_are_gathered():
+  params = {'kernel': np.arange(64.0, dtype=np.float32).reshape(8, 8)}
+  state = engine.TrainState(
+    step=np.int32(3), params=params, variables={}, opt_state=()
+  )
+  mesh = engine.make_mesh(jax.devices()[:8])
+  sharding = engine.state_sharding(state, mesh, shard_above=64)
+  state = jax.device_put(state, sharding)
+  assert state.params['kernel'].addressable_data(0).shape == (1, 8)
+  found = evaluate.local_variables(state)
+  np.testing.assert_array_equal(found['params']['kernel'], params['kernel'])
