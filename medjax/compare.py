@@ -471,7 +471,10 @@ def write(comparison: Comparison, folder, *, names=('A', 'B')):
   _write_csv(paths[0], comparison.lines)
   with figures.style():
     figure = figures.paired_differences(
-      comparison.groups, comparison.value.split(', mean')[0], names
+      comparison.groups,
+      comparison.value.split(', mean')[0],
+      names,
+      comparison.ids,
     )
     if figure is not None:
       figure.savefig(paths[1], format='png')

@@ -676,30 +676,37 @@ def _dots(values):
   return {'s': 5 if many else 13, 'alpha': 0.35 if many else 0.55, 'lw': 0}
 
 
-def paired_differences(groups, value, names):
+def paired_differences(groups, value, names, ids, *, named=3):
   """B against A case by case, and their differences, of each class.
 
   groups: {class: (a (n,), b (n,), interval of the mean difference)}; NaN where
-  a case has no value.
+  a case has no value. `named`: so many cases of each class that moved most
+  carry their id.
   """
-  kept = {}
+  ids = np.asarray(ids)
+  kept, cases = {}, {}
   for name, (a, b, bounds) in groups.items():
     defined = np.isfinite(a) & np.isfinite(b)
     if defined.any():
       kept[name] = a[defined], b[defined], bounds
+      cases[name] = ids[defined]
   if not kept:
     return None
   from matplotlib import figure
 
   names = [shorten(name, 40) for name in names]
-  width = float(np.clip(1.4 + 0.7 * len(kept), 3.2, 14))
+  width = float(np.clip(1.4 + 0.9 * len(kept), 3.2, 14))
   fig = figure.Figure(figsize=(4.4 + width, 4.1), layout='constrained')
   left, right = fig.subplots(1, 2, width_ratios=(4.4, width))
   _paired_scatter(left, kept, value, names)
   rng = np.random.default_rng(0)
-  for i, (a, b, bounds) in enumerate(kept.values()):
+  for i, (name, (a, b, bounds)) in enumerate(kept.items()):
     x = i + rng.uniform(-0.22, 0.22, len(a))
     right.scatter(x, b - a, color=_COLOURS[i % len(_COLOURS)], **_dots(a))
+    for k in np.argsort(-np.abs(b - a), kind='stable')[:named]:
+      if a[k] != b[k]:
+        text = shorten(cases[name][k], 18)
+        right.annotate(text, (x[k], (b - a)[k]), fontsize=6, color='#555555')
     mean = (b - a).mean()
     right.plot([i - 0.3, i + 0.3], [mean, mean], color='#000000', lw=1.5)
     if np.isfinite(bounds).all():
