@@ -183,7 +183,7 @@ ROWS = {
     'F1 .8031 to .820, AUC .977 to .985 (U-Net, LadderNet, IterNet, W-Net)',
   ),
   'nodules': Row(
-    'LIDC-IDRI nodules, malignant or benign, 5 folds: three planes, ResNet-18',
+    'LIDC-IDRI nodules, malignant or benign, 5 folds: small ResNet, 5 members',
     _runs('nodules', FOLDS, 'lidc_nodules.py:malignancy,{}'),
     nodules,
     'the diameter alone: .920',

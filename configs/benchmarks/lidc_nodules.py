@@ -30,7 +30,8 @@ def get_config(variant='malignancy,fold0'):
 
 
 def malignancy(config):
-  """A small ResNet-18 on 32 x 32 mm, six channels."""
+  """Five members of a ResNet of three blocks on 32 x 32 mm, six channels."""
+  config.members = 5
   config.data.batch_size = 32
   config.data.preprocess = (
     dict(name='reorient'),
@@ -49,7 +50,9 @@ def malignancy(config):
     ),
     dict(name='gaussian_noise', p=0.3),
   )  # fmt: skip
-  config.model = dict(name='ResNet18', width=16, stem='small', dropout=0.3)
+  config.model = dict(
+    name='ResNet18', width=16, stem='small', stage_sizes=(1, 1, 1), dropout=0.5
+  )
   config.task = dict(name='Classification', monitor='auroc')
   config.optimizer.update(learning_rate=1e-3, weight_decay=5e-2)
   config.schedule.update(name='cosine', warmup_steps=50)
