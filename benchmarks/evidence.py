@@ -85,7 +85,22 @@ def segmentation(runs):
     for i, column in enumerate(columns):
       values[column] = values[metric][:, i : i + 1]
   said = _summed(values, [case['patient'] for case in cases])
-  return {'score': 'Dice', **said.pop('dice'), 'n': len(cases), 'also': said}
+  parts = [
+    f'{name.partition("/")[2]} {_number(v["value"])}'
+    for name, v in said.items()
+    if name.startswith('dice/')
+  ]
+  text = (
+    f'{", ".join(parts[1:] and parts)}; HD95 {_number(said["hd95"]["value"])} '
+    f'mm, NSD {_number(said["nsd"]["value"])}'
+  ).removeprefix('; ')
+  return {
+    'score': 'Dice',
+    **said.pop('dice'),
+    'n': len(cases),
+    'text': text,
+    'also': said,
+  }
 
 
 def seeds(runs):
@@ -101,7 +116,13 @@ def seeds(runs):
   also = {k: {'value': float(np.mean(v)), 'each': v} for k, v in each.items()}
   said = also.pop('auroc')
   said['interval'] = [min(said['each']), max(said['each'])]
-  return {'score': 'AUROC', **said, 'n': len(_cases(runs)), 'also': also}
+  text = (
+    f'accuracy {_number(also["accuracy"]["value"])}, at the threshold of '
+    f'validation {_number(also["accuracy_at_threshold"]["value"])}'
+  )
+  (first, *_) = runs.values()
+  n = len(per_case.read(str(first)))
+  return {'score': 'AUROC', **said, 'n': n, 'text': text, 'also': also}
 
 
 def nodules(runs):
@@ -131,14 +152,42 @@ def nodules(runs):
     for name, value in zip(bounds, values, strict=True)
   }
   said['difference'] |= {'DeLong': test.interval, 'p': test.p}
-  return {'score': 'AUROC', **said.pop('ours'), 'n': len(cases), 'also': said}
+  text = (
+    f'diameter alone {_number(test.auroc_a)}: {test.difference:+.4f}, '
+    f'{bounds["difference"][0]:+.4f} to {bounds["difference"][1]:+.4f} by '
+    f'patient; DeLong p = {test.p:.3f}'
+  )
+  return {
+    'score': 'AUROC',
+    **said.pop('ours'),
+    'n': len(cases),
+    'text': text,
+    'also': said,
+  }
+
+
+def _number(x, digits=3):
+  """.886, or 1.47 from one on."""
+  return f'{x:.{digits}f}'.lstrip('0') if x < 1 else f'{x:.2f}'
+
+
+def _span(bounds, digits=3):
+  return ' to '.join(_number(x, digits) for x in bounds)
 
 
 def fundus(runs):
   """F1 of the pictures, and what vessels.py says of their pixels."""
   (workdir,) = runs.values()
-  said = segmentation(runs)
-  return said | {'score': 'F1', 'also': vessels.judge(workdir) | said['also']}
+  said, pixels = segmentation(runs), vessels.judge(workdir)
+  ours, observer = pixels['at one half'], pixels['second observer']
+  text = (
+    f'pixels pooled: AUC {_number(pixels["auroc"], 4)}, F1 '
+    f'{_number(ours["f1"])}, sensitivity {_number(ours["sensitivity"])}, '
+    f'specificity {_number(ours["specificity"])}; second observer F1 '
+    f'{_number(observer["f1"])}'
+  )
+  also = pixels | said['also']
+  return said | {'score': 'F1', 'text': text, 'also': also}
 
 
 # --- the rows ----------------------------------------------------------------
@@ -266,22 +315,20 @@ def _short(text):
 def table():
   """The kept rows as a Markdown table."""
   lines = [
-    '| row of evidence.py | what | n | score | 95 % interval | published '
-    '| training, h |',
+    '| row | what | n | score (95 % interval) | also | published | h |',
     '|---|---|---|---|---|---|---|',
   ]
   for name, row in ROWS.items():
-    if not (KEPT / f'{name}.json').exists():
-      lines.append(f'| `{name}` | {row.title} | | not run | | | |')
-      continue
-    said = json.loads((KEPT / f'{name}.json').read_text())
-    low, high = (f'{x:.4f}'.lstrip('0') for x in said['interval'])
-    score = f'{said["score"]} {said["value"]:.4f}'.replace(' 0.', ' .')
-    span = f'seeds {low}–{high}' if 'each' in said else f'{low}–{high}'
-    lines.append(
-      f'| `{name}` | {row.title} | {said["n"]} | {score} | {span} '
-      f'| {row.published} | {said["hours"]:.2f} |'
-    )
+    cells = [f'`{name}`', row.title, '', 'not run', '', row.published, '']
+    if (kept := KEPT / f'{name}.json').exists():
+      said = json.loads(kept.read_text())
+      span = _span(said['interval'])
+      if 'each' in said:
+        span = f'seeds: {span}'
+      score = f'{said["score"]} **{_number(said["value"], 4)}** ({span})'
+      cells[2:5] = str(said['n']), score, said['text']
+      cells[6] = f'{said["hours"]:.2f}'
+    lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines)
 
 
