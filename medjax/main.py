@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from medjax import __version__, cli, report
 from medjax.evaluate import evaluate
+from medjax.processes import joined
 from medjax.train import train
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Experiment file.')
@@ -25,17 +26,11 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this process.')
-flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+_DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
-def start_jax():
-  """Joins the other processes, and keeps compiled programs between runs."""
-  if _COORDINATOR.value == 'auto':
-    jax.distributed.initialize()
-  elif _COORDINATOR.value:
-    jax.distributed.initialize(
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-    )
+def keep_programs():
+  """Keeps compiled programs between runs."""
   cache = pathlib.Path('~/.cache/medjax/xla').expanduser()
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     jax.config.update('jax_compilation_cache_dir', str(cache))
@@ -60,12 +55,19 @@ def run(argv):
   """Trains if asked, evaluates the best checkpoint, writes the report."""
   if len(argv) > 1:
     raise ValueError(f'unknown argument {argv[1]!r}: options start with --')
-  start_jax()
+  keep_programs()
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-  trained = train(config, workdir) if _MODE.value == 'train' else {}
-  evaluate(config, workdir, facts={**facts(), **trained})
-  if jax.process_index() == 0:
-    print(f'report: {report.write_report(workdir)}')
+  with joined(
+    _COORDINATOR.value,
+    _NUM_PROCESSES.value,
+    _PROCESS_ID.value,
+    workdir=workdir,
+    debug=_DEBUG.value,
+  ):
+    trained = train(config, workdir) if _MODE.value == 'train' else {}
+    evaluate(config, workdir, facts={**facts(), **trained})
+    if jax.process_index() == 0:
+      print(f'report: {report.write_report(workdir)}')
 
 
 def parse(argv):

@@ -1,5 +1,6 @@
 """Being told to stop: Ctrl-C and SIGTERM, on one process or many."""
 
+import os
 import signal
 import sys
 
@@ -25,10 +26,12 @@ class StopSignal:
     self._received, self._before = None, {}
 
   def __enter__(self):
-    # Under jax.distributed its own service hears SIGTERM, for all processes.
+    self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._handle)
+    # With several processes JAX's own service hears it, and tells the others.
     if jax.process_count() == 1:
-      for number in (signal.SIGINT, signal.SIGTERM):
-        self._before[number] = signal.signal(number, self._handle)
+      self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._handle)
+    else:
+      self._before[signal.SIGTERM] = signal.SIG_DFL
     return self
 
   def __exit__(self, *exception):
@@ -36,14 +39,22 @@ class StopSignal:
       signal.signal(number, handler)
 
   def _handle(self, number, frame):
-    if self._received:  # the second one does not wait
+    alone = jax.process_count() == 1
+    if self._received and alone:  # the second one does not wait
       raise Stopped(128 + number, 'told twice; the last checkpoint stands')
+    if self._received:
+      raise KeyboardInterrupt  # not agreed upon: an error to the others
     self._received = number
+    if not alone:
+      os.kill(os.getpid(), signal.SIGTERM)
 
   def exit_code(self, step):
-    """The code to exit with after saving `step`, or None to go on."""
-    if jax.process_count() > 1:
-      if multihost_utils.reached_preemption_sync_point(step):
-        return 128 + signal.SIGTERM
-      return None
-    return self._received and 128 + self._received
+    """The code to exit with after saving `step`, or None to go on.
+
+    To be asked at every step: processes agree on the one after which they stop.
+    """
+    if jax.process_count() == 1:
+      return self._received and 128 + self._received
+    if multihost_utils.reached_preemption_sync_point(step):
+      return 128 + (self._received or signal.SIGTERM)
+    return None

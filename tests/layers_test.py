@@ -34,6 +34,7 @@ ALLOWED = {
   'pretrained': {'checkpoint', 'finetune'},
   'checkpoint': set(),
   'stop': set(),
+  'processes': set(),
   'inference': {'engine'},
   'prepare': {'cli', 'data'},
   'convert': {'cli', 'data'},
@@ -56,7 +57,7 @@ ALLOWED = {
   'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
   'report': {'cli', 'figures', 'gallery', 'page'},
   'compare': {'cli', 'figures', 'metrics', 'per_case'},
-  'main': {'cli', 'evaluate', 'report', 'train'},
+  'main': {'cli', 'evaluate', 'processes', 'report', 'train'},
 }  # fmt: skip
 
 # Heavy or optional packages, and the only layers that may name them.

@@ -459,20 +459,29 @@ def test_a_loss_that_is_not_finite_stops_and_the_good_state_stays(
 SGD = (
   '--config.optimizer.name=sgd',
   '--config.optimizer.learning_rate=0.05',
-  '--config.train.steps=8',
+  '--config.train.steps=12',
+)
+SHARDED = (*SGD, '--config.train.shard_above=8')
+SLOW = (
+  '--config.data.preprocess=({"name": "zscore"}, '
+  '{"name": "tiny:slow", "seconds": 0.1})'
 )
 
 
-def largest_difference(a, b):
+def assert_same_up_to_rounding(a, b, *, rtol=1e-6):
+  """Losses, scores and per-case metrics; every line written once."""
   left, right = read_log(a), read_log(b)
   assert [r.keys() for r in left] == [r.keys() for r in right]
-  assert all(x['step'] == y['step'] for x, y in zip(left, right, strict=True))
-  return max(
-    abs(x[k] - y[k])
-    for x, y in zip(left, right, strict=True)
-    for k in x
-    if k == 'train/loss'
+  for x, y in zip(left, right, strict=True):
+    for key in x.keys() & {'step', 'train/loss', 'validation/dice'}:
+      assert x[key] == pytest.approx(y[key], rel=rtol), (key, x, y)
+  left, right = (
+    list(csv.DictReader((w / 'per_case.csv').read_text().splitlines()))
+    for w in (a, b)
   )
+  assert [row['id'] for row in left] == [row['id'] for row in right]
+  for x, y in zip(left, right, strict=True):
+    assert float(x['dice/1']) == pytest.approx(float(y['dice/1']), rel=rtol)
 
 
 @pytest.fixture(scope='session')
@@ -483,10 +492,12 @@ def one_device(program, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('devices', [2, 8])
-def test_devices_give_the_same_losses(program, one_device, tmp_path, devices):
-  program.train(tmp_path / 'run', *SGD, devices=devices)
-  assert largest_difference(one_device, tmp_path / 'run') < 1e-5
+@pytest.mark.parametrize(('devices', 'flags'), [(2, SGD), (8, SHARDED)])
+def test_devices_give_the_same_losses(
+  program, one_device, tmp_path, devices, flags
+):
+  program.train(tmp_path / 'run', *flags, devices=devices)
+  assert_same_up_to_rounding(one_device, tmp_path / 'run')
 
 
 def free_port():
@@ -495,17 +506,19 @@ def free_port():
     return s.getsockname()[1]
 
 
-def start_two(program, workdir, *flags):
-  join = (f'--coordinator=127.0.0.1:{free_port()}', '--num_processes=2')
+def start_many(program, n, workdir, *flags):
+  join = (f'--coordinator=127.0.0.1:{free_port()}', f'--num_processes={n}')
   return [
     program.start(*program.flags(workdir), *flags, *join, f'--process_id={i}')
-    for i in range(2)
+    for i in range(n)
   ]
 
 
 def finish(processes):
+  """(exit code, stdout, stderr) of each."""
   try:
-    return [p.communicate(timeout=TIMEOUT) for p in processes]
+    texts = [p.communicate(timeout=TIMEOUT) for p in processes]
+    return [(p.returncode, *t) for p, t in zip(processes, texts, strict=True)]
   finally:
     for p in processes:
       p.kill()
@@ -513,36 +526,55 @@ def finish(processes):
 
 @pytest.mark.slow
 def test_two_processes_give_the_same_losses(program, one_device, tmp_path):
-  processes = start_two(program, tmp_path / 'run', *SGD)
-  (out, err), (other, other_err) = finish(processes)
-  assert [p.returncode for p in processes] == [0, 0], err + other_err
+  processes = start_many(program, 2, tmp_path / 'run', *SGD)
+  (code, out, err), (other_code, other, other_err) = finish(processes)
+  assert (code, err, other_code, other_err) == (0, '', 0, '')
   assert 'report: ' in out
   assert 'report: ' not in other
-  assert largest_difference(one_device, tmp_path / 'run') < 1e-5
-  # Rows of both processes, in the order of the cases.
-  names = [
-    [row['id'] for row in csv.DictReader(text.splitlines())]
-    for text in (
-      (w / 'per_case.csv').read_text() for w in (one_device, tmp_path / 'run')
-    )
-  ]
-  assert names[0] == names[1]
+  assert_same_up_to_rounding(one_device, tmp_path / 'run')
 
 
 @pytest.mark.slow
-def test_two_processes_are_stopped_together_and_one_goes_on(
+def test_one_of_four_is_lost_then_one_of_two_is_told_to_stop_and_one_goes_on(
   program, one_device, tmp_path
 ):
-  slow = '--config.data.preprocess=({"name": "zscore"}, ' + (
-    '{"name": "tiny:slow", "seconds": 0.1})'
-  )
-  processes = start_two(program, tmp_path / 'run', *SGD, slow)
-  wait_for_step(processes[0], 3)
+  flags = (tmp_path / 'run', *SHARDED, SLOW)
+  processes = start_many(program, 4, *flags)
+  while not (tmp_path / 'run/checkpoints/4').exists():
+    assert processes[0].poll() is None, processes[0].stderr.read()
+    time.sleep(0.05)
+  processes[2].kill()
+  killed = time.monotonic()
+  for i, (code, _, err) in enumerate(finish(processes)):
+    if i == 2:
+      assert code == -signal.SIGKILL
+      continue
+    assert code == 1
+    assert_one_line(err, r'process 2 of 4 was lost; step \d+ is whole in')
+  assert time.monotonic() - killed < 10
+
+  processes = start_many(program, 2, *flags)
+  wait_for_step(processes[0], 6)
   processes[1].send_signal(signal.SIGTERM)
-  finish(processes)
-  assert [p.returncode for p in processes] == [143, 143]
-  program.train(tmp_path / 'run', *SGD, slow)
-  assert largest_difference(one_device, tmp_path / 'run') < 1e-5
+  for code, _, err in finish(processes):
+    assert code == 143
+    assert_one_line(err, r'step \d+ is saved; the same command goes on')
+
+  program.train(*flags)
+  assert_same_up_to_rounding(one_device, tmp_path / 'run')
+
+
+@pytest.mark.slow
+def test_processes_that_cannot_share_a_batch_say_so(program, tmp_path):
+  processes = start_many(
+    program, 2, tmp_path / 'run', '--config.data.batch_size=7'
+  )
+  found = finish(processes)
+  assert [code for code, *_ in found] == [1, 1]
+  lines = sorted((err for *_, err in found), key=lambda e: 'failed' in e)
+  assert_one_line(lines[0], 'batch_size 7 cannot be split over 2 processes')
+  # The other one says the same, or that the first has said it.
+  assert_one_line(lines[1], 'over 2 processes|process . of 2 failed')
 
 
 # What a user can get wrong: one line each, and no traceback.
