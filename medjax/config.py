@@ -15,6 +15,8 @@ _COUNTS = (
   'train.microbatches',
   'inference.batch_size',
 )
+# Where things lie, which changes no result: another machine may say otherwise.
+_PLACES = ('data.data_dir', 'train.shard_above')
 
 
 def default_config():
@@ -85,7 +87,13 @@ def default_config():
         shard_above=0,  # elements of a leaf of the state from which on it is
         # split over the devices, FSDP; 0 is whole on each
       ),
-      inference=dict(batch_size=16, overlap=0.5, flips=False),
+      inference=dict(
+        batch_size=16,  # of windows of data.patch_size
+        overlap=0.5,  # of neighbouring windows
+        flips=False,  # average over mirror images
+        shard_space=False,  # instead of windows: the whole image, spread over
+        # the devices along its longest axis; for one too large for a device
+      ),
     )
   )
 
@@ -128,7 +136,7 @@ def compare(config, workdir, fields=('',)):
     for k in sorted({*old, *new})
     if old.get(k) != new.get(k)
     and k.startswith(tuple(fields))
-    and k not in ('data.data_dir', 'train.shard_above')
+    and k not in _PLACES
   ]
   if changed:
     raise ValueError(

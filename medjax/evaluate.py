@@ -23,11 +23,19 @@ class Predictor:
   def __init__(self, config, task, model):
     self._task, self._inference = task, config.inference
     self._preprocess = experiment.make_preprocess(config)
-    self._patch_size = tuple(config.data.patch_size)
-    self._mesh = engine.make_mesh(jax.local_devices())
-    self._forward = engine.make_forward(
-      model, task, self._mesh, flips=config.inference.flips
+    self._mesh = mesh = engine.make_mesh(jax.local_devices())
+    make, batch_size = engine.make_forward, config.inference.batch_size
+    patch_size = tuple(config.data.patch_size)
+    if config.inference.get('shard_space'):
+      if not task.dense:
+        raise ValueError('inference.shard_space is for segmentation only')
+      # One image at a time comes to the first device, and is spread from it.
+      mesh = engine.make_mesh(jax.local_devices()[:1])
+      make, batch_size, patch_size = engine.make_spatial_forward, 1, ()
+    self._windows = dict(
+      mesh=mesh, batch_size=batch_size, patch_size=patch_size
     )
+    self._forward = make(model, task, self._mesh, flips=config.inference.flips)
 
   def __call__(self, variables, cases):
     """Yields (raw case, probabilities (K,) or label map on its own grid)."""
@@ -41,9 +49,7 @@ class Predictor:
       self._forward,
       variables,
       samples,
-      mesh=self._mesh,
-      batch_size=self._inference.batch_size,
-      patch_size=self._patch_size,
+      **self._windows,
       overlap=self._inference.overlap,
       sink=self._sink,
     ):

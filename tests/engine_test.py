@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from medjax import engine
+from medjax import engine, models
 
 
 class Net(nn.Module):
@@ -237,3 +237,48 @@ def test_flips_average_over_all_mirror_images(rank):
     flipped = jax.nn.softmax(Map().apply(variables, jnp.flip(x, axes)))
     expected.append(jnp.flip(flipped, axes))
   np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('model', 'shape', 'flips'),
+  [
+    (models.UNet(2, features=(4, 8)), (32, 16, 16), False),
+    (models.UNet(2, features=(4, 8)), (9, 29, 8), False),
+    (Map(), (9, 29, 8), True),
+  ],
+)
+def test_a_volume_spread_over_devices_is_predicted_alike(model, shape, flips):
+  images = np.random.default_rng(0).normal(size=(1, *shape, 1))
+  images = images.astype(np.float32)
+  init = jax.jit(lambda key, x: model.init(key, x, train=False))
+  variables = init(jax.random.key(0), images)
+  one = engine.make_mesh(jax.devices()[:1])
+  whole = engine.make_forward(model, Task(), one, flips=flips)
+  split = engine.make_spatial_forward(
+    model, Task(), engine.make_mesh(jax.devices()[:8]), flips=flips
+  )
+  found = split(variables, images)
+  assert found.shape == (1, *shape, 2)
+  np.testing.assert_allclose(found, whole(variables, images), atol=1e-5)
+
+
+def test_a_volume_spread_over_devices_needs_less_memory_on_each():
+  model = models.UNet(num_classes=2, features=(4, 8))
+  images = np.zeros((1, 16, 64, 16, 1), np.float32)
+  variables = jax.eval_shape(
+    lambda key: model.init(key, images, train=False), jax.random.key(0)
+  )
+
+  def analysed(devices):
+    mesh = engine.make_mesh(jax.devices()[:devices])
+    apply = lambda variables, x: model.apply(variables, x, train=False)
+    program = engine._spatial_program(apply, mesh)
+    return program.lower(variables, images, axis=2, size=64).compile()
+
+  one, eight = analysed(1), analysed(8)
+  # Neighbours exchange borders, and nobody gathers a map.
+  assert 'collective-permute' in eight.as_text()
+  assert 'all-gather' not in eight.as_text()
+  one, eight = one.memory_analysis(), eight.memory_analysis()
+  assert eight.temp_size_in_bytes < one.temp_size_in_bytes / 4
+  assert eight.output_size_in_bytes == one.output_size_in_bytes / 8

@@ -69,9 +69,14 @@ def predictor(*preprocess, task=TASK, model=None, **settings):
   return evaluate.Predictor(config, task, model or Threshold())
 
 
-@pytest.mark.parametrize('patch_size', [(), (12, 12, 12)])
-def test_flipped_and_permuted_cases_come_back_exactly(patch_size):
-  predict = predictor(dict(name='reorient'), patch_size=patch_size)
+@pytest.mark.parametrize(
+  ('patch_size', 'shard_space'),
+  [((), False), ((12, 12, 12), False), ((12, 12, 12), True)],
+)
+def test_flipped_and_permuted_cases_come_back_exactly(patch_size, shard_space):
+  predict = predictor(
+    dict(name='reorient'), patch_size=patch_size, shard_space=shard_space
+  )
   case = make_case()
   ((raw, found),) = predict({}, [case])
   assert raw is case
@@ -115,6 +120,11 @@ def test_probabilities_of_a_class_are_no_map():
   found = [p for _, p in predict({}, [make_case(i) for i in range(5)])]
   assert [p.shape for p in found] == [(2,)] * 5
   np.testing.assert_allclose(np.sum(found, 1), 1, rtol=1e-5)
+
+
+def test_a_class_is_no_map_to_spread_over_devices():
+  with pytest.raises(ValueError, match='shard_space is for segmentation'):
+    predictor(task=Classification(num_classes=2), shard_space=True)
 
 
 def test_rows_come_in_the_order_of_the_cases_and_are_visited():
