@@ -92,7 +92,7 @@ def default_config():
         overlap=0.5,  # of neighbouring windows
         flips=False,  # average over mirror images
         shard_space=False,  # instead of windows: the whole image, spread over
-        # the devices along its longest axis; for one too large for a device
+        # a process's devices along its longest axis; for one too large for one
       ),
     )
   )

@@ -111,17 +111,10 @@ def train(config, workdir):
   weights = None
   if step is None:  # A checkpoint holds all there is.
     weights = experiment.load_pretrained(config, model, image_shape)
-  ema = config.train.ema_decay > 0
   state = engine.create_state(
-    model,
-    tx,
-    image_shape,
-    init_key,
-    mesh,
-    ema=ema,
-    pretrained=weights,
-    shard_above=config.train.shard_above,
-  )
+    model, tx, image_shape, init_key, mesh, pretrained=weights,
+    ema=config.train.ema_decay > 0, shard_above=config.train.shard_above,
+  )  # fmt: skip
   sharding = jax.tree.map(lambda x: x.sharding, state)
 
   # Resume. Without a checkpoint, nothing yet belongs to an older config.
