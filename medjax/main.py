@@ -26,7 +26,7 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this process.')
-_DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
 def keep_programs():
@@ -62,7 +62,6 @@ def run(argv):
     _NUM_PROCESSES.value,
     _PROCESS_ID.value,
     workdir=workdir,
-    debug=_DEBUG.value,
   ):
     trained = train(config, workdir) if _MODE.value == 'train' else {}
     evaluate(config, workdir, facts={**facts(), **trained})
