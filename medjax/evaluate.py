@@ -16,6 +16,9 @@ from medjax.checkpoint import best_variables
 from medjax.data.regrid import NativeLabels
 from medjax.gallery import Gallery, save_cases
 
+# What the validation split decides for the test split.
+_CHOSEN = ('thresholds', 'temperature')
+
 
 class Predictor:
   """Predicts whole cases with fixed variables, on this process's devices."""
@@ -121,9 +124,9 @@ def evaluate_cases(predictor, variables, task, cases, *, visit=None):
 def evaluate(config, workdir, *, facts=None):
   """Evaluates the best checkpoint of a workdir on validation and test.
 
-  Thresholds are chosen on validation and the test split is read once. Writes
-  metrics.json, per_case.csv and figures/cases.npz; `facts` about the run go
-  under metrics.json's 'run'.
+  Thresholds and temperature are chosen on validation and the test split is read
+  once. Writes metrics.json, per_case.csv and figures/cases.npz; `facts` about
+  the run go under metrics.json's 'run'.
   """
   workdir = pathlib.Path(workdir)
   config_lib.compare(
@@ -140,7 +143,7 @@ def evaluate(config, workdir, *, facts=None):
   written = workdir / 'metrics.json'  # by the run, if this is done again
   run = json.loads(written.read_text())['run'] if written.exists() else {}
   results = {'run': {**run, **(facts or {}), 'best_step': step}}
-  table, thresholds = [], None
+  table, chosen = [], {}
   gallery = Gallery(task)
   for split, cases in splits.items():
     rows = evaluate_cases(
@@ -150,8 +153,8 @@ def evaluate(config, workdir, *, facts=None):
       cases,
       visit=gallery.visit if split == 'test' else None,
     )
-    summary = task.summarize(rows, thresholds=thresholds, seed=config.seed)
-    thresholds = summary.get('thresholds')
+    summary = task.summarize(rows, **chosen, seed=config.seed)
+    chosen = {k: summary[k] for k in _CHOSEN if k in summary}
     results[split] = summary
     table += [{'split': split, **row} for row in rows]
   if jax.process_index() == 0:

@@ -58,6 +58,7 @@ METRICS = {
   'auprc': ('AUPRC', '', False),
   'brier': ('Brier score', '', True),
   'ece': ('ECE', '', True),
+  'nll': ('Negative log-likelihood', 'nats', True),
   'volume': ('Volume', 'ml', None),
   'area': ('Area', 'share of the image', None),
 }
@@ -65,10 +66,11 @@ METRICS = {
 
 def metric_title(metric):
   """'hd95' → 'HD95, mm'."""
-  base = metric.removesuffix('_at_threshold')
+  base = metric.removesuffix('_at_threshold').removesuffix('_calibrated')
   default = base.replace('_', ' ').capitalize(), '', None
   title, unit, _ = METRICS.get(base, default)
-  title += ' at the threshold' if base != metric else ''
+  title += ' at the threshold' if metric.endswith('_at_threshold') else ''
+  title += ' after scaling' if metric.endswith('_calibrated') else ''
   return f'{title}, {unit}' if unit else title
 
 

@@ -23,7 +23,8 @@ _FIRST = ('dice', 'nsd', 'hd95', 'auroc', 'auprc', 'balanced_accuracy')
 
 
 def _headline(metric):
-  lower = figures.METRICS.get(metric, ('', '', False))[2]
+  base = metric.removesuffix('_calibrated')
+  lower = figures.METRICS.get(base, ('', '', False))[2]
   return figures.metric_title(metric) + (' (lower is better)' if lower else '')
 
 

@@ -22,18 +22,22 @@ NaN or inf for a miss; TransUNet's script gives a miss HD95 = 0, and BraTS
 
 from medjax.metrics import (
   bootstrap,
+  calibration,
   classification,
   delong,
   paired,
   segmentation,
   surface,
+  uncertainty,
 )
 
 __all__ = [
   'bootstrap',
+  'calibration',
   'classification',
   'delong',
   'paired',
   'segmentation',
   'surface',
+  'uncertainty',
 ]

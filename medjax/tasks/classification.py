@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from medjax.metrics import bootstrap, classification
+from medjax.metrics import bootstrap, calibration, classification
 from medjax.metrics.classification import defined_mean
 from medjax.tasks import objective, summary
 
@@ -85,6 +85,11 @@ class Classification:
     return self.class_names or tuple(map(str, range(self.num_classes)))
 
   @property
+  def exclusive(self):
+    """Whether the probabilities are one distribution, not one for each."""
+    return not self.multi_label
+
+  @property
   def _binary(self):
     return self.num_classes == 2 and not self.multi_label
 
@@ -152,7 +157,9 @@ class Classification:
       'label': np.asarray(case['label']).astype(np.int32),
     }
 
-  def summarize(self, rows, *, thresholds=None, seed=0, n_resamples=1000):
+  def summarize(
+    self, rows, *, thresholds=None, temperature=None, seed=0, n_resamples=1000
+  ):
     """Scores with 95 % bootstrap intervals by patient, JSON-able.
 
     rows: metrics() of each case with id and patient. Decisions are the
@@ -161,12 +168,15 @@ class Classification:
     over the classes that define them (one against the rest, as MedMNIST's
     evaluator). Balanced accuracy: mean recall of the classes. Brier: as
     medjax.metrics.classification.brier says, the mean over labels. ECE: of the
-    likeliest class, or the mean over labels; 15 bins.
+    likeliest class, or the mean over labels; 15 bins. NLL: natural logarithm,
+    the mean over labels.
 
     'thresholds' in the result are these cases' own, by Youden's index: one for
     a binary task, one per label, None for more classes. Given back as
     `thresholds` for another split, every decision score is reported as
-    <name>_at_threshold too. n_resamples=0 leaves the intervals out (None).
+    <name>_at_threshold too. 'temperature' likewise: given back, NLL, Brier and
+    ECE are reported as <name>_calibrated too (medjax.metrics.calibration).
+    n_resamples=0 leaves the intervals out (None).
     """
     groups = summary.patients(rows)
     cases = _Cases(self, rows)
@@ -175,7 +185,7 @@ class Classification:
       rules['_at_threshold'] = cases.decide(thresholds)
 
     def statistic(weights):
-      return cases.statistics(rules, weights)
+      return cases.statistics(rules, temperature, weights)
 
     point = statistic(np.ones(len(rows)))
     bounds = bootstrap.intervals(
@@ -203,6 +213,10 @@ class Classification:
       ),
       'thresholds': cases.thresholds(),
       'applied_thresholds': thresholds,
+      'temperature': calibration.temperature(
+        cases.truth, cases.probability, exclusive=self.exclusive
+      ),
+      'applied_temperature': temperature,
       'curves': cases.curves(),
     }
     for suffix, predicted in rules.items():
@@ -243,7 +257,7 @@ class _Cases:
     """One number of (…, K): class 1 of two, else the mean of the defined."""
     return per_class[..., 1] if self.task._binary else defined_mean(per_class)
 
-  def statistics(self, rules, weights):
+  def statistics(self, rules, temperature, weights):
     """Scores (*r,) by name, and 'classes' (*r, metrics, K), of the weights."""
     result, table = {}, []
     for suffix, predicted in rules.items():
@@ -254,8 +268,13 @@ class _Cases:
     for name, per_class in zip(RANKINGS, ranked, strict=True):
       result[name] = self.headline(per_class)
       table.append(per_class)
-    result['brier'] = self._brier(weights)
-    result['ece'] = self._ece(weights)
+    result |= self._calibration(self.probability, weights)
+    if temperature is not None:
+      probability = calibration.scaled(
+        self.probability, temperature, exclusive=self.task.exclusive
+      )
+      scores = self._calibration(probability, weights)
+      result |= {f'{name}_calibrated': v for name, v in scores.items()}
     return result | {'classes': np.stack(table, -2)}
 
   def _decision(self, predicted, weights):
@@ -273,18 +292,28 @@ class _Cases:
     scores |= {name: self.headline(v) for name, v in table.items()}
     return scores, list(table.values())
 
-  def _brier(self, weights):
-    each = classification.brier(self.truth, self.probability, weights=weights)
+  def _calibration(self, probability, weights):
+    """Scores of the probabilities themselves."""
+    return {
+      'brier': self._brier(probability, weights),
+      'ece': self._ece(probability, weights),
+      'nll': calibration.nll(
+        self.truth, probability, exclusive=self.task.exclusive, weights=weights
+      ),
+    }
+
+  def _brier(self, probability, weights):
+    each = classification.brier(self.truth, probability, weights=weights)
     if self.task.multi_label:
       return each.mean(-1)
     return each[..., 1] if self.task._binary else each.sum(-1)
 
-  def _ece(self, weights):
+  def _ece(self, probability, weights):
     if self.task.multi_label:
-      columns = zip(self.probability.T, self.truth.T, strict=True)
+      columns = zip(probability.T, self.truth.T, strict=True)
     else:
-      right = self.truth[np.arange(len(self.truth)), self.probability.argmax(1)]
-      columns = [(self.probability.max(1), right)]
+      right = self.truth[np.arange(len(self.truth)), probability.argmax(1)]
+      columns = [(probability.max(1), right)]
     each = [classification.ece(p, t, weights=weights) for p, t in columns]
     return np.mean(each, 0)
 

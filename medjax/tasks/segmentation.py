@@ -95,6 +95,11 @@ class Segmentation:
     return len(self.regions) or self.num_classes
 
   @property
+  def exclusive(self):
+    """Whether the probabilities are one distribution, not one for each."""
+    return not self.regions
+
+  @property
   def names(self):
     """Names of the columns of metrics(): foreground classes, or regions."""
     if self.regions:

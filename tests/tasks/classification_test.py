@@ -264,6 +264,27 @@ def test_threshold_of_validation_is_applied_to_test():
   assert summary['intervals']['accuracy_at_threshold'][0] is not None
 
 
+def test_temperature_of_validation_is_applied_to_test():
+  task = tasks.Classification(num_classes=3)
+  validation, _, _ = _rows(task, seed=1)
+  test, y, p = _rows(task, seed=2)
+  temperature = task.summarize(validation, n_resamples=0)['temperature']
+  summary = task.summarize(test, temperature=temperature, n_resamples=20)
+  scores = summary['scores']
+  assert temperature != pytest.approx(1, abs=0.01)
+  assert summary['applied_temperature'] == temperature
+  calm = p ** (1 / temperature)
+  calm /= calm.sum(1, keepdims=True)
+  for suffix, each in (('', p), ('_calibrated', calm)):
+    expected = sklearn_metrics.log_loss(y, each)
+    assert scores[f'nll{suffix}'] == pytest.approx(expected, rel=1e-6)
+    expected = sklearn_metrics.brier_score_loss(y, each)
+    assert scores[f'brier{suffix}'] == pytest.approx(expected, rel=1e-6)
+  assert scores['ece_calibrated'] != scores['ece']
+  low, high = summary['intervals']['nll_calibrated']
+  assert low < scores['nll_calibrated'] < high
+
+
 def test_one_class_only_leaves_nulls():
   task = tasks.Classification(num_classes=2)
   rows = [

@@ -1,0 +1,87 @@
+"""Temperature scaling: probabilities as sure as they are right; host, float64.
+
+Logits are not needed: log p is the logit but for a constant, which softmax
+forgets. Probabilities below float32's resolution count as that, as in
+scikit-learn's log_loss of float32.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Real
+
+from medjax.metrics.bootstrap import weighted_mean
+
+_LEAST = float(np.finfo(np.float32).eps)
+_COLDEST, _HOTTEST = 0.05, 20.0
+
+
+def _logits(probability, exclusive):
+  """(n, j, c): j distributions over c outcomes, up to a constant each."""
+  p = np.asarray(probability, float)
+  if exclusive:
+    return np.log(np.maximum(p, _LEAST))[:, None]
+  p = np.clip(p, _LEAST, 1 - _LEAST)
+  return np.log(np.stack([1 - p, p], -1))
+
+
+def _outcomes(truth, exclusive):
+  if exclusive:
+    return truth[:, None]
+  return np.stack([~truth, truth], -1)
+
+
+def _log_softmax(x):
+  x = x - x.max(-1, keepdims=True)
+  return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def nll(
+  truth: Bool[np.ndarray, 'n k'],
+  probability: Real[np.ndarray, 'n k'],
+  *,
+  exclusive: bool = True,
+  weights: Float[np.ndarray, '*r n'] | None = None,
+) -> Float[np.ndarray, '*r']:
+  """Mean negative log-likelihood, nats; of exclusive=False mean over labels."""
+  logs = _log_softmax(_logits(probability, exclusive))
+  each = -(logs * _outcomes(truth, exclusive)).sum(-1).mean(-1)
+  weights = np.ones(len(truth)) if weights is None else weights
+  return weighted_mean(each, weights)
+
+
+def scaled(
+  probability: Real[np.ndarray, 'n k'],
+  temperature: float,
+  *,
+  exclusive: bool = True,
+) -> Float[np.ndarray, 'n k']:
+  """Probabilities whose logits are divided by the temperature."""
+  p = np.exp(_log_softmax(_logits(probability, exclusive) / temperature))
+  return p[:, 0] if exclusive else p[..., 1]
+
+
+def temperature(
+  truth: Bool[np.ndarray, 'n k'],
+  probability: Real[np.ndarray, 'n k'],
+  *,
+  exclusive: bool = True,
+) -> float:
+  """The temperature of least negative log-likelihood (Guo et al. 2017, 4.2).
+
+  From 0.05 to 20; above 1 the probabilities were too sure. One for all labels
+  with exclusive=False. Choose on validation, never on the test split.
+  """
+  logits = _logits(probability, exclusive)
+  outcomes = _outcomes(truth, exclusive)
+
+  def slope(inverse):
+    p = np.exp(_log_softmax(inverse * logits))
+    return ((p - outcomes) * logits).sum(-1).mean()
+
+  if abs(slope(1.0)) < 1e-12:  # at its best, or all logits alike
+    return 1.0
+  # The likelihood is concave in 1 / temperature: one root, found by halving.
+  low, high = np.log(1 / _HOTTEST), np.log(1 / _COLDEST)
+  for _ in range(50):
+    middle = (low + high) / 2
+    low, high = (middle, high) if slope(np.exp(middle)) < 0 else (low, middle)
+  return float(np.exp(-(low + high) / 2))

@@ -1,0 +1,85 @@
+"""Temperature scaling against scipy's minimisers and torch-like softmax."""
+
+import numpy as np
+import pytest
+from scipy import optimize, special
+from sklearn import metrics as sklearn_metrics
+
+from medjax.metrics import calibration
+
+
+def _sample(k=3, n=400, *, sharper, seed=0):
+  """Truth drawn from softmax(z), and softmax(sharper · z): too sure."""
+  rng = np.random.default_rng(seed)
+  z = rng.normal(size=(n, k))
+  p = special.softmax(z, -1)
+  label = np.array([rng.choice(k, p=row) for row in p])
+  return np.eye(k, dtype=bool)[label], special.softmax(sharper * z, -1), z
+
+
+def _labels(n=400, *, sharper, seed=0):
+  rng = np.random.default_rng(seed)
+  z = rng.normal(size=(n, 3))
+  truth = rng.random((n, 3)) < special.expit(z)
+  return truth, special.expit(sharper * z), z
+
+
+@pytest.mark.parametrize('sharper', [0.4, 1.0, 3.0])
+def test_temperature_is_scipys_minimum(sharper):
+  truth, p, z = _sample(sharper=sharper)
+
+  def loss(t):
+    return -special.log_softmax(sharper * z / t, -1)[truth].mean()
+
+  best = optimize.minimize_scalar(loss, bounds=(0.05, 20), method='bounded',
+                                  options={'xatol': 1e-9})  # fmt: skip
+  found = calibration.temperature(truth, p)
+  assert found == pytest.approx(best.x, rel=1e-5)
+  assert found == pytest.approx(sharper, rel=0.25)
+  calm = calibration.scaled(p, found)
+  np.testing.assert_allclose(
+    calm, special.softmax(sharper * z / found, -1), atol=1e-6
+  )
+  np.testing.assert_array_equal(calm.argmax(-1), p.argmax(-1))
+  assert calibration.nll(truth, calm) == pytest.approx(best.fun)
+  assert calibration.temperature(truth, calm) == pytest.approx(1, rel=1e-4)
+
+
+def test_temperature_of_labels_is_scipys_minimum():
+  truth, p, z = _labels(sharper=2.0)
+
+  def loss(t):
+    return -np.where(
+      truth, special.log_expit(2 * z / t), special.log_expit(-2 * z / t)
+    ).mean()
+
+  best = optimize.minimize_scalar(loss, bounds=(0.05, 20), method='bounded',
+                                  options={'xatol': 1e-9})  # fmt: skip
+  found = calibration.temperature(truth, p, exclusive=False)
+  assert found == pytest.approx(best.x, rel=1e-5)
+  calm = calibration.scaled(p, found, exclusive=False)
+  np.testing.assert_allclose(calm, special.expit(2 * z / found), atol=1e-6)
+
+
+def test_nll_is_sklearns_also_of_zero():
+  truth, p, _ = _sample(sharper=1.0)
+  label = truth.argmax(1)
+  weights = np.random.default_rng(1).integers(0, 3, (2, len(p))).astype(float)
+  expected = [
+    sklearn_metrics.log_loss(label, p, sample_weight=w) for w in weights
+  ]
+  found = calibration.nll(truth, p, weights=weights)
+  np.testing.assert_allclose(found, expected, rtol=1e-9)
+  p[:, 1:] = 0
+  p[:, 0] = 1
+  expected = sklearn_metrics.log_loss(label, p.astype(np.float32))
+  assert calibration.nll(truth, p) == pytest.approx(expected, rel=1e-3)
+  assert np.isfinite(calibration.nll(truth, p, exclusive=False))
+
+
+def test_temperature_where_there_is_no_minimum():
+  truth = np.array([[True, False], [False, True]])
+  right = np.array([[0.9, 0.1], [0.2, 0.8]])
+  assert calibration.temperature(truth, right) == pytest.approx(0.05)
+  assert calibration.temperature(truth, 1 - right) == pytest.approx(20)
+  assert calibration.temperature(truth, np.full((2, 2), 0.5)) == 1
