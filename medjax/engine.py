@@ -273,6 +273,57 @@ def make_train_step(
   )
 
 
+def over_members(train_step, *, together):
+  """A train step over lists: each member's state, metrics, batch and key.
+
+  (states, metrics, batches, keys) → (states, metrics); the states are donated.
+  A member's numbers are those of `train_step` alone. `together` runs all as
+  one program, vmapped, if the devices have room for it; else one follows the
+  other. The new axis lives in the program only.
+  """
+
+  def one_by_one(*lists):
+    return zip(*map(train_step, *lists), strict=True)
+
+  def stacked(*lists):
+    stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
+    done = jax.vmap(train_step)(*(stack(*trees) for trees in lists))
+    pick = lambda i: jax.tree.map(lambda x: x[i], done)
+    return tuple(zip(*map(pick, range(len(lists[0]))), strict=True))
+
+  def program(lists):
+    if not together or len(lists[0]) == 1:
+      return one_by_one
+    shardings = jax.tree.map(lambda x: x.sharding, lists[:2])
+    step = jax.jit(stacked, donate_argnums=0, out_shardings=shardings)
+    compiled = step.lower(*lists).compile()
+    return compiled if _has_room(compiled) else one_by_one
+
+  programs = {}  # by the number of members
+
+  def step(*lists):
+    lists = tuple(map(tuple, lists))
+    count = len(lists[0])
+    if count not in programs:
+      programs[count] = program(lists)
+    return programs[count](*lists)
+
+  return step
+
+
+def _has_room(compiled):
+  """Whether a program's peak is within the memory of a device, if known."""
+  limits = [
+    (d.memory_stats() or {}).get('bytes_limit') for d in jax.local_devices()
+  ]
+  use = compiled.memory_analysis()
+  if use is None or None in limits:
+    return True
+  peak = use.argument_size_in_bytes + use.output_size_in_bytes
+  peak += use.temp_size_in_bytes - use.alias_size_in_bytes
+  return peak < 0.95 * min(limits)
+
+
 def _forward(model, task, flips):
   """The function that the two below compile."""
 

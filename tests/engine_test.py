@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -282,3 +284,76 @@ def test_a_volume_spread_over_devices_needs_less_memory_on_each():
   one, eight = one.memory_analysis(), eight.memory_analysis()
   assert eight.temp_size_in_bytes < one.temp_size_in_bytes / 4
   assert eight.output_size_in_bytes == one.output_size_in_bytes / 8
+
+
+# Members of an ensemble.
+
+
+@functools.cache
+def compiled(n_devices):
+  """A mesh, its train step, and what states begin with."""
+  mesh = engine.make_mesh(jax.devices()[:n_devices])
+  model, tx = Net(), optax.adam(1e-2)
+  step = engine.make_train_step(model, Task(), tx, noise, mesh, ema_decay=0.9)
+  state = engine.create_state(
+    model, tx, (1, 8, 8, 1), jax.random.key(0), mesh, ema=True
+  )
+  return mesh, step, jax.tree.map(np.array, state)
+
+
+def begin(mesh, state, seed):
+  """A member's state, its parameters moved by the seed, and its key."""
+  params = jax.tree.map(lambda x: x * (1 + 0.1 * seed), state.params)
+  state = state.replace(params=params)
+  put = functools.partial(jax.device_put, device=engine.replicated(mesh))
+  return put(state), engine.replicate(jax.random.key(seed), mesh)
+
+
+def members(n_devices, *, together, seeds=(0, 1, 2), going=(3, 3, 3)):
+  """States and losses of members, of which the first `going` take a step."""
+  mesh, train_step, first = compiled(n_devices)
+  step = engine.over_members(train_step, together=together)
+  states, keys = zip(*(begin(mesh, first, i) for i in seeds), strict=True)
+  states, metrics = list(states), [engine.empty_metrics(mesh)] * len(seeds)
+  for k, n in enumerate(going):
+    n = min(n, len(seeds))
+    batches = []
+    for seed in seeds[:n]:
+      rng = np.random.default_rng((seed, k))
+      batch = {
+        'image': rng.normal(size=(16, 8, 8, 1)).astype(np.float32),
+        'label': rng.integers(0, 3, 16).astype(np.int32),
+        'index': np.arange(16 * k, 16 * k + 16, dtype=np.uint32),
+      }
+      batches.append(jax.device_put(batch, engine.sharded(mesh)))
+    before = states[:n]
+    with jax.transfer_guard('disallow'):
+      done = step(before, metrics[:n], batches, keys[:n])
+    states[:n], metrics[:n] = done
+    assert all(x.is_deleted() for x in jax.tree.leaves(before))
+  return states, [float(m.loss.compute()) for m in metrics]
+
+
+def assert_close(a, b):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
+
+
+def test_members_together_are_what_each_is_alone():
+  states, losses = members(4, together=True)
+  for i, (state, loss) in enumerate(zip(states, losses, strict=True)):
+    (alone,), (alone_loss,) = members(4, together=True, seeds=(i,))
+    assert loss == pytest.approx(alone_loss, abs=1e-5)
+    assert_close(state, alone)
+    assert jax.tree.all(
+      jax.tree.map(lambda a, b: a.sharding == b.sharding, state, alone)
+    )
+  assert len({round(loss, 4) for loss in losses}) == 3  # members differ
+
+
+def test_a_member_that_has_stopped_leaves_the_others_as_they_were(monkeypatch):
+  stopped, _ = members(4, together=True, going=(3, 3, 1))
+  whole, losses = members(4, together=False)
+  assert_close(stopped[0], whole[0])
+  assert [int(state.step) for state in stopped] == [3, 2, 2]
+  monkeypatch.setattr(engine, '_has_room', lambda program: False)
+  assert members(4, together=True)[1] == losses
