@@ -1,5 +1,6 @@
 """The config of a run: its defaults, and its copy in the workdir."""
 
+import copy
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ _COUNTS = (
   'inference.batch_size',
 )
 # Where things lie, which changes no result: another machine may say otherwise.
-_PLACES = ('data.data_dir', 'train.shard_above')
+_PLACES = ('data.data_dir', 'train.shard_above', 'train.together')
 
 
 def default_config():
@@ -28,6 +29,8 @@ def default_config():
   return ml_collections.ConfigDict(
     dict(
       seed=0,
+      members=1,  # of an ensemble, with the seeds seed, seed + 1, …
+      folds=0,  # or of a cross-validation, with fold0, fold1, … as test set
       data=dict(
         name=placeholder(str),  # 'set/config' of datasets/, or 'folder'
         path='',  # of 'folder'; medjax.data.folder says what this and …
@@ -45,6 +48,7 @@ def default_config():
         ),
         patient='',  # 'dicom', or a regular expression in the case's id
         fractions=(0.7, 0.15, 0.15),  # of patients: train, validation, test
+        seed=placeholder(int),  # of their division; if none, the run's
         folds=0,  # instead: fold0, fold1, … for `splits` below
         channels=placeholder(int),  # of an image; filled in by training
         rank=placeholder(int),  # of an image, spatial axes; likewise
@@ -86,6 +90,7 @@ def default_config():
         microbatches=1,  # gradient accumulation: parts of a batch
         shard_above=0,  # elements of a leaf of the state from which on it is
         # split over the devices, FSDP; 0 is whole on each
+        together=placeholder(bool),  # members as one program; else by device
       ),
       inference=dict(
         batch_size=16,  # of windows of data.patch_size
@@ -112,6 +117,40 @@ def load(workdir):
   return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
+def members(config, workdir):
+  """[(config, workdir)] of the runs that a config stands for, mostly itself.
+
+  The members of an ensemble differ in their seed, but not in how patients are
+  divided. In a cross-validation fold i is the test set of member i, the next
+  fold validates and the rest trains. Each is an ordinary run, in a folder of
+  its own.
+  """
+  workdir = pathlib.Path(workdir)
+  count, folds = config.get('members', 1), config.get('folds', 0)
+  if count < 1 or folds < 0 or folds in (1, 2) or (count > 1 and folds):
+    raise ValueError(
+      f'members={count}, folds={folds}: give members of 1 or more, or folds of '
+      '3 or more, which train, validate and test'
+    )
+  if count == 1 and not folds:
+    return [(config, workdir)]
+  runs = []
+  for i in range(folds or count):
+    run = copy.deepcopy(config)
+    run.members, run.folds, run.train.together = 1, 0, None
+    if folds:
+      order = [f'fold{(i + k) % folds}' for k in range(folds)]
+      run.data.splits.test, run.data.splits.validation, *train = order
+      run.data.splits.train = '+'.join(sorted(train))
+    else:
+      run.data.seed = (
+        config.seed if config.data.seed is None else config.data.seed
+      )
+      run.seed = config.seed + i
+    runs.append((run, workdir / f'{"fold" if folds else "member"}{i}'))
+  return runs
+
+
 def _flat(tree, prefix=''):
   if not isinstance(tree, dict):
     return {prefix: tree}
@@ -124,12 +163,13 @@ def _flat(tree, prefix=''):
 def compare(config, workdir, fields=('',)):
   """Checks that a workdir was trained with this config.
 
-  A run is one config from its first step to its last. `fields` are prefixes
-  of the names compared, by default all. Raises ValueError that names the
-  first fields that differ.
+  A run is one config from its first step to its last; a field that is newer
+  than the run has its default. `fields` are prefixes of the names compared, by
+  default all. Raises ValueError that names the first fields that differ.
   """
   path = pathlib.Path(workdir) / 'config.json'
-  old = _flat(json.loads(to_json(load(workdir))))
+  old = _flat(json.loads(to_json(default_config())))
+  old |= _flat(json.loads(to_json(load(workdir))))
   new = _flat(json.loads(to_json(config)))
   changed = [
     f'{k}: {old.get(k)!r} → {new.get(k)!r}'

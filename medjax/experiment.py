@@ -30,10 +30,26 @@ def _check_splits(splits):
 
 def open_cases(config, split):
   """The raw cases of 'train', 'validation' or 'test', prepared if need be."""
+  _check_splits(config.data.splits.to_dict())
+  return _open_parts(config, config.data.splits[split])
+
+
+def check_folds(config):
+  """Raises ValueError where the data have more folds than config.folds."""
+  try:
+    _open_parts(config, f'fold{config.folds}')
+  except ValueError:
+    return
+  raise ValueError(
+    f'folds is {config.folds}, but {config.data.name} has a '
+    f'fold{config.folds} too: give as many as there are'
+  )
+
+
+def _open_parts(config, parts):
   data = config.data
-  _check_splits(data.splits.to_dict())
   if data.name == 'folder':
-    return _open_folder(config, data.splits[split])
+    return _open_folder(config, parts)
   if jax.process_index() == 0:
     prepare.prepare(
       data.name,
@@ -42,18 +58,16 @@ def open_cases(config, split):
     )
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('prepared')
-  return records.open_split(
-    data.name, data.splits[split], data_dir=data.data_dir or None
-  )
+  return records.open_split(data.name, parts, data_dir=data.data_dir or None)
 
 
-def _open_folder(config, split):
+def _open_folder(config, parts):
   data, task = config.data, config.task
   names = () if task.get('regions') else task.get('class_names', ())
   return folder.open_folder(
     data.path,
-    split,
-    seed=config.seed,
+    parts,
+    seed=config.seed if data.get('seed') is None else data.seed,
     fractions=data.fractions,
     folds=data.folds,
     table=data.table,

@@ -50,9 +50,10 @@ ALLOWED = {
     'checkpoint', 'config', 'data', 'engine', 'experiment', 'finetune',
     'gallery', 'inference',
   },
+  'member': {'checkpoint', 'config', 'data', 'engine', 'writer'},
   'train': {
-    'checkpoint', 'config', 'data', 'engine', 'evaluate', 'experiment',
-    'finetune', 'optim', 'stop', 'writer',
+    'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune', 'member',
+    'optim', 'stop',
   },
   'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
   'report': {'cli', 'figures', 'gallery', 'page'},
