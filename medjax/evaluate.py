@@ -2,19 +2,22 @@
 
 import collections
 import csv
+import functools
 import json
 import os
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import engine, experiment, finetune, inference
+from medjax import engine, ensemble, experiment, finetune, inference
 from medjax.checkpoint import best_variables
 from medjax.data.regrid import NativeLabels
 from medjax.gallery import Gallery, save_cases
+from medjax.metrics.classification import defined_mean
 
 # What the validation split decides for the test split.
 _CHOSEN = ('thresholds', 'temperature')
@@ -27,6 +30,7 @@ class Predictor:
     self._task, self._inference = task, config.inference
     self._preprocess = experiment.make_preprocess(config)
     self._mesh = mesh = engine.make_mesh(jax.local_devices())
+    self._decode = task.decode
     make, batch_size = engine.make_forward, config.inference.batch_size
     patch_size = tuple(config.data.patch_size)
     if config.inference.get('shard_space'):
@@ -42,10 +46,7 @@ class Predictor:
 
   def __call__(self, variables, cases):
     """Yields (raw case, probabilities (K,) or label map on its own grid)."""
-    variables = jax.device_put(variables, engine.replicated(self._mesh))
-    if finetune.FROZEN in variables:
-      # Here, and not in every forward pass.
-      variables = jax.jit(finetune.merge)(variables)
+    variables = self._placed(variables)
     # A case with its preprocessed twin, read one ahead of the device.
     samples = ({**self._preprocess(case), 'raw': case} for case in cases)
     for sample, prediction in inference.predict_samples(
@@ -58,6 +59,13 @@ class Predictor:
     ):
       yield sample['raw'], prediction
 
+  def _placed(self, variables):
+    """Variables on the devices, merged here and not in every forward pass."""
+    variables = jax.device_put(variables, engine.replicated(self._mesh))
+    if finetune.FROZEN in variables:
+      variables = jax.jit(finetune.merge)(variables)
+    return variables
+
   def _sink(self, sample):
     """What makes a case's prediction of its slabs."""
     raw = sample['raw']
@@ -65,8 +73,31 @@ class Predictor:
       return inference.Rows()
     same = sample['image'].shape[:-1] == raw['image'].shape[:-1]
     if same and np.allclose(sample['affine'], raw['affine']):
-      return inference.Rows(self._task.decode)
-    return NativeLabels(sample, raw, self._task.decode)
+      return inference.Rows(self._decode)
+    return NativeLabels(sample, raw, self._decode)
+
+
+class EnsemblePredictor(Predictor):
+  """Predicts whole cases with the mean of several members' probabilities."""
+
+  def __init__(self, config, task, model):
+    super().__init__(config, task, model)
+    forward = self._forward
+    self._decode = functools.partial(ensemble.decode, task)
+    self._forward = lambda members, images: jnp.concatenate(
+      [forward(variables, images) for variables in members], -1
+    )
+
+  def __call__(self, members, cases):
+    """Yields (raw case, prediction, uncertainty), of variables of each member.
+
+    The prediction is as `Predictor`'s, the uncertainty `ensemble.read`'s.
+    """
+    for case, found in super().__call__(members, cases):
+      yield case, *ensemble.read(self._task, found)
+
+  def _placed(self, members):
+    return [super(EnsemblePredictor, self)._placed(v) for v in members]
 
 
 def local_variables(state):
@@ -106,7 +137,7 @@ def evaluate_cases(predictor, variables, task, cases, *, visit=None):
   mine = range(jax.process_index(), len(cases), jax.process_count())
   rows = []
   raw_cases = (cases[i] for i in mine)
-  for i, (case, prediction) in zip(
+  for i, (case, prediction, *uncertainty) in zip(
     mine, predictor(variables, raw_cases), strict=True
   ):
     row = {
@@ -114,6 +145,7 @@ def evaluate_cases(predictor, variables, task, cases, *, visit=None):
       'id': case['id'],
       'patient': case['patient'],
       **task.metrics(prediction, case),
+      **(ensemble.means(*uncertainty) if uncertainty else {}),
     }
     if visit:
       visit(case, prediction, row)
@@ -127,41 +159,94 @@ def evaluate(config, workdir, *, facts=None):
   Thresholds and temperature are chosen on validation and the test split is read
   once. Writes metrics.json, per_case.csv and figures/cases.npz; `facts` about
   the run go under metrics.json's 'run'.
+
+  Of several members each is evaluated alone, in its folder. Those of an
+  ensemble are then evaluated as one, by the mean of their probabilities; of a
+  cross-validation the test cases of all folds are summed up together.
   """
-  workdir = pathlib.Path(workdir)
+  return _evaluate(config, pathlib.Path(workdir), facts or {})[0]
+
+
+def _evaluate(config, workdir, facts):
+  """What metrics.json holds, and the rows of each split."""
   config_lib.compare(
     config, workdir, ('model', 'adapt', 'data.preprocess', 'task.regions')
   )
+  runs = config_lib.members(config, workdir)
+  members = {
+    f.name: _evaluate(run, f, facts) for run, f in runs if f != workdir
+  }
+  # Members of an ensemble have the same cases.
   splits = {
-    split: experiment.open_cases(config, split)
+    split: experiment.open_cases(runs[0][0], split)
     for split in ('validation', 'test')
   }
   experiment.adopt(config, splits['validation'])
   task = experiment.make_task(config)
-  predictor = Predictor(config, task, experiment.make_model(config, task))
-  step, variables = best_variables(workdir)
   written = workdir / 'metrics.json'  # by the run, if this is done again
   run = json.loads(written.read_text())['run'] if written.exists() else {}
-  results = {'run': {**run, **(facts or {}), 'best_step': step}}
-  table, chosen = [], {}
-  gallery = Gallery(task)
-  for split, cases in splits.items():
-    rows = evaluate_cases(
-      predictor,
-      variables,
-      task,
-      cases,
-      visit=gallery.visit if split == 'test' else None,
-    )
-    summary = task.summarize(rows, **chosen, seed=config.seed)
+  results, gallery = {'run': {**run, **facts}}, Gallery(task)
+  if config.get('folds'):
+    rows = {'test': _pooled(members)}
+  else:
+    predictor, variables, step = load_predictor(config, task, workdir)
+    rows = {}
+    for split, cases in splits.items():
+      visit = gallery.visit if split == 'test' else None
+      rows[split] = evaluate_cases(
+        predictor, variables, task, cases, visit=visit
+      )
+    results['run']['best_step'] = step
+  chosen = {}
+  for split, each in rows.items():
+    summary = task.summarize(each, **chosen, seed=config.seed)
     chosen = {k: summary[k] for k in _CHOSEN if k in summary}
-    results[split] = summary
-    table += [{'split': split, **row} for row in rows]
+    results[split] = {**summary, **_mean_uncertainty(each)}
+  if members:
+    results['members'] = {name: _brief(r) for name, (r, _) in members.items()}
   if jax.process_index() == 0:
+    table = [{'split': split, **row} for split in rows for row in rows[split]]
     write_per_case(workdir / 'per_case.csv', table, task)
     save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
     write_json(written, results)
-  return results
+  return results, rows
+
+
+def load_predictor(config, task, workdir):
+  """(predictor, variables, step) of the best checkpoint in a run's workdir.
+
+  Of an ensemble's, variables and steps are lists.
+  """
+  model = experiment.make_model(config, task)
+  runs = config_lib.members(config, workdir)
+  steps, variables = zip(*(best_variables(f) for _, f in runs), strict=True)
+  if len(runs) == 1:
+    return Predictor(config, task, model), variables[0], steps[0]
+  return EnsemblePredictor(config, task, model), [*variables], [*steps]
+
+
+def _pooled(members):
+  """The test rows of all folds."""
+  return [
+    {'fold': name, **row}
+    for name, (_, rows) in members.items()
+    for row in rows['test']
+  ]
+
+
+def _brief(results):
+  """What an ensemble's metrics.json says of a member."""
+  parts = {k: results[k]['scores'] for k in ('validation', 'test')}
+  return {'best_step': results['run']['best_step'], **parts}
+
+
+def _mean_uncertainty(rows):
+  """Over the cases that have one."""
+  table = {
+    k: [row[k] for row in rows] for k in ensemble.MEASURES if k in rows[0]
+  }
+  means = {k: defined_mean(np.array(v, float)) for k, v in table.items()}
+  return {'uncertainty': means} if means else {}
 
 
 def write_json(path, tree):

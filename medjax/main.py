@@ -12,6 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from medjax import __version__, cli, report
+from medjax import config as config_lib
 from medjax.evaluate import evaluate
 from medjax.processes import joined
 from medjax.train import train
@@ -66,7 +67,10 @@ def run(argv):
     trained = train(config, workdir) if _MODE.value == 'train' else {}
     evaluate(config, workdir, facts={**facts(), **trained})
     if jax.process_index() == 0:
-      print(f'report: {report.write_report(workdir)}')
+      folders = [folder for _, folder in config_lib.members(config, workdir)]
+      for folder in dict.fromkeys([*folders, workdir]):
+        written = report.write_report(folder)
+      print(f'report: {written}')
 
 
 def parse(argv):

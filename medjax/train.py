@@ -181,11 +181,11 @@ def train(config, workdir):
           m.checkpoints.wait()
         raise Stopped(code, f'step {step} is saved; the same command goes on')
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
-  state, steps = members[0].state, [m.step for m in members]
+  state = members[0].state
   whole = jax.eval_shape(finetune.merge, state.eval_variables)
   return {
     'parameters': count(whole['params']),
     'trained_parameters': count(state.params),
     'seconds': time.time() - started,
-    'steps': steps if len(steps) > 1 else steps[0],
+    'steps': max(m.step for m in members),
   }

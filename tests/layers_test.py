@@ -36,6 +36,7 @@ ALLOWED = {
   'stop': set(),
   'processes': set(),
   'inference': {'engine'},
+  'ensemble': {'metrics'},
   'prepare': {'cli', 'data'},
   'convert': {'cli', 'data'},
   'survey': {'build', 'cli', 'config', 'data', 'duplicates', 'prepare'},
@@ -47,8 +48,8 @@ ALLOWED = {
     'pretrained', 'tasks',
   },
   'evaluate': {
-    'checkpoint', 'config', 'data', 'engine', 'experiment', 'finetune',
-    'gallery', 'inference',
+    'checkpoint', 'config', 'data', 'engine', 'ensemble', 'experiment',
+    'finetune', 'gallery', 'inference', 'metrics',
   },
   'member': {'checkpoint', 'config', 'data', 'engine', 'writer'},
   'train': {
@@ -58,7 +59,7 @@ ALLOWED = {
   'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
   'report': {'cli', 'figures', 'gallery', 'page'},
   'compare': {'cli', 'figures', 'metrics', 'per_case'},
-  'main': {'cli', 'evaluate', 'processes', 'report', 'train'},
+  'main': {'cli', 'config', 'evaluate', 'processes', 'report', 'train'},
 }  # fmt: skip
 
 # Heavy or optional packages, and the only layers that may name them.

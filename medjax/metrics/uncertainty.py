@@ -29,10 +29,10 @@ def entropy(
   """
   if not exclusive:
     pairs = np.stack([probability, 1 - probability], -1)
-    return entropy(pairs).mean(-1)
+    return np.asarray(entropy(pairs).mean(-1))
   logs = np.log(np.where(probability > 0, probability, 1))
   # Not below zero where rounding has left a probability above one.
-  return np.maximum(-(probability * logs).sum(-1), 0)
+  return np.asarray(np.maximum(-(probability * logs).sum(-1), 0))
 
 
 def uncertainty(
