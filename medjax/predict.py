@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from medjax import cli, config, experiment
-from medjax.checkpoint import best_variables
 from medjax.data import folder, formats
-from medjax.evaluate import Predictor
+from medjax.ensemble import MEASURES
+from medjax.evaluate import EnsemblePredictor, load_predictor
 
 # Okabe-Ito colours, told apart by colour-blind readers too.
 COLOURS = np.array(
@@ -132,6 +132,24 @@ def write_mask(out, case, labels, *, segments=None):
   return path
 
 
+def write_maps(out, case, measures, *, most):
+  """Uncertainty maps on the input's own grid, in nats; returns their paths.
+
+  A NIfTI where the mask is one; a PNG holds 255 where a map holds `most`.
+  """
+  paths = []
+  for name in MEASURES:
+    array, stem = measures[name].astype(np.float32), f'{case["id"]}_{name}'
+    if case['place'] is not None:
+      path, place = out / f'{stem}.nii.gz', case['place']
+    else:
+      path, place = out / f'{stem}.png', case['affine']
+      array = np.rint(255 * np.clip(array / most, 0, 1)).astype(np.uint8)
+    formats.write(path, array, place)
+    paths.append(path)
+  return paths
+
+
 def write_probabilities(out, rows, names):
   """predictions.csv: a line per file, a column per class."""
   path = out / 'predictions.csv'
@@ -144,39 +162,52 @@ def write_probabilities(out, rows, names):
   return path
 
 
-def predict(workdir, files, out, *, seg=False):
+def predict(workdir, files, out, *, seg=False, uncertainty=False):
   """Predicts `files` with the best checkpoint of `workdir` into `out`.
 
   Segmentation: a mask per file, on its own grid (volumes → NIfTI with the same
   affine, pictures → PNG and an overlay; `seg`: DICOM → DICOM SEG).
   Classification: predictions.csv.
+
+  Of several members, the mean of their probabilities counts. predictions.csv
+  then says how sure it is; with `uncertainty` maps say so beside a mask.
   """
   settings = config.load(workdir)
   task = experiment.make_task(settings)
-  predictor = Predictor(settings, task, experiment.make_model(settings, task))
-  _, variables = best_variables(workdir)
+  predictor, variables, _ = load_predictor(settings, task, workdir)
+  several = isinstance(predictor, EnsemblePredictor)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   if any(out.samefile(q.parent) for p in files for q in _paths(p)):
     raise ValueError(f'{out} holds an input; results need another folder')
   if seg and not task.dense:
     raise ValueError(f'{workdir} holds a classifier, which writes no DICOM SEG')
+  if uncertainty and not (several and task.dense):
+    raise ValueError(
+      f'{workdir} holds no members that segment, so there are no maps of '
+      'uncertainty'
+    )
   sources = [_paths(p)[0] for p in files] if seg else ()
   odd = [p for p in sources if not formats.is_dicom(p)]
   if odd:
     raise ValueError(f'{odd[0]} is not DICOM, so no DICOM SEG can refer to it')
   cases = (read_case(p, settings.data) for p in files)
   rows = []
-  for i, (case, prediction) in enumerate(predictor(variables, cases)):
+  for i, (case, prediction, *found) in enumerate(predictor(variables, cases)):
     if task.dense:
       segments = task.label_names if seg else None
       result = write_mask(out, case, prediction, segments=segments)
+      if uncertainty:
+        most = np.log(task.num_outputs if task.exclusive else 2)
+        write_maps(out, case, *found, most=most)
     else:
-      rows.append((case['path'], prediction))
-      result = f'{task.names[int(np.argmax(prediction))]}'
+      sure = [float(v) for measures in found for v in measures.values()]
+      rows.append((case['path'], [*prediction, *sure]))
+      result = task.names[int(np.argmax(prediction))]
     print(f'{i + 1}/{len(files)} {case["path"]} → {result}')
   if rows:
-    print(write_probabilities(out, rows, task.names))
+    names = (*task.names, *(MEASURES if several else ()))
+    print(write_probabilities(out, rows, names))
 
 
 def main():
@@ -187,6 +218,9 @@ def main():
   parser.add_argument(
     '--seg', action='store_true', help='write DICOM SEG, for DICOM inputs'
   )
+  parser.add_argument(
+    '--uncertainty', action='store_true', help="maps of it, an ensemble's"
+  )
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   parser.add_argument('inputs', nargs='+', help='image files or folders')
   args = parser.parse_args()
@@ -194,7 +228,13 @@ def main():
     data = config.load(args.workdir).data
     image = data.get('fields', {}).get('image', '')
     files = input_files(args.inputs, image)
-    predict(args.workdir, files, args.out, seg=args.seg)
+    predict(
+      args.workdir,
+      files,
+      args.out,
+      seg=args.seg,
+      uncertainty=args.uncertainty,
+    )
 
 
 if __name__ == '__main__':

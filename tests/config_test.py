@@ -59,3 +59,58 @@ def test_counts_are_positive(field):
   config_lib.check_counts(make())
   with pytest.raises(ValueError, match=f'train.{field} must be 1 or more'):
     config_lib.check_counts(make(**{field: 0}))
+
+
+def test_a_field_newer_than_the_run_has_its_default(tmp_path):
+  old = make().to_dict()
+  del old['members']
+  (tmp_path / 'config.json').write_text(config_lib.to_json(old))
+  config_lib.compare(make(), tmp_path)
+  more = make()
+  more.members = 2
+  with pytest.raises(ValueError, match='members: 1 → 2'):
+    config_lib.compare(more, tmp_path)
+
+
+def test_one_run_is_itself(tmp_path):
+  config = make()
+  ((run, folder),) = config_lib.members(config, tmp_path)
+  assert run is config
+  assert folder == tmp_path
+
+
+@pytest.mark.parametrize('again', [False, True])
+def test_members_differ_in_the_seed_alone(tmp_path, again):
+  config = make(together=True)
+  config.seed, config.members = 5, 3
+  if again:  # as prediction reads it
+    config_lib.store(config, tmp_path)
+    config = config_lib.load(tmp_path)
+  runs = config_lib.members(config, tmp_path)
+  assert [f.name for _, f in runs] == ['member0', 'member1', 'member2']
+  for i, (run, _) in enumerate(runs):
+    alone = make()
+    alone.seed, alone.data.seed = 5 + i, 5
+    assert config_lib.to_json(run) == config_lib.to_json(alone)
+  assert config.seed == 5
+
+
+def test_every_fold_is_tested_once(tmp_path):
+  config = make()
+  config.folds = 4
+  runs = config_lib.members(config, tmp_path)
+  splits = [run.data.splits.to_dict() for run, _ in runs]
+  assert [s['test'] for s in splits] == ['fold0', 'fold1', 'fold2', 'fold3']
+  assert splits[3] == {
+    'train': 'fold1+fold2', 'validation': 'fold0', 'test': 'fold3',
+  }  # fmt: skip
+  assert {run.seed for run, _ in runs} == {config.seed}
+  assert runs[0][1] == tmp_path / 'fold0'
+
+
+@pytest.mark.parametrize('given', [(0, 0), (2, 3), (1, 2), (1, -3)])
+def test_members_and_folds_that_make_no_sense(tmp_path, given):
+  config = make()
+  config.members, config.folds = given
+  with pytest.raises(ValueError, match=r'members of 1 or more, or folds of 3'):
+    config_lib.members(config, tmp_path)

@@ -56,7 +56,7 @@ ALLOWED = {
     'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune', 'member',
     'optim', 'stop',
   },
-  'predict': {'checkpoint', 'cli', 'config', 'data', 'evaluate', 'experiment'},
+  'predict': {'cli', 'config', 'data', 'ensemble', 'evaluate', 'experiment'},
   'report': {'cli', 'figures', 'gallery', 'page'},
   'compare': {'cli', 'figures', 'metrics', 'per_case'},
   'main': {'cli', 'config', 'evaluate', 'processes', 'report', 'train'},

@@ -1,0 +1,110 @@
+"""Members as one: by hand, voxel by voxel, on grids of their own."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from medjax import ensemble, evaluate
+from medjax.config import default_config
+from medjax.tasks import Classification, Segmentation
+
+
+class Bright(nn.Module):
+  """Foreground is what is brighter than a parameter."""
+
+  dense: bool = True
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    x = x[..., 0] if self.dense else x.mean(tuple(range(1, x.ndim)))
+    bright = 10 * (x - self.param('threshold', nn.initializers.zeros, ()))
+    return jnp.stack([-bright, bright], -1)
+
+
+MEMBERS = [{'params': {'threshold': jnp.array(t)}} for t in (0.3, 0.5, 0.8)]
+
+
+def make_case(i=0, shape=(18, 14, 16)):
+  grid = np.moveaxis(np.indices(shape), 0, -1)
+  far = np.linalg.norm(grid - np.array(shape) / 2 + i, axis=-1)
+  image = np.exp(-((far / 6) ** 2)).astype(np.float32)
+  affine = np.diag([1.5, 1, 2, 1.0])
+  return {
+    'image': image[..., None],
+    'mask': (image > 0.5).astype(np.uint8),
+    'label': np.int32(i % 2),
+    'id': f'{i}',
+    'patient': f'{i}',
+    'affine': affine,
+    'spacing': np.diag(affine)[:3],
+  }
+
+
+def make(kind, task, *, dense=True):
+  config = default_config()
+  if dense:
+    config.data.preprocess = (
+      dict(name='reorient'),
+      dict(name='resample', spacing=(1.2, 1.2, 1.2)),
+    )
+    config.data.patch_size = (12, 12, 12)
+  return kind(config, task, Bright(dense))
+
+
+def test_a_map_is_of_the_mean_on_the_cases_own_grid():
+  task, cases = Segmentation(num_classes=2), [make_case(0), make_case(2)]
+  alone = make(evaluate.Predictor, task)
+  alone._decode = lambda p: p[..., 1]  # the probability itself
+  foreground = np.array(
+    [[found for _, found in alone(m, cases)] for m in MEMBERS], np.float64
+  )
+  predictor = make(evaluate.EnsemblePredictor, task)
+  for k, (case, labels, maps) in enumerate(predictor(MEMBERS, cases)):
+    assert case is cases[k]
+    p, mean = foreground[:, k], foreground[:, k].mean(0)
+    clear = abs(mean - 0.5) > 1e-5
+    np.testing.assert_array_equal(labels[clear], (mean > 0.5)[clear])
+    entropy = stats.entropy([mean, 1 - mean])
+    expected = np.mean([stats.entropy([x, 1 - x]) for x in p], 0)
+    np.testing.assert_allclose(maps['entropy'], entropy, atol=1e-5)
+    np.testing.assert_allclose(
+      maps['mutual_information'], entropy - expected, atol=1e-5
+    )
+    any_of_them = (p > 0.5).any(0) | (mean > 0.5)
+    assert (maps['foreground'] == any_of_them).mean() > 0.999
+    assert any_of_them.sum() > 1.5 * labels.sum() > 0
+    assert ensemble.means(maps)['entropy'] == pytest.approx(
+      entropy[any_of_them].mean(), rel=1e-2
+    )
+
+
+def test_rows_of_a_classifier_say_how_sure_it_is():
+  task, cases = Classification(num_classes=2), [make_case(i) for i in range(3)]
+  each = [
+    [p for _, p in make(evaluate.Predictor, task, dense=False)(m, cases)]
+    for m in MEMBERS
+  ]
+  predictor = make(evaluate.EnsemblePredictor, task, dense=False)
+  rows = evaluate.evaluate_cases(predictor, MEMBERS, task, cases)
+  for k, row in enumerate(rows):
+    p = np.array([member[k] for member in each], np.float64)
+    np.testing.assert_allclose(row['probability'], p.mean(0), atol=1e-7)
+    expected = stats.entropy(p.mean(0))
+    assert row['entropy'] == pytest.approx(expected, abs=1e-6)
+    expected -= stats.entropy(p, axis=1).mean()
+    assert row['mutual_information'] == pytest.approx(expected, abs=1e-6)
+
+
+def test_regions_of_their_own_and_a_case_without_foreground():
+  task = Segmentation(num_classes=3, regions=((1, 2), (2,)))
+  p = np.array([[0.2, 0.1], [0.4, 0.7]])  # (members, regions)
+  found = ensemble.decode(task, p.reshape(1, 4))
+  each = [stats.entropy([x, 1 - x]) for x in p.mean(0)]
+  assert found['entropy'] == pytest.approx(np.mean(each))
+  assert (found['labels'], found['foreground']) == (0, True)
+  nothing = ensemble.decode(task, p.reshape(1, 4) / 10)
+  labels, maps = ensemble.read(task, nothing)
+  assert labels.dtype == np.uint8
+  assert np.isnan(ensemble.means(maps)['entropy'])
