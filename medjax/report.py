@@ -159,6 +159,50 @@ def _score_table(summaries):
   return rows
 
 
+def _temperature(summary):
+  """Sentence on the temperature applied, '' where there is none."""
+  value = summary.get('applied_temperature')
+  if value is None:
+    return ''
+  return (
+    f'Temperature, chosen on the validation split: {figures.number(value)}; '
+    'above 1 the probabilities were too sure.'
+  )
+
+
+def _member_table(metrics, monitor):
+  """Header and rows: an ensemble's members, or folds, on their own; or None."""
+  members = metrics.get('members')
+  if not members:
+    return None
+  known = {k for m in members.values() for k in m.get('test') or {}}
+  shown = [k for k in dict.fromkeys((monitor, *_FIRST)) if k in known][:4]
+  chosen = (monitor or shown[0]) if shown else ''
+  rows = [
+    [
+      name,
+      figures.number(m.get('best_step')),
+      figures.number((m.get('validation') or {}).get(chosen)),
+      *(figures.number((m.get('test') or {}).get(k)) for k in shown),
+    ]
+    for name, m in members.items()
+  ]
+  header = ['Member', 'Best step', f'{_headline(chosen)} on validation']
+  return [*header, *map(_headline, shown)], rows
+
+
+def _uncertainty(summary):
+  """Sentence on the members' entropies, '' where there are none."""
+  found = summary.get('uncertainty')
+  if not found:
+    return ''
+  return (
+    f'Mean over cases: entropy {figures.number(found["entropy"])} nats, of it '
+    f'{figures.number(found["mutual_information"])} because the members differ '
+    '(mutual information).'
+  )
+
+
 def _class_table(summary):
   """Columns of counts, and per class its rows (metric, value, …)."""
   classes = summary.get('classes') or {}
@@ -288,6 +332,8 @@ def _missing(config, log, metrics, rows, cases):
   notes = []
   if config is None:
     notes.append('config.json is missing: the configuration is not known.')
+  if metrics and metrics.get('members'):
+    return ['Learning curves, and more, are in the reports of the members.']
   if not log:
     notes.append('metrics.jsonl is missing or empty: no learning curves.')
   if metrics is None:
@@ -389,7 +435,9 @@ def write_report(workdir):
     splits=[(s, summaries[s].get('n')) for s in summaries],
     cards=_cards(summary, monitor),
     scores=_score_table(summaries),
-    threshold=_thresholds(summary),
+    threshold=f'{_thresholds(summary)} {_temperature(summary)}'.strip(),
+    members=_member_table(metrics, monitor),
+    uncertainty=_uncertainty(summary),
     plots=plots,
     cases=shown,
     segmentation=segmentation,

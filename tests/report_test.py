@@ -226,6 +226,27 @@ def classification(tmp_path):
   return tmp_path
 
 
+def test_members_and_how_sure_they_are(segmentation):
+  path = segmentation / 'metrics.json'
+  metrics = json.loads(path.read_text())
+  scores = {'dice': 0.881, 'hd95': 2.75, 'volume_error': None}
+  member = {'best_step': 4321, 'validation': {'dice': 0.877}, 'test': scores}
+  metrics['members'] = {'member0': member, 'member1': {**member, 'test': {}}}
+  measures = {'entropy': 0.234, 'mutual_information': 0.056}
+  metrics['test'] |= {'uncertainty': measures, 'applied_temperature': 1.75}
+  _json(path, metrics)
+  text = _page(segmentation).text
+  assert 'Members on the test split' in text
+  for words in ('member0 4,321 0.877 0.881 2.750', 'member1 4,321 0.877 –',
+                'entropy 0.234 nats, of it 0.056', 'split: 1.750'):  # fmt: skip
+    assert words in text
+  for name in ('metrics.jsonl', 'figures/cases.npz'):
+    (segmentation / name).unlink()
+  text = _page(segmentation).text
+  assert 'in the reports of the members' in text
+  assert 'missing' not in text
+
+
 def test_segmentation_report(segmentation):
   page = _page(segmentation)
   assert 'Dice 0.912 95 %: 0.900 to 0.920' in page.text

@@ -18,8 +18,6 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from medjax.member import stalled
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIMEOUT = 300  # seconds; a run takes a few on an idle machine
 
@@ -355,22 +353,27 @@ def test_early_stopping(program, tmp_path):
   assert read_log(tmp_path / 'run') == log
 
 
-@pytest.mark.parametrize(
-  ('scores', 'patience', 'stop'),
-  [
-    ([0.5, 0.4, 0.4], 2, True),
-    ([0.5, 0.4, 0.6], 2, False),
-    ([0.5, 0.4, 0.4], 0, False),
-    ([0.5, 0.5], 1, True),  # a tie is not better
-    ([0.5, 0.4], 2, False),
-    ([np.nan, np.nan, np.nan], 2, True),
-    ([np.nan, 0.1, np.nan], 2, False),
-    ([0.1, np.nan, np.nan], 2, True),
-  ],
-)
-def test_stalled(scores, patience, stop):
-  history = [[i, score] for i, score in enumerate(scores)]
-  assert stalled(history, patience) is stop
+def test_members_of_an_ensemble_predict_as_one(program, tmp_path):
+  run = tmp_path / 'run'
+  program.train(run, '--config.members=2', '--config.train.steps=4')
+  for folder in (run, run / 'member0', run / 'member1'):
+    assert (folder / 'report.html').exists()
+    assert (folder / 'figures/cases.npz').exists()
+  assert 'member1' in (run / 'report.html').read_text()
+  code, _, err = program(
+    f'--workdir={run}',
+    program.home / 'pairs/images/00.png',
+    f'--out={tmp_path / "out"}',
+    '--uncertainty',
+    module='medjax.predict',
+  )
+  assert (code, err) == (0, '')
+  assert {path.name for path in (tmp_path / 'out').iterdir()} == {
+    '00.png',
+    '00_overlay.png',
+    '00_entropy.png',
+    '00_mutual_information.png',
+  }
 
 
 # Stopped, killed, and gone on.

@@ -1,0 +1,187 @@
+"""Members and folds are the runs that they would be alone."""
+
+import csv
+import json
+import shutil
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax import train as train_lib
+from medjax.checkpoint import Checkpointer, best_variables
+from medjax.config import default_config
+from medjax.evaluate import evaluate
+from medjax.member import stalled
+from medjax.stop import Stopped
+
+
+class Net(nn.Module):
+  """With all that could differ between members: BatchNorm and dropout."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    x = nn.Conv(4, (3, 3), use_bias=False)(x)
+    x = nn.BatchNorm(use_running_average=not train)(x)
+    x = nn.Dropout(0.1, deterministic=not train)(nn.relu(x))
+    return nn.Dense(self.num_classes)(x.mean((1, 2)))
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+  """Noise of two widths, 12 of each."""
+  root, rng = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+  for i in range(24):
+    folder = root / ('dark', 'bright')[i % 2]
+    folder.mkdir(exist_ok=True)
+    noise = np.clip(rng.normal(90, 30 + 8 * (i % 2), (8, 8)), 0, 255)
+    Image.fromarray(noise.astype(np.uint8)).save(folder / f'{i:02}.png')
+  return root
+
+
+def make(pictures, **fields):
+  config = default_config()
+  config.data.update(name='folder', path=str(pictures), batch_size=8)
+  config.data.fractions = (0.4, 0.4, 0.2)
+  config.data.preprocess = (dict(name='zscore'),)
+  config.augment = (dict(name='gaussian_noise', p=0.5),)
+  config.model = dict(name=f'{__name__}:Net')
+  config.task = dict(name='Classification', monitor='auroc')
+  config.optimizer.update(name='sgd', learning_rate=0.1)
+  config.train.update(steps=6, log_every=2, eval_every=2, ema_decay=0.5)
+  config.update_from_flattened_dict(fields)
+  return config
+
+
+def run(config, workdir):
+  train_lib.train(config, workdir)
+  return evaluate(config, workdir)
+
+
+def read_rows(workdir):
+  with (workdir / 'per_case.csv').open(newline='') as f:
+    return list(csv.DictReader(f))
+
+
+def assert_same_run(a, b, *, atol):
+  """Weights, log and rows of two runs, to rounding."""
+  (step, left), (other, right) = best_variables(a), best_variables(b)
+  assert step == other
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=atol), left, right
+  )
+  left, right = (
+    [json.loads(x) for x in (w / 'metrics.jsonl').read_text().splitlines()]
+    for w in (a, b)
+  )
+  for x, y in zip(left, right, strict=True):
+    assert x.keys() == y.keys()
+    for k in x.keys() - {'train/examples_per_second'}:
+      assert x[k] == pytest.approx(y[k], abs=atol), k
+  for x, y in zip(read_rows(a), read_rows(b), strict=True):
+    assert x['id'] == y['id']
+    p, q = float(x['probability/dark']), float(y['probability/dark'])
+    assert p == pytest.approx(q, abs=atol)
+  assert (a / 'config.json').read_text() == (b / 'config.json').read_text()
+
+
+def test_members_together_are_runs_alone_and_their_mean_is_one(
+  pictures, tmp_path
+):
+  together = {'members': 2, 'train.together': True}
+  results = run(make(pictures, **together), tmp_path)
+  alone = make(pictures, **{'seed': 1, 'data.seed': 0})
+  run(alone, tmp_path / 'alone')
+  assert_same_run(tmp_path / 'member1', tmp_path / 'alone', atol=1e-5)
+  each = [read_rows(tmp_path / f'member{i}') for i in range(2)]
+  assert each[0] != each[1]
+  for row, *members in zip(read_rows(tmp_path), *each, strict=True):
+    mean = np.mean([float(m['probability/dark']) for m in members])
+    assert float(row['probability/dark']) == pytest.approx(mean, abs=1e-6)
+    assert 0 <= float(row['mutual_information']) < float(row['entropy'])
+  assert list(results['members']) == ['member0', 'member1']
+  assert results['test']['applied_temperature'] > 0
+  assert results['test']['uncertainty']['entropy'] > 0
+  written = json.loads((tmp_path / 'metrics.json').read_text())
+  one = json.loads((tmp_path / 'member1/metrics.json').read_text())
+  assert written['members']['member1']['test'] == one['test']['scores']
+  with pytest.raises(ValueError, match='members: 2 → 3'):
+    train_lib.train(make(pictures, **{**together, 'members': 3}), tmp_path)
+
+
+class StopAt(train_lib.StopSignal):
+  """Told to stop after a step."""
+
+  def exit_code(self, step):
+    return 143 if step == 3 else None
+
+
+def test_folds_are_runs_alone_also_after_a_stop(
+  pictures, tmp_path, monkeypatch
+):
+  folds = {'folds': 3, 'data.folds': 3}
+  monkeypatch.setattr(train_lib, 'StopSignal', StopAt)
+  with pytest.raises(Stopped):
+    train_lib.train(make(pictures, **folds), tmp_path)
+  monkeypatch.undo()
+  # As if killed between two of its checkpoints: fold 2 begins again.
+  shutil.rmtree(tmp_path / 'fold2/checkpoints')
+  results = run(make(pictures, **folds), tmp_path)
+  splits = dict(train='fold1', validation='fold0', test='fold2')
+  alone = make(pictures, **{'data.folds': 3, 'data.splits': splits})
+  run(alone, tmp_path / 'alone')
+  assert_same_run(tmp_path / 'fold2', tmp_path / 'alone', atol=0)
+  for i in range(3):
+    saved = Checkpointer(tmp_path / f'fold{i}', read_only=True)
+    assert saved.latest_step() == 6
+    saved.close()
+  rows = read_rows(tmp_path)
+  assert len({row['id'] for row in rows}) == len(rows) == 24
+  assert {row['fold'] for row in rows} == {'fold0', 'fold1', 'fold2'}
+  assert results['test']['n'] == 24
+  low, high = results['test']['intervals']['auroc']
+  assert low < results['test']['scores']['auroc'] <= high
+  assert 'validation' not in results
+
+
+def test_a_member_that_stops_early_leaves_the_others(pictures, tmp_path):
+  patience = {'train.patience': 1, 'train.eval_every': 1}
+  train_lib.train(make(pictures, members=2, **patience), tmp_path)
+  found = {}
+  for i in range(2):
+    alone = make(pictures, **patience, **{'seed': i, 'data.seed': 0})
+    train_lib.train(alone, tmp_path / f'alone{i}')
+    for name in ('member', 'alone'):
+      saved = Checkpointer(tmp_path / f'{name}{i}', read_only=True)
+      found[name, i] = saved.latest_step(), saved.best_step()
+      saved.close()
+    assert found['member', i] == found['alone', i]
+  assert found['member', 0] != found['member', 1]
+
+
+def test_fewer_folds_than_the_data_have(pictures, tmp_path):
+  config = make(pictures, **{'folds': 3, 'data.folds': 4})
+  with pytest.raises(ValueError, match='folds is 3, but folder has a fold3'):
+    train_lib.train(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('scores', 'patience', 'stop'),
+  [
+    ([0.5, 0.4, 0.4], 2, True),
+    ([0.5, 0.4, 0.6], 2, False),
+    ([0.5, 0.4, 0.4], 0, False),
+    ([0.5, 0.5], 1, True),  # a tie is not better
+    ([0.5, 0.4], 2, False),
+    ([np.nan, np.nan, np.nan], 2, True),
+    ([np.nan, 0.1, np.nan], 2, False),
+    ([0.1, np.nan, np.nan], 2, True),
+  ],
+)
+def test_stalled(scores, patience, stop):
+  history = [[i, score] for i, score in enumerate(scores)]
+  assert stalled(history, patience) is stop
