@@ -92,9 +92,9 @@ def assert_same_run(a, b, *, atol):
 def test_members_together_are_runs_alone_and_their_mean_is_one(
   pictures, tmp_path
 ):
-  together = {'members': 2, 'train.together': True}
+  together = {'members': 2, 'train.together': True, 'train.shard_above': 64}
   results = run(make(pictures, **together), tmp_path)
-  alone = make(pictures, **{'seed': 1, 'data.seed': 0})
+  alone = make(pictures, **{'seed': 1, 'data.seed': 0, 'train.shard_above': 64})
   run(alone, tmp_path / 'alone')
   assert_same_run(tmp_path / 'member1', tmp_path / 'alone', atol=1e-5)
   each = [read_rows(tmp_path / f'member{i}') for i in range(2)]
