@@ -3,6 +3,7 @@
 import argparse
 import collections
 import csv
+import json
 import os
 import pathlib
 
@@ -13,6 +14,7 @@ from medjax import cli, config, experiment
 from medjax.data import folder, formats
 from medjax.ensemble import MEASURES
 from medjax.evaluate import EnsemblePredictor, load_predictor
+from medjax.metrics import calibration
 
 # Okabe-Ito colours, told apart by colour-blind readers too.
 COLOURS = np.array(
@@ -162,7 +164,22 @@ def write_probabilities(out, rows, names):
   return path
 
 
-def predict(workdir, files, out, *, seg=False, uncertainty=False):
+def _temperature(workdir):
+  """What validation chose, of a classifier that is evaluated."""
+  path = pathlib.Path(workdir) / 'metrics.json'
+  results = json.loads(path.read_text()) if path.exists() else {}
+  value = results.get('validation', {}).get('temperature')
+  if value is None:
+    raise ValueError(
+      f'{path} says no temperature: only evaluated classifiers have one, and '
+      'of a cross-validation each fold'
+    )
+  return value
+
+
+def predict(
+  workdir, files, out, *, seg=False, uncertainty=False, calibrated=False
+):
   """Predicts `files` with the best checkpoint of `workdir` into `out`.
 
   Segmentation: a mask per file, on its own grid (volumes → NIfTI with the same
@@ -171,6 +188,8 @@ def predict(workdir, files, out, *, seg=False, uncertainty=False):
 
   Of several members, the mean of their probabilities counts. predictions.csv
   then says how sure it is; with `uncertainty` maps say so beside a mask.
+  `calibrated` probabilities of a classifier are those after temperature scaling
+  (medjax.metrics.calibration); the measures of uncertainty stay as they are.
   """
   settings = config.load(workdir)
   task = experiment.make_task(settings)
@@ -187,6 +206,7 @@ def predict(workdir, files, out, *, seg=False, uncertainty=False):
       f'{workdir} holds no members that segment, so there are no maps of '
       'uncertainty'
     )
+  temperature = _temperature(workdir) if calibrated else None
   sources = [_paths(p)[0] for p in files] if seg else ()
   odd = [p for p in sources if not formats.is_dicom(p)]
   if odd:
@@ -201,6 +221,10 @@ def predict(workdir, files, out, *, seg=False, uncertainty=False):
         most = np.log(task.num_outputs if task.exclusive else 2)
         write_maps(out, case, *found, most=most)
     else:
+      if calibrated:
+        (prediction,) = calibration.scaled(
+          prediction[None], temperature, exclusive=task.exclusive
+        )
       sure = [float(v) for measures in found for v in measures.values()]
       rows.append((case['path'], [*prediction, *sure]))
       result = task.names[int(np.argmax(prediction))]
@@ -221,6 +245,9 @@ def main():
   parser.add_argument(
     '--uncertainty', action='store_true', help="maps of it, an ensemble's"
   )
+  parser.add_argument(
+    '--calibrated', action='store_true', help='after temperature scaling'
+  )
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   parser.add_argument('inputs', nargs='+', help='image files or folders')
   args = parser.parse_args()
@@ -234,6 +261,7 @@ def main():
       args.out,
       seg=args.seg,
       uncertainty=args.uncertainty,
+      calibrated=args.calibrated,
     )
 
 

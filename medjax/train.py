@@ -131,7 +131,7 @@ def train(config, workdir):
       last = step == config.train.steps
 
       if step % config.train.log_every == 0 or last:
-        losses, now = [], time.monotonic()
+        losses = []
         for m in going:
           m.check_finite()
           values = {k: float(v) for k, v in m.metrics.compute().items()}

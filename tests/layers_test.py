@@ -56,7 +56,9 @@ ALLOWED = {
     'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune', 'member',
     'optim', 'stop',
   },
-  'predict': {'cli', 'config', 'data', 'ensemble', 'evaluate', 'experiment'},
+  'predict': {
+    'cli', 'config', 'data', 'ensemble', 'evaluate', 'experiment', 'metrics',
+  },
   'report': {'cli', 'figures', 'gallery', 'page'},
   'compare': {'cli', 'figures', 'metrics', 'per_case'},
   'main': {'cli', 'config', 'evaluate', 'processes', 'report', 'train'},

@@ -15,6 +15,7 @@ from medjax.checkpoint import Checkpointer, best_variables
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.member import stalled
+from medjax.predict import predict
 from medjax.stop import Stopped
 
 
@@ -109,6 +110,23 @@ def test_members_together_are_runs_alone_and_their_mean_is_one(
   written = json.loads((tmp_path / 'metrics.json').read_text())
   one = json.loads((tmp_path / 'member1/metrics.json').read_text())
   assert written['members']['member1']['test'] == one['test']['scores']
+  files = sorted((pictures / 'dark').iterdir())
+  tables = []
+  for calibrated in (False, True):
+    out = tmp_path / f'out{calibrated}'
+    predict(tmp_path, files, out, calibrated=calibrated)
+    with (out / 'predictions.csv').open(newline='') as f:
+      tables.append(list(csv.DictReader(f)))
+  rows = {f'{row["id"]}.png': row for row in read_rows(tmp_path)}
+  temperature = results['validation']['temperature']
+  for plain, calm in zip(*tables, strict=True):
+    p, q = float(plain['dark']), float(calm['dark'])
+    logit = np.log(p / (1 - p)) / temperature
+    assert q == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
+    assert plain['entropy'] == calm['entropy']
+    row = rows.get('/'.join(plain['file'].split('/')[-2:]))
+    if row:
+      assert p == pytest.approx(float(row['probability/dark']), abs=1e-5)
   with pytest.raises(ValueError, match='members: 2 → 3'):
     train_lib.train(make(pictures, **{**together, 'members': 3}), tmp_path)
 
@@ -146,6 +164,8 @@ def test_folds_are_runs_alone_also_after_a_stop(
   low, high = results['test']['intervals']['auroc']
   assert low < results['test']['scores']['auroc'] <= high
   assert 'validation' not in results
+  with pytest.raises(ValueError, match='of a cross-validation each fold'):
+    predict(tmp_path, [], tmp_path / 'out', calibrated=True)
 
 
 def test_a_member_that_stops_early_leaves_the_others(pictures, tmp_path):
