@@ -82,11 +82,16 @@ class EnsemblePredictor(Predictor):
 
   def __init__(self, config, task, model):
     super().__init__(config, task, model)
-    forward = self._forward
     self._decode = functools.partial(ensemble.decode, task)
-    self._forward = lambda members, images: jnp.concatenate(
-      [forward(variables, images) for variables in members], -1
-    )
+    forward = self._forward
+
+    def side_by_side(members, images):
+      parts = [forward(variables, images) for variables in members]
+      # What is too large for one device comes as numpy.
+      on_host = isinstance(parts[0], np.ndarray)
+      return (np if on_host else jnp).concatenate(parts, -1)
+
+    self._forward = side_by_side
 
   def __call__(self, members, cases):
     """Yields (raw case, prediction, uncertainty), of variables of each member.
