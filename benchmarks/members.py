@@ -6,6 +6,17 @@ CPU. Seconds are those of a member's step, the ways alternating in each round;
 with them the CPU seconds, which other work on the machine hardly changes, and
 how long the first step took, which is mostly compiling. float32, AdamW, some
 augmentation.
+
+2 cores (AVX-512, jax 0.10.2), busy with other work, three members; ms of a
+member's step and of CPU, of which a step on its own took 67 and 29, and 753 and
+229:
+
+    network, batch      in turn         scan           together
+    ResNet-18, 8        62, CPU 23      762, CPU 292   184, CPU 61
+    3-D U-Net, 1        698, CPU 200    -              3052, CPU 746
+
+A convolution whose kernels are vmapped is a grouped one, and one in a loop runs
+on one thread: a CPU is slow at both.
 """
 
 import argparse
@@ -113,13 +124,17 @@ def main():
   parser.add_argument('--members', type=int, default=3)
   parser.add_argument('--batch', type=int, default=8, help='of one member')
   parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--ways', nargs='*', choices=WAYS, default=WAYS)
   args = parser.parse_args()
   print(f'{harness.describe()}; {args.network}, batches of {args.batch}')
   works, first, times = {}, {}, {}
-  ways = [(1, 'in turn'), *((args.members, way) for way in WAYS)]
+  ways = [(1, 'in turn'), *((args.members, way) for way in args.ways)]
   for key in ways:
     works[key] = prepare(args.network, args.batch, *key)
     first[key], times[key] = timed(works[key]), []
+    print(
+      f'{key[0]} × {key[1]}: {first[key][0]:.1f} s for the first', flush=True
+    )
   for _ in range(args.rounds):
     for key, work in works.items():
       times[key].append([t / key[0] for t in timed(work)])

@@ -68,7 +68,7 @@ def train(config, workdir):
   image_shape = members[0].image_shape
   tx, schedule = experiment.make_optimizer(config, model, image_shape)
   together = config.train.together
-  if together is None:  # A CPU gains nothing by it.
+  if together is None:  # A CPU is slow at it: benchmarks/members.py
     together = jax.default_backend() != 'cpu'
 
   @functools.cache
