@@ -15,8 +15,8 @@ member's step and of CPU, of which a step on its own took 67 and 29, and 753 and
     ResNet-18, 8        62, CPU 23      762, CPU 292   184, CPU 61
     3-D U-Net, 1        698, CPU 200    -              3052, CPU 746
 
-A convolution whose kernels are vmapped is a grouped one, and one in a loop runs
-on one thread: a CPU is slow at both.
+A convolution whose kernels are vmapped becomes a grouped one. XLA is slow at
+these on a CPU, and at convolutions inside of a loop.
 """
 
 import argparse
