@@ -232,7 +232,7 @@ ROWS = {
     'U-Net F1 .778, AUC .977; IterNet .807, .985; W-Net .820',
   ),
   'nodules': Row(
-    'LIDC-IDRI nodules, malignant or benign, 5 folds: small ResNet, 5 members',
+    'LIDC-IDRI nodules, malignant or benign, 5 folds: small ResNet, 3 members',
     _runs('nodules', FOLDS, 'lidc_nodules.py:malignancy,{}'),
     nodules,
     'the diameter alone: .920',
@@ -243,7 +243,7 @@ ROWS = {
     segmentation,
   ),
   'ablation': Row(
-    'Hippocampus at a small budget, fold 0: U-Net 8-16-32-64, 500 steps',
+    'Hippocampus at a small budget, fold 0: U-Net 8-16-32-64, 300 steps',
     {'ablation': 'hippocampus.py:fold0,small'},
     segmentation,
   ),

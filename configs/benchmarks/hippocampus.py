@@ -78,7 +78,7 @@ def full(config):
 def small(config):
   """Two minutes on two cores."""
   config.model.features = (8, 16, 32, 64)
-  config.train.update(steps=500, eval_every=250, ema_decay=0.98)
+  config.train.update(steps=300, eval_every=150, ema_decay=0.98)
 
 
 ABLATIONS = dict(
