@@ -63,6 +63,7 @@ def first_step_of_torch(path):
   transform = t.Compose(
     [
       t.NormalizeIntensityd('image'),
+      t.DivisiblePadd(both, 8),  # DynUNet takes no other sizes
       t.RandFlipd(both, 0.5, spatial_axis=0),
       t.RandAffined(
         both, prob=0.5, rotate_range=0.26, scale_range=0.15, mode=bilinear,
@@ -83,7 +84,9 @@ def first_step_of_torch(path):
   )  # fmt: skip
   optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=1e-4)
   loss = DiceCELoss(softmax=True, to_onehot_y=True)
-  batch = next(iter(DataLoader(Dataset(cases, transform), 8, shuffle=True)))
+  batch = next(
+    iter(DataLoader(Dataset(cases, transform), batch_size=8, shuffle=True))
+  )
   loss(net(batch['image']), batch['mask']).backward()
   optimizer.step()
   os._exit(0)
@@ -113,7 +116,6 @@ def start(child, cache=None):
     env=environment,
     check=True,
     stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
   )
 
 
