@@ -33,8 +33,8 @@ SCRIPTS = {
   ),
   'metrics': ('--rounds=5',),
   'loader': (
-    'PNG 28 px, first epoch', 'PNG 28 px, later epochs', 'hippocampus, first epoch',
-    'hippocampus, later epochs', '--rounds=2',
+    'PNG 28 px, first epoch', 'PNG 28 px, later epochs',
+    'hippocampus, first epoch', 'hippocampus, later epochs', '--rounds=2',
   ),
   'startup': ('--rounds=2',),
   'checkpointing': ('--rounds=3',),
