@@ -3,7 +3,7 @@
 The configs `unet.py:hippocampus` and `resnet.py:pneumoniamnist` by medjax, and
 the same by PyTorch and MONAI: the same prepared cases in memory, batch,
 network, loss, optimizer, and list of augmentations with their probabilities,
-drawn by two workers. An epoch is cut to 24 steps, the first one (compilation,
+drawn by two workers. An epoch is cut to 16 steps, the first one (compilation,
 reading) is not timed. 'waiting' is the share of the time in which there was
 nothing to compute, because no batch had come.
 """
@@ -21,7 +21,7 @@ import harness
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-STEPS = 24
+STEPS = 16
 WORKERS = 2
 
 

@@ -23,7 +23,7 @@ BEGIN, END = '<!-- table -->\n', '<!-- end -->\n'
 SCRIPTS = {
   'train_step': (
     'ResNet-18, 28: step', 'U-Net 2-D, 256: step', 'U-Net 3-D, narrow: step',
-    'U-Net 3-D, Task04: step', '--rounds=3', '--skip=torch.compile',
+    'U-Net 3-D, Task04: step', '--rounds=2', '--skip=torch.compile',
   ),
   'inference': ('U-Net 4-16, 128³', 'U-Net 4-16, 512x512x200', '--rounds=2'),
   'epoch': ('--rounds=2',),
@@ -33,8 +33,7 @@ SCRIPTS = {
   ),
   'metrics': ('--rounds=5',),
   'loader': (
-    'PNG 28 px, first epoch', 'PNG 28 px, later epochs',
-    'hippocampus, first epoch', 'hippocampus, later epochs', '--rounds=2',
+    'PNG 28 px, first epoch', 'hippocampus, later epochs', '--rounds=2',
   ),
   'startup': ('--rounds=2',),
   'checkpointing': ('--rounds=3',),
