@@ -14,7 +14,7 @@ import numpy as np
 import train_step
 
 BATCH = 2
-SAME = 0.99  # share of voxels with the same label: weights at corners differ
+SAME = 0.99  # share of voxels with the same label; the smallest weights differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +91,14 @@ def monai(scan):
     scan.patch, BATCH, overlap=scan.overlap, mode='gaussian'
   )
 
+  def probabilities(windows):
+    return net(windows).softmax(1)
+
   def predict(volume):
     image = np.moveaxis(volume, -1, 0)[None]
     with torch.inference_mode():
-      logits = inferer(torch.from_numpy(image.copy()).to(device), net)
-      return logits.softmax(1).argmax(1).to(torch.uint8).cpu().numpy()[0]
+      mean = inferer(torch.from_numpy(image.copy()).to(device), probabilities)
+      return mean.argmax(1).to(torch.uint8).cpu().numpy()[0]
 
   return ready(predict, scan)
 
