@@ -75,8 +75,11 @@ def line(script, row, peer, r):
   if row['aim']:
     verdict = 'met' if r['ratio'] <= row['aim'] else '**missed**'
     aim = f'≤ {row["aim"]:.2g}: {verdict}'
+  case = row['case']
+  if 'waiting' in ours['facts']:
+    case += f' (medjax waits for data {ours["facts"]["waiting"]:.0%})'
   cells = (
-    f'`{script}`', row['case'], peer, f'{ours["median_s"]:.3g} s',
+    f'`{script}`', case, peer, f'{ours["median_s"]:.3g} s',
     f'{r["median_s"]:.3g} s', f'{r["ratio"]:.2f} ({low:.2f}–{high:.2f})',
     f'{r["cpu_ratio"]:.2f}', f'{ours["peak_mb"] / r["peak_mb"]:.2f}', aim,
   )  # fmt: skip
