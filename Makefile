@@ -1,11 +1,12 @@
 # make demo: train, evaluate and report on real MRI. make test: all tests.
+# make bench: side by side with PyTorch and MONAI, into benchmarks/README.md.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 EXTRAS ?= demo,test
 WORKDIR ?= runs/demo
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m medjax.main --config=configs/unet.py --workdir=$(WORKDIR)
@@ -16,6 +17,10 @@ test: $(VENV)/.installed-$(EXTRAS)
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.installed-demo,bench
+	$(BIN)/python benchmarks/suite.py
+	$(BIN)/python benchmarks/suite.py --table
 
 $(VENV)/.installed-%: setup.py
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -89,7 +89,10 @@ def monai(name, shape):
       'brightness': t.RandScaleIntensityd(one, prob=p(0.15), factors=0.25),
       'contrast': t.RandAdjustContrastd(one, prob=p(0.15), gamma=(0.75, 1.25)),
       'low resolution': t.RandSimulateLowResolutiond(
-        one, prob=p(0.25), zoom_range=(0.5, 1.0)
+        one,
+        prob=p(0.25),
+        zoom_range=(0.5, 1.0),
+        upsample_mode='trilinear' if n == 3 else 'bilinear',
       ),
       'gamma': t.RandAdjustContrastd(
         one, prob=p(0.3), gamma=(0.7, 1.5), retain_stats=True

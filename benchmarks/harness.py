@@ -38,8 +38,9 @@ class Case:
   A contender is a function without arguments that sets up (not timed) and
   returns a function that does the work once, to its end. If that gives a float,
   those are the seconds that count. If it has a `cost`, (FLOPs, bytes) of one
-  piece of work, the row says what share of the machine's ceilings that is. Both
-  may raise ImportError or LeftOutError: the contender is left out.
+  piece of work, the row says what share of the machine's ceilings that is; if
+  it has `facts`, numbers by name, they join the row. Both may raise
+  ImportError or LeftOutError: the contender is left out.
   """
 
   name: str
@@ -47,6 +48,7 @@ class Case:
   aim: float | None = None  # of ours / peer, at most
   samples: int | None = None  # in one piece of work
   warm: int = 2  # pieces of work before the first that is timed
+  rounds: int | None = None  # at most; None: as many as the others
   check: Callable[[], object] | None = None  # raises where the work differs
 
 
@@ -55,6 +57,7 @@ def main(title, cases, *, rounds=7):
   parser = argparse.ArgumentParser(description=title)
   parser.add_argument('names', nargs='*', help='cases [all]')
   parser.add_argument('--rounds', type=int, default=rounds)
+  parser.add_argument('--skip', help='leave out this contender')
   parser.add_argument('--out', help='folder of the JSON [benchmarks/results]')
   parser.add_argument('--alone', help=argparse.SUPPRESS)
   args = parser.parse_args()
@@ -71,7 +74,9 @@ def main(title, cases, *, rounds=7):
   print(f'{title}\n{describe()}\n')
   rows = []
   for case in chosen:
-    row = measure(case, args.rounds)
+    contenders = {k: v for k, v in case.contenders.items() if k != args.skip}
+    case = dataclasses.replace(case, contenders=contenders)
+    row = measure(case, min(args.rounds, case.rounds or args.rounds))
     for name, result in row['contenders'].items():
       result['peak_mb'] = _peak(script, case.name, name)
     rows.append(row)
@@ -121,6 +126,7 @@ def measure(case, rounds):
   for name, result in contenders.items():
     if case.samples:
       result['samples_per_s'] = case.samples / result['median_s']
+    result['facts'] = getattr(works[name], 'facts', {})
     if cost := getattr(works[name], 'cost', None):
       result.update(_roofline(cost, result['median_s']))
     if name != OURS and OURS in contenders:
@@ -205,6 +211,7 @@ def _line(row):
     )
     if 'samples_per_s' in r:
       line += f', {r["samples_per_s"]:.4g} samples/s'
+    line += ''.join(f', {k} {v:.4g}' for k, v in r['facts'].items())
     if 'roofline_s' in r:
       line += (
         f', {r["over_roofline"]:.1f} × roofline ({r["flops"] / 1e9:.3g} GFLOP, '

@@ -1,103 +1,150 @@
 """Sliding windows over a volume: medjax against MONAI, label map out.
 
-Both sides do the windows, the Gaussian weights, the average and the argmax.
-With the small network the stitching is seen, with the other the network.
+Both sides do the windows, the Gaussian weights, the average and the argmax,
+with the same weights of the network, and their label maps are compared. The
+first network is so small that all but the network is seen; the last volume is
+as large as a CT of the abdomen.
 """
 
+import dataclasses
 import functools
 
 import harness
 import numpy as np
+import train_step
 
-VOLUMES = {'128³': (128, 128, 128), '512x512x200': (512, 512, 200)}
-PATCH = (64, 64, 64)
-CLASSES = 4
 BATCH = 2
+SAME = 0.99  # share of voxels with the same label; the smallest weights differ
 
 
-def volume(shape):
-  """A volume (*shape, 1) of noise."""
-  return np.random.default_rng(0).normal(size=(*shape, 1)).astype(np.float32)
+@dataclasses.dataclass(frozen=True)
+class Scan:
+  """A volume of noise, how it is cut into windows, and the U-Net's widths."""
+
+  features: tuple[int, ...]
+  shape: tuple[int, ...]
+  patch: tuple[int, ...]
+  overlap: float
+
+  @property
+  def network(self):
+    """The U-Net of both sides."""
+    return train_step.Network(
+      train_step.unet(self.features),
+      train_step.dynunet(self.features, len(self.shape)),
+      shape=(1, *self.patch, 1),
+      dense=True,
+    )
+
+  def volume(self):
+    """(*shape, 1)."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((*self.shape, 1), np.float32)
 
 
-def ours(width, shape):
+def peer_of(scan):
+  """MONAI's DynUNet."""
+  import references
+  import torch
+
+  torch.manual_seed(0)
+  return scan.network.peer(references).eval()
+
+
+def ours(scan):
   """`inference.predict_samples`, as evaluation and prediction use it."""
   import jax
 
   from medjax import engine, inference, models, tasks
 
-  task = tasks.Segmentation(num_classes=CLASSES)
-  model = models.UNet(CLASSES, features=width)
+  task = tasks.Segmentation(num_classes=train_step.CLASSES)
+  model = scan.network.ours(models)
   mesh = engine.make_mesh(jax.local_devices())
-  variables = jax.jit(model.init)(
-    jax.random.key(0), np.zeros((1, *PATCH, 1), np.float32)
-  )
+  variables = train_step.variables_of(scan.network, model, peer_of(scan))
+  variables = jax.device_put(variables, engine.replicated(mesh))
   forward = engine.make_forward(model, task, mesh)
-  sample = {'image': volume(shape)}
 
-  def work():
+  def predict(volume):
     ((_, labels),) = inference.predict_samples(
       forward,
       variables,
-      [sample],
+      [{'image': volume}],
       mesh=mesh,
       batch_size=BATCH,
-      patch_size=PATCH,
-      overlap=0.5,
+      patch_size=scan.patch,
+      overlap=scan.overlap,
       sink=lambda sample: inference.Rows(task.decode),
     )
     return labels
 
-  return work
+  return ready(predict, scan)
 
 
-def monai(width, shape):
-  """MONAI's SlidingWindowInferer over the DynUNet of the same plan."""
+def monai(scan):
+  """MONAI's SlidingWindowInferer."""
   import torch
   from monai.inferers import SlidingWindowInferer
-  from monai.networks.nets import DynUNet
 
-  n = len(width)
-  net = DynUNet(
-    3,
-    1,
-    CLASSES,
-    [3] * n,
-    [1] + [2] * (n - 1),
-    [2] * (n - 1),
-    filters=width,
-    norm_name='instance',
-  ).eval()
-  inferer = SlidingWindowInferer(PATCH, BATCH, overlap=0.5, mode='gaussian')
-  image = torch.from_numpy(np.moveaxis(volume(shape), -1, 0)[None].copy())
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  net = peer_of(scan).to(device)
+  inferer = SlidingWindowInferer(
+    scan.patch, BATCH, overlap=scan.overlap, mode='gaussian'
+  )
 
-  def work():
+  def probabilities(windows):
+    return net(windows).softmax(1)
+
+  def predict(volume):
+    image = np.moveaxis(volume, -1, 0)[None]
     with torch.inference_mode():
-      logits = inferer(image, net)
-      return logits.softmax(1).argmax(1).to(torch.uint8).numpy()
+      mean = inferer(torch.from_numpy(image.copy()).to(device), probabilities)
+      return mean.argmax(1).to(torch.uint8).cpu().numpy()[0]
 
-  return work
+  return ready(predict, scan)
 
 
-def case(name, width, shape):
+def ready(predict, scan):
+  """The work: to predict the volume; what compiles has done so."""
+  predict(np.zeros((*scan.patch, 1), np.float32))
+  volume = scan.volume()
+  return lambda: predict(volume)
+
+
+def check(scan):
+  """Raises unless both give the same label map of two windows."""
+  step = round(scan.patch[0] * (1 - scan.overlap))
+  shape = (scan.patch[0] + step, *scan.patch[1:])
+  small = dataclasses.replace(scan, shape=shape)
+  same = (ours(small)() == monai(small)()).mean()
+  if same < SAME:
+    raise ValueError(f'only {same:.2%} of the labels are the same')
+
+
+def case(name, scan, aim=0.5, **options):
   """One network on one volume."""
   return harness.Case(
-    f'{name}, {shape}',
+    name,
     {
-      harness.OURS: functools.partial(ours, width, VOLUMES[shape]),
-      'monai': functools.partial(monai, width, VOLUMES[shape]),
+      harness.OURS: functools.partial(ours, scan),
+      'monai': functools.partial(monai, scan),
     },
-    aim=0.5,
+    aim=aim,
+    check=functools.partial(check, scan),
+    **options,
   )
 
 
+# Where both cut the same windows: steps that fill the axes.
+CUBE = dict(shape=(128,) * 3, patch=(64,) * 3, overlap=0.5)
+CT = dict(shape=(512, 512, 200), patch=(128, 128, 80), overlap=0.25)
+
 if __name__ == '__main__':
   harness.main(
-    'Sliding-window inference, 64³ windows, overlap .5, 4 classes',
+    f'Sliding-window inference, {train_step.CLASSES} classes',
     [
-      case('U-Net 4-16', (4, 8, 16), '128³'),
-      case('U-Net 16-128', (16, 32, 64, 128), '128³'),
-      case('U-Net 4-16', (4, 8, 16), '512x512x200'),
+      case('U-Net 4-16, 128³', Scan((4, 8, 16), **CUBE), warm=1),
+      case('U-Net 16-128, 128³', Scan((16, 32, 64, 128), **CUBE), warm=1),
+      case('U-Net 4-16, 512x512x200', Scan((4, 8, 16), **CT), warm=0, rounds=1),
     ],
     rounds=3,
   )

@@ -28,11 +28,14 @@ class Network:
   aim: float | None = None
 
 
-def _unet(features):
+def unet(features):
+  """Ours."""
   return lambda models: models.UNet(CLASSES, features)
 
 
-def _dynunet(features, rank):
+def dynunet(features, rank):
+  """MONAI's, with all the biases that ours has."""
+
   def make(references):
     del references
     from monai.networks.nets import DynUNet
@@ -68,17 +71,17 @@ NETWORKS = {
     shape=(8, 224, 224, 1),
   ),
   'U-Net 2-D, 256': Network(
-    _unet(_WIDE), _dynunet(_WIDE, 2), (4, 256, 256, 1), dense=True, aim=1.0
+    unet(_WIDE), dynunet(_WIDE, 2), (4, 256, 256, 1), dense=True, aim=1.0
   ),
   'U-Net 3-D, narrow': Network(
-    _unet((12, 24, 48, 96)),
-    _dynunet((12, 24, 48, 96), 3),
+    unet((12, 24, 48, 96)),
+    dynunet((12, 24, 48, 96), 3),
     shape=(2, 32, 48, 32, 1),
     dense=True,
     aim=1.5,
   ),
   'U-Net 3-D, Task04': Network(
-    _unet(_WIDE), _dynunet(_WIDE, 3), (2, 40, 56, 40, 1), dense=True, aim=1.5
+    unet(_WIDE), dynunet(_WIDE, 3), (2, 40, 56, 40, 1), dense=True, aim=1.5
   ),
 }
 

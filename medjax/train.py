@@ -106,6 +106,7 @@ def train(config, workdir):
   empty_metrics = engine.empty_metrics(mesh)
   progress = members[0].writer.progress
   logged_step, logged_time = min(m.step for m in members), time.monotonic()
+  idle = 0.0  # seconds since then
 
   # Last to leave is the stop: a Ctrl-C does not tear the final save.
   with StopSignal() as stop, contextlib.ExitStack() as files:
@@ -115,7 +116,10 @@ def train(config, workdir):
       # In step, unless a kill came between two checkpoints.
       step = min(m.step for m in going)
       going = [m for m in going if m.step == step]
+      asked = time.monotonic()
       batches = [next(m.batches) for m in going]
+      if going[-1].state.step.is_ready():  # the device waited too
+        idle += time.monotonic() - asked
       train_step = compiled(optim.stage(config.optimizer.unfreeze, step))
       # Everything the step touches is already on the devices.
       with jax.transfer_guard('disallow'):
@@ -145,6 +149,7 @@ def train(config, workdir):
               'train/grad_norm': values['grad_norm'],
               'train/learning_rate': schedule(step - 1),
               'train/examples_per_second': rate,
+              'train/waiting': idle / (now - logged_time),
             },
           )
           m.metrics = empty_metrics
@@ -153,7 +158,7 @@ def train(config, workdir):
           loss=statistics.mean(losses),
           examples_per_second=rate * len(going),
         )
-        logged_step, logged_time = step, now
+        logged_step, logged_time, idle = step, now, 0.0
 
       if step % config.train.eval_every == 0 or last:
         for m in going:
@@ -170,7 +175,7 @@ def train(config, workdir):
           m.save()
         progress(step, score=statistics.mean(m.history[-1][1] for m in going))
         # Evaluation is not training time.
-        logged_step, logged_time = step, time.monotonic()
+        logged_step, logged_time, idle = step, time.monotonic(), 0.0
 
       if (code := stop.exit_code(step)) and not last:
         for m in going:

@@ -200,10 +200,18 @@ def unbroken(program, tmp_path_factory):
   return workdir
 
 
-def read_log(workdir, ignore=('train/examples_per_second',)):
+TIMES = ('train/examples_per_second', 'train/waiting')
+
+
+def read_log(workdir, ignore=TIMES):
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   return [{k: v for k, v in r.items() if k not in ignore} for r in rows]
+
+
+def waiting(workdir):
+  rows = read_log(workdir, ignore=())
+  return [r['train/waiting'] for r in rows if 'train/waiting' in r]
 
 
 def read_state(workdir):
@@ -254,6 +262,7 @@ def assert_complete(workdir):
   log = read_log(workdir)
   assert [r['step'] for r in log if 'train/loss' in r] == [*range(3, 25, 3)]
   assert all(np.isfinite(r['train/loss']) for r in log if 'train/loss' in r)
+  assert all(0 <= share <= 1 for share in waiting(workdir))
   validated = [r['step'] for r in log if 'validation/' in ''.join(r)]
   assert validated == [*range(4, 25, 4)]
   return metrics
@@ -351,6 +360,15 @@ def test_early_stopping(program, tmp_path):
   assert before < 24
   program.train(tmp_path / 'run', *flags)  # finished: only evaluates
   assert read_log(tmp_path / 'run') == log
+
+
+@pytest.mark.slow
+def test_slow_data_show_as_waiting(program, tmp_path):
+  # 8 × .2 s by four threads, after the six batches that were read ahead.
+  slow = '--config.data.preprocess=({"name": "tiny:slow", "seconds": 0.2},)'
+  steps = [f'--config.train.{k}=12' for k in ('steps', 'eval_every')]
+  program.train(tmp_path / 'run', slow, *steps)
+  assert max(waiting(tmp_path / 'run')) > 0.5
 
 
 def test_members_of_an_ensemble_predict_as_one(program, tmp_path):
