@@ -2,11 +2,15 @@
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+_CACHE = 2**20  # bytes: about a core's second level
+_CHANNELS = 16  # fewer do not fill a vector, and lax is faster
 
 
 def conv(
@@ -23,12 +27,14 @@ def conv(
 ) -> Float[Array, 'b *out o']:
   """`lax.conv_general_dilated`, channels last, fast on a CPU too.
 
-  Made to be passed as `nn.Conv(conv_general_dilated=conv)`. XLA has no fast
-  3-D and no fast depthwise convolution for CPUs, so there a 3-D convolution
-  becomes one 2-D convolution whose channels are those of all depth taps, and
-  a depthwise one (a group per channel, one output each) a sum of products
-  over taps; the platform is chosen when the program is lowered. Everywhere
-  else this is lax itself.
+  Made to be passed as `nn.Conv(conv_general_dilated=conv)`. What XLA is slow
+  at on CPUs is written differently there: the gradient of a 2-D kernel is
+  summed over rows; a 3-D convolution becomes one 2-D convolution whose
+  channels are those of all depth taps; one of a single voxel is a matrix
+  product; a depthwise one (a group per channel, one output each) is a sum of
+  products over taps. Half-precision inputs are computed in float32 then: a
+  CPU gains nothing from them. The platform is chosen when the program is
+  lowered; everywhere else this is lax itself.
 
   Args:
     lhs: images (b, *spatial, c).
@@ -70,16 +76,21 @@ def conv(
   plain = functools.partial(
     lax.conv_general_dilated, dimension_numbers=numbers, **options
   )
-  if 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1] and rank > 1:
-    del options['feature_group_count'], options['precision']
-    on_cpu = _depthwise
-  elif rank == 3:
-    on_cpu = _conv3d_as_2d
-  else:
+  if rank == 1:
     return plain(lhs, rhs)
-  return lax.platform_dependent(
-    lhs, rhs, cpu=functools.partial(on_cpu, **options), default=plain
-  )
+  if 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]:
+    form = _depthwise
+  elif feature_group_count == 1 and all(k == 1 for k in rhs.shape[:-2]):
+    form = _pointwise
+  else:
+    form = _conv2d if rank == 2 else _conv3d_as_2d
+
+  def on_cpu(lhs, rhs):
+    wide = jnp.promote_types(lhs.dtype, jnp.float32)
+    out = form(lhs.astype(wide), rhs.astype(wide), **options)
+    return out.astype(lhs.dtype)
+
+  return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=plain)
 
 
 def _explicit(padding, lhs, rhs, window_strides, rhs_dilation):
@@ -94,6 +105,23 @@ def _explicit(padding, lhs, rhs, window_strides, rhs_dilation):
   )
 
 
+def _padded(x, padding):
+  """Zeros around, or cropped where the padding is negative."""
+  config = [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)]
+  return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def _pointwise(
+  lhs, rhs, *, window_strides, padding, rhs_dilation, feature_group_count,
+  precision,
+):  # fmt: skip
+  """A convolution of one voxel as a matrix product."""
+  del rhs_dilation, feature_group_count
+  lhs = _padded(lhs, padding)
+  lhs = lax.slice(lhs, (0,) * lhs.ndim, lhs.shape, (1, *window_strides, 1))
+  return jnp.matmul(lhs, rhs.reshape(rhs.shape[-2:]), precision=precision)
+
+
 def _conv3d_as_2d(
   lhs, rhs, *, window_strides, padding, rhs_dilation, feature_group_count,
   precision,
@@ -101,17 +129,12 @@ def _conv3d_as_2d(
   """A 3-D convolution as one 2-D convolution over stacked depth taps.
 
   Depth is folded into the batch, and the shifted copies of the input that the
-  depth taps see are stacked as channels. Half-precision inputs are computed
-  in float32: a CPU gains nothing from them.
+  depth taps see are stacked as channels.
   """
-  dtype = lhs.dtype
-  wide = jnp.promote_types(dtype, jnp.float32)
-  lhs, rhs = lhs.astype(wide), rhs.astype(wide)
   taps, (stride, *strides), (dilation, *dilations) = (
     rhs.shape[0], window_strides, rhs_dilation,
   )  # fmt: skip
-  zero = jnp.zeros((), wide)
-  lhs = lax.pad(lhs, zero, [(0, 0, 0), (*padding[0], 0)] + [(0, 0, 0)] * 3)
+  lhs = _padded(lhs, (padding[0], (0, 0), (0, 0)))
   depth = (lhs.shape[1] - (taps - 1) * dilation - 1) // stride + 1
   shifted = [
     lax.slice_in_dim(lhs, start, start + (depth - 1) * stride + 1, stride, 1)
@@ -123,32 +146,136 @@ def _conv3d_as_2d(
   stacked = jnp.stack(
     [x.reshape(*x.shape[:-1], groups, channels // groups) for x in shifted], -2
   )
-  out = lax.conv_general_dilated(
+  out = _conv2d(
     stacked.reshape(batch * depth, height, width, taps * channels),
     jnp.moveaxis(rhs, 0, 2).reshape(*rhs.shape[1:3], -1, rhs.shape[-1]),
-    strides,
-    padding[1:],
-    rhs_dilation=dilations,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    window_strides=tuple(strides),
+    padding=padding[1:],
+    rhs_dilation=tuple(dilations),
     feature_group_count=groups,
     precision=precision,
   )
-  return out.reshape(batch, depth, *out.shape[1:]).astype(dtype)
+  return out.reshape(batch, depth, *out.shape[1:])
 
 
-def _depthwise(lhs, rhs, *, window_strides, padding, rhs_dilation):
-  """A depthwise convolution as products of shifted images and kernel taps.
+def _conv2d(lhs, rhs, *, feature_group_count, **options):
+  """lax, but for the kernel's gradient where there are no groups."""
+  if feature_group_count == 1:
+    return _ungrouped(lhs, rhs, tuple(options.items()))
+  return _lax2d(lhs, rhs, feature_group_count=feature_group_count, **options)
 
-  Half-precision inputs are summed in float32.
+
+_lax2d = functools.partial(
+  lax.conv_general_dilated, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _ungrouped(x, kernel, options):
+  """(b, h, w, c), (i, j, c, o) → (b, *out, o)."""
+  return _lax2d(x, kernel, **dict(options))
+
+
+@functools.partial(_ungrouped.defjvp, symbolic_zeros=True)
+def _ungrouped_jvp(options, primals, tangents):
+  """The kernel's part goes by rows, so that its gradient does.
+
+  XLA makes of that gradient a convolution whose window is the whole image,
+  and transposes image and output for it: up to twice as slow.
   """
-  dtype = lhs.dtype
-  wide = jnp.promote_types(dtype, jnp.float32)
-  zero = jnp.zeros((), wide)
-  config = [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)]
-  lhs = lax.pad(lhs.astype(wide), zero, config)
-  rhs = rhs.astype(wide).reshape(*rhs.shape[:-2], -1)
-  out = _sum_of_taps(lhs, rhs, tuple(window_strides), tuple(rhs_dilation))
-  return out.astype(dtype)
+  (x, kernel), (dx, dkernel) = primals, tangents
+  out = _ungrouped(x, kernel, options)
+  zero = lambda t: isinstance(t, jax.custom_derivatives.SymbolicZero)
+  dout = jnp.zeros_like(out)
+  if not zero(dx):
+    dout = _lax2d(dx, kernel, **dict(options))
+  if not zero(dkernel) and x.shape[-1] < _CHANNELS:
+    dout = dout + _lax2d(x, dkernel, **dict(options))
+  elif not zero(dkernel):
+    dout = _by_rows(dout, x, dkernel, **dict(options))
+  return out, dout
+
+
+def _by_rows(
+  out, x, kernel, *, window_strides, padding, rhs_dilation, precision
+):
+  """Adds a convolution to `out`, a few rows of a few images at a time.
+
+  What the windows of a few rows see is a matrix that stays in a core's cache;
+  that of the whole batch would come from memory. The images of one step lie
+  apart, so that a batch spread over devices stays spread.
+  """
+  batch, height, width, features = out.shape
+  row = width * math.prod(kernel.shape[:3]) * x.dtype.itemsize
+  # A large kernel's gradient is not to be added to for little.
+  fits = max(_CACHE, 4 * kernel.size * x.dtype.itemsize) // row
+  fewest = math.gcd(batch, 8)
+  images = max(
+    n for n in range(fewest, batch + 1, fewest)
+    if batch % n == 0 and n <= max(fewest, fits // height)
+  )  # fmt: skip
+  steps = -(-height // max(1, fits // images))
+  rows = -(-height // steps)
+  stride, groups = rows * window_strides[0], batch // images
+  corners = list(_starts(kernel.shape[:2], rhs_dilation))
+  spans = _spans((rows, width), window_strides)
+  seen = corners[-1][0] + spans[0]
+  # The last step overhangs where its rows do not divide the height.
+  x = _padded(x, padding)
+  missing = max(0, (steps - 1) * stride + seen - x.shape[1])
+  x = _padded(x, ((0, missing), (0, 0)))
+  out = _padded(out, ((0, steps * rows - height), (0, 0)))
+  places = jnp.asarray([
+    (i * x.shape[1] + j * stride, (i * steps + j) * rows)
+    for i in range(groups)
+    for j in range(steps)
+  ])  # fmt: skip
+  # Images that are not computed together, one under the other.
+  x = x.reshape(images, -1, *x.shape[2:])
+  out = out.reshape(images, -1, *out.shape[2:])
+
+  # Else every step would keep its matrix for the gradient.
+  @functools.partial(jax.checkpoint, prevent_cse=False)
+  def product(start, kernel):
+    part = lax.dynamic_slice_in_dim(x, start, seen, 1)
+    strides = (1, *window_strides, 1)
+    taps = []
+    for i, j in corners:
+      limits = (images, i + spans[0], j + spans[1], x.shape[-1])
+      taps.append(lax.slice(part, (0, i, j, 0), limits, strides))
+    columns = jnp.concatenate(taps, -1).reshape(-1, kernel.shape[-1])
+    # Kernels as rows: the gradient then transposes the smaller operand.
+    y = lax.dot_general(columns, kernel, (((1,), (1,)), ((), ())), precision)
+    return y.reshape(images, rows, width, features)
+
+  def add(out, place):
+    # A scatter, because its transpose reads a slice and leaves `out` alone.
+    return lax.scatter_add(
+      out,
+      place[1:],
+      product(place[0], matrix),
+      lax.ScatterDimensionNumbers((0, 1, 2, 3), (), (1,)),
+      indices_are_sorted=True,
+      unique_indices=True,
+      mode='promise_in_bounds',
+    ), None
+
+  matrix = kernel.reshape(-1, features).T
+  out = lax.scan(add, out, places)[0]
+  out = out.reshape(batch, steps * rows, width, features)
+  return lax.slice_in_dim(out, 0, height, axis=1)
+
+
+def _depthwise(
+  lhs, rhs, *, window_strides, padding, rhs_dilation, feature_group_count,
+  precision,
+):  # fmt: skip
+  """A depthwise convolution as products of shifted images and kernel taps."""
+  del feature_group_count, precision
+  rhs = rhs.reshape(*rhs.shape[:-2], -1)
+  return _sum_of_taps(
+    _padded(lhs, padding), rhs, tuple(window_strides), tuple(rhs_dilation)
+  )
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
@@ -176,7 +303,7 @@ def _sum_of_taps_jvp(strides, dilation, primals, tangents):
     image = lax.dynamic_slice(x, (0, *start, 0), size)[steps]
     return total + image * weights, None
 
-  starts = jnp.asarray(list(_starts(kernel, dilation)))
+  starts = jnp.asarray(list(_starts(kernel.shape[:-1], dilation)))
   taps = dkernel.reshape(-1, kernel.shape[-1])
   dout = _unrolled(dx, kernel, strides, dilation)
   return out, lax.scan(add, dout, (starts, taps))[0]
@@ -193,7 +320,7 @@ def _unrolled(x, kernel, strides, dilation):
   if len(shape) == 2:
     out = jnp.zeros((), x.dtype)
     taps = kernel.reshape(-1, kernel.shape[-1])
-    for n, (i, j) in enumerate(_starts(kernel, dilation)):
+    for n, (i, j) in enumerate(_starts(kernel.shape[:-1], dilation)):
       # Not x[…]: tracing that takes longer than compiling it.
       limits = (x.shape[0], i + spans[0], j + spans[1], x.shape[-1])
       image = lax.slice(x, (0, i, j, 0), limits, (1, *strides, 1))
@@ -212,10 +339,10 @@ def _unrolled(x, kernel, strides, dilation):
   return lax.scan(add, zeros, (starts, kernel))[0]
 
 
-def _starts(kernel, dilation):
-  """The first voxel that each tap of a kernel (*window, c) sees."""
-  window = zip(kernel.shape[:-1], dilation, strict=True)
-  return itertools.product(*(range(0, k * d, d) for k, d in window))
+def _starts(window, dilation):
+  """The first voxel that each tap of a window sees."""
+  taps = zip(window, dilation, strict=True)
+  return itertools.product(*(range(0, k * d, d) for k, d in taps))
 
 
 def _spans(shape, strides):

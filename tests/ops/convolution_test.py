@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from medjax.ops import convolution
 from medjax.ops.convolution import conv
 
 LAYOUTS = {2: ('NHWC', 'HWIO', 'NHWC'), 3: ('NDHWC', 'DHWIO', 'NDHWC')}
@@ -146,6 +147,89 @@ def test_inside_linen_as_a_drop_in():
     assert_close(ours.apply(variables, x), theirs.apply(variables, x))
 
 
+@pytest.fixture
+def in_small_steps(monkeypatch):
+  """The kernel's gradient in steps of one row, whatever the channels."""
+  monkeypatch.setattr(convolution, '_CACHE', 1)
+  monkeypatch.setattr(convolution, '_CHANNELS', 1)
+
+
+@pytest.mark.usefixtures('in_small_steps')
+@pytest.mark.parametrize(
+  ('batch', 'channels', 'window', 'strides', 'padding', 'dilation'),
+  [
+    (1, 1, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    (12, 2, (3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2)),  # 3 groups of 4 images
+    (16, 1, (1, 3), (3, 2), ((0, 0), (2, 1)), (1, 1)),  # rows between windows
+    (2, 2, (2, 2), (1, 1), ((-1, 0), (0, -2)), (3, 1)),  # a cropped image
+    (1, 1, (2, 3, 2), (2, 1, 2), ((0, 1), (1, 1), (1, 0)), (1, 2, 1)),
+  ],
+)
+def test_the_kernels_gradient_step_by_step_agrees_with_lax(
+  batch, channels, window, strides, padding, dilation
+):
+  rng = np.random.default_rng(0)
+  size = (6, 9, 8)[-len(window) :]
+  x = jnp.asarray(rng.normal(size=(batch, *size, channels)), 'f')
+  w = jnp.asarray(rng.normal(size=(*window, channels, 3)), 'f')
+  ours = lambda x, w: conv(x, w, strides, padding, rhs_dilation=dilation)
+  theirs = lambda x, w: reference(x, w, strides, padding, dilation, 1)
+  gradient = lambda f: jax.jit(
+    jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1))
+  )(x, w)
+  assert_close(gradient(ours), gradient(theirs))
+  tangent = lambda f: jax.jit(lambda: jax.jvp(f, (x, w), (x + 1, w - 1)))()
+  assert_close(tangent(ours), tangent(theirs))
+
+
+@pytest.mark.parametrize('rows', [1, 2, 3, 7, 8])
+def test_steps_of_any_number_of_rows(rows, monkeypatch):
+  batch, width, channels = 8, 5, 16
+  row = batch * width * 9 * channels * 4
+  monkeypatch.setattr(convolution, '_CACHE', rows * row)
+  x = jax.random.normal(jax.random.key(0), (batch, 7, width, channels))
+  w = jnp.zeros((3, 3, channels, 2))
+  gradient = lambda f: jax.jit(
+    jax.grad(lambda w: (f(x, w) * jnp.arange(2.0)).sum())
+  )(w)
+  ones = (1, 1)
+  assert_close(
+    gradient(lambda x, w: conv(x, w, ones, 'SAME')),
+    gradient(lambda x, w: reference(x, w, ones, 'SAME', ones, 1)),
+  )
+
+
+@pytest.mark.usefixtures('in_small_steps')
+def test_per_example_gradients_and_recomputation_of_a_2d_kernel():
+  x = jax.random.normal(jax.random.key(0), (3, 4, 5, 6, 2))
+  w = jax.random.normal(jax.random.key(1), (3, 3, 2, 4))
+  ones = (1, 1)
+
+  def per_example(f):
+    loss = lambda w, x: jnp.sin(f(x, w)).sum()
+    return jax.jit(jax.vmap(jax.grad(jax.checkpoint(loss)), (None, 0)))(w, x)
+
+  assert_close(
+    per_example(lambda x, w: conv(x, w, ones, 'SAME')),
+    per_example(lambda x, w: reference(x, w, ones, 'SAME', ones, 1)),
+  )
+
+
+def test_a_convolution_of_one_voxel_is_a_matrix_product_on_a_cpu():
+  x = jax.random.normal(jax.random.key(0), (2, 5, 7, 6, 3))
+  w = jax.random.normal(jax.random.key(1), (1, 1, 1, 3, 4))
+  options = ((2, 3, 1), ((1, 0), (0, 0), (-1, 2)))
+  ours = lambda x, w: conv(x, w, *options)
+  theirs = lambda x, w: reference(x, w, *options, (1, 1, 1), 1)
+  gradient = lambda f: jax.jit(
+    jax.value_and_grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1))
+  )
+  assert_close(gradient(ours)(x, w), gradient(theirs)(x, w))
+  lower = gradient(ours).trace(x, w).lower
+  assert 'convolution' not in lower(lowering_platforms=('cpu',)).as_text()
+  assert 'convolution' in lower(lowering_platforms=('cuda',)).as_text()
+
+
 def test_half_precision_sums_in_float32():
   x = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 16))
   w = jax.random.normal(jax.random.key(1), (3, 3, 3, 16, 4))
@@ -175,21 +259,28 @@ def test_sharded_over_a_mesh_needs_no_gathering():
   program = """
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-    from medjax.ops.convolution import conv
+    from medjax.ops import convolution
+    convolution._CACHE = 40_000  # several steps for a kernel's gradient
     mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
-    x = np.random.default_rng(0).normal(size=(8, 5, 6, 7, 3)).astype('f')
-    w = np.random.default_rng(1).normal(size=(3, 3, 3, 3, 4)).astype('f')
-    loss = lambda w, x: (conv(x, w, (1, 2, 1), 'SAME') ** 2).mean()
-    gradient = jax.jit(jax.value_and_grad(loss))
-    one = gradient(jnp.asarray(w), jnp.asarray(x))
     put = lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec))
-    args = put(w, P()), put(x, P('data'))
-    four = gradient(*args)
-    for a, b in zip(one, four):
-      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    text = gradient.lower(*args).compile().as_text()
-    assert 'all-reduce' in text and 'all-gather' not in text, text
-    assert 'all-to-all' not in text and 'collective-permute' not in text
+    for size, window, strides in (
+      ((8, 5, 6, 7, 3), (3, 3, 3, 3, 4), (1, 2, 1)),
+      ((16, 9, 7, 16), (3, 3, 16, 4), (2, 1)),
+    ):
+      x = np.random.default_rng(0).normal(size=size).astype('f')
+      w = np.random.default_rng(1).normal(size=window).astype('f')
+      y = lambda w, x: convolution.conv(x, w, strides, 'SAME')
+      gradient = jax.jit(
+        jax.value_and_grad(lambda w, x: (y(w, x) ** 2).mean())
+      )
+      one = gradient(jnp.asarray(w), jnp.asarray(x))
+      args = put(w, P()), put(x, P('data'))
+      four = gradient(*args)
+      for a, b in zip(one, four):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+      text = gradient.lower(*args).compile().as_text()
+      assert 'all-reduce' in text and 'all-gather' not in text, text
+      assert 'all-to-all' not in text and 'collective-permute' not in text
   """
   flags = '--xla_force_host_platform_device_count=4'
   subprocess.run(
