@@ -593,7 +593,7 @@ def test_processes_that_cannot_share_a_batch_say_so(program, tmp_path):
   )
   found = finish(processes)
   assert all(code != 0 for code, *_ in found)
-  line = 'batch_size 7 cannot be split over 2 processes'
+  line = 'data.batch_size 7 is no multiple of 2: 2 devices'
   assert any(line in err for *_, err in found), found
 
 

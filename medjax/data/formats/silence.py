@@ -1,7 +1,9 @@
 """Decoders in C print what they think of damage: `silent()` keeps it quiet.
 
 What is wrong is raised as well, and named there. Python cannot see such output,
-so the process's standard error itself is turned away meanwhile.
+so the process's standard error itself is turned away meanwhile. What Python
+writes goes to a copy of it from then on: while one thread decodes, another may
+have an error to tell.
 """
 
 import contextlib
@@ -32,6 +34,10 @@ def _enter():
       return
     with contextlib.suppress(OSError, ValueError):  # closed, in a service
       sys.stderr.flush()
+      if sys.stderr.fileno() == 2:
+        sys.stderr = os.fdopen(
+          os.dup(2), 'w', buffering=1, errors='backslashreplace'
+        )
       _kept = os.dup(2)
       nowhere = os.open(os.devnull, os.O_WRONLY)
       os.dup2(nowhere, 2)
