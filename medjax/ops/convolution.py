@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _CACHE = 2**20  # bytes: about a core's second level
-_CHANNELS = 16  # fewer do not fill a vector, and lax is faster
+_CHANNELS = 16  # fewer, of either side, do not fill a vector: lax is faster
 
 
 def conv(
@@ -189,7 +189,7 @@ def _ungrouped_jvp(options, primals, tangents):
   dout = jnp.zeros_like(out)
   if not zero(dx):
     dout = _lax2d(dx, kernel, **dict(options))
-  if not zero(dkernel) and x.shape[-1] < _CHANNELS:
+  if not zero(dkernel) and min(kernel.shape[-2:]) < _CHANNELS:
     dout = dout + _lax2d(x, dkernel, **dict(options))
   elif not zero(dkernel):
     dout = _by_rows(dout, x, dkernel, **dict(options))
