@@ -74,8 +74,8 @@ def lidc_nodules(*, mask):
   """Diagnosis of a nodule (benign 650, malignant 344; 551 patients).
 
   The diameter alone reaches an AUROC of .92, which the crop shows as well: what
-  a network adds is what lies above. No score is recorded of this config yet: a
-  step takes some 4 s on two busy CPU cores, the run most of an hour.
+  a network adds is what lies above. This is for a GPU: on two CPU cores a step
+  takes some 4 s. configs/benchmarks/lidc_nodules.py is what they train, .930.
   """
   config = default_config()
   config.data.update(name='lidc_idri/nodules', batch_size=32)
