@@ -30,8 +30,6 @@ def pixels(config, split, variables):
   """(truth, probability, second observer) of a split's pixels in the field."""
   cases = experiment.open_cases(config, split)
   experiment.adopt(config, cases)
-  with config.unlocked():
-    config.task.name = f'{__name__}:Vessels'
   task = Vessels(
     num_classes=2, class_names=tuple(config.task.class_names), loss=None
   )

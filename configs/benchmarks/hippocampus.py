@@ -4,7 +4,7 @@
   of the next one validates, the rest trains (182 cases). What two CPU cores do.
 --config=configs/benchmarks/hippocampus.py:fold0,full: nnU-Net's own network and
   patch, for a GPU; its plan is what `python -m medjax.plan` finds.
---config=configs/benchmarks/hippocampus.py:fold0,small: a tenth of the work, for
+--config=configs/benchmarks/hippocampus.py:fold0,small: a few minutes' work, for
   the ablation: small-no_augmentation, -deep_supervision, -no_ema and -bfloat16
   leave out, add, or change one part of the recipe.
 
@@ -76,7 +76,7 @@ def full(config):
 
 
 def small(config):
-  """Two minutes on two cores."""
+  """A narrower network, and few steps."""
   config.model.features = (8, 16, 32, 64)
   config.train.update(steps=300, eval_every=150, ema_decay=0.98)
 
