@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import harness
 import numpy as np
 import vessels
 
@@ -339,16 +340,7 @@ def table(brief):
     lines.append(cells)
   lines = [header, ['---'] * len(header), *lines]
   chosen = (1, 3, 4, 5) if brief else range(len(header))
-  return '\n'.join(f'| {" | ".join(r[k] for k in chosen)} |' for r in lines)
-
-
-def write_table(path, *, brief):
-  """Puts the table between the two marks of a file."""
-  text = path.read_text()
-  begin, end = '<!-- results -->\n', '<!-- end -->\n'
-  before, rest = text.split(begin)
-  _, after = rest.split(end)
-  path.write_text(f'{before}{begin}{table(brief)}\n{end}{after}')
+  return ''.join(f'| {" | ".join(r[k] for k in chosen)} |\n' for r in lines)
 
 
 def main():
@@ -367,8 +359,8 @@ def main():
     elif args.what == 'keep':
       keep(name, ROWS[name], args.runs)
   if args.what == 'table':
-    write_table(HERE / 'RESULTS.md', brief=False)
-    write_table(HERE.parent / 'README.md', brief=True)
+    harness.put_table(HERE / 'RESULTS.md', table(brief=False))
+    harness.put_table(HERE.parent / 'README.md', table(brief=True))
 
 
 if __name__ == '__main__':

@@ -88,6 +88,14 @@ def main(title, cases, *, rounds=7):
   print(f'\nkept in {path}')
 
 
+def put_table(path, text):
+  """Puts a table between the two marks of a Markdown file."""
+  begin, end = '<!-- table -->\n', '<!-- end -->\n'
+  head, rest = path.read_text().split(begin)
+  tail = rest.split(end)[1]
+  path.write_text(f'{head}{begin}{text}{end}{tail}')
+
+
 def measure(case, rounds):
   """Checks the case, sets up every contender, times them in turn."""
   works, failed = {}, {}

@@ -17,7 +17,6 @@ import time
 import harness
 
 HERE = pathlib.Path(__file__).resolve().parent
-BEGIN, END = '<!-- table -->\n', '<!-- end -->\n'
 
 # What the suite runs of each script.
 SCRIPTS = {
@@ -129,9 +128,7 @@ def write_table():
   if not found:
     raise SystemExit('benchmarks/results is empty: run the suite first')
   path = HERE / 'README.md'
-  head, rest = path.read_text().split(BEGIN)
-  tail = rest.split(END)[1]
-  path.write_text(f'{head}{BEGIN}{table(found)}{END}{tail}')
+  harness.put_table(path, table(found))
   print(f'{len(found)} scripts in the table of {path}')
 
 
