@@ -11,6 +11,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 
 from medjax.ops.convolution import conv
+from medjax.ops.normalization import moments, normalize
 from medjax.ops.upsampling import transposed_conv
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=conv)
@@ -141,7 +142,7 @@ def make_norm(
       name=name,
     )
   if kind == 'instance':
-    return nn.InstanceNorm(epsilon=epsilon, dtype=dtype, name=name)
+    return InstanceNorm(epsilon=epsilon, dtype=dtype, name=name)
   if kind == 'group':
     return nn.GroupNorm(
       num_groups=groups,
@@ -151,6 +152,24 @@ def make_norm(
       name=name,
     )
   raise ValueError(f"norm is 'batch', 'instance' or 'group', not {kind!r}")
+
+
+class InstanceNorm(nn.Module):
+  """Every channel of every image has mean 0 and variance 1 (Ulyanov et al.
+  2016), before a learned scale and bias. `nn.InstanceNorm`, by `ops`.
+  """
+
+  epsilon: float = 1e-5
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x):
+    """(b, *spatial, c) → the same."""
+    scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
+    bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+    (x,) = promote_dtype(x, dtype=self.dtype)
+    mean, variance = moments(x, per_image=True)
+    return normalize(x, mean, variance, scale, bias, epsilon=self.epsilon)
 
 
 class ConvNorm(nn.Module):
