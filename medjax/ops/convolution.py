@@ -9,7 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from medjax.ops.winograd import winograd
+
 _CACHE = 2**20  # bytes: about a core's second level
+_MANY = 256  # channels of either side: their products outweigh all else
+_PRODUCTS = 12  # channels times features: fewer are cheaper than transforms
 _CHANNELS = 16  # fewer, of either side, do not fill a vector: lax is faster
 
 
@@ -28,11 +32,14 @@ def conv(
   """`lax.conv_general_dilated`, channels last, fast on a CPU too.
 
   Made to be passed as `nn.Conv(conv_general_dilated=conv)`. What XLA is slow
-  at on CPUs is written differently there: the gradient of a 2-D kernel is
-  summed over rows; a 3-D convolution becomes one 2-D convolution whose
-  channels are those of all depth taps; one of a single voxel is a matrix
-  product; a depthwise one (a group per channel, one output each) is a sum of
-  products over taps. Half-precision inputs are computed in float32 then: a
+  at on CPUs is written differently there. A 3-D convolution becomes 2-D ones:
+  by Winograd's method where it has three taps of depth, else one whose channels
+  are those of all taps. In 2-D, Winograd's method serves where channels are
+  many, neighbours are computed together where features are few, and the
+  gradient of a kernel is summed over rows. A convolution of one voxel is a
+  matrix product; a depthwise one (a group per channel, one output each) is a
+  sum of products over taps. Winograd's method costs a digit, and so is not used
+  for a higher `precision`. Half-precision inputs are computed in float32: a
   CPU gains nothing from them. The platform is chosen when the program is
   lowered; everywhere else this is lax itself.
 
@@ -122,7 +129,39 @@ def _pointwise(
   return jnp.matmul(lhs, rhs.reshape(rhs.shape[-2:]), precision=precision)
 
 
-def _conv3d_as_2d(
+def _conv3d_as_2d(lhs, rhs, **options):
+  """A 3-D convolution as 2-D ones: by Winograd's method or of stacked taps."""
+  lhs = _padded(lhs, (options['padding'][0], (0, 0), (0, 0)))
+  if rhs.shape[-2] * rhs.shape[-1] >= _PRODUCTS and _is_plain(rhs, **options):
+    inner = {
+      k: options[k][1:] for k in ('window_strides', 'padding', 'rhs_dilation')
+    }
+    return winograd(lhs, rhs, functools.partial(_planes, inner))
+  return _stacked(lhs, rhs, **options)
+
+
+def _is_plain(
+  rhs, *, window_strides, rhs_dilation, feature_group_count, precision, **_
+):
+  """Whether Winograd's method does for the first axis: it costs a digit."""
+  return (
+    rhs.shape[0] == 3
+    and window_strides[0] == rhs_dilation[0] == feature_group_count == 1
+    and precision in (None, lax.Precision.DEFAULT)
+  )
+
+
+def _planes(options, lhs, rhs):
+  """2-D convolution of every plane."""
+  batch, depth = lhs.shape[:2]
+  out = _direct2d(
+    lhs.reshape(-1, *lhs.shape[2:]), rhs,
+    feature_group_count=1, precision=None, **options,
+  )  # fmt: skip
+  return out.reshape(batch, depth, *out.shape[1:])
+
+
+def _stacked(
   lhs, rhs, *, window_strides, padding, rhs_dilation, feature_group_count,
   precision,
 ):  # fmt: skip
@@ -134,7 +173,6 @@ def _conv3d_as_2d(
   taps, (stride, *strides), (dilation, *dilations) = (
     rhs.shape[0], window_strides, rhs_dilation,
   )  # fmt: skip
-  lhs = _padded(lhs, (padding[0], (0, 0), (0, 0)))
   depth = (lhs.shape[1] - (taps - 1) * dilation - 1) // stride + 1
   shifted = [
     lax.slice_in_dim(lhs, start, start + (depth - 1) * stride + 1, stride, 1)
@@ -146,7 +184,7 @@ def _conv3d_as_2d(
   stacked = jnp.stack(
     [x.reshape(*x.shape[:-1], groups, channels // groups) for x in shifted], -2
   )
-  out = _conv2d(
+  out = _direct2d(
     stacked.reshape(batch * depth, height, width, taps * channels),
     jnp.moveaxis(rhs, 0, 2).reshape(*rhs.shape[1:3], -1, rhs.shape[-1]),
     window_strides=tuple(strides),
@@ -158,7 +196,16 @@ def _conv3d_as_2d(
   return out.reshape(batch, depth, *out.shape[1:])
 
 
-def _conv2d(lhs, rhs, *, feature_group_count, **options):
+def _conv2d(lhs, rhs, **options):
+  """A 2-D convolution: by Winograd's method where channels are many."""
+  if min(rhs.shape[-2:]) >= _MANY and _is_plain(rhs, **options):
+    inner = dict(options, padding=((0, 0), options['padding'][1]))
+    conv = lambda lhs, rhs: _direct2d(lhs, rhs[None], **inner)
+    return winograd(_padded(lhs, (options['padding'][0], (0, 0))), rhs, conv)
+  return _direct2d(lhs, rhs, **options)
+
+
+def _direct2d(lhs, rhs, *, feature_group_count, **options):
   """lax, but for the kernel's gradient where there are no groups."""
   if feature_group_count == 1:
     return _ungrouped(lhs, rhs, tuple(options.items()))
@@ -173,7 +220,44 @@ _lax2d = functools.partial(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _ungrouped(x, kernel, options):
   """(b, h, w, c), (i, j, c, o) → (b, *out, o)."""
-  return _lax2d(x, kernel, **dict(options))
+  options = dict(options)
+  voxels = min(4, 32 // kernel.shape[-1])  # two vectors of 16, not more
+  if (
+    min(voxels, kernel.shape[1]) > 1
+    and options['window_strides'][1] == options['rhs_dilation'][1] == 1
+  ):
+    return _widened(x, kernel, 2 ** (voxels.bit_length() - 1), **options)
+  return _lax2d(x, kernel, **options)
+
+
+def _widened(x, kernel, voxels, *, window_strides, padding, **options):
+  """Neighbouring voxels of the last axis as channels of one output.
+
+  A convolution of few output channels leaves a vector of the CPU half empty.
+  Here the window is wide enough for several voxels and strides over them; its
+  kernel holds a shifted copy for each, and zeros.
+  """
+  x = _padded(x, padding)
+  taps = kernel.shape[1]
+  width = x.shape[2] - taps + 1
+  x = _padded(x, ((0, 0), (0, -width % voxels)))
+  shifted = [
+    lax.pad(
+      kernel,
+      jnp.zeros((), kernel.dtype),
+      [(0, 0, 0), (i, voxels - 1 - i, 0), (0, 0, 0), (0, 0, 0)],
+    )
+    for i in range(voxels)
+  ]
+  out = _lax2d(
+    x,
+    jnp.concatenate(shifted, -1),
+    window_strides=(window_strides[0], voxels),
+    padding='VALID',
+    **options,
+  )
+  out = out.reshape(*out.shape[:2], -1, kernel.shape[-1])
+  return lax.slice_in_dim(out, 0, width, axis=2)
 
 
 @functools.partial(_ungrouped.defjvp, symbolic_zeros=True)
@@ -188,12 +272,47 @@ def _ungrouped_jvp(options, primals, tangents):
   zero = lambda t: isinstance(t, jax.custom_derivatives.SymbolicZero)
   dout = jnp.zeros_like(out)
   if not zero(dx):
-    dout = _lax2d(dx, kernel, **dict(options))
+    dout = _blocks(dx, kernel, **dict(options))
   if not zero(dkernel) and min(kernel.shape[-2:]) < _CHANNELS:
     dout = dout + _lax2d(x, dkernel, **dict(options))
   elif not zero(dkernel):
     dout = _by_rows(dout, x, dkernel, **dict(options))
   return out, dout
+
+
+def _blocks(x, kernel, *, window_strides, padding, rhs_dilation, precision):
+  """A strided convolution as one of stride 1 over blocks of voxels, so that
+  its transpose is one too: XLA's convolves an image that is mostly zeros."""
+  if max(rhs_dilation) > 1 or max(window_strides) == 1:
+    return _lax2d(
+      x, kernel, window_strides=window_strides, padding=padding,
+      rhs_dilation=rhs_dilation, precision=precision,
+    )  # fmt: skip
+  x = _padded(x, padding)
+  for axis, stride in enumerate(window_strides):
+    taps = -(-kernel.shape[axis] // stride)  # blocks that a window covers
+    count = (x.shape[axis + 1] - kernel.shape[axis]) // stride + taps
+    rest = [(0, 0)] * 2
+    rest[axis] = (0, count * stride - x.shape[axis + 1])
+    x = _padded(x, rest)
+    rest = [(0, 0, 0)] * 4
+    rest[axis] = (0, taps * stride - kernel.shape[axis], 0)
+    kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), rest)
+  down, across = window_strides
+  batch, height, width, channels = x.shape
+  x = x.reshape(batch, height // down, down, width // across, across, channels)
+  kernel = kernel.reshape(
+    kernel.shape[0] // down, down, kernel.shape[1] // across, across,
+    channels, -1,
+  )  # fmt: skip
+  x, kernel = x.swapaxes(2, 3), kernel.swapaxes(1, 2)
+  return _lax2d(
+    x.reshape(*x.shape[:3], -1),
+    kernel.reshape(*kernel.shape[:2], -1, kernel.shape[-1]),
+    window_strides=(1, 1),
+    padding='VALID',
+    precision=precision,
+  )
 
 
 def _by_rows(

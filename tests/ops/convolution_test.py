@@ -115,6 +115,43 @@ def test_the_cpu_program_holds_no_3d_convolution_and_others_do():
   assert three_d in traced.lower(lowering_platforms=('cuda',)).as_text()
 
 
+@pytest.mark.parametrize(
+  ('rank', 'size'), [(3, 1), (3, 2), (3, 4), (3, 5), (3, 11), (2, 7), (2, 8)]
+)
+def test_three_taps_by_winograd(rank, size, monkeypatch):
+  monkeypatch.setattr(convolution, '_MANY', 4)
+  rng = np.random.default_rng(size)
+  x = jnp.asarray(rng.normal(size=(2, size, *(6, 5)[: rank - 1], 7)), 'f')
+  w = jnp.asarray(rng.normal(size=(3,) * rank + (7, 4)), 'f')
+  ones, padding = (1,) * rank, ((1, 1), (0, 1), (1, 0))[:rank]
+  ours = lambda x, w, **kw: conv(x, w, ones, padding, **kw)
+  theirs = lambda x, w: reference(x, w, ones, padding, ones, 1)
+  weighted = lambda f: lambda x, w: jnp.sin(f(x, w)).sum()
+  gradient = lambda f: jax.jit(jax.grad(weighted(f), (0, 1)))(x, w)
+  assert_close(ours(x, w), theirs(x, w))
+  assert_close(gradient(ours), gradient(theirs))
+  tangent = lambda f: jax.jit(lambda: jax.jvp(f, (x, w), (x + 1, w - 1)))()
+  assert_close(tangent(ours), tangent(theirs))
+  members = jax.jit(jax.vmap(ours, (None, 0)))(x, jnp.stack([w, -w]))
+  assert_close(members[1], -theirs(x, w))
+  count = lambda **kw: jax.make_jaxpr(lambda x, w: ours(x, w, **kw))
+  convolutions = lambda **kw: str(count(**kw)(x, w)).count('conv_general')
+  # One is that of the other platforms.
+  assert convolutions() == 6 + 1
+  assert convolutions(precision=lax.Precision.HIGHEST) == 1 + 1
+
+
+def test_winograd_loses_a_digit_and_no_more():
+  rng = np.random.default_rng(0)
+  x, w = rng.normal(size=(1, 12, 8, 8, 64)), rng.normal(size=(3, 3, 3, 64, 32))
+  with jax.enable_x64(True):
+    exact = reference(
+      jnp.asarray(x), jnp.asarray(w), (1, 1, 1), 'SAME', (1, 1, 1), 1
+    )
+  found = conv(jnp.asarray(x, 'f'), jnp.asarray(w, 'f'), (1, 1, 1), 'SAME')
+  assert_close(found, np.asarray(exact), 5e-6)
+
+
 def test_under_vmap_remat_scan_and_forward_mode():
   x, w, *_ = random_case(0, 3)
   x, w = x[..., :1], w[..., :1, :2]
