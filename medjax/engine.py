@@ -379,6 +379,9 @@ def make_spatial_forward(model, task, mesh, *, flips=False):
 
 def _spatial_program(forward, mesh):
   """`forward` with images split along `axis`, of which `size` are the image."""
+  # A CPU's faster convolutions take an axis apart, and XLA would gather it.
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  precision = 'highest' if on_cpu else None
 
   @functools.partial(jax.jit, static_argnames=('axis', 'size'))
   def program(variables, images, *, axis, size):
@@ -387,7 +390,8 @@ def _spatial_program(forward, mesh):
     # The network does not see what fills up the last device.
     images = jax.lax.slice_in_dim(images, 0, size, axis=axis)
     images = jax.lax.with_sharding_constraint(images, split)
-    found = forward(variables, images)
+    with jax.default_matmul_precision(precision):
+      found = forward(variables, images)
     found = jax.lax.with_sharding_constraint(found, split)
     found = jnp.pad(found, _at_end(found, axis, filled - size))
     return jax.lax.with_sharding_constraint(found, split)

@@ -38,10 +38,10 @@ def conv(
   many, neighbours are computed together where features are few, and the
   gradient of a kernel is summed over rows. A convolution of one voxel is a
   matrix product; a depthwise one (a group per channel, one output each) is a
-  sum of products over taps. Winograd's method costs a digit, and so is not used
-  for a higher `precision`. Half-precision inputs are computed in float32: a
-  CPU gains nothing from them. The platform is chosen when the program is
-  lowered; everywhere else this is lax itself.
+  sum of products over taps. Winograd's method costs a digit; with a higher
+  `precision` taps are summed one by one. Half-precision inputs are computed in
+  float32: a CPU gains nothing from them. The platform is chosen when the
+  program is lowered; everywhere else this is lax itself.
 
   Args:
     lhs: images (b, *spatial, c).
@@ -53,7 +53,7 @@ def conv(
     rhs_dilation: one integer per spatial axis.
     dimension_numbers: channels last, or None for the same.
     feature_group_count: as in lax.
-    precision: as in lax.
+    precision: as in lax; None is what `jax.default_matmul_precision` says.
 
   Raises:
     ValueError: for dilated inputs, another layout, or more spatial axes.
@@ -147,8 +147,14 @@ def _is_plain(
   return (
     rhs.shape[0] == 3
     and window_strides[0] == rhs_dilation[0] == feature_group_count == 1
-    and precision in (None, lax.Precision.DEFAULT)
+    and _by_default(precision)
   )
+
+
+def _by_default(precision):
+  """Whether no higher precision was asked for, here or around."""
+  precision = precision or jax.config.jax_default_matmul_precision
+  return precision in (None, lax.Precision.DEFAULT, 'default')
 
 
 def _planes(options, lhs, rhs):
@@ -223,7 +229,8 @@ def _ungrouped(x, kernel, options):
   options = dict(options)
   voxels = min(4, 32 // kernel.shape[-1])  # two vectors of 16, not more
   if (
-    min(voxels, kernel.shape[1]) > 1
+    _by_default(options['precision'])
+    and min(voxels, kernel.shape[1]) > 1
     and options['window_strides'][1] == options['rhs_dilation'][1] == 1
   ):
     return _widened(x, kernel, 2 ** (voxels.bit_length() - 1), **options)

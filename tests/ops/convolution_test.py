@@ -139,6 +139,8 @@ def test_three_taps_by_winograd(rank, size, monkeypatch):
   # One is that of the other platforms.
   assert convolutions() == 6 + 1
   assert convolutions(precision=lax.Precision.HIGHEST) == 1 + 1
+  with jax.default_matmul_precision('highest'):
+    assert convolutions() == 1 + 1
 
 
 def test_winograd_loses_a_digit_and_no_more():
