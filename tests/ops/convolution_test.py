@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from medjax.ops import convolution
+from medjax.ops import convolution, convolution_2d, kernel_gradient
 from medjax.ops.convolution import conv
 
 LAYOUTS = {2: ('NHWC', 'HWIO', 'NHWC'), 3: ('NDHWC', 'DHWIO', 'NDHWC')}
@@ -186,11 +186,60 @@ def test_inside_linen_as_a_drop_in():
     assert_close(ours.apply(variables, x), theirs.apply(variables, x))
 
 
+@pytest.mark.parametrize(
+  ('window', 'strides', 'padding', 'dilation'),
+  [
+    ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((2, 3), (1, 2), ((0, 1), (0, 1)), (1, 1)),
+    ((1, 2), (2, 3), ((0, 0), (4, 5)), (1, 3)),  # more zeros than a window
+    ((3, 2), (1, 1), ((2, 0), (-1, -2)), (2, 1)),  # a cropped image
+    ((1, 1), (2, 2), ((0, 0), (0, 3)), (1, 1)),
+  ],
+)
+def test_images_side_by_side_agree_with_lax(
+  window, strides, padding, dilation, monkeypatch
+):
+  monkeypatch.setattr(convolution_2d, '_CHANNELS', 2)
+  monkeypatch.setattr(convolution_2d, '_images_in_a_row', lambda *_, **__: 3)
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(6, 5, 7, 3)), 'f')
+  w = jnp.asarray(rng.normal(size=(*window, 3, 2)), 'f')
+  ours = lambda x, w: conv(x, w, strides, padding, rhs_dilation=dilation)
+  theirs = lambda x, w: reference(x, w, strides, padding, dilation, 1)
+  weighted = lambda f: lambda x, w: jnp.sin(f(x, w)).sum()
+  gradient = lambda f: jax.jit(jax.value_and_grad(weighted(f), (0, 1)))(x, w)
+  assert_close(gradient(ours), gradient(theirs))
+  tangent = lambda f: jax.jit(lambda: jax.jvp(f, (x, w), (x + 1, w - 1)))()
+  assert_close(tangent(ours), tangent(theirs))
+  members = jax.jit(jax.vmap(ours, (None, 0)))(x, jnp.stack([w, -w]))
+  assert_close(members[1], -theirs(x, w))
+
+
+def test_rows_of_one_part_are_made_longer(monkeypatch):
+  def images(batch, width, channels, features):
+    x = jnp.zeros((batch, 1, width, channels))
+    options = dict(
+      window_strides=(1, 1), padding=((1, 1), (1, 1)), rhs_dilation=(1, 1)
+    )
+    w = jnp.zeros((3, 3, channels, features))
+    return convolution_2d._images_in_a_row(x, w, **options)
+
+  assert images(128, 28, 64, 64) == 1  # several devices
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  assert images(128, 28, 64, 64) == 64
+  assert images(4, 256, 32, 32) == 4
+  assert images(1, 256, 32, 32) == 1  # no neighbours
+  assert images(7, 8, 32, 32) == 1  # too few of them
+  assert images(8, 128, 64, 64) == 1  # two parts already
+  assert images(128, 14, 128, 128) == 1  # the same, of features
+  assert images(128, 28, 16, 64) == 1  # cheaper than the copies
+
+
 @pytest.fixture
 def in_small_steps(monkeypatch):
   """The kernel's gradient in steps of one row, whatever the channels."""
-  monkeypatch.setattr(convolution, '_CACHE', 1)
-  monkeypatch.setattr(convolution, '_CHANNELS', 1)
+  monkeypatch.setattr(kernel_gradient, '_CACHE', 1)
+  monkeypatch.setattr(convolution_2d, '_CHANNELS', 1)
 
 
 @pytest.mark.usefixtures('in_small_steps')
@@ -224,12 +273,12 @@ def test_the_kernels_gradient_step_by_step_agrees_with_lax(
 @pytest.mark.parametrize('rows', [1, 2, 3, 7, 8])
 def test_steps_of_any_number_of_rows(rows, monkeypatch):
   batch, width, channels = 8, 5, 16
-  row = batch * width * 9 * channels * 4
-  monkeypatch.setattr(convolution, '_CACHE', rows * row)
+  row = batch * width * 2 * 3 * channels * 4
+  monkeypatch.setattr(kernel_gradient, '_CACHE', rows * row)
   x = jax.random.normal(jax.random.key(0), (batch, 7, width, channels))
-  w = jnp.zeros((3, 3, channels, 2))
+  w = jnp.zeros((3, 3, channels, channels))
   gradient = lambda f: jax.jit(
-    jax.grad(lambda w: (f(x, w) * jnp.arange(2.0)).sum())
+    jax.grad(lambda w: (f(x, w) * jnp.arange(channels * 1.0)).sum())
   )(w)
   ones = (1, 1)
   assert_close(
@@ -298,8 +347,9 @@ def test_sharded_over_a_mesh_needs_no_gathering():
   program = """
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-    from medjax.ops import convolution
-    convolution._CACHE = 40_000  # several steps for a kernel's gradient
+    from medjax.ops import convolution, convolution_2d, kernel_gradient
+    kernel_gradient._CACHE = 40_000  # several steps for a kernel's gradient
+    convolution_2d._WIDE = 4  # one image beside another, if it were but one
     mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
     put = lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec))
     for size, window, strides in (

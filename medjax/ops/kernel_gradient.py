@@ -1,0 +1,131 @@
+"""The gradient of a 2-D convolution's kernel, a few rows at a time."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from medjax.ops import windows
+
+_CACHE = 2**21  # bytes: about a core's second level
+
+
+def add_by_rows(
+  out, x, kernel, *, window_strides, padding, rhs_dilation, precision
+):
+  """Adds a convolution to `out`: its gradient by the kernel goes by rows.
+
+  What the windows of a few rows see is a matrix that stays in a core's cache;
+  that of the whole batch would come from memory. Where windows lie next to
+  each other the matrix holds the taps of one row, and those of the other rows
+  shift the output: three copies of either side in place of nine of one.
+
+  Args:
+    out: (b, h', w', o).
+    x: (b, h, w, c).
+    kernel: (i, j, c, o).
+    window_strides: two integers.
+    padding: two pairs (low, high).
+    rhs_dilation: two integers.
+    precision: of the products, as in lax.
+  """
+  batch, height, width, features = out.shape
+  stride = window_strides[0]
+  window = kernel.shape[:2] if stride > 1 else (1, kernel.shape[1])
+  taps = list(windows.starts(window, rhs_dilation))
+  shifts = [0] if stride > 1 else list(_shifts(kernel, rhs_dilation))
+  # Zeros above and below add nothing; those of wide windows are put there.
+  reach = shifts[-1]
+  near, far = (min(max(p, 0), reach) for p in padding[0])
+  x = windows.padded(
+    x, ((padding[0][0] - near, padding[0][1] - far), padding[1])
+  )
+  lines = height + reach - near - far
+
+  width_of_step = len(taps) * kernel.shape[2] + len(shifts) * features
+  images, rows, steps = _steps(
+    batch, lines, width * width_of_step * x.dtype.itemsize,
+    max(_CACHE, 4 * kernel.size * x.dtype.itemsize),
+  )  # fmt: skip
+  spans = windows.spans((rows, width), window_strides)
+  seen = taps[-1][0] + spans[0]
+  # The last step overhangs where its rows do not divide the lines.
+  missing = (steps - 1) * rows * stride + seen - x.shape[1]
+  x = windows.padded(x, ((0, max(0, missing)), (0, 0)))
+  top, tall = reach - near, steps * rows + reach
+  out = windows.padded(out, ((top, tall - height - top), (0, 0)))
+  places = jnp.asarray([
+    (i * x.shape[1] + j * rows * stride, i * tall + j * rows)
+    for i in range(batch // images)
+    for j in range(steps)
+  ])  # fmt: skip
+  # Images that are not computed together, one under the other.
+  x = x.reshape(images, -1, *x.shape[2:])
+  out = out.reshape(images, -1, width, features)
+
+  # Else every step would keep its matrix for the gradient.
+  @functools.partial(jax.checkpoint, prevent_cse=False)
+  def product(start, matrix):
+    part = lax.dynamic_slice_in_dim(x, start, seen, 1)
+    columns = [
+      lax.slice(
+        part,
+        (0, i, j, 0),
+        (images, i + spans[0], j + spans[1], x.shape[-1]),
+        (1, *window_strides, 1),
+      )
+      for i, j in taps
+    ]
+    columns = jnp.concatenate(columns, -1).reshape(-1, len(matrix))
+    y = jnp.matmul(columns, matrix, precision=precision)
+    return y.reshape(images, rows, width, -1)
+
+  def add(out, place):
+    y = product(place[0], matrix)
+    # Not slices: the gradient of this is one concatenation.
+    parts = lax.split(y, (features,) * len(shifts), axis=3)
+    for shift, part in zip(shifts, parts, strict=True):
+      out = _add_at(out, place[1:] + reach - shift, part)
+    return out, None
+
+  matrix = kernel.reshape(len(shifts), -1, features).swapaxes(0, 1)
+  matrix = matrix.reshape(len(matrix), -1)
+  out = lax.scan(add, out, places)[0].reshape(batch, tall, width, features)
+  return lax.slice_in_dim(out, top, top + height, axis=1)
+
+
+def _shifts(kernel, rhs_dilation):
+  """Rows by which the taps of each row of the kernel shift the output."""
+  return range(0, kernel.shape[0] * rhs_dilation[0], rhs_dilation[0])
+
+
+def _steps(batch, lines, line_bytes, step_bytes):
+  """(images, rows of each, steps over the lines) of a step that fits.
+
+  The images of one step lie apart, so that a batch that is spread over devices
+  stays spread.
+  """
+  fits = step_bytes // line_bytes
+  fewest = math.gcd(batch, 8)
+  images = max(
+    n for n in range(fewest, batch + 1, fewest)
+    if batch % n == 0 and n <= max(fewest, fits // lines)
+  )  # fmt: skip
+  steps = -(-lines // max(1, fits // images))
+  return images, -(-lines // steps), steps
+
+
+def _add_at(out, row, part):
+  """Adds `part` to the rows of `out` that begin at `row`."""
+  # A scatter, because its transpose reads a slice and leaves `out` alone.
+  return lax.scatter_add(
+    out,
+    row,
+    part,
+    lax.ScatterDimensionNumbers((0, 1, 2, 3), (), (1,)),
+    indices_are_sorted=True,
+    unique_indices=True,
+    mode='promise_in_bounds',
+  )
