@@ -73,11 +73,13 @@ class _Stitcher:
       size = (depth, *self._padded[1:])
       self._total = np.zeros((*size, block.shape[-1]), np.float32)
       self._norm = np.zeros((*size, 1), np.float32)
+      self._scratch = np.empty_like(block)
     if start[0] > self._row:
       self._flush(start[0] - self._row)
     ends = zip(start[1:], block.shape[1:-1], strict=True)
     place = (slice(None), *(slice(s, s + n) for s, n in ends))
-    self._total[place] += block * self._weights
+    weighted = np.multiply(block, self._weights, out=self._scratch)
+    self._total[place] += weighted
     self._norm[place] += self._weights
 
   def _flush(self, rows):

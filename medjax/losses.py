@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer, Real
 
+from medjax.ops.softmax import softmax
+
 Target = Integer[Array, 'b *s'] | Real[Array, 'b *s K'] | Bool[Array, 'b *s K']
 
 
@@ -26,7 +28,7 @@ def _dense(target, logits):
 
 
 def _probabilities(logits, multi_label):
-  return jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
+  return jax.nn.sigmoid(logits) if multi_label else softmax(logits)
 
 
 def _per_example(values):

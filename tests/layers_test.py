@@ -19,7 +19,7 @@ ALLOWED = {
   'augment': {'ops'},
   'models': {'ops'},
   'models.__main__': {'build', 'cli', 'models'},
-  'tasks': {'build', 'losses', 'metrics'},
+  'tasks': {'build', 'losses', 'metrics', 'ops'},
   'data': {'build'},
   'engine': set(),
   'writer': set(),

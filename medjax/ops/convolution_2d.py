@@ -1,7 +1,6 @@
 """A 2-D convolution without groups, as CPUs are fast at it."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,8 @@ from medjax.ops import windows
 from medjax.ops.kernel_gradient import add_by_rows
 
 _CHANNELS = 16  # fewer, of either side, do not fill a vector: lax is faster
-_WIDE = 32  # fewer, of either side, are not worth a copy
+_VECTOR = 16  # floats, of the widest registers
+_WIDE = 16  # fewer, of either side, are not worth a copy
 _PARTS = 16  # of a row, for threads
 
 _lax = functools.partial(
@@ -32,31 +32,34 @@ def conv2d(lhs, rhs, *, feature_group_count=1, **options):
   return _conv(lhs, rhs, tuple(options.items()))
 
 
-def _images_in_a_row(x, kernel, *, window_strides, padding, rhs_dilation, **_):
+def _images_in_a_row(x, kernel, **options):
   """How many images make a row that is long enough for several threads.
 
   XLA (YNNPACK) gives threads parts of one row of one image, never rows. A part
   doubles until its voxels and features, times the taps, are 64 k: most images
   are no wider than one.
   """
-  batch, width, (*window, features) = len(x), x.shape[2], kernel.shape
+  high, wide, channels, features = kernel.shape
   # Devices that share a batch are at work already, and would exchange it.
-  if (
-    window[:2] == [1, 1]
-    or min(kernel.shape[2:]) < _WIDE
-    or jax.device_count() > 1
-  ):
+  if high * wide == 1 or min(channels, features) < _WIDE:
+    return 1
+  if jax.device_count() > 1:
     return 1
   width = windows.count(
-    width, padding[1], window[1], window_strides[1], rhs_dilation[1]
-  )
-  taps, part = min(math.prod(window), 1024), 16
+    x.shape[2], options['padding'][1], wide, options['window_strides'][1],
+    options['rhs_dilation'][1],
+  )  # fmt: skip
+  voxels = _voxels(kernel, **options)
+  width, features = width / voxels, features * voxels
+  taps, part = min(high * (wide + voxels - 1) * channels, 1024), 16
   while (part + min(features, 64)) * taps < 2**16:
     part *= 2
   if width > part or (part == 16 and features > 64):
     return 1
   part = max(part, 64)
-  able = [n for n in range(1, batch + 1) if batch % n == 0 and n * width > part]
+  able = [
+    n for n in range(1, len(x) + 1) if len(x) % n == 0 and n * width > part
+  ]
   enough = [n for n in able if n * width >= _PARTS * part]
   return min(enough) if enough else max(able, default=1)
 
@@ -83,13 +86,9 @@ def _side_by_side(x, kernel, images, *, window_strides, padding, **options):
 def _conv(x, kernel, options):
   """The convolution; `options` are items, because they must hash."""
   options = dict(options)
-  voxels = min(4, 32 // kernel.shape[-1])  # two vectors of 16, not more
-  if (
-    by_default(options['precision'])
-    and min(voxels, kernel.shape[1]) > 1
-    and options['window_strides'][1] == options['rhs_dilation'][1] == 1
-  ):
-    return _widened(x, kernel, 2 ** (voxels.bit_length() - 1), **options)
+  voxels = _voxels(kernel, **options)
+  if voxels > 1:
+    return _widened(x, kernel, voxels, **options)
   return _plain(x, kernel, **options)
 
 
@@ -117,6 +116,17 @@ def _plain(x, kernel, *, window_strides, padding, **options):
   return _lax(x, kernel, window_strides, padding, **options)
 
 
+def _voxels(kernel, *, window_strides, rhs_dilation, precision, **_):
+  """How many neighbours are computed as channels of one output, to fill two
+  vectors, not more: 1 where that would not do."""
+  plain = window_strides[1] == rhs_dilation[1] == 1 and by_default(precision)
+  if not plain or kernel.shape[1] == 1:
+    return 1
+  return max(
+    v for v in (1, 2, 4) if v * kernel.shape[-1] <= 2 * _VECTOR or v == 1
+  )
+
+
 def by_default(precision):
   """Whether no higher precision was asked for, here or around."""
   precision = precision or jax.config.jax_default_matmul_precision
@@ -128,28 +138,41 @@ def _widened(x, kernel, voxels, *, window_strides, padding, **options):
 
   A convolution of few output channels leaves a vector of the CPU half empty.
   Here the window is wide enough for several voxels and strides over them; its
-  kernel holds a shifted copy for each, and zeros.
+  kernel holds a shifted copy for each, and zeros. Where input channels are few
+  as well, their neighbours are channels too, and nothing strides.
   """
+  taps, channels, features = kernel.shape[1:]
+  window = voxels + taps - 1
+  merged = voxels * max(channels, features) <= _VECTOR
+  if merged:
+    window += -window % voxels
   x = windows.padded(x, padding)
-  taps = kernel.shape[1]
   width = x.shape[2] - taps + 1
-  x = windows.padded(x, ((0, 0), (0, -width % voxels)))
+  columns = width + -width % voxels - voxels + window
+  x = windows.padded(x, ((0, 0), (0, columns - x.shape[2])))
   shifted = [
     lax.pad(
       kernel,
       jnp.zeros((), kernel.dtype),
-      [(0, 0, 0), (i, voxels - 1 - i, 0), (0, 0, 0), (0, 0, 0)],
+      [(0, 0, 0), (i, window - taps - i, 0), (0, 0, 0), (0, 0, 0)],
     )
     for i in range(voxels)
   ]
+  kernel, stride = jnp.concatenate(shifted, -1), voxels
+  if merged:
+    x = x.reshape(*x.shape[:2], -1, voxels * channels)
+    kernel = kernel.reshape(
+      len(kernel), -1, *(voxels * n for n in (channels, features))
+    )
+    stride = 1
   out = _plain(
     x,
-    jnp.concatenate(shifted, -1),
-    window_strides=(window_strides[0], voxels),
+    kernel,
+    window_strides=(window_strides[0], stride),
     padding=((0, 0), (0, 0)),
     **options,
   )
-  out = out.reshape(*out.shape[:2], -1, kernel.shape[-1])
+  out = out.reshape(*out.shape[:2], -1, features)
   return lax.slice_in_dim(out, 0, width, axis=2)
 
 

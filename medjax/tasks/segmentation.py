@@ -9,6 +9,7 @@ import numpy as np
 
 from medjax.metrics import bootstrap, segmentation, surface
 from medjax.metrics.classification import defined_mean
+from medjax.ops.softmax import softmax
 from medjax.tasks import objective, summary
 
 METRICS = (
@@ -137,7 +138,7 @@ class Segmentation:
   def predict(self, outputs):
     """Probabilities (b, *s, num_outputs), float32, of the finest logits."""
     logits = objective.main_head(outputs)
-    return jax.nn.sigmoid(logits) if self.regions else jax.nn.softmax(logits)
+    return jax.nn.sigmoid(logits) if self.regions else softmax(logits)
 
   def decode(self, probabilities):
     """Label map (*s,) of probabilities (*s, num_outputs), on the host.

@@ -219,8 +219,9 @@ def test_rows_of_one_part_are_made_longer(monkeypatch):
   def images(batch, width, channels, features):
     x = jnp.zeros((batch, 1, width, channels))
     options = dict(
-      window_strides=(1, 1), padding=((1, 1), (1, 1)), rhs_dilation=(1, 1)
-    )
+      window_strides=(1, 1), padding=((1, 1), (1, 1)), rhs_dilation=(1, 1),
+      precision=None,
+    )  # fmt: skip
     w = jnp.zeros((3, 3, channels, features))
     return convolution_2d._images_in_a_row(x, w, **options)
 
@@ -232,7 +233,9 @@ def test_rows_of_one_part_are_made_longer(monkeypatch):
   assert images(7, 8, 32, 32) == 1  # too few of them
   assert images(8, 128, 64, 64) == 1  # two parts already
   assert images(128, 14, 128, 128) == 1  # the same, of features
-  assert images(128, 28, 16, 64) == 1  # cheaper than the copies
+  assert images(128, 28, 8, 64) == 1  # cheaper than the copies
+  assert images(32, 64, 16, 16) == 32
+  assert images(16, 32, 32, 16) == 1  # pairs of voxels are one: too few
 
 
 @pytest.fixture
