@@ -1,8 +1,8 @@
 """The benchmarks, one after the other, and their table.
 
 python benchmarks/suite.py [SCRIPTS…]: runs those scripts (all), in a choice of
-  cases and few rounds that two cores do in a quarter of an hour. Alone, each
-  script takes more.
+  cases and few rounds that two cores do in three quarters of an hour. Alone,
+  each script takes more.
 python benchmarks/suite.py --table: writes the newest results into the table of
   benchmarks/README.md.
 """
@@ -22,7 +22,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 SCRIPTS = {
   'train_step': (
     'ResNet-18, 28: step', 'U-Net 2-D, 256: step', 'U-Net 3-D, narrow: step',
-    'U-Net 3-D, Task04: step', '--rounds=2', '--skip=torch.compile',
+    'U-Net 3-D, Task04: step', 'ResNet-18, 224: step',
+    'DenseNet-121, 224: step', '--rounds=3',
   ),
   'inference': ('U-Net 4-16, 128³', 'U-Net 4-16, 512x512x200', '--rounds=2'),
   'epoch': ('--rounds=2',),

@@ -61,29 +61,35 @@ class _Stitcher:
   """
 
   def __init__(self, shape, patch_size, weights, sink):
-    self._shape, self._sink = shape, sink
-    self._weights = weights[..., None]
+    self._shape, self._sink, self._weights = shape, sink, weights
     self._padded = [max(s, p) for s, p in zip(shape, patch_size, strict=True)]
     self._row = 0
     self._total = self._norm = None
 
+  def _begin(self, block):
+    size = (len(block), *self._padded[1:])
+    self._total = np.zeros((*size, block.shape[-1]), np.float32)
+    self._norm = np.zeros(size, np.float32)
+    # numpy repeats a last axis of a few classes slowly: once does.
+    self._of_classes = np.repeat(self._weights[..., None], block.shape[-1], -1)
+    self._weighted = np.empty_like(self._of_classes)
+
   def add(self, start, block):
     if self._total is None:
-      depth = len(block)
-      size = (depth, *self._padded[1:])
-      self._total = np.zeros((*size, block.shape[-1]), np.float32)
-      self._norm = np.zeros((*size, 1), np.float32)
-      self._scratch = np.empty_like(block)
+      self._begin(block)
     if start[0] > self._row:
       self._flush(start[0] - self._row)
     ends = zip(start[1:], block.shape[1:-1], strict=True)
     place = (slice(None), *(slice(s, s + n) for s, n in ends))
-    weighted = np.multiply(block, self._weights, out=self._scratch)
-    self._total[place] += weighted
+    np.multiply(block, self._of_classes, out=self._weighted)
+    self._total[place] += self._weighted
     self._norm[place] += self._weights
 
   def _flush(self, rows):
-    mean = self._total[:rows] / np.maximum(self._norm[:rows], 1e-8)
+    mean = self._total[:rows].copy()  # the sink may keep it
+    norm = np.maximum(self._norm[:rows], 1e-8)
+    for k in range(mean.shape[-1]):
+      mean[..., k] /= norm
     crop = tuple(slice(0, n) for n in self._shape[1:])
     keep = min(rows, self._shape[0] - self._row)
     if keep > 0:
