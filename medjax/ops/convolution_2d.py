@@ -67,8 +67,9 @@ def _images_in_a_row(x, kernel, **options):
 def _side_by_side(x, kernel, images, *, window_strides, padding, **options):
   """The convolution of `images` at a time in one row, zeros between them."""
   stride, (low, high) = window_strides[1], padding[1]
-  reach = (kernel.shape[1] - 1) * options['rhs_dilation'][1]
-  found = (x.shape[2] + low + high - reach - 1) // stride + 1
+  taps, dilation = kernel.shape[1], options['rhs_dilation'][1]
+  reach = (taps - 1) * dilation
+  found = windows.count(x.shape[2], padding[1], taps, stride, dilation)
   pitch = max(x.shape[2] + max(low, high), found * stride)
   pitch += -pitch % stride
   x = windows.padded(x, ((0, 0), (low, pitch - low - x.shape[2])))

@@ -54,7 +54,7 @@ def _unrolled(x, kernel, strides, dilation):
   A window of 7 has 343 taps in 3-D: one sum of them takes long to compile.
   """
   spatial = zip(x.shape[1:-1], kernel.shape, strides, dilation, strict=False)
-  shape = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in spatial]
+  shape = [windows.count(n, (0, 0), k, s, d) for n, k, s, d in spatial]
   spans = windows.spans(shape, strides)
   if len(shape) == 2:
     out = jnp.zeros((), x.dtype)

@@ -32,10 +32,10 @@ def add_by_rows(
     precision: of the products, as in lax.
   """
   batch, height, width, features = out.shape
-  stride = window_strides[0]
-  window = kernel.shape[:2] if stride > 1 else (1, kernel.shape[1])
-  taps = list(windows.starts(window, rhs_dilation))
-  shifts = [0] if stride > 1 else list(_shifts(kernel, rhs_dilation))
+  stride, (high, wide) = window_strides[0], kernel.shape[:2]
+  inside, outside = (high, 1) if stride > 1 else (1, high)
+  taps = list(windows.starts((inside, wide), rhs_dilation))
+  shifts = [i for i, _ in windows.starts((outside, 1), rhs_dilation)]
   # Zeros above and below add nothing; those of wide windows are put there.
   reach = shifts[-1]
   near, far = (min(max(p, 0), reach) for p in padding[0])
@@ -94,11 +94,6 @@ def add_by_rows(
   matrix = matrix.reshape(len(matrix), -1)
   out = lax.scan(add, out, places)[0].reshape(batch, tall, width, features)
   return lax.slice_in_dim(out, top, top + height, axis=1)
-
-
-def _shifts(kernel, rhs_dilation):
-  """Rows by which the taps of each row of the kernel shift the output."""
-  return range(0, kernel.shape[0] * rhs_dilation[0], rhs_dilation[0])
 
 
 def _steps(batch, lines, line_bytes, step_bytes):

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import lax
 
+from medjax.ops import windows
+
 _INPUT = (
   (4, 0, -5, 0, 1, 0),
   (0, -4, -4, 1, 1, 0),
@@ -45,9 +47,8 @@ def winograd(lhs, rhs, conv):
   """
   depth = lhs.shape[1] - 2
   tiles = -(-depth // 4)
-  rest = [(0, 0, 0)] * lhs.ndim
-  rest[1] = (0, 4 * tiles - depth + 2, 0)
-  lhs = lax.pad(lhs, jnp.zeros((), lhs.dtype), rest)
+  rest = [(0, 0)] * (lhs.ndim - 3)
+  lhs = windows.padded(lhs, [(0, 4 * tiles - depth + 2), *rest])
   # Not strided slices: the gradient of these is one concatenation.
   lhs = lhs.reshape(lhs.shape[0], tiles + 1, 4, *lhs.shape[2:])
   rows = [x.squeeze(2) for x in lax.split(lhs, (1,) * 4, axis=2)]
