@@ -27,29 +27,65 @@ def conv2d(lhs, rhs, *, feature_group_count=1, **options):
   """
   if feature_group_count > 1:
     return _lax(lhs, rhs, feature_group_count=feature_group_count, **options)
-  if (images := _images_in_a_row(lhs, rhs, **options)) > 1:
-    return _side_by_side(lhs, rhs, images, **options)
   return _conv(lhs, rhs, tuple(options.items()))
 
 
-def _images_in_a_row(x, kernel, **options):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _conv(x, kernel, options):
+  """The convolution; `options` are items, because they must hash."""
+  options = dict(options)
+  width = windows.count(
+    x.shape[2], options['padding'][1], kernel.shape[1],
+    options['window_strides'][1], options['rhs_dilation'][1],
+  )  # fmt: skip
+  if (voxels := _voxels(kernel, **options)) > 1:
+    form = functools.partial(_widened, voxels=voxels)
+  else:
+    form = _plain
+  images = _images_in_a_row(len(x), width, kernel.shape, voxels)
+  return _side_by_side(x, kernel, images, form, **options)
+
+
+@functools.partial(_conv.defjvp, symbolic_zeros=True)
+def _conv_jvp(options, primals, tangents):
+  """The gradients of image and kernel each go the way that is best for them."""
+  (x, kernel), (dx, dkernel) = primals, tangents
+  out, options = _conv(x, kernel, options), dict(options)
+  zero = lambda t: isinstance(t, jax.custom_derivatives.SymbolicZero)
+  dout = jnp.zeros_like(out)
+  if not zero(dx):
+    down, across = options['window_strides']
+    high, wide, channels, features = kernel.shape
+    blocks = down * across * channels
+    shape = -(-high // down), -(-wide // across), features, blocks
+    images = _images_in_a_row(len(x), x.shape[2] // across, shape)
+    dout = _side_by_side(dx, kernel, images, _blocks, **options)
+  if not zero(dkernel) and min(kernel.shape[-2:]) < _CHANNELS:
+    dout = dout + _plain(x, dkernel, **options)
+  elif not zero(dkernel):
+    dout = add_by_rows(dout, x, dkernel, **options)
+  return out, dout
+
+
+def _images_in_a_row(batch, width, kernel, voxels=1):
   """How many images make a row that is long enough for several threads.
 
   XLA (YNNPACK) gives threads parts of one row of one image, never rows. A part
   doubles until its voxels and features, times the taps, are 64 k: most images
   are no wider than one.
+
+  Args:
+    batch: images.
+    width: of an output image.
+    kernel: shape (i, j, c, o).
+    voxels: neighbours that are computed as channels of one.
   """
-  high, wide, channels, features = kernel.shape
+  high, wide, channels, features = kernel
   # Devices that share a batch are at work already, and would exchange it.
   if high * wide == 1 or min(channels, features) < _WIDE:
     return 1
   if jax.device_count() > 1:
     return 1
-  width = windows.count(
-    x.shape[2], options['padding'][1], wide, options['window_strides'][1],
-    options['rhs_dilation'][1],
-  )  # fmt: skip
-  voxels = _voxels(kernel, **options)
   width, features = width / voxels, features * voxels
   taps, part = min(high * (wide + voxels - 1) * channels, 1024), 16
   while (part + min(features, 64)) * taps < 2**16:
@@ -57,15 +93,21 @@ def _images_in_a_row(x, kernel, **options):
   if width > part or (part == 16 and features > 64):
     return 1
   part = max(part, 64)
-  able = [
-    n for n in range(1, len(x) + 1) if len(x) % n == 0 and n * width > part
-  ]
+  able = [n for n in range(1, batch + 1) if batch % n == 0 and n * width > part]
   enough = [n for n in able if n * width >= _PARTS * part]
   return min(enough) if enough else max(able, default=1)
 
 
-def _side_by_side(x, kernel, images, *, window_strides, padding, **options):
-  """The convolution of `images` at a time in one row, zeros between them."""
+def _side_by_side(
+  x, kernel, images, form, *, window_strides, padding, **options
+):
+  """The convolution of `images` at a time in one row, zeros between them.
+
+  `form` is the convolution of such rows: the arguments of `_plain`.
+  """
+  options |= dict(window_strides=window_strides)
+  if images == 1:
+    return form(x, kernel, padding=padding, **options)
   stride, (low, high) = window_strides[1], padding[1]
   taps, dilation = kernel.shape[1], options['rhs_dilation'][1]
   reach = (taps - 1) * dilation
@@ -76,37 +118,10 @@ def _side_by_side(x, kernel, images, *, window_strides, padding, **options):
   x = x.reshape(-1, images, *x.shape[1:]).swapaxes(1, 2)
   x = x.reshape(*x.shape[:2], images * pitch, -1)
   x = windows.padded(x, ((0, 0), (0, reach + 1 - stride)))
-  options |= dict(window_strides=window_strides, padding=(padding[0], (0, 0)))
-  out = _conv(x, kernel, tuple(options.items()))
+  out = form(x, kernel, padding=(padding[0], (0, 0)), **options)
   out = out.reshape(*out.shape[:2], images, pitch // stride, -1)
   out = lax.slice_in_dim(out, 0, found, axis=3).swapaxes(1, 2)
   return out.reshape(-1, *out.shape[2:])
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _conv(x, kernel, options):
-  """The convolution; `options` are items, because they must hash."""
-  options = dict(options)
-  voxels = _voxels(kernel, **options)
-  if voxels > 1:
-    return _widened(x, kernel, voxels, **options)
-  return _plain(x, kernel, **options)
-
-
-@functools.partial(_conv.defjvp, symbolic_zeros=True)
-def _conv_jvp(options, primals, tangents):
-  """The kernel's part goes by rows, so that its gradient does."""
-  (x, kernel), (dx, dkernel) = primals, tangents
-  out = _conv(x, kernel, options)
-  zero = lambda t: isinstance(t, jax.custom_derivatives.SymbolicZero)
-  dout = jnp.zeros_like(out)
-  if not zero(dx):
-    dout = _blocks(dx, kernel, **dict(options))
-  if not zero(dkernel) and min(kernel.shape[-2:]) < _CHANNELS:
-    dout = dout + _plain(x, dkernel, **dict(options))
-  elif not zero(dkernel):
-    dout = add_by_rows(dout, x, dkernel, **dict(options))
-  return out, dout
 
 
 def _plain(x, kernel, *, window_strides, padding, **options):
@@ -134,7 +149,7 @@ def by_default(precision):
   return precision in (None, lax.Precision.DEFAULT, 'default')
 
 
-def _widened(x, kernel, voxels, *, window_strides, padding, **options):
+def _widened(x, kernel, *, voxels, window_strides, padding, **options):
   """Neighbouring voxels of the last axis as channels of one output.
 
   A convolution of few output channels leaves a vector of the CPU half empty.
