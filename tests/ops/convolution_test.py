@@ -210,14 +210,9 @@ def test_images_side_by_side_agree_with_lax(
 
 
 def test_rows_of_one_part_are_made_longer(monkeypatch):
-  def images(batch, width, channels, features):
-    x = jnp.zeros((batch, 1, width, channels))
-    options = dict(
-      window_strides=(1, 1), padding=((1, 1), (1, 1)), rhs_dilation=(1, 1),
-      precision=None,
-    )  # fmt: skip
-    w = jnp.zeros((3, 3, channels, features))
-    return convolution_2d._images_in_a_row(x, w, **options)
+  def images(batch, width, channels, features, voxels=1):
+    kernel = (3, 3, channels, features)
+    return convolution_2d._images_in_a_row(batch, width, kernel, voxels)
 
   assert images(128, 28, 64, 64) == 1  # several devices
   monkeypatch.setattr(jax, 'device_count', lambda: 1)
@@ -228,8 +223,8 @@ def test_rows_of_one_part_are_made_longer(monkeypatch):
   assert images(8, 128, 64, 64) == 1  # two parts already
   assert images(128, 14, 128, 128) == 1  # the same, of features
   assert images(128, 28, 8, 64) == 1  # cheaper than the copies
-  assert images(32, 64, 16, 16) == 32
-  assert images(16, 32, 32, 16) == 1  # pairs of voxels are one: too few
+  assert images(32, 64, 16, 16, 2) == 32
+  assert images(16, 32, 32, 16, 2) == 1  # pairs of voxels are one: too few
 
 
 @pytest.fixture
