@@ -17,9 +17,9 @@ def add_by_rows(
 ):
   """Adds a convolution to `out`: its gradient by the kernel goes by rows.
 
-  What the windows of a few rows see is a matrix that stays in a core's cache;
-  that of the whole batch would come from memory. Where windows lie next to
-  each other the matrix holds the taps of one row, and those of the other rows
+  What a tap sees of a few rows is a matrix that stays in a core's cache; that
+  of the whole batch would come from memory. Where windows lie next to each
+  other only the taps of one row are such matrices, and those of the other rows
   shift the output: three copies of either side in place of nine of one.
 
   Args:
@@ -65,9 +65,9 @@ def add_by_rows(
   x = x.reshape(images, -1, *x.shape[2:])
   out = out.reshape(images, -1, width, features)
 
-  # Else every step would keep its matrix for the gradient.
+  # Else every step would keep its matrices for the gradient.
   @functools.partial(jax.checkpoint, prevent_cse=False)
-  def product(start, matrix):
+  def product(start, matrices):
     part = lax.dynamic_slice_in_dim(x, start, seen, 1)
     columns = [
       lax.slice(
@@ -78,20 +78,22 @@ def add_by_rows(
       )
       for i, j in taps
     ]
-    columns = jnp.concatenate(columns, -1).reshape(-1, len(matrix))
-    y = jnp.matmul(columns, matrix, precision=precision)
+    y = sum(
+      jnp.matmul(c.reshape(-1, c.shape[-1]), m, precision=precision)
+      for c, m in zip(columns, matrices, strict=True)
+    )
     return y.reshape(images, rows, width, -1)
 
   def add(out, place):
-    y = product(place[0], matrix)
+    y = product(place[0], matrices)
     # Not slices: the gradient of this is one concatenation.
     parts = lax.split(y, (features,) * len(shifts), axis=3)
     for shift, part in zip(shifts, parts, strict=True):
       out = _add_at(out, place[1:] + reach - shift, part)
     return out, None
 
-  matrix = kernel.reshape(len(shifts), -1, features).swapaxes(0, 1)
-  matrix = matrix.reshape(len(matrix), -1)
+  matrices = kernel.reshape(len(shifts), -1, features).swapaxes(0, 1)
+  matrices = matrices.reshape(len(taps), -1, len(shifts) * features)
   out = lax.scan(add, out, places)[0].reshape(batch, tall, width, features)
   return lax.slice_in_dim(out, top, top + height, axis=1)
 
