@@ -54,6 +54,7 @@ def _conv_jvp(options, primals, tangents):
   zero = lambda t: isinstance(t, jax.custom_derivatives.SymbolicZero)
   dout = jnp.zeros_like(out)
   if not zero(dx):
+    # Its gradient convolves too: channels change places, strides are blocks.
     down, across = options['window_strides']
     high, wide, channels, features = kernel.shape
     blocks = down * across * channels

@@ -221,10 +221,23 @@ def test_rows_of_one_part_are_made_longer(monkeypatch):
   assert images(1, 256, 32, 32) == 1  # no neighbours
   assert images(7, 8, 32, 32) == 1  # too few of them
   assert images(8, 128, 64, 64) == 1  # two parts already
+  assert images(4, 256, 64, 32) == 1  # likewise, but not its gradient
+  assert images(4, 256, 32, 64) == 4
   assert images(128, 14, 128, 128) == 1  # the same, of features
   assert images(128, 28, 8, 64) == 1  # cheaper than the copies
   assert images(32, 64, 16, 16, 2) == 32
   assert images(16, 32, 32, 16, 2) == 1  # pairs of voxels are one: too few
+
+
+def test_rows_of_a_gradient_are_those_of_its_own_convolution(monkeypatch):
+  asked = []
+  monkeypatch.setattr(
+    convolution_2d, '_images_in_a_row', lambda *args: asked.append(args) or 1
+  )
+  x, w = jnp.ones((2, 8, 10, 4)), jnp.ones((3, 3, 4, 8))
+  jax.grad(lambda x: conv(x, w, (2, 2), 'SAME').sum())(x)
+  # Blocks of 2x2 voxels, whose kernel covers two of them.
+  assert asked == [(2, 5, (3, 3, 4, 8), 1), (2, 5, (2, 2, 8, 16))]
 
 
 @pytest.fixture
