@@ -39,7 +39,7 @@ SUFFIXES = tuple(s for module in _FORMATS for s in module.SUFFIXES)
 
 def suffix(path):
   """The suffix that names a format ('.nii.gz' counts as one), or ''."""
-  name = os.path.basename(path).lower()  # much faster than pathlib
+  name = pathlib.Path(path).name.lower()
   known = [s for s in SUFFIXES if name.endswith(s)]
   return max(known, key=len, default='')
 
