@@ -85,6 +85,7 @@ def compiled_step(model, task, shape, batch_size, shard_above):
   import optax
 
   from medjax import engine
+  from medjax.ops import platform
 
   mesh = engine.make_mesh(jax.devices()[:DEVICES])
   tx = optax.sgd(0.01, momentum=0.99, nesterov=True)  # nnU-Net's
@@ -112,14 +113,14 @@ def compiled_step(model, task, shape, batch_size, shard_above):
     k: jax.ShapeDtypeStruct(shapes[k], v, sharding=engine.sharded(mesh))
     for k, v in batch.items()
   }
-  jax.lax.platform_dependent = lambda *args, default, **_: default(*args)
   step = engine.make_train_step(
     model, task, tx, lambda key, batch: batch, mesh, sharding=sharding
   )
   key = engine.replicate(jax.random.key(0), mesh)
-  lowered = step.lower(
-    placed(state, sharding), engine.empty_metrics(mesh), batch, key
-  )
+  with platform.traced_for('tpu'):
+    lowered = step.lower(
+      placed(state, sharding), engine.empty_metrics(mesh), batch, key
+    )
   # The sizes of what is sent do not depend on how well the rest is compiled.
   options = {'xla_backend_optimization_level': 0}
   return lowered, lowered.compile(compiler_options=options), state

@@ -140,21 +140,20 @@ def check(network):
     raise ValueError(f'the networks differ by {error:.1e} of the largest logit')
 
 
-def ours(network, train):
-  """A compiled program of ours."""
+def forward_of(model):
+  """(variables, images, labels) → logits."""
+
+  def forward(variables, images, labels):
+    del labels
+    return model.apply(variables, images)
+
+  return forward
+
+
+def step_of(model, tx):
+  """((params, variables, opt_state), images, labels) → the next of these."""
   import jax
-  import jax.numpy as jnp
   import optax
-
-  from medjax import models
-
-  gpu = jax.default_backend() != 'cpu'
-  model = network.ours(models)
-  model = model.clone(dtype=jnp.bfloat16) if gpu else model
-  images, labels = jax.device_put(data(network))
-  variables = dict(jax.jit(model.init)(jax.random.key(0), images[:1]))
-  params = variables.pop('params')
-  tx = optax.sgd(1e-3, momentum=0.9)
 
   def loss(params, variables, images, labels):
     logits, variables = model.apply(
@@ -172,26 +171,41 @@ def ours(network, train):
     updates, opt_state = tx.update(grads, opt_state)
     return optax.apply_updates(params, updates), variables, opt_state
 
-  def forward(variables, images, labels):
-    del labels
-    return model.apply(variables, images)
+  return step
 
-  state = {'params': params, **variables}
+
+def ours(network, train):
+  """A compiled program of ours."""
+  import jax
+  import jax.numpy as jnp
+  import optax
+
+  from medjax import models
+  from medjax.ops import platform
+
+  gpu = jax.default_backend() != 'cpu'
+  model = network.ours(models)
+  model = model.clone(dtype=jnp.bfloat16) if gpu else model
+  images, labels = jax.device_put(data(network))
+  state = dict(jax.jit(model.init)(jax.random.key(0), images[:1]))
+  jitted = jax.jit(forward_of(model))
   if train:
-    state = (params, variables, tx.init(params))
-  traced = jax.jit(
-    step if train else forward, donate_argnums=(0,) if train else ()
-  ).trace(state, images, labels)
-  program = traced.lower().compile()
+    tx = optax.sgd(1e-3, momentum=0.9)
+    params = state.pop('params')
+    state = (params, state, tx.init(params))
+    jitted = jax.jit(step_of(model, tx), donate_argnums=0)
+  # A CPU's program has other convolutions: Winograd's method saves products.
+  with platform.traced_for('cuda'):
+    plain = jitted.trace(state, images, labels)
+  flops = plain.lower(lowering_platforms=('cuda',)).cost_analysis()['flops']
+  program = jitted.lower(state, images, labels).compile()
 
   def work():
     nonlocal state
     out = jax.block_until_ready(program(state, images, labels))
     state = out if train else state
 
-  # A CPU's program has other convolutions: Winograd's method saves products.
-  plain = traced.lower(lowering_platforms=('cuda',)).cost_analysis()
-  work.cost = plain['flops'], program.cost_analysis()['bytes accessed']
+  work.cost = flops, program.cost_analysis()['bytes accessed']
   return work
 
 

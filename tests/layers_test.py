@@ -18,7 +18,7 @@ ALLOWED = {
   'metrics': {'ops'},
   'augment': {'ops'},
   'models': {'ops'},
-  'models.__main__': {'build', 'cli', 'models'},
+  'models.__main__': {'build', 'cli', 'models', 'ops'},
   'tasks': {'build', 'losses', 'metrics', 'ops'},
   'data': {'build'},
   'engine': set(),

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from medjax import build, cli, models
+from medjax.ops import platform
 
 _CLASSIFICATION, _SEGMENTATION = (1, 224, 224, 3), (1, 256, 256, 3)
 _COLUMNS = ('parameters', 'GFLOP', 'activations')
@@ -24,9 +25,10 @@ columns:
                are two. A training step has about three times as many
   activations  MiB that a training step keeps of its forward pass for the
                backward pass; they grow with the batch. XLA computes some of it
-               again rather than keep it: compiled for a CPU, programs took 0.6
-               to 1 of it, scratch included. The gradients of large dense
-               layers, as AlexNet and VGG have, need scratch of their own
+               again rather than keep it: compiled for a CPU, programs took 0.7
+               to 1.3 of it, scratch included. The gradients of large kernels
+               and dense layers, as ResNet18, AlexNet and VGG have, need scratch
+               of their own, which does not grow
 
 Families that are no model by themselves, such as ResNet, are left out. The
 input is {_CLASSIFICATION} for classification and {_SEGMENTATION} for
@@ -65,10 +67,12 @@ def measure(name, shape=None, num_classes=2):
       shape = _CLASSIFICATION if logits.ndim == 2 else _SEGMENTATION
     x = image(shape)
     _, variables = init(x)
-    # As on an accelerator: for a CPU, `ops` trades products for others.
-    traced = jax.jit(model.apply).trace(variables, x)
+    # As on an accelerator: for a CPU, `ops` trades products for others, and
+    # keeps them.
+    with platform.traced_for('cuda'):
+      traced = jax.jit(model.apply).trace(variables, x)
+      kept = _kept(model, variables, x, key)
     forward = traced.lower(lowering_platforms=('cuda',))
-    kept = _kept(model, variables, x, key)
   except (TypeError, ValueError, ZeroDivisionError) as e:
     raise ValueError(' '.join(str(e).split())) from None
   parameters = sum(p.size for p in jax.tree.leaves(variables['params']))

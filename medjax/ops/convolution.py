@@ -1,4 +1,4 @@
-"""Convolution, channels last, written for the machine it is lowered to."""
+"""Convolution, channels last, written for the platform it is traced for."""
 
 import functools
 
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from medjax.ops import windows
+from medjax.ops import platform, windows
 from medjax.ops.convolution_2d import by_default, conv2d
 from medjax.ops.depthwise import depthwise
 from medjax.ops.winograd import winograd
@@ -38,8 +38,8 @@ def conv(
   matrix product; a depthwise one (a group per channel, one output each) is a
   sum of products over taps. Winograd's method costs a digit; with a higher
   `precision` taps are summed one by one. Half-precision inputs are computed in
-  float32: a CPU gains nothing from them. The platform is chosen when the
-  program is lowered; everywhere else this is lax itself.
+  float32: a CPU gains nothing from them. The platform is that of
+  `ops.platform`; on any other this is lax itself.
 
   Args:
     lhs: images (b, *spatial, c).
@@ -78,24 +78,19 @@ def conv(
     feature_group_count=feature_group_count,
     precision=precision,
   )
-  plain = functools.partial(
-    lax.conv_general_dilated, dimension_numbers=numbers, **options
-  )
-  if rank == 1:
-    return plain(lhs, rhs)
+  if rank == 1 or not platform.is_cpu():
+    return lax.conv_general_dilated(
+      lhs, rhs, dimension_numbers=numbers, **options
+    )
   if 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]:
     form = depthwise
   elif feature_group_count == 1 and all(k == 1 for k in rhs.shape[:-2]):
     form = _pointwise
   else:
     form = _conv2d if rank == 2 else _conv3d_as_2d
-
-  def on_cpu(lhs, rhs):
-    wide = jnp.promote_types(lhs.dtype, jnp.float32)
-    out = form(lhs.astype(wide), rhs.astype(wide), **options)
-    return out.astype(lhs.dtype)
-
-  return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=plain)
+  wide = jnp.promote_types(lhs.dtype, jnp.float32)
+  out = form(lhs.astype(wide), rhs.astype(wide), **options)
+  return out.astype(lhs.dtype)
 
 
 def _explicit(padding, lhs, rhs, window_strides, rhs_dilation):

@@ -1,8 +1,9 @@
 """Softmax over classes, few and last."""
 
 import jax
-from jax import lax
 from jaxtyping import Array, Float
+
+from medjax.ops import platform
 
 _FEW = 4  # with more, moving them costs as much as it saves
 
@@ -16,10 +17,6 @@ def softmax(logits: Float[Array, '*b k']) -> Float[Array, '*b k']:
   Args:
     logits: (*b, k).
   """
-  if logits.ndim < 3 or logits.shape[-1] > _FEW:
+  if logits.ndim < 3 or logits.shape[-1] > _FEW or not platform.is_cpu():
     return jax.nn.softmax(logits)
-
-  def on_cpu(logits):
-    return jax.nn.softmax(logits.swapaxes(-1, -2), -2).swapaxes(-1, -2)
-
-  return lax.platform_dependent(logits, cpu=on_cpu, default=jax.nn.softmax)
+  return jax.nn.softmax(logits.swapaxes(-1, -2), -2).swapaxes(-1, -2)
