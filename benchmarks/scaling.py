@@ -2,8 +2,8 @@
 
 Steps are compiled for eight virtual CPU devices, never run; what follows for
 real machines is arithmetic on the assumptions below, and SCALING.md says what
-it is worth. With --measure a small step runs in one and in two processes, each
-on a core of its own.
+it is worth. With --measure a small step runs in one process on one core and in
+two on two.
 """
 
 import argparse
@@ -175,8 +175,12 @@ def report(name, case):
 
 
 def work(index, count, port):
-  """One process of the measurement, on a core of its own."""
-  os.sched_setaffinity(0, {index})
+  """One process of the measurement: alone on a core, or two on two.
+
+  Two are not bound to one each: the threads that send would wait their turn.
+  """
+  if count == 1:
+    os.sched_setaffinity(0, {0})
   import jax
   import numpy as np
   import optax

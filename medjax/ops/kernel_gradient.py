@@ -79,7 +79,7 @@ def add_by_rows(
       for i, j in taps
     ]
     y = sum(
-      jnp.matmul(c.reshape(-1, c.shape[-1]), m, precision=precision)
+      jnp.matmul(c.reshape(parts, -1, c.shape[-1]), m, precision=precision)
       for c, m in zip(columns, matrices, strict=True)
     )
     return y.reshape(images, rows, width, -1)
@@ -87,13 +87,17 @@ def add_by_rows(
   def add(out, place):
     y = product(place[0], matrices)
     # Not slices: the gradient of this is one concatenation.
-    parts = lax.split(y, (features,) * len(shifts), axis=3)
-    for shift, part in zip(shifts, parts, strict=True):
+    shifted = lax.split(y, (features,) * len(shifts), axis=3)
+    for shift, part in zip(shifts, shifted, strict=True):
       out = _add_at(out, place[1:] + reach - shift, part)
     return out, None
 
   matrices = kernel.reshape(len(shifts), -1, features).swapaxes(0, 1)
-  matrices = matrices.reshape(len(taps), -1, len(shifts) * features)
+  matrices = matrices.reshape(len(taps), 1, -1, len(shifts) * features)
+  # Devices that share a batch sum the gradient each for itself, in a matrix of
+  # its own: else they would exchange it in every step.
+  parts = math.gcd(images, jax.device_count())
+  matrices = jnp.broadcast_to(matrices, (len(taps), parts, *matrices.shape[2:]))
   out = lax.scan(add, out, places)[0].reshape(batch, tall, width, features)
   return lax.slice_in_dim(out, top, top + height, axis=1)
 
@@ -105,7 +109,7 @@ def _steps(batch, lines, line_bytes, step_bytes):
   stays spread.
   """
   fits = step_bytes // line_bytes
-  fewest = math.gcd(batch, 8)
+  fewest = math.gcd(batch, max(8, jax.device_count()))
   images = max(
     n for n in range(fewest, batch + 1, fewest)
     if batch % n == 0 and n <= max(fewest, fits // lines)
