@@ -5,8 +5,8 @@
 The step is that of training: batch 2, AdamW, Dice and cross-entropy. Two
 columns, for a cube of voxels a side:
 
-- 'kept': bytes that the backward pass needs of the forward pass, as traced.
-  True of every device; XLA may keep less, by fusing.
+- 'kept': bytes that the backward pass needs of the forward pass, as traced for
+  an accelerator; XLA may keep less, by fusing.
 - 'compiled': what XLA sets aside on this device beside the state.
 
 Plain, with `config.model.remat=True` and with `config.train.microbatches=2`.
@@ -89,6 +89,8 @@ def kept(side, *, remat=False, microbatches=1):
   """Bytes of the residuals of the backward pass, without the parameters."""
   import jax
 
+  from medjax.ops import platform
+
   model, task, _, _ = prepare(remat)
   params = state_shapes().params
 
@@ -100,7 +102,8 @@ def kept(side, *, remat=False, microbatches=1):
     return jax.vjp(loss, params)[1]
 
   batch = batch_shapes(side, BATCH // microbatches)
-  return size(jax.eval_shape(backward, params, batch)) - size(params)
+  with platform.traced_for('cuda'):
+    return size(jax.eval_shape(backward, params, batch)) - size(params)
 
 
 def compiled(side, **way):
