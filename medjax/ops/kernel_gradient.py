@@ -65,6 +65,10 @@ def add_by_rows(
   x = x.reshape(images, -1, *x.shape[2:])
   out = out.reshape(images, -1, width, features)
 
+  # Devices that share a batch sum the gradient each for itself, in a matrix of
+  # its own: else they would exchange it in every step.
+  parts = math.gcd(images, jax.device_count())
+
   # Else every step would keep its matrices for the gradient.
   @functools.partial(jax.checkpoint, prevent_cse=False)
   def product(start, matrices):
@@ -94,9 +98,6 @@ def add_by_rows(
 
   matrices = kernel.reshape(len(shifts), -1, features).swapaxes(0, 1)
   matrices = matrices.reshape(len(taps), 1, -1, len(shifts) * features)
-  # Devices that share a batch sum the gradient each for itself, in a matrix of
-  # its own: else they would exchange it in every step.
-  parts = math.gcd(images, jax.device_count())
   matrices = jnp.broadcast_to(matrices, (len(taps), parts, *matrices.shape[2:]))
   out = lax.scan(add, out, places)[0].reshape(batch, tall, width, features)
   return lax.slice_in_dim(out, top, top + height, axis=1)
