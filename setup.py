@@ -89,7 +89,7 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['medjax', 'medjax.*']),
-  package_data={'medjax': ['*.jinja']},
+  package_data={'medjax.reports': ['*.jinja']},
   python_requires='>=3.11',
   install_requires=CORE,
   extras_require=EXTRAS,

@@ -39,7 +39,7 @@ def ours(kind):
   import jax
 
   from medjax import engine
-  from medjax.checkpoint import Checkpointer
+  from medjax.run.checkpoint import Checkpointer
 
   mesh = engine.make_mesh(jax.local_devices()[:1])
   metrics = engine.empty_metrics(mesh)
@@ -111,7 +111,7 @@ def check():
   import jax
 
   from medjax import engine
-  from medjax.checkpoint import Checkpointer
+  from medjax.run.checkpoint import Checkpointer
 
   metrics = engine.empty_metrics(engine.make_mesh(jax.local_devices()[:1]))
   with tempfile.TemporaryDirectory() as folder, Checkpointer(folder) as kept:

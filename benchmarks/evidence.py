@@ -23,10 +23,10 @@ import harness
 import numpy as np
 import vessels
 
-from medjax import per_case
 from medjax.data import records
 from medjax.evaluate import write_json
 from medjax.metrics import bootstrap, classification, delong
+from medjax.run import per_case
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONFIGS = HERE.parent / 'configs' / 'benchmarks'

@@ -52,10 +52,11 @@ def peer_of(scan):
 
 
 def ours(scan):
-  """`inference.predict_samples`, as evaluation and prediction use it."""
+  """`windows.predict_samples`, as evaluation and prediction use it."""
   import jax
 
-  from medjax import engine, inference, models, tasks
+  from medjax import engine, models, tasks
+  from medjax.prediction import windows
 
   task = tasks.Segmentation(num_classes=train_step.CLASSES)
   model = scan.network.ours(models)
@@ -65,7 +66,7 @@ def ours(scan):
   forward = engine.make_forward(model, task, mesh)
 
   def predict(volume):
-    ((_, labels),) = inference.predict_samples(
+    ((_, labels),) = windows.predict_samples(
       forward,
       variables,
       [{'image': volume}],
@@ -73,7 +74,7 @@ def ours(scan):
       batch_size=BATCH,
       patch_size=scan.patch,
       overlap=scan.overlap,
-      sink=lambda sample: inference.Rows(task.decode),
+      sink=lambda sample: windows.Rows(task.decode),
     )
     return labels
 

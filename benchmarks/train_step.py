@@ -99,7 +99,7 @@ def variables_of(network, model, net):
   import jax
   import references
 
-  from medjax import finetune, pretrained
+  from medjax.finetune import adapted, loading
 
   template = jax.eval_shape(
     model.init, jax.random.key(0), np.zeros((1, *network.shape[1:]), np.float32)
@@ -113,8 +113,8 @@ def variables_of(network, model, net):
 
   with tempfile.NamedTemporaryFile(suffix='.pth') as file:
     torch.save(net.state_dict(), file.name)
-    outline = finetune.outline(model, (1, *network.shape[1:]))
-    return pretrained.load(file.name, model, outline)[0]
+    outline = adapted.outline(model, (1, *network.shape[1:]))
+    return loading.load(file.name, model, outline)[0]
 
 
 def check(network):

@@ -13,9 +13,9 @@ import numpy as np
 
 from medjax import config as config_lib
 from medjax import experiment, tasks
-from medjax.checkpoint import best_variables
 from medjax.evaluate import Predictor, write_json
 from medjax.metrics import classification
+from medjax.run.checkpoint import best_variables
 
 
 class Vessels(tasks.Segmentation):

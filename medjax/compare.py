@@ -16,8 +16,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medjax import cli, figures, per_case
+from medjax import cli
 from medjax.metrics import classification, delong, paired
+from medjax.reports import figures
+from medjax.run import per_case
 
 _NAN = float('nan')
 _MEAN = 'mean'  # of the classes

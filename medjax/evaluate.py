@@ -13,11 +13,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import engine, ensemble, experiment, finetune, inference
-from medjax.checkpoint import best_variables
-from medjax.data.regrid import NativeLabels
-from medjax.gallery import Gallery, save_cases
+from medjax import engine, experiment
+from medjax.finetune import adapted
 from medjax.metrics.classification import defined_mean
+from medjax.prediction import ensemble, windows
+from medjax.prediction.regrid import NativeLabels
+from medjax.reports.gallery import Gallery, save_cases
+from medjax.run.checkpoint import best_variables
 
 # What the validation split decides for the test split.
 _CHOSEN = ('thresholds', 'temperature')
@@ -49,7 +51,7 @@ class Predictor:
     variables = self._placed(variables)
     # A case with its preprocessed twin, read one ahead of the device.
     samples = ({**self._preprocess(case), 'raw': case} for case in cases)
-    for sample, prediction in inference.predict_samples(
+    for sample, prediction in windows.predict_samples(
       self._forward,
       variables,
       samples,
@@ -62,18 +64,18 @@ class Predictor:
   def _placed(self, variables):
     """Variables on the devices, merged here and not in every forward pass."""
     variables = jax.device_put(variables, engine.replicated(self._mesh))
-    if finetune.FROZEN in variables:
-      variables = jax.jit(finetune.merge)(variables)
+    if adapted.FROZEN in variables:
+      variables = jax.jit(adapted.merge)(variables)
     return variables
 
   def _sink(self, sample):
     """What makes a case's prediction of its slabs."""
     raw = sample['raw']
     if not self._task.dense:
-      return inference.Rows()
+      return windows.Rows()
     same = sample['image'].shape[:-1] == raw['image'].shape[:-1]
     if same and np.allclose(sample['affine'], raw['affine']):
-      return inference.Rows(self._decode)
+      return windows.Rows(self._decode)
     return NativeLabels(sample, raw, self._decode)
 
 

@@ -7,10 +7,11 @@ import jax
 from jax.experimental import multihost_utils
 
 from medjax import augment as augment_lib
-from medjax import finetune, models, optim, prepare, pretrained, tasks
+from medjax import finetune, models, optim, prepare, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
 from medjax.data import folder, records, transforms
+from medjax.finetune import adapted, loading
 
 
 def _check_splits(splits):
@@ -107,7 +108,7 @@ def make_model(config, task):
 
   An argument that is itself a dict with a name, as a backbone is, is built
   first. Where a part of the model trains, or something is added to it, this is
-  a `finetune.Adapted`, used in the same way.
+  an `adapted.Adapted`, used in the same way.
   """
 
   def make(spec):
@@ -133,19 +134,19 @@ def load_pretrained(config, model, image_shape):
     if config.adapt.name != 'full':
       raise ValueError(
         f'adapt={config.adapt.name!r} keeps weights that are learnt: say where '
-        'they are, pretrained.path=FILE or WORKDIR'
+        'they are, loading.path=FILE or WORKDIR'
       )
     return None
-  adapted = isinstance(model, finetune.Adapted)
-  variables, report = pretrained.load(
+  part = isinstance(model, adapted.Adapted)
+  variables, report = loading.load(
     path,
-    model.model if adapted else model,
-    finetune.outline(model, image_shape),
+    model.model if part else model,
+    adapted.outline(model, image_shape),
     **arguments,
   )
   if jax.process_index() == 0:
     print(report)
-  return model.split(variables) if adapted else variables
+  return model.split(variables) if part else variables
 
 
 def make_preprocess(config):
@@ -173,7 +174,7 @@ def make_optimizer(config, model, image_shape):
   del arguments['freeze']  # What does not train is not seen by the optimizer.
   if (decay := arguments.pop('layer_decay')) != 1:
     arguments['layer_factors'] = optim.layer_factors(
-      finetune.outline(model, image_shape), decay
+      adapted.outline(model, image_shape), decay
     )
   if arguments['unfreeze']:
     arguments['start'] = model.start

@@ -18,9 +18,11 @@ import pathlib
 
 import numpy as np
 
-from medjax import cli, figures, page
-from medjax import survey as survey_lib
-from medjax.findings import (
+from medjax import cli
+from medjax.reports import figures, page
+from medjax.reports.gallery import display_slice
+from medjax.survey import measure as survey_lib
+from medjax.survey.findings import (
   count,
   count_classes,
   find_twins,
@@ -30,7 +32,6 @@ from medjax.findings import (
   shown_classes,
   times,
 )
-from medjax.gallery import display_slice
 
 SHOWN = 18  # images of the gallery
 _EXAMPLES = 10

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from medjax import __version__, cli, report
 from medjax import config as config_lib
 from medjax.evaluate import evaluate
-from medjax.processes import joined
+from medjax.run.processes import joined
 from medjax.train import train
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Experiment file.')

@@ -3,7 +3,7 @@
 Reads the data once (or the fingerprint.json that `medjax.inspect` wrote: give
 its path), and writes an ordinary config file: voxel size, patch, network,
 batch, normalisation, augmentation. Every number is printed with its reason.
-The rules are nnU-Net's; medjax/planner.py has them.
+The rules are nnU-Net's; medjax/rules.py has them.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import pathlib
 
 import numpy as np
 
-from medjax import cli, planner, survey
+from medjax import cli
+from medjax.survey import measure, rules
 
 STEPS = 12_500  # a twentieth of nnU-Net's 1000 epochs of 250 steps
 FOREGROUND = 1 / 3
@@ -32,7 +33,7 @@ class Setup:
   """What the config will say, and the table (name, value, reason) of why."""
 
   about: dict
-  plan: planner.Plan
+  plan: rules.Plan
   preprocess: tuple[dict, ...]
   augment: tuple[dict, ...]
   splits: dict
@@ -68,7 +69,7 @@ def device_memory():
   return known['bytes_limit'] / 1e9
 
 
-def make_setup(about, *, memory_gb=planner.REFERENCE_GB, spacing=None):
+def make_setup(about, *, memory_gb=rules.REFERENCE_GB, spacing=None):
   """The `Setup` for data with this fingerprint.
 
   `spacing` (mm, axes as in the file) replaces the rule for the voxel size.
@@ -88,7 +89,7 @@ def make_setup(about, *, memory_gb=planner.REFERENCE_GB, spacing=None):
   target, why = _target(spacings, shapes, spacing)
   resampled = np.maximum(1, np.rint(shapes * spacings / target))
   median = np.median(resampled, 0)
-  plan = planner.make_plan(
+  plan = rules.make_plan(
     target,
     median,
     cases=about['cases'],
@@ -128,7 +129,7 @@ def make_setup(about, *, memory_gb=planner.REFERENCE_GB, spacing=None):
   )
 
 
-# The rules that are not planner.py's.
+# The rules that are not rules.py's.
 
 
 def _repeated(about, name):
@@ -146,13 +147,13 @@ def _target(spacings, shapes, given):
     if target.shape != (n,) or (target <= 0).any():
       raise ValueError(f'--spacing needs {n} positive numbers, not {given}')
     return target, 'as you said (--spacing)'
-  target = planner.target_spacing(spacings, shapes)
+  target = rules.target_spacing(spacings, shapes)
   if np.ptp(spacings, 0).max() < 1e-4:
     return target, 'all images have it'
   median = np.median(spacings, 0)
   if np.allclose(target, median):
     return target, 'the median'
-  axis = planner.coarse_axis(median)
+  axis = rules.coarse_axis(median)
   return target, (
     f'the median; axis {axis} ({median[axis]:.3g} mm) is more than 3 times as '
     'coarse: its 10th percentile'
@@ -168,7 +169,7 @@ def _network_rows(plan, spacing, median, memory_gb, about):
     why += f', made divisible by {_by(network.divisor)}'
   else:
     why = (
-      f'cut from {_by(plan.first_patch)} until {planner.MIN_BATCH} fit '
+      f'cut from {_by(plan.first_patch)} until {rules.MIN_BATCH} fit '
       f'{memory_gb:g} GB, the axis that covers most first'
     )
   if covered < _COVERED:
@@ -181,13 +182,13 @@ def _network_rows(plan, spacing, median, memory_gb, about):
   ]
   strided = ', '.join(_each(s) for s in network.strides)
   shallow = [k for k, n in enumerate(poolings) if n < max(poolings)]
-  most = planner.REFERENCE[about['rank']]
+  most = rules.REFERENCE[about['rank']]
   return [
     ('patch', _by(patch), why),
     (
       'strides',
       strided,
-      f'halved while ≥ {2 * planner.MIN_EDGE} voxels and < 2 times the finest '
+      f'halved while ≥ {2 * rules.MIN_EDGE} voxels and < 2 times the finest '
       'spacing' + (f'; axis {_and(shallow)} less often' if shallow else ''),
     ),
     (
@@ -198,16 +199,16 @@ def _network_rows(plan, spacing, median, memory_gb, about):
     (
       'features',
       ', '.join(map(str, network.features)),
-      f'{planner.BASE_FEATURES}, doubled to at most '
-      f'{planner.MAX_FEATURES[about["rank"]]}',
+      f'{rules.BASE_FEATURES}, doubled to at most '
+      f'{rules.MAX_FEATURES[about["rank"]]}',
     ),
     (
       'batch',
       str(plan.batch),
       f'{plan.memory_batch} fit: {memory_gb:g} GB hold {most[1]} examples of '
       f'{plan.limit / 1e6:.0f} M feature values, one here has '
-      f'{plan.cost / 1e6:.0f} M; {planner.DATA_SHARE:.0%} of all voxels are '
-      f'{plan.data_batch}; at least {planner.MIN_BATCH}',
+      f'{plan.cost / 1e6:.0f} M; {rules.DATA_SHARE:.0%} of all voxels are '
+      f'{plan.data_batch}; at least {rules.MIN_BATCH}',
     ),
   ]
 
@@ -223,7 +224,7 @@ def _preprocess(about, boxed, target):
     share = f'{about["box_share"]:.0%} of an image (median)'
     rows.append(('crop', 'to what is not 0', share))
   if about['rank'] == 3 or _varies(about):
-    coarse = max(target) > planner.ANISOTROPY * min(target)
+    coarse = max(target) > rules.ANISOTROPY * min(target)
     order = 'linear' if coarse else 'cubic'
     spacing = tuple(float(f'{s:.6g}') for s in target)
     steps.append(_entry('resample', spacing=spacing, order=order))
@@ -282,10 +283,10 @@ def _normalise(about):
 
 def _augment(about, plan, spacing):
   """Entries of config.augment, and the reasons for its limits."""
-  flat = planner.is_flat(plan.patch, spacing)
+  flat = rules.is_flat(plan.patch, spacing)
   plane = {}
   if flat:
-    axis = planner.coarse_axis(spacing)
+    axis = rules.coarse_axis(spacing)
     others = tuple(a for a in range(3) if a != axis)
     plane = {'axes': others}
     angle, why = (
@@ -535,7 +536,7 @@ def main():
     help='of the device in GB, or auto: what jax gets of it [8]',
   )
   parser.add_argument('--spacing', help='in mm, instead of the rule: 1,1,3')
-  args = survey.parse_arguments(parser)
+  args = measure.parse_arguments(parser)
   with cli.one_line_errors():
     run(args)
 
@@ -552,7 +553,7 @@ def run(args):
   if args.name.endswith('.json'):
     about = read_fingerprint(args.name)
   else:
-    about = survey.fingerprint(survey.survey(survey.from_arguments(args)))
+    about = measure.fingerprint(measure.survey(measure.from_arguments(args)))
   setup = make_setup(about, memory_gb=memory, spacing=spacing)
   command = f'python -m medjax.plan {args.name} --out={args.out}'
   if args.memory != '8':

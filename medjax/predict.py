@@ -12,9 +12,9 @@ from PIL import Image
 
 from medjax import cli, config, experiment
 from medjax.data import folder, formats
-from medjax.ensemble import MEASURES
 from medjax.evaluate import EnsemblePredictor, load_predictor
 from medjax.metrics import calibration
+from medjax.prediction.ensemble import MEASURES
 
 # Okabe-Ito colours, told apart by colour-blind readers too.
 COLOURS = np.array(

@@ -15,8 +15,9 @@ import pathlib
 
 import numpy as np
 
-from medjax import cli, figures, page
-from medjax.gallery import load_cases
+from medjax import cli
+from medjax.reports import figures, page
+from medjax.reports.gallery import load_cases
 
 # What one asks for first, after the score that chose the checkpoint.
 _FIRST = ('dice', 'nsd', 'hd95', 'auroc', 'auprc', 'balanced_accuracy')

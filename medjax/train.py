@@ -9,11 +9,12 @@ import time
 import jax
 
 from medjax import config as config_lib
-from medjax import engine, experiment, finetune, optim
+from medjax import engine, experiment, optim
 from medjax.data import pipeline
 from medjax.evaluate import Predictor, evaluate_cases, local_variables
-from medjax.member import Member
-from medjax.stop import Stopped, StopSignal
+from medjax.finetune import adapted
+from medjax.run.member import Member
+from medjax.run.stop import Stopped, StopSignal
 
 
 def train(config, workdir):
@@ -75,7 +76,7 @@ def train(config, workdir):
   def compiled(stage):
     # Once more for each step at which more of the model begins to train.
     step = engine.make_train_step(
-      finetune.at(model, stage),
+      adapted.at(model, stage),
       task,
       tx,
       experiment.make_augment(config),
@@ -185,7 +186,7 @@ def train(config, workdir):
         raise Stopped(code, f'step {step} is saved; the same command goes on')
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
   state = members[0].state
-  whole = jax.eval_shape(finetune.merge, state.eval_variables)
+  whole = jax.eval_shape(adapted.merge, state.eval_variables)
   return {
     'parameters': count(whole['params']),
     'trained_parameters': count(state.params),

@@ -10,8 +10,9 @@ from PIL import Image
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from medjax import compare, evaluate, per_case, tasks
+from medjax import compare, evaluate, tasks
 from medjax.metrics import bootstrap, delong
+from medjax.run import per_case
 
 NAN = float('nan')
 

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from medjax import findings, inspect, survey
+from medjax import inspect
+from medjax.survey import findings, measure
 
 LABELS = ('benign', 'malignant')
 
@@ -51,8 +52,8 @@ def volume(i, split='train', spacing=(1.0, 1.0, 2.0), **fields):
 
 def look(splits, class_names=LABELS):
   splits = {name: Cases(cases) for name, cases in splits.items()}
-  source = survey.Source(name='set', splits=splits, class_names=class_names)
-  surveyed = survey.survey(source)
+  source = measure.Source(name='set', splits=splits, class_names=class_names)
+  surveyed = measure.survey(source)
   twins = findings.find_twins(surveyed.read)
   return surveyed, twins, findings.findings(surveyed, twins)
 
@@ -184,7 +185,7 @@ def test_the_page_and_the_files(tmp_path, capsys, make):
   splits['validation'][0]['image'] = splits['train'][0]['image']
   splits['validation'][0]['id'] = '<b>x</b>'
   names = LABELS if make is picture else ('background', 'a', 'b')
-  source = survey.Source(
+  source = measure.Source(
     name='set',
     splits={k: Cases(v) for k, v in splits.items()},
     class_names=names,
@@ -245,12 +246,12 @@ def test_errors_have_one_line(tmp_path, capsys, monkeypatch):
 
 
 def test_real_pneumonia_has_duplicates(shared_data, tmp_path):
-  source = survey.open_source(
+  source = measure.open_source(
     'medmnist/pneumoniamnist',
     data_dir=tmp_path,
     manual_dir=shared_data('pneumoniamnist'),
   )
-  surveyed = survey.survey(source)
+  surveyed = measure.survey(source)
   twins = findings.find_twins(surveyed.read)
   found = findings.findings(surveyed, twins)
   # Known: 8 validation images are in train, too.

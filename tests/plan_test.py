@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from medjax import engine, experiment, plan, survey
+from medjax import engine, experiment, plan
 from medjax.evaluate import evaluate
+from medjax.survey import measure
 from medjax.train import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -261,8 +262,8 @@ def test_the_config_trains(tmp_path, monkeypatch):
   """From cases to plan to two steps and an evaluation."""
   cases = make_cases()
   splits = dict.fromkeys(('train', 'validation', 'test'), cases)
-  source = survey.Source(name='set', splits=splits, config={'name': 'set'})
-  about = survey.fingerprint(survey.survey(source))
+  source = measure.Source(name='set', splits=splits, config={'name': 'set'})
+  about = measure.fingerprint(measure.survey(source))
   config = config_of(plan.make_setup(about), tmp_path)
   assert config.data.patch_size == (12, 10, 6)
   assert config.task.num_classes == 3
@@ -288,12 +289,12 @@ def test_the_config_trains(tmp_path, monkeypatch):
 
 
 def test_real_hippocampus_agrees_with_nnunet(shared_data, tmp_path):
-  source = survey.open_source(
+  source = measure.open_source(
     'msd/hippocampus',
     data_dir=tmp_path,
     manual_dir=shared_data('msd_hippocampus'),
   )
-  about = survey.fingerprint(survey.survey(source))
+  about = measure.fingerprint(measure.survey(source))
   assert about['cases'] == 260
   assert about['modality'] == ['MRI']
   # nnU-Net's published plan, axes reversed: 36, 50, 35 voxels at 1 mm.
@@ -334,8 +335,8 @@ def test_real_nodules_are_an_anisotropic_ct_set(shared_data, tmp_path):
   rows = [f'image/{f},nodule_mask/{f},{f[:14]}' for f in files]
   table = tmp_path / 'nodules.csv'
   table.write_text('\n'.join(['path,mask,patient', *rows]))
-  source = survey.open_source(home, options={'table': str(table)})
-  about = survey.fingerprint(survey.survey(source))
+  source = measure.open_source(home, options={'table': str(table)})
+  about = measure.fingerprint(measure.survey(source))
   setup = plan.make_setup(about)
   config = config_of(setup, tmp_path)
   assert 'CT (guessed' in reasons(setup)['normalisation']

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medjax import figures, gallery, report
+from medjax import report
+from medjax.reports import figures, gallery
 
 # A file name may hold markup, quotes, mathematics and other scripts.
 NASTY = '<script>alert("1")</script> & $x_1$ 患者'

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from medjax.writer import Writer
+from medjax.run.writer import Writer
 
 
 def _lines(workdir):

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from medjax import planner
 from medjax.models import UNet
+from medjax.survey import rules
 
 # What nnU-Net 2 planned for the Medical Segmentation Decathlon, as the
 # AutoNNUnet project published it with its runs (github.com/automl/AutoNNUnet,
@@ -75,7 +75,7 @@ SLICES = {
 def test_the_published_plans_of_nnunet(name):
   spacing, shape, cases, classes, patch, batch, strides, flat = PUBLISHED[name]
   # Files have the reverse order: nibabel's i, j, k.
-  plan = planner.make_plan(
+  plan = rules.make_plan(
     spacing[::-1], shape[::-1], cases=cases, num_classes=classes
   )
   assert plan.patch[::-1] == patch
@@ -91,7 +91,7 @@ def test_the_published_plans_of_nnunet(name):
 @pytest.mark.parametrize('name', SLICES)
 def test_the_published_plans_for_slices(name):
   spacing, shape, slices, classes, patch, batch, stages = SLICES[name]
-  plan = planner.make_plan(spacing, shape, cases=slices, num_classes=classes)
+  plan = rules.make_plan(spacing, shape, cases=slices, num_classes=classes)
   assert (plan.patch, plan.batch) == (patch, batch)
   assert len(plan.topology.strides) == stages
   features = (32, 64, 128, 256, 512, 512, 512, 512)
@@ -104,7 +104,7 @@ def test_the_coarse_axis_may_be_any(axis):
   # nnU-Net puts it first, whichever it is in the file, the others reversed.
   order = [a for a in (2, 1, 0) if a != axis]
   where = np.argsort([axis, *order])
-  plan = planner.make_plan(
+  plan = rules.make_plan(
     np.array(spacing)[where],
     np.array(shape)[where],
     cases=cases,
@@ -116,7 +116,7 @@ def test_the_coarse_axis_may_be_any(axis):
 def test_the_cost_is_what_the_network_keeps():
   """The outputs of all convolutions, counted on the network itself."""
   spacing, shape, cases, classes, *_ = PUBLISHED['Prostate']
-  plan = planner.make_plan(spacing, shape, cases=cases, num_classes=classes)
+  plan = rules.make_plan(spacing, shape, cases=cases, num_classes=classes)
   unet = UNet(
     classes,
     features=plan.topology.features,
@@ -134,7 +134,7 @@ def test_the_cost_is_what_the_network_keeps():
 
   image = jax.ShapeDtypeStruct((1, *plan.patch, 1), np.float32)
   maps = jax.tree.leaves(jax.eval_shape(run, image))
-  assert sum(np.prod(m.shape) for m in maps) == planner.activations(
+  assert sum(np.prod(m.shape) for m in maps) == rules.activations(
     plan.patch, plan.topology, num_classes=classes
   )
 
@@ -143,7 +143,7 @@ def test_more_memory_gives_more_and_too_little_is_said():
   spacing, shape, cases, classes, *_ = PUBLISHED['Lung']
   voxels = [
     np.prod(
-      planner.make_plan(
+      rules.make_plan(
         spacing, shape, cases=cases, num_classes=classes, memory_gb=gb
       ).patch
     )
@@ -152,7 +152,7 @@ def test_more_memory_gives_more_and_too_little_is_said():
   assert voxels == sorted(voxels)
   assert len({*voxels}) == 5
   with pytest.raises(ValueError, match='smallest patch'):
-    planner.make_plan(
+    rules.make_plan(
       spacing, shape, cases=cases, num_classes=classes, memory_gb=1e-6
     )
 
@@ -163,12 +163,12 @@ def test_spacing_is_the_median_but_for_a_coarse_axis():
   thick = rng.permutation(np.linspace(1.5, 6.0, 20))
   spacings = np.column_stack([fine, thick])
   shapes = np.tile((512, 512, 60), (20, 1))
-  target = planner.target_spacing(spacings, shapes)
+  target = rules.target_spacing(spacings, shapes)
   np.testing.assert_allclose(target, [0.8, 0.8, np.percentile(thick, 10)])
   # Many slices: not short, so the median.
-  target = planner.target_spacing(spacings, np.tile((512, 512, 400), (20, 1)))
+  target = rules.target_spacing(spacings, np.tile((512, 512, 400), (20, 1)))
   np.testing.assert_allclose(target, [0.8, 0.8, np.median(thick)])
   # Never finer than the others (KiTS: .5 mm at .78 mm, nnUNet issue 230).
   spacings[:, 2] = np.where(np.arange(20) < 4, 0.5, 3.0)
-  target = planner.target_spacing(spacings, shapes)
+  target = rules.target_spacing(spacings, shapes)
   np.testing.assert_allclose(target, 0.8, atol=1e-4)

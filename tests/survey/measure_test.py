@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import survey
+from medjax.survey import measure
 
 
 class Cases(list):
@@ -34,7 +34,7 @@ def make_case(i, shape=(6, 8, 5), spacing=(1.0, 1.0, 2.0), **fields):
 
 def surveyed(splits, **fields):
   splits = {name: Cases(cases) for name, cases in splits.items()}
-  return survey.survey(survey.Source(name='set', splits=splits, **fields))
+  return measure.survey(measure.Source(name='set', splits=splits, **fields))
 
 
 def with_masks(n, shapes):
@@ -49,7 +49,7 @@ def with_masks(n, shapes):
 
 def test_the_fingerprint_is_that_of_numpy():
   cases = with_masks(9, [(6, 8, 5), (7, 8, 4), (5, 9, 6)])
-  about = survey.fingerprint(surveyed({'train': cases[:6], 'test': cases[6:]}))
+  about = measure.fingerprint(surveyed({'train': cases[:6], 'test': cases[6:]}))
   json.dumps(about)
   assert about['cases'] == 6  # planning does not see the test split
   assert about['splits'] == {'train': 6, 'test': 3}
@@ -79,7 +79,7 @@ def test_the_box_of_what_is_above_zero():
   image = np.zeros((10, 12, 8, 2), np.float32)
   image[2:5, 3:9, 1:2, 1] = 4.0
   case = make_case(0, image=image, mask=(image[..., 1] > 0).astype(np.uint8))
-  about = survey.fingerprint(surveyed({'train': [case]}))
+  about = measure.fingerprint(surveyed({'train': [case]}))
   assert about['geometries'][0]['box'] == (3, 6, 1)
   assert about['zero_background']
   assert about['box_share'] == pytest.approx(18 / 960)
@@ -92,10 +92,10 @@ def test_axes_are_brought_to_one_order_where_orientations_differ():
     [[0, -1, 0, 0], [0, 0, 1, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]
   )
   turned['spacing'] = np.array([2.0, 1.0, 1.0])
-  alone = survey.fingerprint(surveyed({'train': [turned]}))
+  alone = measure.fingerprint(surveyed({'train': [turned]}))
   assert not alone['reoriented']
   assert alone['shape']['median'] == [5, 6, 8]
-  both = survey.fingerprint(surveyed({'train': [make_case(0), turned]}))
+  both = measure.fingerprint(surveyed({'train': [make_case(0), turned]}))
   assert both['reoriented']
   assert both['shape']['minimum'] == both['shape']['maximum'] == [6, 8, 5]
   assert both['spacing']['maximum'] == [1, 1, 2]
@@ -103,15 +103,15 @@ def test_axes_are_brought_to_one_order_where_orientations_differ():
 
 def test_modality():
   air = np.full((6, 8, 5, 1), -1000, np.int16)
-  about = survey.fingerprint(surveyed({'train': [make_case(0, image=air)]}))
+  about = measure.fingerprint(surveyed({'train': [make_case(0, image=air)]}))
   assert (about['modality'], about['modality_guessed']) == (['CT'], True)
   cases = {'train': [make_case(0)]}
-  about = survey.fingerprint(surveyed(cases))
+  about = measure.fingerprint(surveyed(cases))
   assert (about['modality'], about['modality_guessed']) == ([''], False)
-  about = survey.fingerprint(surveyed(cases, modalities=('MRI',)))
+  about = measure.fingerprint(surveyed(cases, modalities=('MRI',)))
   assert about['modality'] == ['MRI']
   with pytest.raises(ValueError, match=r'2 modalities \(CT, PT\) for 1'):
-    survey.fingerprint(surveyed(cases, modalities=('CT', 'PT')))
+    measure.fingerprint(surveyed(cases, modalities=('CT', 'PT')))
 
 
 def test_cases_that_cannot_be_read():
@@ -130,7 +130,7 @@ def test_a_folder_with_leaks_is_opened(tmp_path):
     PIL.Image.fromarray(picture).save(tmp_path / f'{i}.png')
     rows.append(f'{i}.png,a,{split},one')
   (tmp_path / 'mine.csv').write_text('\n'.join(rows))
-  source = survey.open_source(tmp_path, options={'table': 'mine.csv'})
+  source = measure.open_source(tmp_path, options={'table': 'mine.csv'})
   assert {k: len(v) for k, v in source.splits.items()} == {
     'train': 1, 'validation': 1, 'test': 1,
   }  # fmt: skip
@@ -146,17 +146,17 @@ def test_the_modality_of_dataset_json(tmp_path):
       volume = nib.Nifti1Image(np.full((3, 3, 3), i, np.uint8), np.eye(4))
       nib.save(volume, tmp_path / part / f'{i}.nii.gz')
   (tmp_path / 'dataset.json').write_text('{"modality": {"0": "CT"}}')
-  assert survey.open_source(tmp_path).modalities == ('CT',)
+  assert measure.open_source(tmp_path).modalities == ('CT',)
   (tmp_path / 'dataset.json').write_text('[]')
   with pytest.raises(ValueError, match=r'not the dataset\.json'):
-    survey.open_source(tmp_path)
+    measure.open_source(tmp_path)
 
 
 def test_the_command_line():
   def parse(*arguments):
     parser = argparse.ArgumentParser()
     parser.add_argument('name')
-    return survey.parse_arguments(parser, arguments)
+    return measure.parse_arguments(parser, arguments)
 
   args = parse('x', '--config.data.table=a.csv', '--modality=CT')
   assert (args.options, args.modality) == ({'table': 'a.csv'}, 'CT')
@@ -173,6 +173,6 @@ def test_what_is_no_data_set():
   with pytest.raises(
     FileNotFoundError, match=r"did you mean 'medmnist'\?; nor"
   ):
-    survey.open_source('medmist')
+    measure.open_source('medmist')
   with pytest.raises(ValueError, match=r'has no .pneumonia'):
-    survey.open_source('medmnist/pneumonia')
+    measure.open_source('medmnist/pneumonia')

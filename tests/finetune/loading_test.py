@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from medjax import finetune, models, pretrained
-from medjax.pretrained import adapt, files, loading
+from medjax import models
+from medjax.finetune import adapted, files, fitting, loading
 
 QUICK = {'xla_backend_optimization_level': 0}
 
@@ -358,14 +358,14 @@ LIBRARIES = {
 
 
 def load(path, model, shape, **options):
-  return pretrained.load(path, model, finetune.outline(model, shape), **options)
+  return loading.load(path, model, adapted.outline(model, shape), **options)
 
 
 @pytest.mark.parametrize('name', LIBRARIES)
 def test_all_of_a_file_is_loaded(name, safetensors):
   model, state = LIBRARIES[name]
-  outline = finetune.outline(model, (1, 75, 75, 3))
-  variables, report = pretrained.load(safetensors(state), model, outline)
+  outline = adapted.outline(model, (1, 75, 75, 3))
+  variables, report = loading.load(safetensors(state), model, outline)
   found = flatten_dict(variables, sep='/')
   assert {k: v.shape for k, v in found.items()} == {
     k: v.shape for k, v in outline.items()
@@ -532,12 +532,12 @@ def test_channels():
   expected = respond(grey.repeat(3, -1), kernel)
   for n in (1, 2, 5):
     image = grey.repeat(n, -1)
-    summed = adapt.with_channels(kernel, n, 'sum')
+    summed = fitting.with_channels(kernel, n, 'sum')
     np.testing.assert_allclose(respond(image, summed), expected)
-    mean = adapt.with_channels(kernel, n, 'mean')
+    mean = fitting.with_channels(kernel, n, 'mean')
     np.testing.assert_allclose(respond(image, mean), expected * n / 3)
   with pytest.raises(ValueError, match="'sum' or 'mean', not 'max'"):
-    adapt.with_channels(kernel, 1, 'max')
+    fitting.with_channels(kernel, 1, 'max')
 
 
 def test_a_file_for_colour_serves_a_grey_image_and_other_classes(safetensors):
@@ -587,7 +587,7 @@ def test_what_is_missing_or_left_over_is_refused(safetensors):
   more = state | conv('layer3.0.conv1', 16, 8, 3, 3)
   for part, message in (
     (without, 'missing in it are params/stage_1_block_0/layer_0/norm/scale, '),
-    (more, r'left over layer3\.0\.conv1\.weight\. pretrained.partial=True'),
+    (more, r'left over layer3\.0\.conv1\.weight\. loading.partial=True'),
   ):
     with pytest.raises(ValueError, match=message):
       load(safetensors(part), model, shape)

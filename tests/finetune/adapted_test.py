@@ -13,12 +13,13 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from medjax import engine, experiment, finetune, models, optim
-from medjax.checkpoint import best_variables
 from medjax.config import default_config
 from medjax.evaluate import evaluate
+from medjax.finetune import adapted
 from medjax.predict import predict
+from medjax.run.checkpoint import best_variables
+from medjax.run.writer import Writer
 from medjax.train import train
-from medjax.writer import Writer
 
 WAYS = ('linear_probe', 'bitfit', 'lora', 'bottleneck')
 SHAPE = (2, 8, 8, 1)
@@ -103,7 +104,7 @@ def run(model, steps, *, devices=1, tx=None, unfreeze=(), state=None):
   @functools.cache
   def compiled(stage):
     return engine.make_train_step(
-      finetune.at(model, stage), Task(), tx, lambda k, b: b, mesh,
+      adapted.at(model, stage), Task(), tx, lambda k, b: b, mesh,
       ema_decay=0.5,
     )  # fmt: skip
 
@@ -132,14 +133,14 @@ def changed(before, after):
 @pytest.mark.parametrize('way', WAYS)
 def test_begins_as_the_model_it_wraps(way):
   x = images()
-  adapted = getattr(finetune, way)(Net())
+  wrapped = getattr(finetune, way)(Net())
   plain = Net().init(jax.random.key(0), x)
-  variables = adapted.init(jax.random.key(0), x)
+  variables = wrapped.init(jax.random.key(0), x)
   expected = Net().apply(plain, x)
-  np.testing.assert_array_equal(adapted.apply(variables, x), expected)
+  np.testing.assert_array_equal(wrapped.apply(variables, x), expected)
   if way == 'bottleneck':  # stays in the network
     return
-  merged = finetune.merge(variables)
+  merged = adapted.merge(variables)
   assert jax.tree.structure(merged) == jax.tree.structure(plain)
   jax.tree.map(np.testing.assert_array_equal, merged, plain)
 
@@ -174,10 +175,10 @@ def test_the_low_rank_update_is_what_hu_et_al_say():
   """W x + alpha / rank · B A x, here for a convolution of two maps' rank."""
   model = nn.Conv(6, (3, 3), use_bias=False)
   x = images(shape=(2, 9, 9, 4))
-  adapted = finetune.lora(model, rank=2, alpha=6.0, train=())
+  wrapped = finetune.lora(model, rank=2, alpha=6.0, train=())
   # A module at the top has no head: all of it is frozen.
-  adapted = finetune.Adapted(model, ('',), lora=adapted.lora)
-  variables = filled(adapted.init(jax.random.key(0), x))
+  wrapped = adapted.Adapted(model, ('',), lora=wrapped.lora)
+  variables = filled(wrapped.init(jax.random.key(0), x))
   a, b = (variables['params'][f'kernel_lora_{k}'] for k in 'ab')
   assert (a.shape, b.shape) == ((36, 2), (2, 6))
   down = jax.lax.conv_general_dilated(
@@ -186,9 +187,9 @@ def test_the_low_rank_update_is_what_hu_et_al_say():
   )  # fmt: skip
   frozen = {'params': {'kernel': variables['frozen']['kernel']}}
   expected = model.apply(frozen, x) + 6.0 / 2 * down @ b
-  found = adapted.apply(variables, x)
+  found = wrapped.apply(variables, x)
   np.testing.assert_allclose(found, expected, atol=1e-5)
-  merged = model.apply(finetune.merge(variables), x)
+  merged = model.apply(adapted.merge(variables), x)
   np.testing.assert_allclose(merged, found, atol=1e-5)
 
 
@@ -203,7 +204,7 @@ def test_the_low_rank_update_is_what_hu_et_al_say():
   ],
 )
 def test_kernels_as_matrices(shape, factors):
-  added = finetune.Lora(4, 4.0, 'kernel')
+  added = adapted.Lora(4, 4.0, 'kernel')
   leaf = jax.ShapeDtypeStruct(shape, jnp.float32)
   trained, _ = jax.eval_shape(
     added.init, jax.random.key(0), {'dense/kernel': leaf}
@@ -237,7 +238,7 @@ def test_frozen_batch_norm_uses_its_running_statistics():
   # Of norm_1 the bias trains.
   assert stats == {'batch_stats/norm_1/mean', 'batch_stats/norm_1/var'}
   # The same where the model says it in the call, and not to the layer.
-  frozen = finetune.Adapted(nn.Sequential([nn.BatchNorm()]), ('',))
+  frozen = adapted.Adapted(nn.Sequential([nn.BatchNorm()]), ('',))
   ones = {'layers_0': {'mean': jnp.ones(1), 'var': jnp.ones(1)}}
   layer = {'layers_0': {'scale': jnp.ones(1), 'bias': jnp.zeros(1)}}
   variables = {'params': {}, 'frozen': layer, 'batch_stats': ones}

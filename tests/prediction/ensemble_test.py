@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medjax import ensemble, evaluate
+from medjax import evaluate
 from medjax.config import default_config
+from medjax.prediction import ensemble
 from medjax.tasks import Classification, Segmentation
 
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from medjax import finetune
-from medjax.checkpoint import best_variables
-from medjax.pretrained import adapt, files, names
+from medjax.finetune import adapted, files, fitting, names
+from medjax.run.checkpoint import best_variables
 
 _HEAD = re.compile(r'(head|aux)')
 _BACKBONE = 'params/backbone/'
@@ -64,7 +63,7 @@ class _Source:
 def _from_run(path, outline):
   """A run's best variables. Either of the two models may have a backbone."""
   step, variables = best_variables(path)
-  weights = flatten_dict(finetune.merge(variables), sep='/')
+  weights = flatten_dict(adapted.merge(variables), sep='/')
   ours, theirs = (
     any(k.startswith(_BACKBONE) for k in tree) for tree in (outline, weights)
   )
@@ -123,8 +122,8 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
 
   A head of other classes, or any with head=False, stays new, and so does the
   decoder around a pretrained backbone. The first convolution is adapted to
-  the image's channels (`channels`, see `adapt.with_channels`), and 2-D kernels
-  are inflated for a 3-D model. A bias that the file has not is zero.
+  the image's channels (`channels`, see `fitting.with_channels`), and 2-D
+  kernels are inflated for a 3-D model. A bias that the file has not is zero.
 
   Raises:
     FileNotFoundError: if there is nothing at `path`.
@@ -156,8 +155,10 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
     used.add(name)
     array = source.weights[name]
     if source.torch:
-      array = adapt.from_torch(array, rest, leaf.shape, bins=_bins(model, rest))
-    fitted = adapt.fit(
+      array = fitting.from_torch(
+        array, rest, leaf.shape, bins=_bins(model, rest)
+      )
+    fitted = fitting.fit(
       array,
       leaf.shape,
       first=key == first,

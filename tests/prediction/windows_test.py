@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax import engine, inference
+from medjax import engine
+from medjax.prediction import windows
 
 MESH = engine.make_mesh(jax.devices()[:2])
 
@@ -18,7 +19,7 @@ def predict(forward, images, **options):
   samples = ({'image': x, 'id': str(i)} for i, x in enumerate(images))
   return [
     prediction
-    for _, prediction in inference.predict_samples(
+    for _, prediction in windows.predict_samples(
       forward, {}, samples, mesh=MESH, batch_size=3, **options
     )
   ]
@@ -34,7 +35,7 @@ def volumes(*shapes):
   [(5, 5, 0.5), (3, 5, 0.5), (6, 5, 0.5), (100, 32, 0.5), (101, 7, 0.0)],
 )
 def test_windows_cover_the_axis(size, patch, overlap):
-  starts = inference.window_starts(size, patch, overlap)
+  starts = windows.window_starts(size, patch, overlap)
   covered = np.zeros(max(size, patch), int)
   for s in starts:
     covered[s : s + patch] += 1
@@ -61,7 +62,7 @@ def test_two_dimensions_and_sink_slab_by_slab():
       blocks.append(len(probabilities))
       return probabilities.argmax(-1).astype(np.uint8)
 
-    return inference.Rows(argmax)
+    return windows.Rows(argmax)
 
   found = predict(twice, images, patch_size=(16, 16), sink=sink)
   for image, prediction in zip(images, found, strict=True):
@@ -92,7 +93,7 @@ def test_one_compiled_function_for_all_volumes():
 
 
 def test_the_middle_of_a_patch_weighs_most():
-  weights = inference.gaussian_weights((9, 5))
+  weights = windows.gaussian_weights((9, 5))
   assert weights.shape == (9, 5)
   assert weights[4, 2] == weights.max() == 1
   assert weights.min() > 0

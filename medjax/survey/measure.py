@@ -18,11 +18,12 @@ import sys
 
 import numpy as np
 
-from medjax import cli, duplicates, prepare
+from medjax import cli, prepare
 from medjax.build import closest
 from medjax.config import default_config
 from medjax.data import builders, folder, records, remote
 from medjax.data.formats.volume import orientation_of
+from medjax.survey import duplicates
 
 PERCENTILES = (0.5, 50.0, 99.5)
 # Values kept of the foreground of all cases together, an equal share of each.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medjax import engine
-from medjax.checkpoint import Checkpointer, best_variables
+from medjax.run.checkpoint import Checkpointer, best_variables
 
 
 def make_state(step, *, ema=False, batch_norm=True):

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from medjax import train as train_lib
-from medjax.checkpoint import Checkpointer, best_variables
 from medjax.config import default_config
 from medjax.evaluate import evaluate
-from medjax.member import stalled
 from medjax.predict import predict
-from medjax.stop import Stopped
+from medjax.run.checkpoint import Checkpointer, best_variables
+from medjax.run.member import stalled
+from medjax.run.stop import Stopped
 
 
 class Net(nn.Module):

@@ -8,9 +8,9 @@ from absl import logging
 
 from medjax import config as config_lib
 from medjax import engine
-from medjax.checkpoint import Checkpointer
 from medjax.data import pipeline
-from medjax.writer import Writer
+from medjax.run.checkpoint import Checkpointer
+from medjax.run.writer import Writer
 
 
 def stalled(history, patience):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medjax.data import transforms
-from medjax.data.regrid import NativeLabels
+from medjax.prediction.regrid import NativeLabels
 
 
 def grids(

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from medjax import processes
+from medjax.run import processes
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from medjax.gallery import Gallery, display_slice, load_cases, save_cases
+from medjax.reports.gallery import (
+  Gallery,
+  display_slice,
+  load_cases,
+  save_cases,
+)
 from medjax.tasks import Classification, Segmentation
 
 

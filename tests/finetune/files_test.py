@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.pretrained import files
+from medjax.finetune import files
 
 
 def test_torch_files_hold_what_torch_saved(tmp_path):

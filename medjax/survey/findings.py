@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
-from medjax import duplicates
+from medjax.survey import duplicates
 
 LEVELS = ('error', 'warning', 'note')
 _RARE = 0.05  # share of a class below which it is called rare

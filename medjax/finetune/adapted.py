@@ -1,7 +1,6 @@
-"""Training a part of a model: freezing, LoRA, adapters, BitFit, probing.
+"""A Linen module of which a part trains, or to which something is added.
 
-`config.adapt` names one of the functions below. Each wraps a Linen module,
-whose file knows nothing of it, in an `Adapted`.
+The file of the module knows nothing of it.
 """
 
 import dataclasses
@@ -16,7 +15,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 FROZEN = 'frozen'
 _A, _B, _SCALE = '_lora_a', '_lora_b', '_lora_scale'
-HEAD = ('^(head|aux)',)
 
 
 def _found(patterns, path):
@@ -239,64 +237,6 @@ class Adapted:
     if not below and '/' in module:
       return self._is_frozen(module.rpartition('/')[0], paths)
     return bool(below) and not any(map(self._trains, below))
-
-
-def full(model, *, freeze=(), unfreeze=()):
-  """All of the model trains but what `freeze` matches."""
-  if not (freeze or unfreeze):
-    return model
-  return Adapted(model, freeze, unfreeze=unfreeze)
-
-
-def linear_probe(model, *, train=HEAD, freeze=(), unfreeze=()):
-  """Only the head trains, on features that stay as they are."""
-  return Adapted(model, freeze, tuple(train), unfreeze)
-
-
-def bitfit(model, *, train=HEAD, freeze=(), unfreeze=()):
-  """Only biases and the head train (Ben Zaken et al. 2022).
-
-  Those of normalisations count, in most convolutional networks the only ones:
-  a batch norm whose bias trains uses its batch's statistics.
-  """
-  return Adapted(model, freeze, ('(^|/)bias$', *train), unfreeze)
-
-
-def lora(
-  model,
-  *,
-  rank=8,
-  alpha=16.0,
-  target='kernel$',
-  train=HEAD,
-  freeze=(),
-  unfreeze=(),
-):
-  """Kernels get a low-rank update, alpha / rank · A B (Hu et al. 2022).
-
-  A kernel of any number of axes is taken as a matrix; B is zero at first. On
-  frozen kernels whose path `target` matches; the head trains whole.
-  """
-  added = Lora(rank, alpha, target)
-  return Adapted(model, freeze, tuple(train), unfreeze, lora=added)
-
-
-def bottleneck(
-  model,
-  *,
-  width=16,
-  target=r'^(backbone/)?[^/]*(stage|block|layer|encoder|decoder)_\d+$',
-  train=HEAD,
-  freeze=(),
-  unfreeze=(),
-):
-  """A small trained bottleneck behind every block (Houlsby et al. 2019).
-
-  Behind each module whose path `target` matches; zero at first. It is not
-  linear, so nothing can merge it: a deployed model keeps it.
-  """
-  added = Adapters(width, target)
-  return Adapted(model, freeze, tuple(train), unfreeze, adapters=added)
 
 
 def at(model, step):

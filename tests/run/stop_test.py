@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from medjax.stop import Stopped, StopSignal
+from medjax.run.stop import Stopped, StopSignal
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,1 @@
+"""Predictions on whole cases: windows, grids, members, files."""

@@ -1,0 +1,43 @@
+"""The progress of long work: a bar on a terminal, elsewhere now and then a line.
+
+rich is imported when there is something to show.
+"""
+
+import contextlib
+import sys
+import time
+
+_SECONDS = 30  # between two lines where there is no terminal
+
+
+@contextlib.contextmanager
+def bar(title, total):
+  """Gives `advance(count=1, text=None)`; `text` replaces the title.
+
+  Shown on stderr, so that what a command prints stays clean.
+  """
+  import rich.console
+  import rich.progress
+
+  console = rich.console.Console(stderr=True)
+  shown = rich.progress.Progress(
+    *rich.progress.Progress.get_default_columns(),
+    rich.progress.MofNCompleteColumn(),
+    rich.progress.TimeElapsedColumn(),
+    console=console,
+    disable=not console.is_terminal,
+    transient=True,
+  )
+  done, told = 0, time.monotonic()
+
+  def advance(count=1, text=None):
+    nonlocal done, told
+    done += count
+    shown.update(task, completed=done, description=text or title)
+    if shown.disable and time.monotonic() - told > _SECONDS:
+      told = time.monotonic()
+      print(f'{text or title}: {done} of {total}', file=sys.stderr, flush=True)
+
+  with shown:
+    task = shown.add_task(title, total=total)
+    yield advance

@@ -1,0 +1,1 @@
+"""The files and the life of one run."""
