@@ -201,7 +201,7 @@ def _splits(config):
   @functools.cache
   def cases(split):
     _check_splits(config.data.splits.to_dict())
-    return _open_parts(config, config.data.splits[split])
+    return open_cases(config, config.data.splits[split])
 
   return cases
 
@@ -224,7 +224,7 @@ def _check_splits(splits):
 def _check_folds(config):
   """Raises ValueError where the data have more folds than config.folds."""
   try:
-    _open_parts(config, f'fold{config.folds}')
+    open_cases(config, f'fold{config.folds}')
   except ValueError:
     return
   raise ValueError(
@@ -233,7 +233,8 @@ def _check_folds(config):
   )
 
 
-def _open_parts(config, parts):
+def open_cases(config, parts):
+  """The raw cases of parts of a set ('train', 'fold1+fold2'), made if need be."""
   data = config.data
   if data.name == 'folder':
     return _open_folder(config, parts)
