@@ -213,9 +213,8 @@ def make_cases(kind, n=16, seed=0):
     if kind == 'MeanTeacher' and i % 4 >= 2:
       del case['label']
     if kind == 'Contrastive':
-      case = {
-        k: case[k] for k in ('image', 'id', 'patient', 'affine', 'spacing')
-      }
+      for field in ('label', 'time', 'event'):
+        del case[field]
     cases.append(case)
   return cases
 
@@ -232,6 +231,16 @@ def make_config(kind):
   config.train.update(steps=6, log_every=2, eval_every=3, ema_decay=0.5)
   config.inference.batch_size = 8
   return config
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+  """These programs run a few times: making them fast is not worth it."""
+  flag = 'jax_disable_most_optimizations'
+  before = jax.config.read(flag)
+  jax.config.update(flag, True)
+  yield
+  jax.config.update(flag, before)
 
 
 @pytest.fixture(params=[*KINDS])
