@@ -34,7 +34,7 @@ SPLITS = ('train', 'validation', 'test')
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What a run is made of.
+  """The parts of a run.
 
   Attributes:
     config: all fields as plain values, the record of the run.

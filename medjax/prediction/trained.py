@@ -17,7 +17,7 @@ CALIBRATION = 'calibration.json'
 
 
 def load_calibration(workdir):
-  """What the validation split of a run decided; nothing before evaluation."""
+  """Reads the decisions of a run's validation split; none before evaluation."""
   path = pathlib.Path(workdir) / CALIBRATION
   return Calibration.of(files.read_json(path, mend='evaluate again'))
 
@@ -92,7 +92,7 @@ class Trained:
       yield case, self._prediction(case, found, calibrated)
 
   def features(self, array, spacing=None, *, member=0, **fields):
-    """What a model gives with `features=True`, of the prepared whole image.
+    """Returns the model's features of the prepared whole image.
 
     Maps of every resolution, the embedding and the logits, numpy, without the
     axis of the batch.

@@ -1,4 +1,4 @@
-"""What a run has of its own, be it the only one or a member of several."""
+"""One run, be it the only one or a member of several."""
 
 import math
 import pathlib
