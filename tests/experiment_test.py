@@ -1,3 +1,4 @@
+import json
 import pathlib
 
 import numpy as np
@@ -114,3 +115,27 @@ def test_only_the_experiment_and_the_commands_see_a_config_dict():
       text = path.read_text()
       assert 'ConfigDict' not in text, path
       assert 'ml_collections' not in text, path
+
+
+@pytest.mark.parametrize(
+  'field',
+  [
+    {'task': {'name': 'subprocess:Popen', 'args': 'true'}},
+    {'model': {'name': 'EncoderDecoder', 'backbone': {'name': 'os:system'}}},
+    {'augment': [{'name': 'views', 'augment': [{'name': 'os:system'}]}]},
+    {'data.preprocess': [{'name': 'os:system'}]},
+    {'optimizer.name': 'os:system'},
+    {'schedule.name': 'os:system'},
+  ],
+)
+def test_a_workdir_of_others_runs_no_code(config, tmp_path, field):
+  experiment.make(config).store(tmp_path / 'run')
+  path = tmp_path / 'run/config.json'
+  stored = json.loads(path.read_text())
+  ((name, value),) = field.items()
+  *groups, last = name.split('.')
+  part = stored[groups[0]] if groups else stored
+  part[last] = value
+  path.write_text(json.dumps(stored))
+  with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
+    experiment.restore(tmp_path / 'run')

@@ -22,12 +22,13 @@ def load_calibration(workdir):
   return Calibration.of(files.read_json(path, mend='evaluate again'))
 
 
-def load(workdir):
+def load(workdir, *, trust=False):
   """The best checkpoint of a run, or of each of its members, as a `Trained`.
 
-  Raises FileNotFoundError where there is none.
+  `trust` lets the run name code outside of medjax. Raises FileNotFoundError
+  where there is no checkpoint.
   """
-  made = experiment.restore(workdir)
+  made = experiment.restore(workdir, trust=trust)
   found = [best_variables(folder) for _, folder in made.runs(workdir)]
   steps, variables = zip(*found, strict=True)
   return Trained(made, variables, steps, load_calibration(workdir))
