@@ -170,13 +170,13 @@ def restore(workdir, *, config=None, trust=False):
 def _foreign(part):
   """Names of code outside of medjax in a part of a config."""
   if isinstance(part, Mapping):
-    name = part.get('name')
-    if isinstance(name, str) and ':' in name:
-      if not name.startswith('medjax.'):
+    loss = part.get('loss')
+    names = [part.get('name'), *(loss if isinstance(loss, Mapping) else ())]
+    for name in names:
+      if ':' in str(name) and not str(name).startswith('medjax.'):
         yield name
-    for value in part.values():
-      yield from _foreign(value)
-  elif isinstance(part, list | tuple):
+    part = part.values()
+  if not isinstance(part, str) and hasattr(part, '__iter__'):
     for value in part:
       yield from _foreign(value)
 

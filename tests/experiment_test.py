@@ -126,6 +126,7 @@ def test_only_the_experiment_and_the_commands_see_a_config_dict():
     {'data.preprocess': [{'name': 'os:system'}]},
     {'optimizer.name': 'os:system'},
     {'schedule.name': 'os:system'},
+    {'task.loss': {'os:system': 1.0}},
   ],
 )
 def test_a_workdir_of_others_runs_no_code(config, tmp_path, field):
