@@ -133,7 +133,7 @@ def make(config, *, facts=None):
 
   The facts of the data are read from the training cases, unless given.
   """
-  config_lib.check_counts(config)
+  config_lib.check(config)
   runs = config_lib.members(config, '')
   if config.folds and facts is None:
     _check_folds(config)
