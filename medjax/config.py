@@ -96,7 +96,8 @@ def default_config():
         log_every=50,
         eval_every=500,  # validation and checkpoint
         patience=0,  # evaluations without a better score; 0 is no early stop
-        ema_decay=0.0,  # moving average of the parameters; 0 is none
+        ema_decay=0.0,  # moving average of the parameters; 0 is none; in the
+        # first steps t it is at most (1 + t) / (10 + t)
         microbatches=1,  # gradient accumulation: parts of a batch
         shard_above=0,  # elements of a leaf of the state from which on it is
         # split over the devices, FSDP; 0 is whole on each

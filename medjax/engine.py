@@ -257,7 +257,10 @@ def _updated(state, variables, grads, tx, ema_decay):
   params = optax.apply_updates(state.params, updates)
   ema = state.ema
   if ema is not None:
-    ema = optax.incremental_update(params, ema, 1 - ema_decay)
+    # Else it would be of the random weights for the first thousands of steps.
+    warm_up = (1 + state.step) / (10 + state.step)
+    decay = jnp.minimum(ema_decay, warm_up).astype(jnp.float32)
+    ema = optax.incremental_update(params, ema, 1 - decay)
   return TrainState(
     step=state.step + 1,
     params=params,
@@ -290,9 +293,11 @@ def make_train_step(
   """Compiles (state, metrics, batch, key) → (state, metrics).
 
   The state is donated. `gradient` is how that of a batch is found, by default
-  `whole_batch`. `sharding` is that of the state, by default whole on every
-  device; where it splits leaves, parameters are gathered for the step, and each
-  device updates its part of them (ZeRO, Rajbhandari et al. 2020; FSDP).
+  `whole_batch`. The moving average of the parameters forgets with `ema_decay`,
+  at first faster: min(ema_decay, (1 + t) / (10 + t)). `sharding` is that of the
+  state, by default whole on every device; where it splits leaves, parameters
+  are gathered for the step, and each device updates its part of them (ZeRO,
+  Rajbhandari et al. 2020; FSDP).
 
   Raises:
     ValueError: where the gradient splits a batch and the task's loss is one

@@ -35,12 +35,13 @@ def train(experiment, workdir):
 
 
 def _train(experiment, workdir):
-  started, settings = time.time(), experiment.train
+  settings = experiment.train
   mesh = engine.make_mesh()
   members = _members(experiment, workdir, mesh)
   train_step, learning_rate = _begin(members, experiment, workdir, mesh)
   predictor = Predictor(experiment)
   clock = _Clock(min(m.step for m in members), experiment.data.batch_size)
+  _announce(experiment, members)
 
   # Last to leave is the stop: a Ctrl-C does not tear the final save.
   with StopSignal() as stop, contextlib.ExitStack() as files:
@@ -77,7 +78,7 @@ def _train(experiment, workdir):
         raise Stopped(code, f'step {step} is saved; the same command goes on')
   return {
     **_sizes(members[0].state),
-    'seconds': time.time() - started,
+    'seconds': members[0].writer.seconds,
     'steps': max(m.step for m in members),
   }
 
@@ -159,6 +160,30 @@ def _begin(members, experiment, workdir, mesh):
   return engine.over_members(step, together=together), learning_rate
 
 
+def _announce(experiment, members):
+  """Says what is about to be trained, before the first step is compiled."""
+  if jax.process_index():
+    return
+  task, settings = experiment.task, experiment.train
+  cases = members[0].experiment.cases
+  splits = ', '.join(f'{len(cases(split))} {split}' for split in SPLITS)
+  device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
+  print(f'cases: {splits}; on {device}')
+  if task.names:
+    print(f'{type(task).__name__} of {", ".join(task.names)}')
+  count = _sizes(members[0].state)['parameters']
+  name = experiment.config['model'].get('name')
+  from_step = min(m.step for m in members)
+  resumed = f', going on from step {from_step}' if from_step else ''
+  print(f'{name}: {count:,} parameters; {settings.steps} steps{resumed}')
+  # A moving average that outlasts the run is one of its beginning too.
+  if settings.ema_decay and (1 - settings.ema_decay) * settings.steps < 1:
+    print(
+      f'note: train.ema_decay={settings.ema_decay} averages over some '
+      f'{1 / (1 - settings.ema_decay):.0f} steps, more than the run has'
+    )
+
+
 class _Clock:
   """How many images a second were trained on, and how long was waited."""
 
@@ -217,12 +242,24 @@ def _validate(writer, going, step, predictor, task):
     m.check_finite()
     current = predictor.with_weights(local_variables(m.state))
     rows = evaluate_cases(current, task, m.validation)
-    scores = task.summarize(rows, n_resamples=0)['scores']
-    scores = {k: math.nan if v is None else v for k, v in scores.items()}
-    m.writer.scalars(step, {f'validation/{k}': v for k, v in scores.items()})
-    m.history.append([step, scores[task.monitor]])
+    summary = task.summarize(rows, n_resamples=0)
+    scores = summary['scores']
+    by_class = {
+      f'{task.monitor}/{name}': table[task.monitor]['value']
+      for name, table in summary.get('classes', {}).items()
+      if task.monitor in table
+    }
+    logged = {**scores, **by_class}
+    m.writer.scalars(
+      step, {f'validation/{k}': _number(v) for k, v in logged.items()}
+    )
+    m.history.append([step, _number(scores[task.monitor])])
     m.save()
   writer.progress(step, score=statistics.mean(m.history[-1][1] for m in going))
+
+
+def _number(value):
+  return math.nan if value is None else value
 
 
 def _sizes(state):

@@ -190,8 +190,11 @@ def test_ema_is_the_moving_average_of_the_parameters():
   state, _, _, states = run(1, ema_decay=0.9)
   trail = [*states[1:], state.params]
   expected = states[1]
-  for params in trail[1:]:
-    expected = jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, expected, params)
+  for t, params in enumerate(trail[1:]):
+    decay = min(0.9, (1 + t) / (10 + t))
+    expected = jax.tree.map(
+      lambda e, p, d=decay: d * e + (1 - d) * p, expected, params
+    )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
     state.ema,

@@ -200,7 +200,7 @@ def unbroken(program, tmp_path_factory):
   return workdir
 
 
-TIMES = ('train/examples_per_second', 'train/waiting')
+TIMES = ('train/examples_per_second', 'train/waiting', 'seconds')
 
 
 def read_log(workdir, ignore=TIMES):

@@ -26,14 +26,15 @@ class Member:
 
   Attributes: what a step takes and gives, `state`, `metrics`, `batches`, `key`;
   `step`; `history`, [step, validation score], newest last; `checkpoints`;
-  `inputs`, what the model is called with; after `begin` also `writer`.
+  `inputs`, what the model is called with; `experiment`; after `begin` also
+  `writer`.
   """
 
   def __init__(self, experiment, workdir, samples, validation, mesh):
     self.workdir = pathlib.Path(workdir)
     self.workdir.mkdir(parents=True, exist_ok=True)
     self.validation = validation
-    self._experiment, self._mesh = experiment, mesh
+    self.experiment, self._mesh = experiment, mesh
     data, task = experiment.data, experiment.task
     self._stream = pipeline.TrainStream(
       samples,
@@ -58,7 +59,7 @@ class Member:
 
     Without a checkpoint, nothing in the folder belongs to an older config yet.
     """
-    experiment, main_process = self._experiment, not jax.process_index()
+    experiment, main_process = self.experiment, not jax.process_index()
     if self.checkpoints.latest_step() is not None:
       config_lib.compare(experiment.config, self.workdir)
     elif (self.workdir / 'metrics.json').exists():
@@ -90,7 +91,7 @@ class Member:
   @property
   def ended(self):
     """Whether all steps are done, or the score has long not been better."""
-    settings = self._experiment.train
+    settings = self.experiment.train
     done = self.step >= settings.steps
     return done or stalled(self.history, settings.patience)
 

@@ -3,13 +3,14 @@
 import datetime
 import json
 import math
-import os
 import pathlib
 import sys
 import time
 
 from rich import progress as rich_progress
 from rich import table
+
+from medjax import files
 
 # tensorboardX imports torch where there is one: 1.5 s of a start, for nothing.
 _torch = sys.modules.get('torch')
@@ -24,22 +25,26 @@ finally:
 
 
 def _rewind(path, step):
-  """Drops torn lines and those after `step`; the file is replaced at once."""
+  """Drops torn lines and those after `step`; the file is replaced at once.
+
+  Returns the seconds that the run had taken by then.
+  """
   if not path.exists():
-    return
+    return 0.0
   text = path.read_text(encoding='utf-8', errors='replace')
-  kept = []
+  kept, seconds = [], 0.0
   for line in text.splitlines():
     try:
-      logged_at = json.loads(line)['step']
+      entry = json.loads(line)
+      logged_at = entry['step']
     except (ValueError, KeyError, TypeError):
       continue  # half written when the run was killed
     if step is None or logged_at <= step:
       kept.append(line + '\n')
+      seconds = entry.get('seconds') or seconds
   if (kept := ''.join(kept)) != text:
-    temporary = path.with_suffix('.jsonl.tmp')
-    temporary.write_text(kept, encoding='utf-8')
-    os.replace(temporary, path)
+    files.write_text(path, kept)
+  return seconds
 
 
 class Writer:
@@ -60,12 +65,13 @@ class Writer:
     self._score = None
     self._bar = None
     self._first = None  # (step, time) of the first progress(): ETA, no compile
+    self._started, self._before = time.monotonic(), 0.0
     if not enabled:
       return
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / 'metrics.jsonl'
-    _rewind(path, step)
+    self._before = _rewind(path, step)
     self._jsonl = path.open('a', encoding='utf-8')
     # Not SummaryWriter: when its thread meets a full disk, training hangs.
     (workdir / 'tensorboard').mkdir(exist_ok=True)
@@ -81,13 +87,22 @@ class Writer:
     self._tensorboard.write_event(event)
     self._tensorboard.flush()
 
+  @property
+  def seconds(self):
+    """Seconds that the run has taken, those before it was stopped too."""
+    return self._before + time.monotonic() - self._started
+
   def scalars(self, step, values):
-    """Logs `{name: number}`; in metrics.jsonl NaN and infinity are null."""
+    """Logs `{name: number}`; in metrics.jsonl NaN and infinity are null.
+
+    There, `seconds` is the time that the run has taken.
+    """
     if not self._enabled:
       return
     values = {name: float(value) for name, value in values.items()}
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-    self._jsonl.write(json.dumps({'step': int(step), **finite}) + '\n')
+    about = {'step': int(step), 'seconds': round(self.seconds, 2)}
+    self._jsonl.write(json.dumps({**about, **finite}) + '\n')
     self._jsonl.flush()
     numbers = [
       summary_pb2.Summary.Value(tag=name, simple_value=value)

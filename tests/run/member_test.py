@@ -19,6 +19,8 @@ from medjax.run.checkpoint import Checkpointer, best_variables
 from medjax.run.member import stalled
 from medjax.run.stop import Stopped
 
+TIMES = {'train/examples_per_second', 'train/waiting', 'seconds'}
+
 
 class Net(nn.Module):
   """With all that could differ between members: BatchNorm and dropout."""
@@ -87,7 +89,7 @@ def assert_same_run(a, b, *, atol):
   )
   for x, y in zip(left, right, strict=True):
     assert x.keys() == y.keys()
-    for k in x.keys() - {'train/examples_per_second', 'train/waiting'}:
+    for k in x.keys() - TIMES:
       assert x[k] == pytest.approx(y[k], abs=atol), k
   for x, y in zip(read_rows(a), read_rows(b), strict=True):
     assert x['id'] == y['id']

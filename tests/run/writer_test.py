@@ -7,13 +7,17 @@ import sys
 import numpy as np
 import pytest
 
+from medjax.run import writer as writer_lib
 from medjax.run.writer import Writer
 
 
 def _lines(workdir):
   text = (workdir / 'metrics.jsonl').read_text()
   assert text == '' or text.endswith('\n')
-  return [json.loads(line) for line in text.splitlines()]
+  lines = [json.loads(line) for line in text.splitlines()]
+  for line in lines:
+    line.pop('seconds', None)
+  return lines
 
 
 def _events(workdir):
@@ -65,6 +69,26 @@ def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path):
     (4, 40),
   ]
   assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_seconds_are_added_up_over_a_resume(tmp_path, monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(writer_lib.time, 'monotonic', lambda: now[0])
+  log = tmp_path / 'metrics.jsonl'
+  read = lambda: [
+    json.loads(x)['seconds'] for x in log.read_text().split('\n')[:-1]
+  ]
+  with Writer(tmp_path, 10, step=0) as writer:
+    for step in (1, 2, 3):
+      now[0] += 2
+      writer.scalars(step, {'loss': 1})
+  assert read() == [2, 4, 6]
+  now[0] += 1000  # nobody at work
+  with Writer(tmp_path, 10, step=2) as writer:
+    now[0] += 5
+    writer.scalars(3, {'loss': 1})
+    assert writer.seconds == 9
+  assert read() == [2, 4, 9]
 
 
 @pytest.mark.parametrize(
