@@ -39,7 +39,7 @@ def write_report(workdir) -> pathlib.Path:
     cards=tables.score_cards(run),
     scores=tables.score_rows(run),
     few=tables.few_patients(run),
-    calibration=tables.calibration(run),
+    decided=f'{tables.positive_class(run)} {tables.calibration(run)}'.strip(),
     members=tables.member_table(run),
     uncertainty=tables.uncertainty(run),
     worst=tables.worst_cases(run) if run.rows else None,

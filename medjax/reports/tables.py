@@ -62,6 +62,17 @@ def few_patients(run):
   )
 
 
+def positive_class(run):
+  """Sentence on the class that the scores of two classes are of, or ''."""
+  curves = run.summary.get('curves', {})
+  if len(curves) != 1 or len(run.summary.get('classes', {})) != 2:
+    return ''
+  return (
+    f'The positive class is {next(iter(curves))}: sensitivity, specificity, '
+    'precision, F1 and the areas under the curves are of it.'
+  )
+
+
 def calibration(run):
   """Sentences on the thresholds and the temperature that validation chose."""
   chosen, sentences = run.metrics.get('calibration', {}), []

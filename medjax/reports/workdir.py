@@ -15,6 +15,7 @@ from medjax.reports import rows as rows_lib
 from medjax.reports.form import ANY, conform, counts, curve, interval, number
 from medjax.reports.gallery import load_cases
 from medjax.reports.measures import Measures
+from medjax.reports.text import shorten
 
 _SCORES = {ANY: number}
 _SUMMARY = {
@@ -32,13 +33,15 @@ _SUMMARY = {
   'uncertainty': _SCORES,
 }
 _METRICS = {
-  'run': {'seconds': number, 'parameters': number},
+  'run': {'seconds': number, 'command': str, 'monitor': str},
   'measures': {ANY: {'title': str, 'unit': str, 'higher': bool}},
   'unit_of_length': str,
   'calibration': {'thresholds': [number], 'temperature': number},
   'test': _SUMMARY,
   'validation': _SUMMARY,
-  'members': {ANY: {'test': _SCORES, 'validation': _SCORES}},
+  'members': {
+    ANY: {'best_step': number, 'test': _SCORES, 'validation': _SCORES}
+  },
 }
 _CONFIG = {'task': {'monitor': str}, 'model': {}, 'data': {}}
 _AGAIN = 'evaluate again'
@@ -198,7 +201,10 @@ def _read_cases(path):
     cases = load_cases(path)
     for case in cases:
       _check_case(case)
+  except PermissionError:
+    raise
   except (
+    OSError,  # a place in the archive that there is not
     ValueError,
     KeyError,
     EOFError,
@@ -207,13 +213,13 @@ def _read_cases(path):
     zipfile.BadZipFile,
     zlib.error,
   ) as e:
-    text = ' '.join(str(e).split())
+    text = shorten(' '.join(str(e).split()), 80)
     raise ValueError(f'{path} is damaged: {text}; {_AGAIN}') from None
   return cases
 
 
 def _check_case(case):
-  shape = np.shape(case['image'])
+  shape = np.shape(case.get('image'))
   text = all(isinstance(case.get(k, ''), str) for k in ('id', 'caption'))
   if not text or 'id' not in case or len(shape) not in (2, 3) or 0 in shape:
     raise ValueError('a case without an id or an image')

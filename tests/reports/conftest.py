@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from medjax.reports import gallery
+from medjax.reports import gallery, page
 
 # A file name may hold markup, quotes, mathematics and other scripts.
 NASTY = '<script>alert("1")</script> & $x_1$ 患者'
@@ -201,3 +201,15 @@ def classification(tmp_path):
     ],
   )
   return tmp_path
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+  """Figures are made, but not drawn: that takes most of a report's time."""
+
+  def keep(self, name, figure, alt, caption=''):
+    if figure is None:
+      return None
+    return {'source': 'data:', 'width': 1, 'alt': alt, 'caption': caption}
+
+  monkeypatch.setattr(page.Pictures, '__call__', keep)

@@ -6,21 +6,21 @@ from medjax.reports.figures import images, look
 from medjax.reports.text import shorten
 
 # To be seen on dark: what is in the reference, in the prediction, in both.
-_REFERENCE, _PREDICTION, _BOTH = '#56B4E9', '#E69F00', '#D9D9D9'
-_CONFUSED = '#CC79A7'  # in both, under another label
+_REFERENCE, _PREDICTION, _BOTH = '#56B4E9', '#E69F00', '#A0A0A0'
+_CONFUSED = '#FFFFFF'  # in both, under another label
 _PANEL = 2.55  # inches
 # From so many pixels on a panel shows less than two dots of each.
 _FINE = 160
 
 
 def segmentation_case(case, names, heading):
-  """Image | reference | prediction | outlines | differences | zoom.
+  """Image | outlines, or reference | prediction | differences | zoom.
 
-  case: `image`, `mask`, `prediction` of one slice, optionally `spacing`. With
-  one label the reference and the prediction alone would say no more than the
-  others and are left out. Where the masks are small, all panels but the first
-  show their surroundings, framed in the first. The zoom shows where most
-  pixels are wrong; it is left out where single pixels can be seen anyway.
+  case: `image`, `mask`, `prediction` of one slice, optionally `spacing`. Of
+  one label the two outlines are drawn on one image, of several the labels side
+  by side. Where the masks are small, all panels but the first show their
+  surroundings, framed in the first. The zoom shows where most pixels are
+  wrong; it is left out where single pixels can be seen anyway.
   """
   labels = [int(k) for k in np.union1d(case['mask'], case['prediction'])]
   labels = [k for k in labels if k > 0]
@@ -32,7 +32,8 @@ def segmentation_case(case, names, heading):
   if len(labels) > 1:
     panels['Reference'] = frame, _filled('mask', labels)
     panels['Prediction'] = frame, _filled('prediction', labels)
-  panels['Outlines'] = frame, _outlines(labels, 0.8 if zoom else 1.5)
+  else:
+    panels['Outlines'] = frame, _outlines(labels, 0.8 if zoom else 1.5)
   panels['Differences'] = frame, _differences
   if zoom:
     panels['Zoom'] = zoom, _outlines(labels, 1.5)
@@ -46,8 +47,8 @@ def segmentation_case(case, names, heading):
   if frame != whole:
     _mark(axes[0], frame)
   if zoom:
-    _mark(axes[[*panels].index('Outlines')], zoom)
-  _legend(fig, labels, names)
+    _mark(axes[len(panels) - 2], zoom)  # the differences
+  _legend(fig, labels, names, outlined=zoom or len(labels) < 2)
   return fig
 
 
@@ -165,23 +166,29 @@ def _mark(ax, limits):
   )
 
 
-def _legend(fig, labels, names):
+def _legend(fig, labels, names, *, outlined):
   from matplotlib import lines, patches
 
   def patch(colour, label):
     return patches.Patch(fc=colour, ec='#666666', label=label)
 
   handles = [
-    lines.Line2D([], [], color=_REFERENCE, lw=2, label='reference'),
-    lines.Line2D([], [], color=_PREDICTION, lw=2, ls='--', label='prediction'),
     patch(_BOTH, 'both'),
     patch(_REFERENCE, 'reference only'),
     patch(_PREDICTION, 'prediction only'),
   ]
+  if outlined:
+    handles = [
+      lines.Line2D([], [], color=_REFERENCE, lw=2, label='reference'),
+      lines.Line2D(
+        [], [], color=_PREDICTION, lw=2, ls='--', label='prediction'
+      ),
+      *handles,
+    ]
   if len(labels) > 1:
     handles.append(patch(_CONFUSED, 'another label'))
     handles += [
-      patch(images.class_colour(k), names.get(k, f'label {k}'))
+      patch(images.class_colour(k), shorten(names.get(k, f'label {k}'), 30))
       for k in labels[:12]
     ]
   texts = [handle.get_label() for handle in handles]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from medjax.reports.figures import look
-from medjax.reports.text import shorten
+from medjax.reports.text import number, shorten
 
 # Bright, to be seen on dark images.
 CLASSES = ('#F0E442', '#CC79A7', '#00C08B', '#D55E00', '#FFFFFF', '#56B4E9')
@@ -59,7 +59,8 @@ def image_grid(cases, names):
   """A grid of images, above each what is known of it.
 
   Each case: `id`, `image`, optionally `caption`, `label` (class index or
-  multi-hot) and `probability` of the classes, whose `names` these are.
+  multi-hot) and `probability` of the classes, whose `names` these are. What
+  else it has of numbers is written too, whatever the task.
   """
   columns = min(4, len(cases))
   rows = -(-len(cases) // columns)
@@ -75,15 +76,21 @@ def image_grid(cases, names):
 
 def _title(case, names):
   lines = [case.get('caption', ''), case['id']]
-  if 'label' in case:
-    lines.append(f'reference: {_named(case["label"], names)}')
-  if 'probability' in case:
-    p = np.asarray(case['probability'])
-    if np.ndim(case.get('label', 0)):
-      lines.append(f'predicted: {_named(p >= 0.5, names)}')
-    else:
-      k = int(p.argmax())
-      lines.append(f'predicted: {_named(k, names)} ({p[k]:.2f})')
+  label, p = case.get('label'), case.get('probability')
+  if label is not None:
+    lines.append(f'reference: {_named(label, names)}')
+  if p is not None and np.ndim(label) == 1:
+    lines.append(f'predicted: {_named(p >= 0.5, names)}')
+  elif p is not None:
+    k = int(p.argmax())
+    lines.append(f'predicted: {_named(k, names)} ({p[k]:.2f})')
+  lines += [
+    f'{name}: {number(np.asarray(value).item())}'
+    for name, value in case.items()
+    if name not in ('label', 'score')
+    and np.ndim(value) == 0
+    and not isinstance(value, str)
+  ]
   return [shorten(text, 38) for text in lines if text]
 
 

@@ -56,7 +56,8 @@ def grid(rows, columns, *, width, height, **options):
   """
   from matplotlib import figure
 
-  fig = figure.Figure(figsize=(width, height), layout='constrained')
+  # Not 'constrained', whose first layout cuts titles of axes of equal aspect.
+  fig = figure.Figure(figsize=(width, height), layout='compressed')
   return fig, fig.subplots(rows, columns, squeeze=False, **options)
 
 
