@@ -15,6 +15,7 @@ ALLOWED = {
   'cli': set(),
   'files': set(),
   'progress': set(),
+  'shipped': set(),
   'config': {'files'},
   # Numbers.
   'ops': set(),
@@ -23,10 +24,10 @@ ALLOWED = {
   'augment': {'ops'},
   'models': {'ops'},
   'models.__main__': {'build', 'cli', 'models', 'ops'},
-  'tasks': {'build', 'losses', 'metrics', 'ops'},
+  'tasks': {'build', 'files', 'losses', 'metrics', 'ops'},
   'optim': {'build'},
   # Data.
-  'data': {'build', 'files', 'progress'},
+  'data': {'build', 'files', 'progress', 'shipped'},
   'prepare': {'cli', 'data', 'progress'},
   'convert': {'cli', 'data'},
   # The spine.
@@ -57,8 +58,12 @@ ALLOWED = {
   'report': {'cli', 'files', 'reports'},
   'compare': {'cli', 'files', 'metrics', 'reports', 'run'},
   'predict': {'cli', 'data', 'experiment', 'prediction', 'tasks'},
-  'main': {'cli', 'config', 'evaluate', 'experiment', 'report', 'run', 'train'},
-  '__main__': {'cli'},
+  'main': {
+    'build', 'cli', 'config', 'evaluate', 'experiment', 'report', 'run',
+    'shipped', 'train',
+  },
+  'public': {'data', 'experiment', 'prediction', 'shipped'},
+  '__main__': {'build', 'cli'},
 }  # fmt: skip
 
 # Heavy or optional packages, and the only layers that may name them.
@@ -74,7 +79,9 @@ ONLY_IN = {
     'prepare',
     'report',
     'reports',
+    'shipped',
     'survey',
+    'public',
     '__main__',
   },
   'flax': {'engine', 'finetune', 'models', 'ops'},

@@ -130,7 +130,7 @@ class Checkpointer:
     return restored.state, restored.train_metrics, restored.history
 
   def restore_variables(self, step):
-    """What a forward pass needs of `step`, as numpy arrays, no template.
+    """Reads the variables of a forward pass at `step`, numpy, no template.
 
     Averaged parameters stand for the parameters where the run kept them. The
     optimizer's part of the file is not read.
