@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from medjax import evaluate, tasks
+from medjax import tasks
 from medjax.metrics import bootstrap, delong
 from medjax.reports import comparison
 from medjax.reports.measures import Measures
@@ -205,7 +205,7 @@ def test_several_labels_as_the_task_writes_them(tmp_path):
       for i in range(50)
     ]  # fmt: skip
     (tmp_path / name).mkdir()
-    evaluate.write_per_case(tmp_path / name / 'per_case.csv', rows, task)
+    per_case.write(tmp_path / name / 'per_case.csv', rows, task.names)
     runs.append((str(tmp_path / name), task.summarize(rows, n_resamples=0)))
   c = _compare(runs[0][0], runs[1][0])
   assert [(x.metric, x.of) for x in c.lines] == [
