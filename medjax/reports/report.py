@@ -38,6 +38,7 @@ def write_report(workdir) -> pathlib.Path:
     splits=[(split, s.get('n')) for split, s in run.summaries.items()],
     cards=tables.score_cards(run),
     scores=tables.score_rows(run),
+    intervals=any(map(tables.has_intervals, run.summaries.values())),
     few=tables.few_patients(run),
     decided=f'{tables.positive_class(run)} {tables.calibration(run)}'.strip(),
     members=tables.member_table(run),
@@ -118,7 +119,7 @@ def _cases(run, pictures):
   rest = [c for c in run.cases if 'mask' not in c or 'prediction' not in c]
   if rest:
     names = list(run.summary.get('classes', {}))
-    alt = 'Images with their reference and predicted classes'
+    alt = 'Images of cases, and what is known and predicted of each'
     figure = figures.image_grid(rest, names)
     found.append(pictures('case_images', figure, alt))
   return found

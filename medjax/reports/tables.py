@@ -45,12 +45,17 @@ def score_rows(run):
   ]
 
 
+def has_intervals(summary):
+  """Whether any score of a summary has one."""
+  return any(map(interval, summary.get('intervals', {}).values()))
+
+
 def few_patients(run):
   """Sentence on intervals of too few patients, '' for enough of them."""
   few = [
     f'{split} has {s["patients"]}'
     for split, s in run.summaries.items()
-    if any(s.get('intervals', {}).values())
+    if has_intervals(s)
     and s.get('patients') is not None
     and s['patients'] < _FEW
   ]

@@ -307,3 +307,4 @@ def test_a_task_that_reports_know_nothing_of(tmp_path, name, undrawn):
       assert f'{title} {value:.3f}' in text
   assert 'Worst cases' not in text
   assert 'Errors' not in text
+  assert 'Intervals' not in text
