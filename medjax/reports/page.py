@@ -2,10 +2,11 @@
 
 import base64
 import io
-import os
 import pathlib
 
 import jinja2
+
+from medjax import files
 
 
 class Pictures:
@@ -26,7 +27,8 @@ class Pictures:
       return None
     png = io.BytesIO()
     figure.savefig(png, format='png')
-    (self._folder / f'{name}.png').write_bytes(png.getvalue())
+    with files.replacing(self._folder / f'{name}.png', 'wb') as f:
+      f.write(png.getvalue())
     data = base64.b64encode(png.getvalue()).decode()
     return {
       'source': f'data:image/png;base64,{data}',
@@ -50,6 +52,4 @@ def render(template, **content):
 
 def write(path, text):
   """Writes a page, put in place when it is whole."""
-  temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)
+  files.write_text(path, text)
