@@ -85,7 +85,7 @@ ONLY_IN = {
   'nibabel': {'data'},
   'pydicom': {'data'},
   'pyarrow': {'data'},
-  'ml_collections': {'config', 'main'},
+  'ml_collections': {'config', 'main', 'survey'},
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

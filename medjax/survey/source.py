@@ -1,0 +1,237 @@
+"""Where the cases of a survey come from: a prepared data set, or your files."""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from medjax import prepare
+from medjax.data import builders, folder, formats, records, remote
+from medjax.data.folder.cases import FolderCases, read_image
+from medjax.data.folder.entry import Entry, folders_in, images_in
+
+# How the image and the mask of a patient with a folder of its own are called.
+_IMAGE, _MASK = ('image', 'images'), ('mask', 'masks', 'label', 'labels', 'seg')
+# Fields of config.data that do not say how files are read.
+_LATER = (
+  'name', 'path', 'splits', 'data_dir', 'manual_dir', 'channels', 'rank',
+  'batch_size', 'preprocess', 'patch_size', 'foreground', 'cache_gb',
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """Raw cases by split, and what is said of them beforehand.
+
+  `config` holds the fields of config.data that open the same cases.
+  `modalities` has one name per channel, or none. `named` says whether the
+  patients are named; None: to be judged by the cases.
+  """
+
+  name: str
+  splits: dict
+  class_names: tuple[str, ...] = ()
+  modalities: tuple[str, ...] = ()
+  config: dict = dataclasses.field(default_factory=dict)
+  named: bool | None = None
+
+
+def open_source(
+  name, *, data_dir=None, manual_dir=None, options=None, modalities=()
+):
+  """The `Source` of a data set of datasets/, prepared if need be, or of files.
+
+  A name that a builder has is that data set; './name' is always a path. Files
+  are whatever training reads, and besides: one image or DICOM series, a folder
+  of images without labels, a patient's folder that holds image/ and mask/, and
+  a folder of such patients. `options` are fields of config.data that say how
+  to read them. Raises ValueError or FileNotFoundError that says what there is.
+  """
+  path = pathlib.Path(name).expanduser()
+  try:
+    builders.find(str(name))
+    known = None
+  except (ValueError, FileNotFoundError) as e:
+    known = e
+  if known is None:
+    source = _prepared(str(name), data_dir, manual_dir)
+  elif path.exists():
+    source = _files(path, options or {})
+  else:
+    raise FileNotFoundError(f'{known}; nor is there a folder {name}')
+  if not any(len(cases) for cases in source.splits.values()):
+    raise ValueError(f'{name}: has no cases')
+  return dataclasses.replace(
+    source, modalities=tuple(modalities) or source.modalities
+  )
+
+
+def _prepared(name, data_dir, manual_dir):
+  target = prepare.prepare(name, data_dir=data_dir, manual_dir=manual_dir)
+  if remote.is_remote(target):
+    target = records.dataset_dir(name, data_dir)
+  about = records.info_of(target)
+  channels = [
+    note.partition(':')[2].split(',')
+    for note in about['notes']
+    if note.startswith('channels:')
+  ]
+  config = {'name': name}
+  if data_dir:
+    here = not remote.is_remote(data_dir)
+    config['data_dir'] = os.path.abspath(data_dir) if here else str(data_dir)
+  return Source(
+    name=name,
+    splits={s: records.Cases(name, s, target) for s in about['splits']},
+    class_names=about['class_names'],
+    modalities=tuple(c.strip() for c in itertools.chain(*channels)),
+    config=config,
+    named=not any(n.startswith('no patient ids') for n in about['notes']),
+  )
+
+
+def _files(path, options):
+  for field in options:
+    if field in _LATER:
+      raise ValueError(f'--config.data.{field} does not say how to read files')
+  here = pathlib.Path(os.path.abspath(path))  # from where a plan is read, too
+  config = {'name': 'folder', 'path': str(here), **options}
+  table = options.get('table')
+  if table and pathlib.Path(table).expanduser().exists():
+    config['table'] = os.path.abspath(pathlib.Path(table).expanduser())
+  patients = {} if options else _patients(here)
+  if 'fields' in patients:
+    config['fields'] = patients['fields']
+    print(
+      f'{path}: a folder for each patient; in training, too, say '
+      + ' '.join(
+        f"--config.data.fields.{field}='{text}'"
+        for field, text in patients['fields'].items()
+      )
+    )
+  if 'entry' in patients:
+    splits = {'train': _as_cases(here, [patients['entry']])}
+  elif not options and formats.is_image(here):
+    splits = {'train': Images((here,), here.parent)}
+  else:
+    splits = _splits(here, {k: v for k, v in config.items() if k != 'name'})
+  first = next(iter(splits.values()))
+  return Source(
+    name=here.name,
+    splits=splits,
+    class_names=tuple(first.class_names),
+    modalities=_declared(here / 'dataset.json'),
+    config=config,
+  )
+
+
+def _splits(path, options):
+  """What training reads, else the images that lie there without labels."""
+  try:
+    return folder.open_splits(**options)
+  except ValueError:
+    loose = images_in(path) if path.is_dir() and len(options) == 1 else ()
+    if not loose or folders_in(path):
+      raise
+    return {'train': Images(loose, path)}
+
+
+# Forms that no configuration is needed for.
+
+
+def _patients(path):
+  """{'entry': …} of one patient's folder, {'fields': …} of many, or {}."""
+  if not path.is_dir() or any(path.glob('cases.*')):
+    return {}
+  if pair := _pair(path):
+    image, mask = pair
+    alone = _alone(mask)
+    entry = Entry(id=path.name, patient=path.name, images=(image,), mask=alone)
+    return {'entry': entry}
+  pairs = [_pair(below) for below in folders_in(path)]
+  if not pairs or None in pairs:
+    return {}
+  names = {
+    (image.name, f'{mask.name}/*' if _alone(mask) != mask else mask.name)
+    for image, mask in pairs
+  }
+  if len(names) > 1:
+    return {}
+  ((image, mask),) = names
+  return {
+    'fields': {'image': f'{{patient}}/{image}', 'mask': f'{{patient}}/{mask}'}
+  }
+
+
+def _pair(place):
+  """(image, mask) of a folder that holds one of each, called so, or None.
+
+  images/ and masks/ whose files go by the same names are many cases.
+  """
+  named = {formats.stem(p): p for p in images_in(place)}
+  image, mask = (
+    next((named[name] for name in names if name in named), None)
+    for names in (_IMAGE, _MASK)
+  )
+  if image is None or mask is None:
+    return None
+  if image.is_dir() and mask.is_dir():
+    of_images, of_masks = (
+      {formats.stem(f) for f in p.iterdir()} for p in (image, mask)
+    )
+    if of_images & of_masks:
+      return None
+  return image, mask
+
+
+def _alone(mask):
+  """The only file of a mask's folder: a DICOM SEG or structure set."""
+  files = [f for f in mask.iterdir() if f.is_file()] if mask.is_dir() else ()
+  return files[0] if len(files) == 1 else mask
+
+
+def _as_cases(path, entries):
+  return FolderCases(path.name, 'train', entries, (), entries)
+
+
+class Images(Sequence):
+  """Raw cases of images without mask or label, each its own patient."""
+
+  class_names = ()
+
+  def __init__(self, paths, root):
+    self._paths, self._root = paths, root
+
+  def __len__(self):
+    return len(self._paths)
+
+  def __getitem__(self, index):
+    path = self._paths[index]
+    volume = read_image((path,))
+    case = records.check_case(
+      {
+        'id': formats.stem(path),
+        'image': volume.array,
+        'affine': volume.affine,
+        'modality': volume.modality,
+        'label': np.int32(0),  # a case without any is refused
+      }
+    )
+    del case['label']
+    return case
+
+
+def _declared(path):
+  """The modalities in a dataset.json of the Decathlon or of nnU-Net."""
+  if not path.is_file():
+    return ()
+  try:
+    about = json.loads(path.read_text(encoding='utf-8'))
+    names = about.get('channel_names') or about.get('modality') or {}
+    return tuple(str(names[k]) for k in sorted(names, key=int))
+  except (ValueError, AttributeError, TypeError) as e:
+    raise ValueError(f'{path}: not the dataset.json of a task ({e})') from None
