@@ -1,8 +1,15 @@
 """What planning needs to know of a data set, summed up from its facts."""
 
 import collections
+import math
+import pathlib
 
 import numpy as np
+
+from medjax import files
+from medjax.build import closest
+from medjax.config import default_config
+from medjax.survey.source import LATER
 
 PERCENTILES = (0.5, 50.0, 99.5)
 # A CT in Hounsfield units holds air (-1000); nothing else goes so far down.
@@ -43,6 +50,8 @@ def fingerprint(surveyed):
     'splits': {
       split: len(sequence) for split, sequence in surveyed.source.splits.items()
     },
+    'stated': list(surveyed.source.stated),
+    'divisible': _divisible(surveyed),
     'cases': len(cases),
     'patients': len({c.patient for c in cases}),
     'rank': rank,
@@ -66,6 +75,19 @@ def fingerprint(surveyed):
       for (shape, box, spacing), count in sorted(geometries.items())
     ],
   }
+
+
+def _divisible(surveyed):
+  """How many folds the patients of no stated split but train may give."""
+  stated = surveyed.source.stated
+  cases = [
+    c for c in surveyed.read if c.split == 'train' or c.split not in stated
+  ]
+  patients = {'': {c.patient for c in cases}}
+  for case in cases:  # each fold has every label
+    for label in np.atleast_1d(() if case.label is None else case.label):
+      patients.setdefault(int(label), set()).add(case.patient)
+  return min(map(len, patients.values()))
 
 
 def unit_of(cases):
@@ -144,3 +166,106 @@ def modality_of(surveyed, cases):
     return False, said
   air = np.mean([c.low <= _AIR for c in cases], 0) > 0.5
   return bool(air.any()), tuple('CT' if a else '' for a in air)
+
+
+# Read again.
+
+_KINDS = {
+  'source': dict,
+  'splits': dict,
+  'stated': list,
+  'divisible': int,
+  'cases': int,
+  'patients': int,
+  'rank': int,
+  'unit': str,
+  'channels': int,
+  'modality': list,
+  'modality_guessed': bool,
+  'classes': list,
+  'labelled': bool,
+  'reoriented': bool,
+  'zero_background': bool,
+  'box_share': (int, float),
+  'geometries': list,
+}
+
+
+def read(path):
+  """The fingerprint in a file, checked: it may be another's.
+
+  Raises ValueError of one line for one that is damaged, or says of its source
+  what no survey does.
+  """
+  path = pathlib.Path(path)
+  mend = 'python -m medjax.inspect writes one'
+  about = files.read_json(path, mend=mend)
+  if about is None:
+    raise FileNotFoundError(f'{path}: no such file; {mend}')
+  fault = _fault(about)
+  if fault:
+    raise ValueError(f'{path}: not a fingerprint ({fault}); {mend}')
+  return about
+
+
+def _fault(about):
+  """What is wrong with it, or ''."""
+  if not isinstance(about, dict):
+    return 'no fields'
+  for name, kind in _KINDS.items():
+    if not isinstance(about.get(name), kind):
+      return f'{name} is {about.get(name)!r:.40}'
+  rank, channels = about['rank'], about['channels']
+  if rank not in (2, 3) or channels < 1 or len(about['modality']) != channels:
+    return f'rank {rank}, {channels} channels'
+  names = [*about['modality'], *about['classes'], *about['splits']]
+  if not all(isinstance(name, str) for name in names):
+    return 'a name is no text'
+  numbers = [about['cases'], about['patients'], *about['splits'].values()]
+  if not all(isinstance(n, int) and 0 <= n < 10**7 for n in numbers):
+    return 'a count is none'
+  source, known = about['source'], default_config().data
+  if not {'title', 'name'} <= set(source):
+    return 'source has no title or name'
+  for field in source:
+    if field not in ('title', 'name', 'path', 'data_dir') and (
+      field not in known or field in LATER
+    ):
+      return f'source has {field!r:.40}{closest(field, known)}'
+  return _wrong_numbers(about, rank, channels)
+
+
+def _wrong_numbers(about, rank, channels):
+  def positive(values, count):
+    return (
+      isinstance(values, list)
+      and len(values) == count
+      and all(isinstance(v, int | float) for v in values)
+      and all(math.isfinite(v) and v > 0 for v in values)
+    )
+
+  total = 0
+  for geometry in about['geometries']:
+    sound = isinstance(geometry, dict) and all(
+      positive(geometry.get(name), rank) for name in ('shape', 'box', 'spacing')
+    )
+    if not sound or not isinstance(geometry.get('cases'), int):
+      return f'geometries has {geometry!r:.60}'
+    total += max(geometry['cases'], 0)
+  if not 0 < total == about['cases']:
+    return f'geometries has {total} cases, not {about["cases"]}'
+  intensity = about.get('intensity')
+  if intensity is not None and not (
+    isinstance(intensity, list)
+    and len(intensity) == channels
+    and all(
+      isinstance(c, dict) and _finite(c.values()) and len(c) == 5
+      for c in intensity
+    )
+  ):
+    return f'intensity is {intensity!r:.40}'
+  return ''
+
+
+def _finite(values):
+  return all(isinstance(v, int | float) and math.isfinite(v) for v in values)

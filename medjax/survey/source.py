@@ -17,7 +17,7 @@ from medjax.data.folder.entry import Entry, folders_in, images_in
 # How the image and the mask of a patient with a folder of its own are called.
 _IMAGE, _MASK = ('image', 'images'), ('mask', 'masks', 'label', 'labels', 'seg')
 # Fields of config.data that do not say how files are read.
-_LATER = (
+LATER = (
   'name', 'path', 'splits', 'data_dir', 'manual_dir', 'channels', 'rank',
   'batch_size', 'preprocess', 'patch_size', 'foreground', 'cache_gb',
 )  # fmt: skip
@@ -29,7 +29,8 @@ class Source:
 
   `config` holds the fields of config.data that open the same cases.
   `modalities` has one name per channel, or none. `named` says whether the
-  patients are named; None: to be judged by the cases.
+  patients are named; None: to be judged by the cases. `stated` are the splits
+  that the data themselves have, where others were made for them.
   """
 
   name: str
@@ -38,6 +39,7 @@ class Source:
   modalities: tuple[str, ...] = ()
   config: dict = dataclasses.field(default_factory=dict)
   named: bool | None = None
+  stated: tuple[str, ...] = ()
 
 
 def open_source(
@@ -96,7 +98,7 @@ def _prepared(name, data_dir, manual_dir):
 
 def _files(path, options):
   for field in options:
-    if field in _LATER:
+    if field in LATER:
       raise ValueError(f'--config.data.{field} does not say how to read files')
   here = pathlib.Path(os.path.abspath(path))  # from where a plan is read, too
   config = {'name': 'folder', 'path': str(here), **options}
@@ -118,7 +120,11 @@ def _files(path, options):
   elif not options and formats.is_image(here):
     splits = {'train': Images((here,), here.parent)}
   else:
-    splits = _splits(here, {k: v for k, v in config.items() if k != 'name'})
+    splits = _splits(here, config)
+  stated = tuple(splits)
+  if 'test' not in splits and 'fold0' not in splits and len(splits) > 1:
+    # Of a folder that states none, all patients could be training's.
+    stated = tuple(_splits(here, {**config, 'fractions': (1.0, 0.0, 0.0)}))
   first = next(iter(splits.values()))
   return Source(
     name=here.name,
@@ -126,18 +132,34 @@ def _files(path, options):
     class_names=tuple(first.class_names),
     modalities=_declared(here / 'dataset.json'),
     config=config,
+    stated=stated,
   )
 
 
-def _splits(path, options):
+def _splits(path, config):
   """What training reads, else the images that lie there without labels."""
   try:
-    return folder.open_splits(**options)
+    return folder.open_splits(
+      **{k: v for k, v in config.items() if k != 'name'}
+    )
   except ValueError:
-    loose = images_in(path) if path.is_dir() and len(options) == 1 else ()
+    loose = images_in(path) if path.is_dir() and len(config) == 2 else ()
     if not loose or folders_in(path):
       raise
     return {'train': Images(loose, path)}
+
+
+def check_splits(data):
+  """Opens the splits of fields of config.data as training of masks does.
+
+  Raises ValueError for what it refuses, such as a patient in two splits.
+  """
+  for split in data['splits'].values():
+    if data['name'] == 'folder':
+      how = {k: v for k, v in data.items() if k not in LATER}
+      folder.open_folder(data['path'], split, dense=True, **how)
+    elif not len(records.open_split(data['name'], split, data.get('data_dir'))):
+      raise ValueError(f'{data["name"]}: split {split} is empty')
 
 
 # Forms that no configuration is needed for.
