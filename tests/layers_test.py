@@ -27,7 +27,7 @@ ALLOWED = {
   'optim': {'build'},
   # Data.
   'data': {'build', 'files', 'progress'},
-  'prepare': {'cli', 'data', 'progress'},
+  'prepare': {'cli', 'data', 'files', 'progress'},
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
