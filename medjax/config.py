@@ -2,11 +2,12 @@
 
 import copy
 import json
-import os
 import pathlib
 
 import ml_collections
 from ml_collections.config_dict import placeholder
+
+from medjax import files
 
 _COUNTS = (
   'data.batch_size',
@@ -50,8 +51,6 @@ def default_config():
         fractions=(0.7, 0.15, 0.15),  # of patients: train, validation, test
         seed=placeholder(int),  # of their division; if none, the run's
         folds=0,  # instead: fold0, fold1, … for `splits` below
-        channels=placeholder(int),  # of an image; filled in by training
-        rank=placeholder(int),  # of an image, spatial axes; likewise
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing
         splits=dict(train='train', validation='validation', test='test'),
@@ -76,8 +75,7 @@ def default_config():
         learning_rate=1e-3,
         weight_decay=0.0,
         clip_norm=0.0,
-        freeze=(),  # patterns of parameters that do not train …
-        unfreeze=(),  # … and (step, pattern) from where on they do
+        freeze=(),  # patterns of parameters that do not train
         layer_decay=1.0,  # of the learning rate, per layer below the head
       ),
       schedule=dict(name='cosine', warmup_steps=0),  # medjax.optim
@@ -188,11 +186,8 @@ def compare(config, workdir, fields=('',)):
 
 
 def store(config, workdir):
-  """Writes config.json, put in place when it is whole."""
-  path = pathlib.Path(workdir) / 'config.json'
-  temporary = path.with_name('config.json.tmp')
-  temporary.write_text(to_json(config))
-  os.replace(temporary, path)
+  """Writes config.json."""
+  files.write_text(pathlib.Path(workdir) / 'config.json', to_json(config))
 
 
 def check_counts(config):

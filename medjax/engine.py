@@ -1,18 +1,17 @@
-"""The compiled core: train state, device mesh, train step, forward pass.
+"""The compiled core: train state, device mesh, train step.
 
 The engine is handed a model, a task, an optimizer and an augmentation, and
 knows none of them by name.
 """
 
+import dataclasses
 import functools
-import itertools
 from typing import Any
 
 import clu.metrics
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -86,7 +85,7 @@ def sharded(mesh: Mesh):
   return NamedSharding(mesh, P('data'))
 
 
-def _split(mesh, axis):
+def split_axis(mesh, axis):
   """Sharding that spreads one axis of an array over the devices."""
   return NamedSharding(mesh, P(*[None] * axis, 'data'))
 
@@ -109,7 +108,7 @@ def state_sharding(state, mesh: Mesh, *, shard_above=0):
     if not (axes and 0 < shard_above <= leaf.size):
       return replicated(mesh)
     axis = max(axes, key=lambda i: leaf.shape[i])
-    return _split(mesh, axis)
+    return split_axis(mesh, axis)
 
   return jax.tree.map(place, state)
 
@@ -124,7 +123,7 @@ def _replaced(tree, part):
 def create_state(
   model,
   tx,
-  image_shape,
+  inputs,
   key,
   mesh,
   *,
@@ -134,13 +133,15 @@ def create_state(
 ):
   """A fresh TrainState, initialised on the mesh inside one compiled call.
 
-  `image_shape` is (batch, *spatial, channels). `pretrained` are variables, or
-  a part of them, that replace those just initialised. `shard_above` is
-  `state_sharding`'s: no device ever holds all of a leaf that is split.
+  `inputs` are what the model is called with, as arrays or as their shapes and
+  dtypes. `pretrained` are variables, or a part of them, that replace those just
+  initialised. `shard_above` is `state_sharding`'s: no device ever holds all of
+  a leaf that is split.
   """
 
   def init(key, pretrained):
-    variables = dict(model.init(key, jnp.zeros(image_shape), train=False))
+    zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
+    variables = dict(model.init(key, *zeros, train=False))
     variables = _replaced(variables, pretrained)
     params = variables.pop('params')
     return TrainState(
@@ -166,6 +167,106 @@ def empty_metrics(mesh):
   return replicate(TrainMetrics.empty(), mesh)
 
 
+class Forward:
+  """The model as a task's loss sees it: forward(*inputs, **options) → outputs.
+
+  What a call changes, statistics of the batch, carries over to the next one,
+  and each has a dropout key of its own.
+  """
+
+  def __init__(self, model, params, variables, key, ema=None):
+    self._model, self._params, self._ema = model, params, ema
+    self._key, self._calls = key, 0
+    self.variables = variables  # as the calls so far left them
+
+  def __call__(self, *inputs, train=True, **options):
+    """Outputs of the model in training, with gradient."""
+    # The first call's key is the step's own.
+    key = self._key
+    if self._calls:
+      key = jax.random.fold_in(key, self._calls)
+    self._calls += 1
+    outputs, self.variables = self._model.apply(
+      {'params': self._params, **self.variables},
+      *inputs,
+      train=train,
+      rngs={'dropout': key},
+      mutable=list(self.variables),
+      **options,
+    )
+    return outputs
+
+  def ema(self, *inputs, **options):
+    """Outputs of the averaged model, as in evaluation, without gradient."""
+    if self._ema is None:
+      raise ValueError(
+        'the loss asks for the averaged model: set train.ema_decay above 0'
+      )
+    outputs = self._model.apply(
+      {'params': self._ema, **self.variables}, *inputs, train=False, **options
+    )
+    return jax.lax.stop_gradient(outputs)
+
+
+def whole_batch(loss, params, variables, batch, key):
+  """Gradient of the mean loss of a batch, at once.
+
+  As any `gradient=` of `make_train_step`: loss(params, variables, batch, key) →
+  (mean, (losses (b,), variables)); returns losses, variables and gradient. One
+  that takes the batch apart has an attribute `splits` that is true.
+  """
+  grad = jax.value_and_grad(loss, has_aux=True)
+  (_, (losses, variables)), grads = grad(params, variables, batch, key)
+  return losses, variables, grads
+
+
+@dataclasses.dataclass(frozen=True)
+class Microbatches:
+  """Mean gradient over `count` parts of a batch, one after the other.
+
+  The same gradient in less memory, but for statistics of the batch.
+  """
+
+  count: int
+  splits = True
+
+  def __call__(self, loss, params, variables, batch, key):
+    """As `whole_batch`."""
+
+    # Every device keeps a share of each part: (n·m, …) → (m, n, …).
+    def split(x):
+      return x.reshape(-1, self.count, *x.shape[1:]).swapaxes(0, 1)
+
+    def body(carry, xs):
+      variables, total = carry
+      losses, variables, grads = whole_batch(loss, params, variables, *xs)
+      return (variables, jax.tree.map(jnp.add, total, grads)), losses
+
+    (variables, total), losses = jax.lax.scan(
+      body,
+      (variables, jax.tree.map(jnp.zeros_like, params)),
+      (jax.tree.map(split, batch), jax.random.split(key, self.count)),
+    )
+    grads = jax.tree.map(lambda g: g / self.count, total)
+    return losses.reshape(-1), variables, grads
+
+
+def _updated(state, variables, grads, tx, ema_decay):
+  """The state after a step."""
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  ema = state.ema
+  if ema is not None:
+    ema = optax.incremental_update(params, ema, 1 - ema_decay)
+  return TrainState(
+    step=state.step + 1,
+    params=params,
+    variables=variables,
+    opt_state=opt_state,
+    ema=ema,
+  )
+
+
 def make_train_step(
   model,
   task,
@@ -174,53 +275,27 @@ def make_train_step(
   mesh,
   *,
   ema_decay=0.0,
-  microbatches=1,
+  gradient=whole_batch,
   sharding=None,
 ):
   """Compiles (state, metrics, batch, key) → (state, metrics).
 
-  The state is donated. `microbatches` > 1 splits the batch and accumulates
-  gradients over the parts: the same mean gradient in less memory. `sharding`
-  is that of the state, by default whole on every device; where it splits
-  leaves, parameters are gathered for the step, and each device updates its
-  part of them (ZeRO, Rajbhandari et al. 2020; FSDP).
+  The state is donated. `gradient` is how that of a batch is found, by default
+  `whole_batch`. `sharding` is that of the state, by default whole on every
+  device; where it splits leaves, parameters are gathered for the step, and each
+  device updates its part of them (ZeRO, Rajbhandari et al. 2020; FSDP).
+
+  Raises:
+    ValueError: where the gradient splits a batch and the task's loss is one
+      over the whole of it.
   """
   everywhere = replicated(mesh)
   sharding = sharding or everywhere
-
-  def loss_fn(params, variables, batch, key):
-    outputs, variables = model.apply(
-      {'params': params, **variables},
-      batch['image'],
-      train=True,
-      rngs={'dropout': key},
-      mutable=list(variables),
+  if task.over_batch and getattr(gradient, 'splits', False):
+    raise ValueError(
+      f'the loss of {type(task).__name__} is one over the whole batch, which '
+      'cannot be split: set train.microbatches=1'
     )
-    losses = task.loss(outputs, batch)
-    return losses.mean(), (losses, variables)
-
-  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-
-  def accumulate(params, variables, batch, key):
-    """Mean gradient over microbatches, one after the other."""
-
-    # Every device keeps a share of each part: (n·m, …) → (m, n, …).
-    def split(x):
-      return x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1)
-
-    def body(carry, xs):
-      variables, total = carry
-      part, key = xs
-      (_, (losses, variables)), grads = grad_fn(params, variables, part, key)
-      return (variables, jax.tree.map(jnp.add, total, grads)), losses
-
-    (variables, total), losses = jax.lax.scan(
-      body,
-      (variables, jax.tree.map(jnp.zeros_like, params)),
-      (jax.tree.map(split, batch), jax.random.split(key, microbatches)),
-    )
-    grads = jax.tree.map(lambda g: g / microbatches, total)
-    return losses.reshape(-1), variables, grads
 
   def train_step(state, metrics, batch, key):
     # Augmentation folds in each example's place in the stream, dropout the
@@ -229,24 +304,20 @@ def make_train_step(
     key_dropout = jax.random.fold_in(key_dropout, state.step)
     batch = augment(key_augment, batch)
     # Left to itself, XLA may rather move the activations to the parameters.
-    params, variables = jax.lax.with_sharding_constraint(
-      (state.params, state.variables), everywhere
+    params, variables, ema = jax.lax.with_sharding_constraint(
+      (state.params, state.variables, state.ema), everywhere
     )
-    if microbatches > 1:
-      losses, variables, grads = accumulate(
-        params, variables, batch, key_dropout
-      )
-    else:
-      (_, (losses, variables)), grads = grad_fn(
-        params, variables, batch, key_dropout
-      )
+
+    def loss(params, variables, batch, key):
+      forward = Forward(model, params, variables, key, ema)
+      losses = task.loss(forward, batch)
+      return losses.mean(), (losses, forward.variables)
+
+    losses, variables, grads = gradient(
+      loss, params, variables, batch, key_dropout
+    )
     if sharding is not everywhere:
       grads = jax.lax.with_sharding_constraint(grads, sharding.params)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = state.ema
-    if ema is not None:
-      ema = optax.incremental_update(params, ema, 1 - ema_decay)
     grad_norm = optax.global_norm(grads)
     metrics = metrics.merge(
       TrainMetrics.single_from_model_output(
@@ -256,14 +327,7 @@ def make_train_step(
         finite=jnp.isfinite(losses.sum()) & jnp.isfinite(grad_norm),
       )
     )
-    state = TrainState(
-      step=state.step + 1,
-      params=params,
-      variables=variables,
-      opt_state=opt_state,
-      ema=ema,
-    )
-    return state, metrics
+    return _updated(state, variables, grads, tx, ema_decay), metrics
 
   return jax.jit(
     train_step,
@@ -322,83 +386,3 @@ def _has_room(compiled):
   peak = use.argument_size_in_bytes + use.output_size_in_bytes
   peak += use.temp_size_in_bytes - use.alias_size_in_bytes
   return peak < 0.95 * min(limits)
-
-
-def _forward(model, task, flips):
-  """The function that the two below compile."""
-
-  def forward(variables, images):
-    spatial = range(1, images.ndim - 1)
-    sizes = range(len(spatial) + 1) if flips else (0,)
-    total, count = 0.0, 0
-    for axes in (c for n in sizes for c in itertools.combinations(spatial, n)):
-      logits = model.apply(variables, jnp.flip(images, axes), train=False)
-      probabilities = task.predict(logits)
-      if probabilities.ndim == images.ndim:  # a map, not a vector: flip back
-        probabilities = jnp.flip(probabilities, axes)
-      total, count = total + probabilities, count + 1
-    return total / count
-
-  return forward
-
-
-def make_forward(model, task, mesh, *, flips=False):
-  """Compiles (variables, images (b, *s, C)) → probabilities (b, …, K).
-
-  With `flips`, averages over mirror images along every combination of spatial
-  axes (test-time augmentation; 4 passes in 2-D, 8 in 3-D).
-  """
-  return jax.jit(
-    _forward(model, task, flips),
-    in_shardings=(replicated(mesh), sharded(mesh)),
-    out_shardings=sharded(mesh),
-  )
-
-
-def make_spatial_forward(model, task, mesh, *, flips=False):
-  """(variables, images (b, *s, C)) → probabilities (b, *s, K), as numpy.
-
-  The images, not the batch, are spread over the devices, along their longest
-  axis, and XLA exchanges the borders that convolutions see: for images too
-  large for one device. Numbers are those of `make_forward` up to rounding.
-  Compiled once for every shape.
-  """
-  program = _spatial_program(_forward(model, task, flips), mesh)
-
-  def forward(variables, images):
-    axis = int(np.argmax(images.shape[1:-1])) + 1
-    size = images.shape[axis]
-    # Devices hold equal shares of what comes and goes.
-    filled = np.pad(images, _at_end(images, axis, -size % mesh.size))
-    placed = jax.device_put(filled, _split(mesh, axis))
-    found = program(variables, placed, axis=axis, size=size)
-    return np.asarray(found).take(range(size), axis)
-
-  return forward
-
-
-def _spatial_program(forward, mesh):
-  """`forward` with images split along `axis`, of which `size` are the image."""
-  # A CPU's faster convolutions take an axis apart, and XLA would gather it.
-  on_cpu = mesh.devices.flat[0].platform == 'cpu'
-  precision = 'highest' if on_cpu else None
-
-  @functools.partial(jax.jit, static_argnames=('axis', 'size'))
-  def program(variables, images, *, axis, size):
-    split = _split(mesh, axis)
-    filled = images.shape[axis]
-    # The network does not see what fills up the last device.
-    images = jax.lax.slice_in_dim(images, 0, size, axis=axis)
-    images = jax.lax.with_sharding_constraint(images, split)
-    with jax.default_matmul_precision(precision):
-      found = forward(variables, images)
-    found = jax.lax.with_sharding_constraint(found, split)
-    found = jnp.pad(found, _at_end(found, axis, filled - size))
-    return jax.lax.with_sharding_constraint(found, split)
-
-  return program
-
-
-def _at_end(x, axis, count):
-  """Padding of `count` behind the end of one axis."""
-  return [(0, count if a == axis else 0) for a in range(x.ndim)]

@@ -1,17 +1,209 @@
-"""From a config, the objects of an experiment."""
+"""From a config, the objects of an experiment: built once, then frozen.
 
+A ConfigDict is seen here and in the commands. Below are arrays, plain arguments
+and the parts of an `Experiment`.
+"""
+
+import collections
+import copy
+import dataclasses
 import functools
+import hashlib
+import inspect
 import itertools
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import augment as augment_lib
-from medjax import finetune, models, optim, prepare, tasks
+from medjax import config as config_lib
+from medjax import files, finetune, models, optim, prepare, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
 from medjax.data import folder, records, transforms
+from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
+
+SPLITS = ('train', 'validation', 'test')
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What a run is made of.
+
+  Attributes:
+    config: all fields as plain values, the record of the run.
+    seed: of all that is random in it.
+    facts: what the data say about themselves.
+    task: what the outputs of the model mean.
+    model: the Linen module, or a `finetune.adapted.Adapted`, used alike.
+    preprocess: sample → sample, in order.
+    augment: (key, batch) → batch, in order.
+    data, train, inference: the fields of these parts of the config.
+    cases: split → its raw cases; opened when asked for, and kept.
+    members: (folder, Experiment) of an ensemble or a cross-validation.
+    folds: whether they are the folds of a cross-validation.
+  """
+
+  config: Mapping[str, Any]
+  seed: int
+  facts: DataFacts
+  task: Any
+  model: Any
+  preprocess: Callable
+  augment: Callable
+  data: Any
+  train: Any
+  inference: Any
+  cases: Callable[[str], Sequence]
+  members: tuple = ()
+  folds: bool = False
+
+  def runs(self, workdir):
+    """[(Experiment, folder)] of what is trained, mostly of itself alone."""
+    workdir = pathlib.Path(workdir)
+    return [(e, workdir / f) for f, e in self.members] or [(self, workdir)]
+
+  def prepare(self, case):
+    """The sample of a case, checked against the task by the caller, with it."""
+    return {**self.preprocess(case), 'raw': case}
+
+  def pretrained(self, inputs):
+    """Variables that the model begins with, or None; says what they are.
+
+    `inputs` are those of the model, as arrays or their shapes. Raises
+    ValueError where an adaptation has nothing to adapt.
+    """
+    arguments = dict(self.config['pretrained'])
+    path, way = arguments.pop('path'), self.config['adapt']['name']
+    if not path:
+      if way != 'full':
+        raise ValueError(
+          f'adapt={way!r} keeps weights that are learnt: say where they are, '
+          'pretrained.path=FILE or WORKDIR'
+        )
+      return None
+    part = isinstance(self.model, adapted.Adapted)
+    variables, report = loading.load(
+      path,
+      self.model.model if part else self.model,
+      adapted.outline(self.model, inputs),
+      **arguments,
+    )
+    if jax.process_index() == 0:
+      print(report)
+    return self.model.split(variables) if part else variables
+
+  def optimizer(self, inputs):
+    """(optax transform, schedule step → learning rate).
+
+    `inputs` are those of the model, as arrays or their shapes.
+    """
+    arguments = dict(self.config['optimizer'])
+    learning_rate = arguments.pop('learning_rate')
+    del arguments['freeze']  # What does not train is not seen by it.
+    if (decay := arguments.pop('layer_decay')) != 1:
+      outline = adapted.outline(self.model, inputs)
+      arguments['layer_factors'] = optim.layer_factors(outline, decay)
+    schedule = optim.make_schedule(
+      learning_rate, self.config['schedule'], steps=self.train.steps
+    )
+    return optim.make_optimizer(schedule=schedule, **arguments), schedule
+
+  def store(self, workdir):
+    """Writes config.json and facts.json."""
+    workdir = pathlib.Path(workdir)
+    config_lib.store(self.config, workdir)
+    files.write_json(workdir / 'facts.json', dataclasses.asdict(self.facts))
+
+  @property
+  def digest(self):
+    """Twelve hexadecimal digits that stand for the config."""
+    text = config_lib.to_json(self.config)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def make(config, *, facts=None):
+  """The Experiment of a config.
+
+  The facts of the data are read from the training cases, unless given.
+  """
+  config_lib.check_counts(config)
+  runs = config_lib.members(config, '')
+  if config.folds and facts is None:
+    _check_folds(config)
+  # Members that differ in their seed have the same cases.
+  first = _splits(runs[0][0])
+  facts = facts or DataFacts.of(first('train'))
+  one = _make(config, facts, first)
+  if runs[0][0] is config:
+    return one
+  members = tuple(
+    (str(name), _make(run, facts, _splits(run) if config.folds else first))
+    for run, name in runs
+  )
+  return dataclasses.replace(one, members=members, folds=config.folds > 0)
+
+
+def restore(workdir, *, config=None):
+  """The Experiment of a workdir, with the facts of its data; none is opened.
+
+  `config` may stand for the stored one.
+  """
+  config = config_lib.load(workdir) if config is None else config
+  return make(config, facts=read_facts(workdir))
+
+
+def read_facts(workdir):
+  """The facts that a run was built on."""
+  path = pathlib.Path(workdir) / 'facts.json'
+  values = files.read_json(path, mend='take another workdir, or train again')
+  if values is None:
+    raise FileNotFoundError(f'{path} is missing: {workdir} holds no run')
+  return DataFacts.read(values)
+
+
+def _make(config, facts, cases):
+  task = make_task(config, facts)
+  return Experiment(
+    config=json.loads(config_lib.to_json(config)),
+    seed=config.seed,
+    facts=facts,
+    task=task,
+    model=make_model(config, task),
+    preprocess=make_preprocess(config, task),
+    augment=make_augment(config.augment),
+    data=_settings('Data', config.data),
+    train=_settings('Train', config.train),
+    inference=_settings('Inference', config.inference),
+    cases=cases,
+  )
+
+
+def _settings(name, part):
+  """A part of a config as a named tuple: its fields, frozen."""
+  values = part.to_dict()
+  return collections.namedtuple(name, values)(**values)
+
+
+# The data.
+
+
+def _splits(config):
+  """split → its raw cases, opened once."""
+  config = copy.deepcopy(config)
+
+  @functools.cache
+  def cases(split):
+    _check_splits(config.data.splits.to_dict())
+    return open_cases(config, config.data.splits[split])
+
+  return cases
 
 
 def _check_splits(splits):
@@ -29,16 +221,10 @@ def _check_splits(splits):
         )
 
 
-def open_cases(config, split):
-  """The raw cases of 'train', 'validation' or 'test', prepared if need be."""
-  _check_splits(config.data.splits.to_dict())
-  return _open_parts(config, config.data.splits[split])
-
-
-def check_folds(config):
+def _check_folds(config):
   """Raises ValueError where the data have more folds than config.folds."""
   try:
-    _open_parts(config, f'fold{config.folds}')
+    open_cases(config, f'fold{config.folds}')
   except ValueError:
     return
   raise ValueError(
@@ -47,7 +233,8 @@ def check_folds(config):
   )
 
 
-def _open_parts(config, parts):
+def open_cases(config, parts):
+  """The raw cases of parts of a set ('train', 'fold1+fold2'), made if need be."""
   data = config.data
   if data.name == 'folder':
     return _open_folder(config, parts)
@@ -75,32 +262,39 @@ def _open_folder(config, parts):
     where=data.where,
     fields=data.fields.to_dict(),
     patient=data.patient,
-    class_names=tuple(names) or None,
-    dense=lookup(tasks, task.name).dense,
+    class_names=tuple(names or ()) or None,
+    dense='mask' in lookup(tasks, task.name).fields,
   )
 
 
-def adopt(config, cases):
-  """Writes into the config what the data set knows: shape and classes."""
-  task = config.task
-  with config.unlocked():
-    *shape, config.data.channels = cases[0]['image'].shape
-    config.data.rank = len(shape)
-    if not (task.get('class_names') or task.get('regions')):
-      task.class_names = tuple(cases.class_names)
-    names, classes = task.get('class_names', ()), task.get('num_classes')
-    if not classes:
-      task.num_classes = len(names)
-    elif names and not task.get('regions') and len(names) != classes:
+# The objects.
+
+
+def make_task(config, facts):
+  """The task: what the outputs of the model mean.
+
+  What the config does not say and the task takes is told by the data.
+  """
+  task = config.task.to_dict()
+  taken = inspect.signature(lookup(tasks, task['name'])).parameters
+  given = lambda name: task.get(name) not in (None, ())
+  if 'regions' in taken and not given('regions') and facts.regions:
+    task |= {'regions': facts.regions, 'region_order': facts.region_order}
+    task.setdefault('num_classes', len(facts.class_names))
+  if 'ignore' in taken and task.get('ignore') is None:
+    task['ignore'] = facts.ignore
+  if 'class_names' in taken and not (given('class_names') or given('regions')):
+    task['class_names'] = facts.class_names
+  if 'num_classes' in taken:
+    names, regions = task.get('class_names') or (), given('regions')
+    if not task.get('num_classes'):
+      task['num_classes'] = len(names)
+    elif names and not regions and len(names) != task['num_classes']:
       raise ValueError(
-        f'task.num_classes is {classes}, but {config.data.name} has '
-        f'{len(names)} classes: {", ".join(names)}'
+        f'task.num_classes is {task["num_classes"]}, but {config.data.name} '
+        f'has {len(names)} classes: {", ".join(names)}'
       )
-
-
-def make_task(config):
-  """The task: what the outputs of the model mean."""
-  return build(tasks, config.task)
+  return build(tasks, task)
 
 
 def make_model(config, task):
@@ -108,77 +302,61 @@ def make_model(config, task):
 
   An argument that is itself a dict with a name, as a backbone is, is built
   first. Where a part of the model trains, or something is added to it, this is
-  an `adapted.Adapted`, used in the same way.
+  an `Adapted`, used in the same way.
   """
 
-  def make(spec):
-    parts = {k: make(v) for k, v in spec.items() if hasattr(v, 'items')}
+  def model(spec):
+    parts = {k: model(v) for k, v in spec.items() if hasattr(v, 'items')}
     return build(models, {**spec, **parts}, num_classes=task.num_outputs)
 
   return build(finetune, config.adapt)(
-    make(config.model),
-    freeze=tuple(config.optimizer.freeze),
-    unfreeze=tuple(map(tuple, config.optimizer.unfreeze)),
+    model(config.model), freeze=tuple(config.optimizer.freeze)
   )
 
 
-def load_pretrained(config, model, image_shape):
-  """Variables that the model begins with, or None; says what they are.
+def make_preprocess(config, task):
+  """One function sample → sample from config.data.preprocess, in order.
 
-  `image_shape` is that of a batch. Raises ValueError where an adaptation has
-  nothing to adapt.
+  Further images that the task takes are prepared as the first is.
   """
-  arguments = config.pretrained.to_dict()
-  path = arguments.pop('path')
-  if not path:
-    if config.adapt.name != 'full':
-      raise ValueError(
-        f'adapt={config.adapt.name!r} keeps weights that are learnt: say where '
-        'they are, loading.path=FILE or WORKDIR'
-      )
-    return None
-  part = isinstance(model, adapted.Adapted)
-  variables, report = loading.load(
-    path,
-    model.model if part else model,
-    adapted.outline(model, image_shape),
-    **arguments,
-  )
-  if jax.process_index() == 0:
-    print(report)
-  return model.split(variables) if part else variables
-
-
-def make_preprocess(config):
-  """One function sample → sample from config.data.preprocess, in order."""
   steps = [build(transforms, spec) for spec in config.data.preprocess]
+  chain = lambda sample: functools.reduce(
+    lambda s, step: step(s), steps, sample
+  )
+
+  if config.data.patch_size and len(task.inputs) > 1:
+    # Which of the others lie on the image's grid is not known here.
+    raise ValueError(
+      f'{type(task).__name__} takes {", ".join(task.inputs)}, of which no '
+      'patches can be cut: leave data.patch_size empty, resize in '
+      'data.preprocess'
+    )
 
   def preprocess(case):
-    return functools.reduce(lambda sample, step: step(sample), steps, case)
+    sample = chain(case)
+    for name in task.inputs[1:]:
+      if np.ndim(case.get(name)) == np.ndim(case['image']):
+        affine = case.get(f'{name}_affine', case['affine'])
+        other = {'image': case[name], 'affine': affine, 'id': case['id']}
+        other['spacing'] = case.get(f'{name}_spacing', case['spacing'])
+        sample = {**sample, name: chain(other)['image']}
+    return sample
 
   return preprocess
 
 
-def make_augment(config):
-  """One function (key, batch) → batch from config.augment, in order."""
-  return compose([build(augment_lib, spec) for spec in config.augment])
+def make_augment(specs):
+  """One function (key, batch) → batch of config.augment, in order.
 
-
-def make_optimizer(config, model, image_shape):
-  """(optax transform, schedule step → learning rate).
-
-  `image_shape` is that of a batch.
+  An argument that is a list of such entries, as of `views`, is built first.
   """
-  arguments = config.optimizer.to_dict()
-  learning_rate = arguments.pop('learning_rate')
-  del arguments['freeze']  # What does not train is not seen by the optimizer.
-  if (decay := arguments.pop('layer_decay')) != 1:
-    arguments['layer_factors'] = optim.layer_factors(
-      adapted.outline(model, image_shape), decay
-    )
-  if arguments['unfreeze']:
-    arguments['start'] = model.start
-  schedule = optim.make_schedule(
-    learning_rate, config.schedule, steps=config.train.steps
-  )
-  return optim.make_optimizer(schedule=schedule, **arguments), schedule
+
+  def part(spec):
+    inner = {
+      k: tuple(map(part, v))
+      for k, v in spec.items()
+      if isinstance(v, list | tuple) and v and hasattr(v[0], 'items')
+    }
+    return build(augment_lib, {**spec, **inner})
+
+  return compose([part(spec) for spec in specs])

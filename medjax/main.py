@@ -11,8 +11,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from medjax import __version__, cli, report
-from medjax import config as config_lib
+from medjax import __version__, cli, experiment, report
 from medjax.evaluate import evaluate
 from medjax.run.processes import joined
 from medjax.train import train
@@ -57,17 +56,21 @@ def run(argv):
   if len(argv) > 1:
     raise ValueError(f'unknown argument {argv[1]!r}: options start with --')
   keep_programs()
-  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  workdir, training = pathlib.Path(_WORKDIR.value), _MODE.value == 'train'
   with joined(
     _COORDINATOR.value,
     _NUM_PROCESSES.value,
     _PROCESS_ID.value,
     workdir=workdir,
   ):
-    trained = train(config, workdir) if _MODE.value == 'train' else {}
-    evaluate(config, workdir, facts={**facts(), **trained})
+    if training:
+      made = experiment.make(_CONFIG.value)
+    else:
+      made = experiment.restore(workdir, config=_CONFIG.value)
+    trained = train(made, workdir) if training else {}
+    evaluate(made, workdir, facts={**facts(), **trained})
     if jax.process_index() == 0:
-      folders = [folder for _, folder in config_lib.members(config, workdir)]
+      folders = [folder for _, folder in made.runs(workdir)]
       for folder in dict.fromkeys([*folders, workdir]):
         written = report.write_report(folder)
       print(f'report: {written}')

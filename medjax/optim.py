@@ -54,14 +54,6 @@ def make_schedule(learning_rate, spec, *, steps):
   return schedule
 
 
-def stage(unfreeze, step):
-  """The last step, up to `step`, at which a part of the model began to train.
-
-  `unfreeze` holds (step, pattern) pairs.
-  """
-  return max((begin for begin, _ in unfreeze if begin <= step), default=0)
-
-
 def _layer(path):
   """The top-level module of a parameter, one of 'backbone' if that is one."""
   parts = path.split('/')
@@ -115,8 +107,6 @@ def make_optimizer(
   weight_decay=0.0,
   clip_norm=0.0,
   layer_factors=None,
-  unfreeze=(),
-  start=None,
   **kwargs,
 ):
   """An optax transform by optax's own name: 'adamw', 'sgd', 'rmsprop', …
@@ -124,9 +114,7 @@ def make_optimizer(
   Weight decay acts on kernels only: decoupled where the optimizer has it
   (AdamW, Lion, …), added to the gradient (L2) where it has not (SGD, Adam,
   RMSprop). `clip_norm` > 0 clips the global gradient norm. `layer_factors` of
-  the learning rate are those of the function of that name. Where `unfreeze`
-  names steps, `start` gives the one at which the parameter at a path begins to
-  train: until then it and its optimizer state stay as they are. Other
+  the learning rate are those of the function of that name. Other
   arguments go to the optimizer.
   """
   optimizer = lookup(optax, name)
@@ -134,30 +122,14 @@ def make_optimizer(
   if decoupled:
     kwargs.update(weight_decay=weight_decay, mask=_decayed)
 
-  def rule(begin):
-    rate = lambda count: schedule(count + begin)
-    tx = build(optax, dict(name=name, learning_rate=rate, **kwargs))()
-    if not begin:
-      return tx
-    return optax.conditionally_mask(tx, lambda count: count >= begin)
-
-  rules = {begin: rule(begin) for begin in (0, *(n for n, _ in unfreeze))}
   parts = []
   if clip_norm:
     parts.append(optax.clip_by_global_norm(clip_norm))
   if weight_decay and not decoupled:
     parts.append(optax.add_decayed_weights(weight_decay, mask=_decayed))
-  if unfreeze:
-    parts.append(
-      optax.multi_transform(
-        {f'from {begin}': tx for begin, tx in rules.items()},
-        lambda params: jax.tree.map(
-          lambda path: f'from {start(path)}', _paths(params)
-        ),
-      )
-    )
-  else:
-    parts.append(rules[0])
+  parts.append(
+    build(optax, dict(name=name, learning_rate=schedule, **kwargs))()
+  )
   if layer_factors:
     parts.append(_scale_layers(layer_factors))
   return optax.chain(*parts)

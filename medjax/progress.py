@@ -1,4 +1,4 @@
-"""The progress of long work: a bar on a terminal, elsewhere now and then a line.
+"""The progress of long work: a bar on a terminal, elsewhere a line at times.
 
 rich is imported when there is something to show.
 """

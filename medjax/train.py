@@ -1,7 +1,6 @@
 """The training loop, read top to bottom."""
 
 import contextlib
-import functools
 import math
 import statistics
 import time
@@ -9,16 +8,18 @@ import time
 import jax
 
 from medjax import config as config_lib
-from medjax import engine, experiment, optim
+from medjax import engine
 from medjax.data import pipeline
-from medjax.evaluate import Predictor, evaluate_cases, local_variables
+from medjax.evaluate import evaluate_cases, samples
+from medjax.experiment import SPLITS
 from medjax.finetune import adapted
+from medjax.prediction.predictor import Predictor, local_variables
 from medjax.run.member import Member
 from medjax.run.stop import Stopped, StopSignal
 
 
-def train(config, workdir):
-  """Trains `config` in `workdir`, from its newest checkpoint if it has one.
+def train(experiment, workdir):
+  """Trains an experiment in `workdir`, from its newest checkpoint if any.
 
   Several members (`config.members`, `config.folds`) train in step with each
   other, each in a folder of its own; each is what it would be alone.
@@ -26,88 +27,12 @@ def train(config, workdir):
   Returns facts about the run for the record. Raises Stopped on Ctrl-C and
   SIGTERM, after saving; FloatingPointError on a loss that is not finite.
   """
-  started = time.time()
-
-  # Data. Preprocessed cases that fit are held in memory. A split that is
-  # missing shows now, not after the training.
-  config_lib.check_counts(config)
-  runs = config_lib.members(config, workdir)
-  if config.folds:
-    experiment.check_folds(config)
-  opened = [  # Members that differ in their seed have the same cases.
-    [experiment.open_cases(run, s) for s in ('train', 'validation', 'test')]
-    for run, _ in (runs if config.folds else runs[:1])
-  ]
-  for run in (config, *(run for run, _ in runs)):
-    experiment.adopt(run, opened[0][0])
-  task = experiment.make_task(config)
-  preprocess = experiment.make_preprocess(config)
-
-  def checked(case):
-    task.check(case)  # the loss, on the device, cannot complain
-    return preprocess(case)
-
-  budget = int(config.data.cache_gb * 2**30 / len(opened))
-  data = [
-    (pipeline.Cached(cases, checked, budget_bytes=budget), validation_cases)
-    for cases, validation_cases, _ in opened
-  ] * (len(runs) // len(opened))
-
-  # Model, optimizer, compiled steps.
+  started, settings = time.time(), experiment.train
   mesh = engine.make_mesh()
-  batch_size = config.data.batch_size
-  if batch_size % (parts := mesh.size * config.train.microbatches):
-    raise ValueError(
-      f'data.batch_size {batch_size} is no multiple of {parts}: {mesh.size} '
-      f'devices × {config.train.microbatches} microbatches'
-    )
-  members = [
-    Member(run, folder, *own, mesh)
-    for (run, folder), own in zip(runs, data, strict=True)
-  ]
-  model = experiment.make_model(config, task)
-  image_shape = members[0].image_shape
-  tx, schedule = experiment.make_optimizer(config, model, image_shape)
-  together = config.train.together
-  if together is None:  # A CPU is slow at it: benchmarks/members.py
-    together = jax.default_backend() != 'cpu'
-
-  @functools.cache
-  def compiled(stage):
-    # Once more for each step at which more of the model begins to train.
-    step = engine.make_train_step(
-      adapted.at(model, stage),
-      task,
-      tx,
-      experiment.make_augment(config),
-      mesh,
-      ema_decay=config.train.ema_decay,
-      microbatches=config.train.microbatches,
-      sharding=sharding,
-    )
-    return engine.over_members(step, together=together)
-
-  predictor = Predictor(config, task, model)
-
-  # Resume. A checkpoint holds all there is.
-  weights, resumed = None, [m.checkpoints.latest_step() for m in members]
-  if None in resumed:
-    weights = experiment.load_pretrained(config, model, image_shape)
-  if len(members) > 1 and set(resumed) != {None}:
-    config_lib.compare(config, workdir)
-  elif len(members) > 1 and jax.process_index() == 0:
-    config_lib.store(config, workdir)
-  for m in members:
-    state = engine.create_state(
-      model, tx, image_shape, m.init_key, mesh, pretrained=weights,
-      ema=config.train.ema_decay > 0, shard_above=config.train.shard_above,
-    )  # fmt: skip
-    m.begin(state, task.monitor)
-  sharding = jax.tree.map(lambda x: x.sharding, members[0].state)
-  empty_metrics = engine.empty_metrics(mesh)
-  progress = members[0].writer.progress
-  logged_step, logged_time = min(m.step for m in members), time.monotonic()
-  idle = 0.0  # seconds since then
+  members = _members(experiment, workdir, mesh)
+  train_step, learning_rate = _begin(members, experiment, workdir, mesh)
+  predictor = Predictor(experiment)
+  clock = _Clock(min(m.step for m in members), experiment.data.batch_size)
 
   # Last to leave is the stop: a Ctrl-C does not tear the final save.
   with StopSignal() as stop, contextlib.ExitStack() as files:
@@ -117,11 +42,8 @@ def train(config, workdir):
       # In step, unless a kill came between two checkpoints.
       step = min(m.step for m in going)
       going = [m for m in going if m.step == step]
-      asked = time.monotonic()
-      batches = [next(m.batches) for m in going]
-      if going[-1].state.step.is_ready():  # the device waited too
-        idle += time.monotonic() - asked
-      train_step = compiled(optim.stage(config.optimizer.unfreeze, step))
+      with clock.waiting(going):
+        batches = [next(m.batches) for m in going]
       # Everything the step touches is already on the devices.
       with jax.transfer_guard('disallow'):
         states, metrics = train_step(
@@ -133,63 +55,173 @@ def train(config, workdir):
       step += 1
       for m, m.state, m.metrics in zip(going, states, metrics, strict=True):
         m.step = step
-      last = step == config.train.steps
-
-      if step % config.train.log_every == 0 or last:
-        losses = []
-        for m in going:
-          m.check_finite()
-          values = {k: float(v) for k, v in m.metrics.compute().items()}
-          losses.append(values['loss'])
-          now = time.monotonic()
-          rate = (step - logged_step) * batch_size / (now - logged_time)
-          m.writer.scalars(
-            step,
-            {
-              'train/loss': values['loss'],
-              'train/grad_norm': values['grad_norm'],
-              'train/learning_rate': schedule(step - 1),
-              'train/examples_per_second': rate,
-              'train/waiting': idle / (now - logged_time),
-            },
-          )
-          m.metrics = empty_metrics
-        progress(
-          step,
-          loss=statistics.mean(losses),
-          examples_per_second=rate * len(going),
-        )
-        logged_step, logged_time, idle = step, now, 0.0
-
-      if step % config.train.eval_every == 0 or last:
-        for m in going:
-          m.check_finite()
-          rows = evaluate_cases(
-            predictor, local_variables(m.state), task, m.validation_cases
-          )
-          scores = task.summarize(rows, n_resamples=0)['scores']
-          scores = {k: math.nan if v is None else v for k, v in scores.items()}
-          m.writer.scalars(
-            step, {f'validation/{k}': v for k, v in scores.items()}
-          )
-          m.history.append([step, scores[task.monitor]])
-          m.save()
-        progress(step, score=statistics.mean(m.history[-1][1] for m in going))
-        # Evaluation is not training time.
-        logged_step, logged_time, idle = step, time.monotonic(), 0.0
-
+      last = step == settings.steps
+      if step % settings.log_every == 0 or last:
+        _log(members[0].writer, going, step, clock, learning_rate)
+      if step % settings.eval_every == 0 or last:
+        _validate(members[0].writer, going, step, predictor, experiment.task)
+        clock.restart(step)  # Evaluation is not training time.
       if (code := stop.exit_code(step)) and not last:
         for m in going:
           m.check_finite()
           m.save()
           m.checkpoints.wait()
         raise Stopped(code, f'step {step} is saved; the same command goes on')
+  return {
+    **_sizes(members[0].state),
+    'seconds': time.time() - started,
+    'steps': max(m.step for m in members),
+  }
+
+
+def _members(experiment, workdir, mesh):
+  """The runs of an experiment, each with its data.
+
+  Preprocessed cases that fit are held in memory. A split that is missing shows
+  now, not after the training.
+  """
+  settings, task = experiment.train, experiment.task
+  batch_size = experiment.data.batch_size
+  if batch_size % (parts := mesh.size * settings.microbatches):
+    raise ValueError(
+      f'data.batch_size {batch_size} is no multiple of {parts}: {mesh.size} '
+      f'devices × {settings.microbatches} microbatches'
+    )
+  runs = experiment.runs(workdir)
+  opened = {  # Members that differ in their seed have the same cases.
+    run.cases: [run.cases(split) for split in SPLITS] for run, _ in runs
+  }
+  budget = experiment.data.cache_gb * 2**30 / len(opened)
+
+  def checked(case):
+    task.check(case)  # the loss, on the device, cannot complain
+    return experiment.preprocess(case)
+
+  data = {}
+  for run, _ in runs:
+    if run.cases not in data:
+      train_cases, validation_cases, _ = opened[run.cases]
+      share = budget / (len(train_cases) + len(validation_cases))
+      train_samples = pipeline.Cached(
+        train_cases, checked, budget_bytes=int(share * len(train_cases))
+      )
+      validation = samples(
+        run, 'validation', budget_bytes=int(share * len(validation_cases))
+      )
+      data[run.cases] = train_samples, validation
+  return [Member(run, f, *data[run.cases], mesh) for run, f in runs]
+
+
+def _begin(members, experiment, workdir, mesh):
+  """Gives members their states, new or restored.
+
+  Returns the compiled step over members and step → learning rate.
+  """
+  settings, inputs = experiment.train, members[0].inputs
+  tx, learning_rate = experiment.optimizer(inputs)
+  weights, resumed = None, [m.checkpoints.latest_step() for m in members]
+  if None in resumed:
+    weights = experiment.pretrained(inputs)
+  if len(members) > 1 and set(resumed) != {None}:
+    config_lib.compare(experiment.config, workdir)
+  elif len(members) > 1 and jax.process_index() == 0:
+    experiment.store(workdir)
+  for m in members:
+    state = engine.create_state(
+      experiment.model, tx, inputs, m.init_key, mesh, pretrained=weights,
+      ema=settings.ema_decay > 0, shard_above=settings.shard_above,
+    )  # fmt: skip
+    m.begin(state)
+  gradient = engine.whole_batch
+  if settings.microbatches > 1:
+    gradient = engine.Microbatches(settings.microbatches)
+  step = engine.make_train_step(
+    experiment.model,
+    experiment.task,
+    tx,
+    experiment.augment,
+    mesh,
+    ema_decay=settings.ema_decay,
+    gradient=gradient,
+    sharding=jax.tree.map(lambda x: x.sharding, members[0].state),
+  )
+  together = settings.together
+  if together is None:  # A CPU is slow at it: benchmarks/members.py
+    together = jax.default_backend() != 'cpu'
+  return engine.over_members(step, together=together), learning_rate
+
+
+class _Clock:
+  """How many images a second were trained on, and how long was waited."""
+
+  def __init__(self, step, batch_size):
+    self._batch_size = batch_size
+    self.restart(step)
+
+  def restart(self, step):
+    self._step, self._time, self._idle = step, time.monotonic(), 0.0
+
+  @contextlib.contextmanager
+  def waiting(self, going):
+    """Counts the body, unless the device was still at work after it."""
+    asked = time.monotonic()
+    yield
+    if going[-1].state.step.is_ready():
+      self._idle += time.monotonic() - asked
+
+  def read(self, step):
+    """(images a second of one member, share of the time that was waited)."""
+    seconds = time.monotonic() - self._time
+    images = (step - self._step) * self._batch_size
+    return images / seconds, self._idle / seconds
+
+
+def _log(writer, going, step, clock, learning_rate):
+  """Writes what was trained since the last time, and moves the bar."""
+  losses = []
+  for m in going:
+    m.check_finite()
+    values = {k: float(v) for k, v in m.metrics.compute().items()}
+    losses.append(values['loss'])
+    rate, waiting = clock.read(step)
+    m.writer.scalars(
+      step,
+      {
+        'train/loss': values['loss'],
+        'train/grad_norm': values['grad_norm'],
+        'train/learning_rate': learning_rate(step - 1),
+        'train/examples_per_second': rate,
+        'train/waiting': waiting,
+      },
+    )
+    m.clear_metrics()
+  writer.progress(
+    step,
+    loss=statistics.mean(losses),
+    examples_per_second=clock.read(step)[0] * len(going),
+  )
+  clock.restart(step)
+
+
+def _validate(writer, going, step, predictor, task):
+  """Scores the members on their validation cases, and saves them."""
+  for m in going:
+    m.check_finite()
+    current = predictor.with_weights(local_variables(m.state))
+    rows = evaluate_cases(current, task, m.validation)
+    scores = task.summarize(rows, n_resamples=0)['scores']
+    scores = {k: math.nan if v is None else v for k, v in scores.items()}
+    m.writer.scalars(step, {f'validation/{k}': v for k, v in scores.items()})
+    m.history.append([step, scores[task.monitor]])
+    m.save()
+  writer.progress(step, score=statistics.mean(m.history[-1][1] for m in going))
+
+
+def _sizes(state):
+  """Numbers of parameters, for the record."""
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
-  state = members[0].state
   whole = jax.eval_shape(adapted.merge, state.eval_variables)
   return {
     'parameters': count(whole['params']),
     'trained_parameters': count(state.params),
-    'seconds': time.time() - started,
-    'steps': max(m.step for m in members),
   }

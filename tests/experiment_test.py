@@ -19,6 +19,7 @@ def config(tmp_path):
   config.data.update(name='folder', path=str(tmp_path), table='grades.csv')
   config.data.fields.update(image='{file}', label='grade', patient='who')
   config.task = dict(name='Classification')
+  config.model = dict(name='LeNet5')
   return config
 
 
@@ -27,20 +28,26 @@ def test_folds_of_a_folder(config):
   config.data.splits = dict(
     train='fold2+fold3+fold4', validation='fold1', test='fold0'
   )
-  cases = {s: experiment.open_cases(config, s) for s in config.data.splits}
+  made = experiment.make(config)
+  cases = {split: made.cases(split) for split in experiment.SPLITS}
   assert {s: len(c) for s, c in cases.items()} == {
     'train': 6,
     'validation': 2,
     'test': 2,
   }
-  experiment.adopt(config, cases['train'])
-  assert config.task.class_names == ('high', 'low')
+  assert made.task.class_names == made.facts.class_names == ('high', 'low')
+  assert (made.task.num_classes, made.facts.channels, made.facts.rank) == (
+    2,
+    1,
+    2,
+  )
+  assert 'class_names' not in made.config['task']
   assert len({c['patient'] for s in cases.values() for c in s}) == 10
 
 
 def test_the_order_of_the_classes_is_that_of_the_task(config):
   config.task.class_names = ('low', 'high')
-  for case in experiment.open_cases(config, 'train'):
+  for case in experiment.make(config).cases('train'):
     assert case['label'] == case['image'].max() % 2
 
 
@@ -52,4 +59,4 @@ def test_a_part_in_two_splits_is_refused(train, test):
   config = default_config()
   config.data.splits = dict(train=train, validation='other', test=test)
   with pytest.raises(ValueError, match=r'data\.splits: .* too'):
-    experiment.open_cases(config, 'train')
+    experiment.make(config)

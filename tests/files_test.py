@@ -9,9 +9,14 @@ from medjax import files
 def test_an_error_leaves_what_was_there_and_nothing_beside_it(tmp_path):
   path = tmp_path / 'a' / 'x.json'
   files.write_json(path, {'a': 1})
-  with pytest.raises(RuntimeError), files.replacing(path) as f:
-    f.write('half')
-    raise RuntimeError
+
+  def fail():
+    with files.replacing(path) as f:
+      f.write('half')
+      raise RuntimeError
+
+  with pytest.raises(RuntimeError):
+    fail()
   assert json.loads(path.read_text()) == {'a': 1}
   assert [*path.parent.iterdir()] == [path]
 

@@ -23,7 +23,7 @@ ALLOWED = {
   'augment': {'ops'},
   'models': {'ops'},
   'models.__main__': {'build', 'cli', 'models', 'ops'},
-  'tasks': {'build', 'losses', 'metrics', 'ops'},
+  'tasks': {'build', 'files', 'losses', 'metrics', 'ops'},
   'optim': {'build'},
   # Data.
   'data': {'build', 'files', 'progress'},

@@ -14,8 +14,6 @@ import numpy as np
 
 from medjax.data import transforms
 
-BATCHED = ('image', 'mask', 'label')
-
 
 class Cached:
   """A sequence of preprocessed cases, held in memory up to a budget.
@@ -38,12 +36,20 @@ class Cached:
     if index in self._held:
       return self._held[index]
     sample = self._preprocess(self._cases[index])
-    size = sum(v.nbytes for v in sample.values() if isinstance(v, np.ndarray))
+    size = _size(sample)
     with self._lock:
       if index not in self._held and size <= self._budget:
         self._budget -= size
         self._held[index] = sample
     return sample
+
+
+def _size(sample):
+  """Bytes of the arrays of a sample, and of the case within it."""
+  nested = sum(_size(v) for v in sample.values() if isinstance(v, dict))
+  return nested + sum(
+    v.nbytes for v in sample.values() if isinstance(v, np.ndarray)
+  )
 
 
 class TrainStream:
@@ -52,6 +58,10 @@ class TrainStream:
   Global batch k holds stream positions k·B … (k+1)·B - 1, each process an
   equal run of them in order. A position gives the epoch, the case and the
   random numbers of its patch.
+
+  An example has the `inputs` of the model and the `fields` of the task, in the
+  form of the first case that has them. A field that a case lacks is zeros, and
+  valid[field] is False.
   """
 
   def __init__(
@@ -60,6 +70,8 @@ class TrainStream:
     *,
     batch_size,
     steps,
+    inputs=('image',),
+    fields=(),
     seed=0,
     patch_size=(),
     foreground=0.0,
@@ -77,8 +89,8 @@ class TrainStream:
     self._patch_size, self._foreground = patch_size, foreground
     # A batch may span epochs, and threads work on several batches.
     self._order = functools.lru_cache(maxsize=8)(self._shuffled)
-    shape = samples[0]['image'].shape
-    self._shape = (*patch_size, shape[-1]) if patch_size else shape
+    self._inputs, self._fields = inputs, fields
+    self._form = self._find_form()
 
   def __len__(self):
     return self._steps * self._local
@@ -89,27 +101,62 @@ class TrainStream:
   def __getitem__(self, index):
     batch, slot = divmod(index, self._local)
     position = batch * self._global + self._process * self._local + slot
-    sample = self._samples[self._case(position)]
-    if self._patch_size:
-      rng = np.random.default_rng((self._seed, position))
-      sample = transforms.patch(
-        sample, rng, size=self._patch_size, foreground=self._foreground
-      )
-    self._check(sample)
-    example = {k: sample[k] for k in BATCHED if k in sample}
+    sample = self._patch(self._samples[self._case(position)], position)
+    example = {name: self._value(sample, name) for name in self._form}
+    example['valid'] = {k: np.bool_(k in sample) for k in self._fields}
     example['index'] = np.uint32(position % 2**32)
     return example
 
-  def _check(self, sample):
-    shape = sample['image'].shape
-    if shape == self._shape:
-      return
+  @property
+  def inputs(self):
+    """What the model is called with, as shapes and dtypes, a batch of one."""
+    return tuple(
+      jax.ShapeDtypeStruct((1, *self._form[k].shape), self._form[k].dtype)
+      for k in self._inputs
+    )
+
+  def _patch(self, sample, position):
+    if not self._patch_size:
+      return sample
+    rng = np.random.default_rng((self._seed, position))
+    return transforms.patch(
+      sample, rng, size=self._patch_size, foreground=self._foreground
+    )
+
+  def _find_form(self):
+    """Shape and dtype of each field of an example."""
+    names = [*dict.fromkeys((*self._inputs, *self._fields))]
+    form = {}
+    for place in range(len(self._samples)):
+      sample = self._patch(self._samples[place], 0)
+      for name in names:
+        if name in sample and name not in form:
+          x = np.asarray(sample[name])
+          # Models begin with floats, whatever an image is stored as.
+          dtype = np.float32 if name == 'image' else x.dtype
+          form[name] = jax.ShapeDtypeStruct(x.shape, dtype)
+      if len(form) == len(names):
+        return {name: form[name] for name in names}
+    missing = next(name for name in names if name not in form)
+    raise ValueError(f'no case of the training split has a {missing}')
+
+  def _value(self, sample, name):
+    """A field of a sample, which has the form of all others."""
+    form = self._form[name]
+    if name not in sample and name in self._fields:
+      return np.zeros(form.shape, form.dtype)
+    if name not in sample:
+      raise ValueError(f'case {sample["id"]!r} has no {name}')
+    value = sample[name]
+    if np.shape(value) == form.shape:
+      return value
     advice = 'convert one of them'
-    if shape[-1] == self._shape[-1]:
+    if np.shape(value)[-1:] == form.shape[-1:]:
       advice = 'set data.patch_size, or resize in data.preprocess'
     raise ValueError(
-      f'case {sample["id"]!r}: its image is {shape} (channels last), that of '
-      f'the first case {self._shape}, and a batch needs one shape: {advice}'
+      f'case {sample["id"]!r}: its {name} is {np.shape(value)} (channels '
+      f'last), that of the first case {form.shape}, and a batch needs one '
+      f'shape: {advice}'
     )
 
   def _case(self, position):
@@ -136,17 +183,16 @@ class _Batches:
 
   def __getitem__(self, k):
     places = range(k * self._size, (k + 1) * self._size)
-    examples = [self._examples[i] for i in places]
-    # Masks rest in memory in one byte a voxel and train as int32.
-    dtypes = {'mask': np.int32}
-    return {
-      field: np.stack(
-        [e[field] for e in examples],
-        dtype=dtypes.get(field),
-        casting='unsafe',
-      )
-      for field in examples[0]
-    }
+    return _stacked([self._examples[i] for i in places])
+
+
+def _stacked(examples, name=''):
+  """Examples, or parts of them by name, as a batch."""
+  if isinstance(examples[0], dict):
+    return {k: _stacked([e[k] for e in examples], k) for k in examples[0]}
+  # Masks rest in memory in one byte a voxel and train as int32.
+  dtype = np.int32 if name == 'mask' else None
+  return np.stack(examples, dtype=dtype, casting='unsafe')
 
 
 def train_batches(stream, *, local_batch_size, start_step, threads=4):
@@ -161,10 +207,9 @@ def to_device(batches, sharding, *, depth=2):
   queue = collections.deque()
   for batch in batches:
     queue.append(
-      {
-        k: jax.make_array_from_process_local_data(sharding, v)
-        for k, v in batch.items()
-      }
+      jax.tree.map(
+        lambda v: jax.make_array_from_process_local_data(sharding, v), batch
+      )
     )
     if len(queue) >= depth:
       yield queue.popleft()

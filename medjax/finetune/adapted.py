@@ -114,10 +114,10 @@ class Adapters:
 class Adapted:
   """A Linen module of which a part trains; `init` and `apply` are like its own.
 
-  Variables: 'params' holds what trains at some step of the run, 'frozen' what
-  never does; gradient, optimizer state and moving average are those of
-  'params' only. The other collections are the module's own. `merge` makes
-  variables of the plain module of them.
+  Variables: 'params' holds what trains, 'frozen' what does not; gradient,
+  optimizer state and moving average are those of 'params' only. The other
+  collections are the module's own. `merge` makes variables of the plain module
+  of them.
 
   A batch norm trains with its batch's statistics, and moves its running ones,
   only while its own scale or bias trains: else it is as in evaluation.
@@ -126,34 +126,27 @@ class Adapted:
     model: the Linen module.
     freeze: patterns of paths that do not train.
     train: patterns of the only paths that train; () is all.
-    unfreeze: (step, pattern): frozen paths that train from that step on.
     lora: what is added to kernels.
     adapters: what is added behind modules.
-    step: a step of the run: paths that train only later have no gradient.
   """
 
   model: Any
   freeze: tuple[str, ...] = ()
   train: tuple[str, ...] = ()
-  unfreeze: tuple[tuple[int, str], ...] = ()
   lora: Lora | None = None
   adapters: Adapters | None = None
-  step: float = math.inf
 
-  def start(self, path):
-    """The step from which the parameter at `path` trains; inf is never."""
+  def trains(self, path):
+    """Whether the parameter at `path` trains."""
     if path.endswith((_A, _B)) or (self.adapters and '/adapter/' in path):
-      return 0
+      return True
     chosen = not self.train or _found(self.train, path)
-    if chosen and not _found(self.freeze, path):
-      return 0
-    steps = [n for n, pattern in self.unfreeze if re.search(pattern, path)]
-    return min(steps, default=math.inf)
+    return bool(chosen and not _found(self.freeze, path))
 
   def split(self, variables):
     """Variables of the plain module as ours; parts of them may be missing."""
     params = flatten_dict(variables.get('params', {}), sep='/')
-    frozen = {k: v for k, v in params.items() if self.start(k) == math.inf}
+    frozen = {k: v for k, v in params.items() if not self.trains(k)}
     trained = {k: v for k, v in params.items() if k not in frozen}
     parts = {'params': trained, FROZEN: frozen}
     return {
@@ -171,9 +164,6 @@ class Adapted:
     paths = [*flatten_dict(variables['params'], sep='/')]
     _check('optimizer.freeze', self.freeze, paths)
     _check('adapt.train', self.train, paths)
-    frozen = [k for k in paths if self._frozen_at_first(k)]
-    later = [pattern for _, pattern in self.unfreeze]
-    _check('optimizer.unfreeze', later, frozen)
     if self.adapters and not any('/adapter/' in path for path in paths):
       raise ValueError(
         f'adapt.target: {self.adapters.target!r} matches no module; the '
@@ -190,10 +180,7 @@ class Adapted:
 
   def apply(self, variables, *args, mutable=False, **kwargs):
     """As the module's own; variables may be merged ones too."""
-    params = jax.tree_util.tree_map_with_path(
-      self._stopped, variables['params']
-    )
-    merged = merge({**variables, 'params': params})
+    merged = merge(variables)
     with nn.intercept_methods(self._intercept(merged['params'])):
       if mutable is False:
         return self.model.apply(merged, *args, **kwargs)
@@ -201,16 +188,6 @@ class Adapted:
       y, changed = self.model.apply(merged, *args, mutable=own, **kwargs)
     same = {k: variables[k] for k in mutable if k == FROZEN}
     return y, {**changed, **same}
-
-  def _frozen_at_first(self, path):
-    return dataclasses.replace(self, unfreeze=()).start(path) == math.inf
-
-  def _stopped(self, path, leaf):
-    path = jax.tree_util.keystr(path, simple=True, separator='/')
-    return leaf if self._trains(path) else jax.lax.stop_gradient(leaf)
-
-  def _trains(self, path):
-    return self.start(path) < math.inf and self.start(path) <= self.step
 
   def _intercept(self, params):
     """What Linen is to do around the methods of the module's parts."""
@@ -236,14 +213,7 @@ class Adapted:
     below = [path for path in paths if path.startswith(f'{module}/')]
     if not below and '/' in module:
       return self._is_frozen(module.rpartition('/')[0], paths)
-    return bool(below) and not any(map(self._trains, below))
-
-
-def at(model, step):
-  """The model as it trains at `step`: without gradient for what comes later."""
-  if not isinstance(model, Adapted):
-    return model
-  return dataclasses.replace(model, step=step)
+    return bool(below) and not any(map(self.trains, below))
 
 
 def merge(variables):
@@ -264,19 +234,19 @@ def merge(variables):
   return {**rest, 'params': unflatten_dict(leaves, sep='/')}
 
 
-def outline(model, shape):
+def outline(model, inputs):
   """{'params/stem/conv/kernel': shape and dtype, …} of the plain module.
 
-  In the order in which it makes them, for images (b, *spatial, c) of this
-  shape. Nothing is computed.
+  In the order in which it makes them, for these inputs, arrays or their shapes
+  and dtypes. Nothing is computed.
   """
   model = model.model if isinstance(model, Adapted) else model
   leaves = {}
 
-  def init(key, x):
-    variables = model.init(key, x, train=False)
+  def init(key, *inputs):
+    variables = model.init(key, *inputs, train=False)
     leaves.update(flatten_dict(variables, sep='/'))  # jax would sort them
     return 0
 
-  jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'f'))
+  jax.eval_shape(init, jax.random.key(0), *inputs)
   return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in leaves.items()}

@@ -9,25 +9,25 @@ from medjax.finetune.adapted import Adapted, Adapters, Lora
 HEAD = ('^(head|aux)',)
 
 
-def full(model, *, freeze=(), unfreeze=()):
+def full(model, *, freeze=()):
   """All of the model trains but what `freeze` matches."""
-  if not (freeze or unfreeze):
+  if not freeze:
     return model
-  return Adapted(model, freeze, unfreeze=unfreeze)
+  return Adapted(model, freeze)
 
 
-def linear_probe(model, *, train=HEAD, freeze=(), unfreeze=()):
+def linear_probe(model, *, train=HEAD, freeze=()):
   """Only the head trains, on features that stay as they are."""
-  return Adapted(model, freeze, tuple(train), unfreeze)
+  return Adapted(model, freeze, tuple(train))
 
 
-def bitfit(model, *, train=HEAD, freeze=(), unfreeze=()):
+def bitfit(model, *, train=HEAD, freeze=()):
   """Only biases and the head train (Ben Zaken et al. 2022).
 
   Those of normalisations count, in most convolutional networks the only ones:
   a batch norm whose bias trains uses its batch's statistics.
   """
-  return Adapted(model, freeze, ('(^|/)bias$', *train), unfreeze)
+  return Adapted(model, freeze, ('(^|/)bias$', *train))
 
 
 def lora(
@@ -38,7 +38,6 @@ def lora(
   target='kernel$',
   train=HEAD,
   freeze=(),
-  unfreeze=(),
 ):
   """Kernels get a low-rank update, alpha / rank · A B (Hu et al. 2022).
 
@@ -46,7 +45,7 @@ def lora(
   frozen kernels whose path `target` matches; the head trains whole.
   """
   added = Lora(rank, alpha, target)
-  return Adapted(model, freeze, tuple(train), unfreeze, lora=added)
+  return Adapted(model, freeze, tuple(train), lora=added)
 
 
 def bottleneck(
@@ -56,7 +55,6 @@ def bottleneck(
   target=r'^(backbone/)?[^/]*(stage|block|layer|encoder|decoder)_\d+$',
   train=HEAD,
   freeze=(),
-  unfreeze=(),
 ):
   """A small trained bottleneck behind every block (Houlsby et al. 2019).
 
@@ -64,4 +62,4 @@ def bottleneck(
   linear, so nothing can merge it: a deployed model keeps it.
   """
   added = Adapters(width, target)
-  return Adapted(model, freeze, tuple(train), unfreeze, adapters=added)
+  return Adapted(model, freeze, tuple(train), adapters=added)

@@ -1,6 +1,6 @@
 """Members' predictions as one: the mean of their probabilities, their spread.
 
-A forward pass of several members gives their probabilities side by side,
+A forward pass of several members gives their outputs side by side,
 (…, members · K), so that windows are stitched and brought to a grid as those of
 one model are. What follows here is of a slab: no more of it is held as floats.
 """
@@ -12,19 +12,23 @@ from medjax.metrics.uncertainty import uncertainty
 MEASURES = ('entropy', 'mutual_information')
 
 
-def _members(task, probabilities):
+def apart(side_by_side, members):
   """(…, members · K) → (members, …, K)."""
-  p = np.asarray(probabilities)
-  p = p.reshape(*p.shape[:-1], -1, task.num_outputs)
-  return np.moveaxis(p, -2, 0)
+  x = np.asarray(side_by_side)
+  return np.moveaxis(x.reshape(*x.shape[:-1], members, -1), -2, 0)
 
 
-def decode(task, probabilities):
+def mean(side_by_side, members):
+  """(…, members · K) → (…, K)."""
+  return apart(side_by_side, members).mean(0)
+
+
+def decode(task, members, probabilities):
   """A record for each voxel (…,): the label of the mean, and how sure it is.
 
   `foreground` is where the mean or any member has a label.
   """
-  each = _members(task, probabilities)
+  each = apart(probabilities, members)
   labels = task.decode(each.mean(0))
   found = {
     'labels': labels,
@@ -38,16 +42,16 @@ def decode(task, probabilities):
   return records
 
 
-def read(task, found):
+def read(task, members, found):
   """(prediction, {measure: numbers}) of what members predict of a case.
 
-  `found` are the records of a dense task's voxels, or probabilities
+  `found` are the records of the voxels of a map, or probabilities
   (members · K,). The measures are medjax.metrics.uncertainty's, in nats; a map
   of them comes with one of the foreground.
   """
-  if task.dense:
+  if found.dtype.names:
     return found['labels'], {k: found[k] for k in ('foreground', *MEASURES)}
-  each = _members(task, found).astype(float)
+  each = apart(found, members).astype(float)
   return each.mean(0), _measures(task, each)
 
 
@@ -67,4 +71,5 @@ def means(measures):
     if inside.any()
     else np.nan
     for name in MEASURES
+    if name in measures
   }

@@ -5,8 +5,8 @@ import numpy as np
 from medjax.data.transforms import along_axis, to_grid
 
 
-class NativeLabels:
-  """A label map on the raw case's grid, of probabilities on the sample's.
+class NativeMap:
+  """A map on the raw case's grid, of probabilities on the sample's.
 
   The rows (k, …, K) of the sample's grid come one slab after the other along
   its first axis; each is brought to the voxels of the raw grid that lie in it
@@ -16,7 +16,7 @@ class NativeLabels:
   """
 
   def __init__(self, sample, raw, decode):
-    """`sample` and `raw` give shape and affine; decode: (…, K) → labels."""
+    """`sample` and `raw` give shape and affine; `decode` is of (…, K)."""
     self._source, self._rows = sample['affine'], sample['image'].shape[0]
     self._target, self._shape = raw['affine'], raw['image'].shape[:-1]
     self._decode = decode
@@ -34,7 +34,7 @@ class NativeLabels:
       self._write()
 
   def result(self):
-    """The whole label map."""
+    """The whole map."""
     if self._line is None:
       whole = to_grid(self._held, self._source, self._target, self._shape)
       return self._decode(whole)
@@ -66,7 +66,8 @@ class NativeLabels:
       )
     )
     if self._labels is None:
-      self._labels = np.zeros(self._shape, labels.dtype)
+      shape = (*self._shape, *labels.shape[len(self._shape) :])
+      self._labels = np.zeros(shape, labels.dtype)
     self._labels[(slice(None),) * axis + (slice(low, high),)] = labels
 
 

@@ -1,4 +1,4 @@
-"""From samples to predictions on whole cases: windows, stitching, grids."""
+"""From samples to predictions on whole cases: windows, put together again."""
 
 import collections
 import itertools
@@ -104,38 +104,95 @@ class _Stitcher:
     return self._sink.result()
 
 
-def _windows(samples, patch_size, overlap):
-  """Yields (sample, is the last of it, start, window) over all samples."""
+class _Mean:
+  """Averages the vectors of the windows of a case."""
+
+  def __init__(self):
+    self._total, self._count = 0.0, 0
+
+  def add(self, start, row):
+    self._total, self._count = self._total + row, self._count + 1
+
+  def result(self):
+    return self._total / self._count
+
+
+class _Whole:
+  """A map of a whole image, which was one window."""
+
+  def __init__(self, sink):
+    self._sink = sink
+
+  def add(self, start, block):
+    self._sink.add(block)
+
+  def result(self):
+    return self._sink.result()
+
+
+class _Case:
+  """Puts together what the windows of one sample gave, each name by itself.
+
+  What has the window's grid is a map and is stitched, anything else is a vector
+  of the window and is averaged.
+  """
+
+  def __init__(self, sample, patch_size, weights, sink):
+    self._sample, self._patch_size = sample, patch_size
+    self._weights, self._sink = weights, sink
+    self._parts = {}
+
+  def _part(self, name, block):
+    shape = self._sample['image'].shape[:-1]
+    if block.shape[:-1] != (self._patch_size or shape):
+      return _Mean()
+    sink = self._sink(self._sample, name)
+    if not self._patch_size:
+      return _Whole(sink)
+    return _Stitcher(shape, self._patch_size, self._weights, sink)
+
+  def add(self, start, found):
+    for name, block in found.items():
+      if name not in self._parts:
+        self._parts[name] = self._part(name, block)
+      self._parts[name].add(start, block)
+
+  def result(self):
+    return {name: part.result() for name, part in self._parts.items()}
+
+
+def _cut(image, patch_size, overlap):
+  """Yields (start, window) of an image (*s, C),"""
+  if not patch_size:
+    yield None, image
+    return
+  pad = [
+    (0, max(p - s, 0))
+    for s, p in zip(image.shape[:-1], patch_size, strict=True)
+  ]
+  image = np.pad(image, [*pad, (0, 0)])
+  sizes = zip(image.shape[:-1], patch_size, strict=True)
+  starts = [window_starts(s, p, overlap) for s, p in sizes]
+  for start in itertools.product(*starts):
+    place = zip(start, patch_size, strict=True)
+    yield start, image[tuple(slice(s, s + p) for s, p in place)]
+
+
+def _windows(samples, names, patch_size, overlap):
+  """Yields (sample, is the last of it, start, inputs) over all samples."""
   for sample in samples:
-    image = sample['image']
-    if not patch_size:
-      yield sample, True, None, image
-      continue
-    pad = [
-      (0, max(p - s, 0))
-      for s, p in zip(image.shape[:-1], patch_size, strict=True)
-    ]
-    image = np.pad(image, [*pad, (0, 0)])
-    starts = list(
-      itertools.product(
-        *(
-          window_starts(s, p, overlap)
-          for s, p in zip(image.shape[:-1], patch_size, strict=True)
-        )
-      )
-    )
-    for i, start in enumerate(starts):
-      place = tuple(
-        slice(s, s + p) for s, p in zip(start, patch_size, strict=True)
-      )
-      yield sample, i == len(starts) - 1, start, image[place]
+    image, *rest = (np.asarray(sample[name]) for name in names)
+    cut = list(_cut(image, patch_size, overlap))
+    for i, (start, window) in enumerate(cut):
+      yield sample, i == len(cut) - 1, start, [window, *rest]
 
 
 def _batches(items, size):
-  """Runs of up to `size` items whose windows have one shape."""
+  """Runs of up to `size` items whose windows have the same shapes."""
+  shapes = lambda item: [x.shape for x in item[-1]]
   batch = []
   for item in items:
-    if batch and (len(batch) == size or item[-1].shape != batch[0][-1].shape):
+    if batch and (len(batch) == size or shapes(item) != shapes(batch[0])):
       yield batch
       batch = []
     batch.append(item)
@@ -143,55 +200,64 @@ def _batches(items, size):
     yield batch
 
 
+def _stacked(windows, size):
+  """Each input of the windows as one array, filled up with zeros."""
+  stacked = []
+  for place, parts in enumerate(zip(*windows, strict=True)):
+    # Of an image only the values matter; numbers of words stay whole numbers.
+    dtype = parts[0].dtype
+    dtype = np.float32 if place == 0 or dtype.kind == 'f' else dtype
+    array = np.zeros((size, *parts[0].shape), dtype)
+    for i, part in enumerate(parts):
+      array[i] = part
+    stacked.append(array)
+  return stacked
+
+
 def predict_samples(
   forward,
-  variables,
   samples,
   *,
   mesh,
   batch_size,
+  inputs=('image',),
   patch_size=(),
   overlap=0.5,
-  sink=lambda sample: Rows(),
+  sink=lambda sample, name: Rows(),
 ):
-  """Yields (sample, prediction) for each sample, in order.
+  """Yields (sample, {name: prediction}) for each sample, in order.
 
-  `forward` is `engine.make_forward`'s; it sees one shape for all volumes of a
-  patch size: windows of several cases share a batch, and the last batch is
-  filled up with zeros. `sink(sample)` gives what takes the mean probabilities,
-  slab by slab, with `add(rows (k, …, K))`, and gives the wanted output, a label
-  map, say, with `result()`. With no `patch_size` an image is one window, and
-  its output, a map or a vector, one slab.
+  `forward` gives, for a list of the inputs (b, …), {name: (b, …)}; it sees one
+  shape for all volumes of a patch size: windows of several cases share a batch,
+  and the last batch is filled up with zeros. `inputs` are the fields of a
+  sample that it is called with, the image first.
+
+  What has the grid of the windows is stitched: `sink(sample, name)` takes the
+  mean, slab by slab, with `add(rows (k, …, K))`, and gives the wanted output, a
+  label map, say, with `result()`. Vectors are averaged over the windows. With
+  no `patch_size` an image is one window, and its map one slab.
   """
   batch_size = -(-batch_size // mesh.size) * mesh.size
   weights = gaussian_weights(patch_size) if patch_size else None
   sharding = engine.sharded(mesh)
-  stitcher = None
+  case = None
 
-  def collect(batch, probabilities):
-    nonlocal stitcher
-    probabilities = np.asarray(probabilities)
-    for (sample, last, start, _), block in zip(batch, probabilities):  # noqa: B905 - the last batch is padded
-      if start is None:
-        into = sink(sample)
-        into.add(block)
-        yield sample, into.result()
-        continue
-      if stitcher is None:
-        shape = sample['image'].shape[:-1]
-        stitcher = _Stitcher(shape, patch_size, weights, sink(sample))
-      stitcher.add(start, block)
+  def collect(batch, found):
+    nonlocal case
+    found = {name: np.asarray(x) for name, x in found.items()}
+    for i, (sample, last, start, _) in enumerate(batch):
+      case = case or _Case(sample, patch_size, weights, sink)
+      case.add(start, {name: x[i] for name, x in found.items()})
       if last:
-        yield sample, stitcher.result()
-        stitcher = None
+        yield sample, case.result()
+        case = None
 
   # One batch is computed while the one before it is stitched.
   flight = collections.deque()
-  for batch in _batches(_windows(samples, patch_size, overlap), batch_size):
-    images = np.zeros((batch_size, *batch[0][-1].shape), np.float32)
-    for i, item in enumerate(batch):
-      images[i] = item[-1]
-    flight.append((batch, forward(variables, jax.device_put(images, sharding))))
+  items = _windows(samples, inputs, tuple(patch_size), overlap)
+  for batch in _batches(items, batch_size):
+    arrays = _stacked([window for *_, window in batch], batch_size)
+    flight.append((batch, forward(jax.device_put(arrays, sharding))))
     if len(flight) > 1:
       yield from collect(*flight.popleft())
   while flight:

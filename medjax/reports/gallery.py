@@ -1,9 +1,8 @@
 """The cases that a report shows: best, median and worst."""
 
-import os
-import pathlib
-
 import numpy as np
+
+from medjax import files
 
 SHOWN = 6
 
@@ -39,33 +38,18 @@ class Gallery:
 
   def visit(self, case, prediction, row):
     """Remembers one slice of a case and how well it went."""
-    if self._task.dense:
-      dice = row['dice'][~np.isnan(row['dice'])]
-      score = float(dice.mean()) if dice.size else np.nan
-      image, mask, predicted = display_slice(
-        case['image'], case['mask'], prediction, affine=case['affine']
-      )
-      spacing = np.asarray(case['spacing'])[:2]
-      shown = dict(
-        image=image,
-        mask=mask.astype(np.uint8),
-        prediction=predicted.astype(np.uint8),
-        spacing=spacing[::-1] if case['mask'].ndim == 3 else spacing,
-      )
-    else:
-      (image,) = display_slice(case['image'], affine=case['affine'])
-      truth = np.atleast_1d(case['label'])
-      if truth.size == 1:
-        score = float(prediction[int(truth[0])])
-      else:
-        score = -float(np.abs(prediction - truth).max())
-      shown = dict(
-        image=image,
-        label=np.asarray(case['label']),
-        probability=np.asarray(prediction),
-        spacing=np.ones(2),
-      )
-    self._shown.append((score, {'id': case['id'], 'score': score, **shown}))
+    score, fields = self._task.shown(case, prediction, row)
+    grid = case['image'].shape[:-1]
+    maps = {k: v for k, v in fields.items() if np.shape(v) == grid}
+    image, *slices = display_slice(
+      case['image'], *maps.values(), affine=case['affine']
+    )
+    spacing = np.asarray(case['spacing'])[:2]
+    if len(grid) == 3:
+      spacing = spacing[::-1]
+    shown = {**fields, **dict(zip(maps, slices, strict=True))}
+    about = {'id': case['id'], 'score': score, 'spacing': spacing}
+    self._shown.append((score, {**about, 'image': image, **shown}))
 
   def chosen(self):
     """SHOWN cases from best to worst: a third each best, median, worst."""
@@ -118,12 +102,8 @@ def save_cases(path, cases):
       fields[name] = labels.astype(np.uint8 if fits else np.int32)
     for name, value in fields.items():
       arrays[f'{i}/{name}'] = np.asarray(value)
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + '.tmp')
-  with temporary.open('wb') as f:
+  with files.replacing(path, 'wb') as f:
     np.savez_compressed(f, **arrays)
-  os.replace(temporary, path)
 
 
 def load_cases(path):

@@ -26,55 +26,59 @@ class Member:
 
   Attributes: what a step takes and gives, `state`, `metrics`, `batches`, `key`;
   `step`; `history`, [step, validation score], newest last; `checkpoints`;
-  after `begin` also `writer`.
+  `inputs`, what the model is called with; after `begin` also `writer`.
   """
 
-  def __init__(self, config, workdir, samples, validation_cases, mesh):
+  def __init__(self, experiment, workdir, samples, validation, mesh):
     self.workdir = pathlib.Path(workdir)
     self.workdir.mkdir(parents=True, exist_ok=True)
-    self.validation_cases = validation_cases
-    self._config, self._mesh = config, mesh
+    self.validation = validation
+    self._experiment, self._mesh = experiment, mesh
+    data, task = experiment.data, experiment.task
     self._stream = pipeline.TrainStream(
       samples,
-      batch_size=config.data.batch_size,
-      steps=config.train.steps,
-      seed=config.seed,
-      patch_size=tuple(config.data.patch_size),
-      foreground=config.data.foreground,
+      batch_size=data.batch_size,
+      steps=experiment.train.steps,
+      inputs=task.inputs,
+      fields=task.fields,
+      seed=experiment.seed,
+      patch_size=tuple(data.patch_size),
+      foreground=data.foreground,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    self.image_shape = (1, *self._stream[0]['image'].shape)
-    self.init_key, key = jax.random.split(jax.random.key(config.seed))
+    self.inputs = self._stream.inputs
+    self.init_key, key = jax.random.split(jax.random.key(experiment.seed))
     self.key = engine.replicate(key, mesh)
     self.checkpoints = Checkpointer(self.workdir)
     self.metrics, self.history = engine.empty_metrics(mesh), []
 
-  def begin(self, state, monitor):
+  def begin(self, state):
     """Goes on from the newest checkpoint; without one, begins with `state`.
 
     Without a checkpoint, nothing in the folder belongs to an older config yet.
     """
-    step, main_process = self.checkpoints.latest_step(), not jax.process_index()
+    experiment, main_process = self._experiment, not jax.process_index()
+    step = self.checkpoints.latest_step()
     if step is not None:
-      config_lib.compare(self._config, self.workdir)
+      config_lib.compare(experiment.config, self.workdir)
       state, self.metrics, self.history = self.checkpoints.restore(
         step, state, self.metrics
       )
       logging.info('resumed at step %d', step)
     elif main_process:
-      config_lib.store(self._config, self.workdir)
+      experiment.store(self.workdir)
     self.state, self.step = state, int(state.step)
     self.writer = Writer(
       self.workdir,
-      self._config.train.steps,
+      experiment.train.steps,
       main_process,
       step=self.step,
-      monitor=monitor,
+      monitor=experiment.task.monitor,
     )
     batches = pipeline.train_batches(
       self._stream,
-      local_batch_size=self._config.data.batch_size // jax.process_count(),
+      local_batch_size=experiment.data.batch_size // jax.process_count(),
       start_step=self.step,
     )
     self.batches = pipeline.to_device(batches, engine.sharded(self._mesh))
@@ -82,13 +86,17 @@ class Member:
   @property
   def ended(self):
     """Whether all steps are done, or the score has long not been better."""
-    settings = self._config.train
+    settings = self._experiment.train
     done = self.step >= settings.steps
     return done or stalled(self.history, settings.patience)
 
   def save(self):
     """Starts writing a checkpoint."""
     self.checkpoints.save(self.state, self.metrics, self.history)
+
+  def clear_metrics(self):
+    """Begins to sum up train metrics anew."""
+    self.metrics = engine.empty_metrics(self._mesh)
 
   def check_finite(self):
     """Raises FloatingPointError that names the first step gone wrong."""

@@ -1,4 +1,4 @@
-"""per_case.csv: reading it back, and matching the cases of two runs.
+"""per_case.csv: writing it, reading it back, matching the cases of two runs.
 
 The layout is that of a workdir, and any table in it may be read: a header,
 one line per case, a column `id`, numbers in columns METRIC/CLASS ('dice/left')
@@ -10,8 +10,27 @@ import csv
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from medjax import files
+
 # Ids that a message names before it says how many more there are.
 _NAMED = 3
+
+
+def write(path, rows, names):
+  """Writes a line per row; of a vector a column per name: 'dice/white'."""
+  lines = []
+  for row in rows:
+    line = {}
+    for key, value in row.items():
+      if np.ndim(value) == 0:
+        line[key] = value
+      else:
+        pairs = zip(names, value, strict=True)
+        line |= {f'{key}/{name}': v for name, v in pairs}
+    lines.append(line)
+  files.write_csv(path, lines)
 
 
 def _names(ids):

@@ -1,21 +1,46 @@
 """Segmentation: a label for every pixel or voxel."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medjax.files import plain
 from medjax.metrics import bootstrap, segmentation, surface
 from medjax.metrics.classification import defined_mean
 from medjax.ops.softmax import softmax
 from medjax.tasks import objective, summary
+from medjax.tasks.task import Calibration, Measure
 
-METRICS = (
-  'dice', 'iou', 'precision', 'recall', 'volume_error', 'hd95', 'assd', 'nsd',
-)  # fmt: skip
-MONITORS = ('dice', 'iou', 'precision', 'recall', 'nsd')  # higher is better
+
+class Pair(NamedTuple):
+  """A predicted and a reference mask of one class, as the metrics see them."""
+
+  counts: segmentation.Counts
+  distances: surface.SurfaceDistances
+  nsd_tolerance: float
+
+
+MEASURES = {
+  'dice': Measure(lambda p: segmentation.dice(p.counts), 'Dice'),
+  'iou': Measure(lambda p: segmentation.iou(p.counts), 'IoU'),
+  'precision': Measure(lambda p: segmentation.precision(p.counts), 'Precision'),
+  'recall': Measure(
+    lambda p: segmentation.recall(p.counts), 'Recall (sensitivity)'
+  ),
+  'volume_error': Measure(
+    lambda p: segmentation.volume_error(p.counts),
+    'Volume error (signed, relative)',
+    higher=None,
+  ),
+  'hd95': Measure(lambda p: surface.hd95(p.distances), 'HD95', 'mm', False),
+  'assd': Measure(lambda p: surface.assd(p.distances), 'ASSD', 'mm', False),
+  'nsd': Measure(
+    lambda p: surface.nsd(p.distances, tolerance=p.nsd_tolerance), 'NSD'
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +60,10 @@ class Segmentation:
   monitor: the score by which the best checkpoint is chosen.
   """
 
-  dense: ClassVar = True  # predicts a map, not a vector
+  inputs: ClassVar = ('image',)
+  fields: ClassVar = ('mask',)
+  over_batch: ClassVar = False
+  measures: ClassVar = MEASURES
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
@@ -55,7 +83,7 @@ class Segmentation:
       self._check_regions()
       if not self.region_order:
         object.__setattr__(self, 'region_order', self._derived_order())
-    summary.check_monitor(self.monitor, MONITORS)
+    summary.check_monitor(self.monitor, MEASURES)
     allowed = len(self.regions) or self.num_classes
     if len(self.class_names) not in (0, allowed):
       raise ValueError(
@@ -114,13 +142,14 @@ class Segmentation:
     given = () if self.regions else self.class_names
     return given or tuple(map(str, range(self.num_classes)))
 
-  def loss(self, outputs, batch):
+  def loss(self, forward, batch):
     """Weighted sum of the losses: (b,).
 
-    outputs: logits (b, *s, num_outputs), or a tuple of them by falling
+    The model gives logits (b, *s, num_outputs), or a tuple of them by falling
     resolution (deep supervision): weights 1/2^i, that of the lowest 0, made to
     sum to 1; the mask is down-sampled by nearest neighbour (nnU-Net).
     """
+    outputs = forward(batch['image'])
 
     def loss(logits):
       mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
@@ -196,37 +225,53 @@ class Segmentation:
     box = surface.bounding_box((prediction > 0) | (mask > 0))
     prediction, mask = prediction[box], mask[box]
     sets = self.regions or [(v,) for v in range(1, self.num_classes)]
-    columns = [
+    pairs = [
       self._pair(_member(prediction, s), _member(mask, s), spacing)
       for s in sets
     ]
-    return {m: np.array([column[m] for column in columns]) for m in METRICS}
+    return {
+      name: np.array([float(measure.function(pair)) for pair in pairs])
+      for name, measure in MEASURES.items()
+    }
 
   def _pair(self, prediction, reference, spacing):
     counts = segmentation.counts(prediction, reference)
     distances = surface.surface_distances(
       prediction, reference, spacing=spacing
     )
-    return {
-      **{m: float(getattr(segmentation, m)(counts)) for m in METRICS[:5]},
-      'hd95': surface.hd95(distances),
-      'assd': surface.assd(distances),
-      'nsd': surface.nsd(distances, tolerance=self.nsd_tolerance),
-    }
+    return Pair(counts, distances, self.nsd_tolerance)
 
-  def summarize(self, rows, *, thresholds=None, seed=0, n_resamples=1000):
+  def calibrate(self, rows):
+    """Nothing is decided on validation."""
+    return Calibration()
+
+  def calibrated(self, prediction, calibration):
+    """A label map as it is."""
+    return prediction
+
+  def columns(self, prediction):
+    """A table says nothing of a map."""
+    return {}
+
+  def shown(self, case, prediction, row):
+    """The case's mean Dice, and both maps."""
+    dice = row['dice'][~np.isnan(row['dice'])]
+    score = float(dice.mean()) if dice.size else np.nan
+    return score, {'mask': case['mask'], 'prediction': prediction}
+
+  def summarize(self, rows, *, calibration=None, seed=0, n_resamples=1000):
     """Means over cases with 95 % bootstrap intervals by patient, JSON-able.
 
     rows: metrics() of each case with id and patient. A class's value is the
     mean over the n cases that define it; a score the mean over classes.
     undefined (both empty), missed (prediction empty) and false_positive
-    (reference empty) count cases of the class. thresholds is not used;
+    (reference empty) count cases of the class. calibration is not used;
     n_resamples=0 leaves the intervals out (None).
     """
-    del thresholds
+    del calibration
     groups = summary.patients(rows)
     values = np.stack(
-      [np.stack([np.asarray(row[m], float) for m in METRICS]) for row in rows]
+      [np.stack([np.asarray(row[m], float) for m in MEASURES]) for row in rows]
     )
 
     def statistic(weights):
@@ -238,15 +283,15 @@ class Segmentation:
       statistic, groups, n_resamples=n_resamples, seed=seed
     )
     outcomes = _outcomes(values)
-    return summary.plain(
+    return plain(
       {
         'n': len(rows),
         'patients': len(set(groups)),
-        'scores': dict(zip(METRICS, point['scores'], strict=True)),
-        'intervals': dict(zip(METRICS, bounds['scores'], strict=True)),
+        'scores': dict(zip(MEASURES, point['scores'], strict=True)),
+        'intervals': dict(zip(MEASURES, bounds['scores'], strict=True)),
         'classes': summary.classes(
           self.names,
-          METRICS,
+          MEASURES,
           point['classes'],
           bounds['classes'],
           (~np.isnan(values)).sum(0),
@@ -260,7 +305,7 @@ class Segmentation:
 
 def _outcomes(values):
   """Cases per class, read off the metrics by the table of medjax.metrics."""
-  row = {name: values[:, i] for i, name in enumerate(METRICS)}
+  row = {name: values[:, i] for i, name in enumerate(MEASURES)}
   undefined = np.isnan(row['dice'])
   return {
     'undefined': undefined.sum(0),

@@ -1,19 +1,6 @@
-"""A summary: what both tasks say about a list of cases, as plain JSON."""
+"""A summary: what tasks say about a list of rows."""
 
 import numpy as np
-
-
-def plain(value):
-  """Arrays and numpy scalars as JSON's own types; NaN and infinity as None."""
-  if isinstance(value, dict):
-    return {str(k): plain(v) for k, v in value.items()}
-  if isinstance(value, list | tuple):
-    return [plain(v) for v in value]
-  if isinstance(value, np.ndarray | np.generic):
-    return plain(value.tolist())
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value
 
 
 def patients(rows):
@@ -24,8 +11,9 @@ def patients(rows):
           enumerate(rows)]  # fmt: skip
 
 
-def check_monitor(monitor, known):
+def check_monitor(monitor, measures):
   """Raises ValueError unless `monitor` is a score of which more is better."""
+  known = [name for name, measure in measures.items() if measure.higher]
   if monitor not in known:
     raise ValueError(f'monitor={monitor!r} is none of {", ".join(known)}')
 

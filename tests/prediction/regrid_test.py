@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medjax.data import transforms
-from medjax.prediction.regrid import NativeLabels
+from medjax.prediction.regrid import NativeMap
 
 
 def grids(
@@ -26,7 +26,7 @@ def grids(
 
 
 def by_slabs(sample, raw, probabilities, sizes, decode):
-  native = NativeLabels(sample, raw, decode)
+  native = NativeMap(sample, raw, decode)
   start = 0
   while start < len(probabilities):
     size = sizes[start % len(sizes)]

@@ -1,0 +1,59 @@
+"""What the cases of a set say about themselves, and a run keeps beside it."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFacts:
+  """Facts of the data that an experiment is built on.
+
+  channels, rank: of an image, and its spatial axes.
+  spacing: of the first case, mm, (rank,).
+  class_names: in the order of the labels; of masks the background is first.
+  regions, region_order: sets of labels that are predicted as one, and the label
+    that each writes, where the data say so.
+  ignore: the label of voxels that count for nothing, or None.
+  columns: names of the covariates.
+  notes: what was assumed when they were read, a line each.
+  """
+
+  channels: int
+  rank: int
+  spacing: tuple[float, ...] = ()
+  class_names: tuple[str, ...] = ()
+  regions: tuple[tuple[int, ...], ...] = ()
+  region_order: tuple[int, ...] = ()
+  ignore: int | None = None
+  columns: tuple[str, ...] = ()
+  notes: tuple[str, ...] = ()
+
+  @classmethod
+  def of(cls, cases):
+    """Of a sequence of raw cases, which is read as far as its first."""
+    case = cases[0]
+    *shape, channels = case['image'].shape
+    told = {
+      name: getattr(cases, name)
+      for name in ('regions', 'region_order', 'ignore', 'columns', 'notes')
+      if getattr(cases, name, None) is not None
+    }
+    return cls(
+      channels=int(channels),
+      rank=len(shape),
+      spacing=tuple(map(float, np.asarray(case['spacing']))),
+      class_names=tuple(cases.class_names or ()),
+      **{k: _frozen(v) for k, v in told.items()},
+    )
+
+  @classmethod
+  def read(cls, values):
+    """From what JSON gives back of `dataclasses.asdict`."""
+    return cls(**{k: _frozen(v) for k, v in values.items()})
+
+
+def _frozen(value):
+  if isinstance(value, list | tuple):
+    return tuple(_frozen(v) for v in value)
+  return value

@@ -1,0 +1,153 @@
+"""From files to cases, and from predictions to files."""
+
+import collections
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from medjax import files
+from medjax.data import folder, formats
+from medjax.prediction import ensemble
+
+# Okabe-Ito colours, told apart by colour-blind readers too.
+COLOURS = np.array(
+  [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+   (0, 114, 178), (213, 94, 0), (204, 121, 167)],
+  np.float32,
+)  # fmt: skip
+
+
+def input_files(paths, image=''):
+  """The images among `paths` and, sorted, those in its folders.
+
+  A folder of DICOM files is one image. `image`: the run's data.fields.image;
+  if it has a file for each channel, paths are folders of such files, and each
+  image is a `folder.Found`.
+  """
+  found = []
+  for path in map(pathlib.Path, paths):
+    if len(folder.channels(image)) > 1:
+      found += folder.find_channels(path, image)
+    elif path.is_dir() and not formats.is_image(path):
+      inside = sorted(p for p in path.iterdir() if formats.is_image(p))
+      if not inside:
+        raise FileNotFoundError(f'{path} holds no image file')
+      found += inside
+    else:
+      found.append(path)
+  stems = collections.Counter(map(_id, found))
+  twice = [stem for stem, n in stems.items() if n > 1]
+  if twice:
+    raise ValueError(
+      f'two inputs are called {twice[0]!r}; their results would overwrite '
+      'each other: predict them into two --out folders'
+    )
+  return found
+
+
+def paths_of(file):
+  """The files of an image: one for each channel, or the one."""
+  return file.images if isinstance(file, folder.Found) else (file,)
+
+
+def _id(file):
+  """What the results of an image are called."""
+  return file.id if isinstance(file, folder.Found) else formats.stem(file)
+
+
+def read_case(file):
+  """A raw case without reference of one of `input_files`."""
+  paths = paths_of(file)
+  volume = folder.read_image(paths)
+  return {
+    'image': volume.array,
+    'affine': volume.affine,
+    'spacing': volume.spacing,
+    'id': _id(file),
+    'patient': _id(file),
+    'path': paths[0],
+    'inputs': paths,
+    'place': _place(volume),
+  }
+
+
+def _place(volume):
+  """Voxel → mm (4, 4), if a NIfTI can hold the mask; None for pictures."""
+  if volume.affine.shape == (4, 4):
+    return volume.affine
+  # A DICOM slice knows its place too, but is looked at as a picture.
+  if volume.meta['format'] == 'dicom':
+    return None
+  return volume.meta.get('affine')
+
+
+def overlay(image, labels, *, alpha=0.45):
+  """The picture (h, w, C) in grey or colour with labels over it, uint8 RGB."""
+  image = image.astype(np.float32)
+  low, high = image.min(), image.max()
+  image = (image - low) / max(high - low, 1e-6) * 255
+  rgb = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, -1)
+  tint = COLOURS[(labels.astype(int) - 1) % len(COLOURS)]
+  blend = (1 - alpha) * rgb + alpha * tint
+  return np.where(labels[..., None] > 0, blend, rgb).astype(np.uint8)
+
+
+def write(out, case, prediction, *, segments=None, most=None):
+  """Writes what is a map of a case; returns the path of the label map.
+
+  On the input's own grid: a NIfTI for volumes and NIfTI slices; for pictures a
+  PNG and an overlay. segments: names of the classes: a DICOM SEG that refers to
+  the input, which must be DICOM. most: the largest entropy there can be, nats:
+  maps of uncertainty are written too, PNGs with 255 where a map holds that.
+  """
+  path = _write_mask(out, case, prediction.labels, segments)
+  if most is not None:
+    for name in ensemble.MEASURES:
+      _write_map(out, case, name, prediction.uncertainty[name], most)
+  return path
+
+
+def _write_mask(out, case, labels, segments):
+  if segments:
+    path = out / f'{case["id"]}.dcm'
+    formats.write_segmentation(path, labels, case['path'], class_names=segments)
+    return path
+  if case['place'] is not None:
+    path = out / f'{case["id"]}.nii.gz'
+    formats.write(path, labels, case['place'])
+    return path
+  path = out / f'{case["id"]}.png'
+  formats.write(path, labels, case['affine'])
+  picture = overlay(case['image'], labels)
+  with files.replacing(out / f'{case["id"]}_overlay.png', 'wb') as f:
+    Image.fromarray(picture).save(f, 'png')
+  return path
+
+
+def _write_map(out, case, name, array, most):
+  array, stem = array.astype(np.float32), f'{case["id"]}_{name}'
+  if case['place'] is not None:
+    formats.write(out / f'{stem}.nii.gz', array, case['place'])
+    return
+  array = np.rint(255 * np.clip(array / most, 0, 1)).astype(np.uint8)
+  formats.write(out / f'{stem}.png', array, case['affine'])
+
+
+def write_table(out, predictions):
+  """predictions.csv: a line per file, a column per value; returns its path.
+
+  `predictions` are (path, Prediction) of cases whose values say it all.
+  """
+  rows = [
+    {
+      'file': path,
+      **{
+        name: f'{float(value):.6f}'
+        for name, value in {**p.values, **p.uncertainty}.items()
+      },
+    }
+    for path, p in predictions
+  ]
+  files.write_csv(out / 'predictions.csv', rows)
+  return out / 'predictions.csv'

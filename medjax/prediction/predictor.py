@@ -1,0 +1,121 @@
+"""Predicts whole cases, by one model or by several members as one."""
+
+import copy
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medjax import engine
+from medjax.finetune import adapted
+from medjax.prediction import ensemble, forward, windows
+from medjax.prediction.regrid import NativeMap
+
+
+class Found(NamedTuple):
+  """What is predicted of a case.
+
+  prediction: what the task decodes of a map, on the grid of the raw case; else
+    its vector, or several by name.
+  uncertainty: of several members what `ensemble.read` says; {} of one.
+  probabilities: of a map (*s, K), where asked for.
+  """
+
+  prediction: np.ndarray | dict[str, np.ndarray]
+  uncertainty: dict[str, np.ndarray]
+  probabilities: np.ndarray | None
+
+
+class Predictor:
+  """Predicts whole cases on this process's devices.
+
+  Compiled for an experiment; `with_weights` gives one that can be called.
+  With `maps`, the probabilities of a map are kept too, as floats. Attribute:
+  `weights`, the variables of each member, on the devices.
+  """
+
+  def __init__(self, experiment, *, maps=False):
+    self._task, self._maps = experiment.task, maps
+    settings = experiment.inference
+    self._mesh = mesh = engine.make_mesh(jax.local_devices())
+    make, batch_size = forward.make_forward, settings.batch_size
+    patch_size = tuple(experiment.data.patch_size)
+    if settings.shard_space:
+      # One image at a time comes to the first device, and is spread from it.
+      mesh = engine.make_mesh(jax.local_devices()[:1])
+      make, batch_size, patch_size = forward.make_spatial_forward, 1, ()
+    self._windows = dict(
+      mesh=mesh,
+      batch_size=batch_size,
+      inputs=self._task.inputs,
+      patch_size=patch_size,
+      overlap=settings.overlap,
+    )
+    self._compiled = make(
+      experiment.model, self._task, self._mesh, flips=settings.flips
+    )
+    self.weights = ()
+
+  def with_weights(self, *members):
+    """This predictor with the variables of a model, or of each of several."""
+    other = copy.copy(self)
+    other.weights = [self._placed(variables) for variables in members]
+    return other
+
+  def __call__(self, samples):
+    """Yields (sample, Found), in order; samples of `Experiment.prepare`."""
+    for sample, found in windows.predict_samples(
+      self._forward, samples, **self._windows, sink=self._sink
+    ):
+      yield sample, self._read(found)
+
+  def _placed(self, variables):
+    """Variables on the devices, merged here and not in every forward pass."""
+    variables = jax.device_put(variables, engine.replicated(self._mesh))
+    if adapted.FROZEN in variables:
+      variables = jax.jit(adapted.merge)(variables)
+    return variables
+
+  def _forward(self, inputs):
+    parts = [self._compiled(variables, inputs) for variables in self.weights]
+    found = parts[0]
+    if len(parts) > 1:
+      # What is too large for one device comes as numpy.
+      on_host = isinstance(next(iter(found.values())), np.ndarray)
+      join = (np if on_host else jnp).concatenate
+      found = jax.tree.map(lambda *xs: join(xs, -1), *parts)
+    if self._maps and found.get('prediction', np.empty(0)).ndim > 2:
+      found = {**found, 'probabilities': found['prediction']}
+    return found
+
+  def _sink(self, sample, name):
+    """What makes a case's prediction of the slabs of a map."""
+    raw, count = sample['raw'], len(self.weights)
+    if name == 'prediction' and count > 1:
+      function = functools.partial(ensemble.decode, self._task, count)
+    elif name == 'prediction':
+      function = self._task.decode
+    else:
+      function = functools.partial(ensemble.mean, members=count)
+    same = sample['image'].shape[:-1] == raw['image'].shape[:-1]
+    if same and np.allclose(sample['affine'], raw['affine']):
+      return windows.Rows(function)
+    return NativeMap(sample, raw, function)
+
+  def _read(self, found):
+    """A `Found` of what all members gave of a case."""
+    count, maps = len(self.weights), found.pop('probabilities', None)
+    if 'prediction' not in found:
+      each = {k: ensemble.mean(v, count) for k, v in found.items()}
+      return Found(each, {}, maps)
+    if count == 1:
+      return Found(found['prediction'], {}, maps)
+    return Found(*ensemble.read(self._task, count, found['prediction']), maps)
+
+
+def local_variables(state):
+  """A state's variables, whole, in this process: no cross-process arrays."""
+  whole = engine.replicate(state.eval_variables, state.step.sharding.mesh)
+  return jax.tree.map(lambda x: x.addressable_data(0), whole)

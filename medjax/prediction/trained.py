@@ -1,0 +1,174 @@
+"""A trained run as a thing that predicts: `medjax.load(workdir)`."""
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medjax import __version__, experiment, files
+from medjax.prediction.predictor import Predictor
+from medjax.prediction.result import Prediction, Provenance
+from medjax.run.checkpoint import best_variables
+from medjax.tasks.task import Calibration
+
+CALIBRATION = 'calibration.json'
+
+
+def load_calibration(workdir):
+  """What the validation split of a run decided; nothing before evaluation."""
+  path = pathlib.Path(workdir) / CALIBRATION
+  return Calibration.of(files.read_json(path, mend='evaluate again'))
+
+
+def load(workdir):
+  """The best checkpoint of a run, or of each of its members, as a `Trained`.
+
+  Raises FileNotFoundError where there is none.
+  """
+  made = experiment.restore(workdir)
+  found = [best_variables(folder) for _, folder in made.runs(workdir)]
+  steps, variables = zip(*found, strict=True)
+  return Trained(made, variables, steps, load_calibration(workdir))
+
+
+class Trained:
+  """A model with its weights on the devices, its task and its preparation.
+
+  Attributes: `experiment`; `task`; `model`; `variables` of each member;
+  `calibration`, what validation decided; `provenance`.
+  """
+
+  def __init__(self, experiment, variables, steps, calibration):
+    self.experiment, self.calibration = experiment, calibration
+    self.task, self.model = experiment.task, experiment.model
+    self.provenance = Provenance(
+      model=str(experiment.config['model'].get('name')),
+      steps=tuple(map(int, steps)),
+      digest=experiment.digest,
+      medjax=__version__,
+    )
+    self.variables = variables
+    self._predictors = {}
+    self._features = None
+
+  def predict(self, array, spacing=None, *, calibrated=False, **fields):
+    """The `Prediction` of an image (*s, C), or (*s,) of one channel.
+
+    `spacing` is that of its voxels, mm, by default 1. `fields` are what else
+    the task takes, covariates, say. The rest is as `predict_case`'s.
+    """
+    case = self._case(array, spacing, fields)
+    return self.predict_case(case, calibrated=calibrated)
+
+  def probabilities(self, array, spacing=None, **fields):
+    """The probabilities of an image: (K,), or of a map (*s, K) on its grid."""
+    case = self._case(array, spacing, fields)
+    return self.predict_case(case, probabilities=True).probabilities
+
+  def predict_case(self, case, **options):
+    """The `Prediction` of one raw case; options are those of predict_cases."""
+    ((_, prediction),) = self.predict_cases([case], **options)
+    return prediction
+
+  def predict_cases(self, cases, *, probabilities=False, calibrated=False):
+    """Yields (raw case, its `Prediction`), in order.
+
+    Windows of several cases share a batch. With `probabilities` those of a map
+    are kept too; `calibrated` are those of a vector after temperature scaling.
+
+    Raises ValueError for a case that the model does not take, and where nothing
+    was decided by which to calibrate.
+    """
+    if calibrated and self.calibration.temperature is None:
+      raise ValueError(
+        'this run has no temperature: only evaluated classifiers have one, and '
+        'of a cross-validation each fold'
+      )
+    samples = (self.experiment.prepare(self._checked(case)) for case in cases)
+    for sample, found in self._predictor(probabilities)(samples):
+      case = sample['raw']
+      yield case, self._prediction(case, found, calibrated)
+
+  def features(self, array, spacing=None, *, member=0, **fields):
+    """What a model gives with `features=True`, of the prepared whole image.
+
+    Maps of every resolution, the embedding and the logits, numpy, without the
+    axis of the batch.
+    """
+    sample = self.experiment.prepare(self._case(array, spacing, fields))
+    inputs = [
+      jnp.asarray(np.asarray(sample[name], np.float32)[None])
+      for name in self.task.inputs
+    ]
+    if self._features is None:
+      self._features = jax.jit(
+        lambda variables, inputs: self.model.apply(
+          variables, *inputs, train=False, features=True
+        )
+      )
+    placed = self._predictor(False).weights[member]
+    found = self._features(placed, inputs)
+    return jax.tree.map(lambda x: np.asarray(x)[0], found)
+
+  def _predictor(self, maps):
+    """The predictor of this kind, compiled when it is first asked for."""
+    if maps not in self._predictors:
+      predictor = Predictor(self.experiment, maps=maps)
+      self._predictors[maps] = predictor.with_weights(*self.variables)
+    return self._predictors[maps]
+
+  def _case(self, array, spacing, fields):
+    array, rank = np.asarray(array), self.experiment.facts.rank
+    array = array[..., None] if array.ndim == rank else array
+    spacing = np.ones(rank) if spacing is None else np.asarray(spacing, float)
+    if spacing.shape != (rank,) or not (spacing > 0).all():
+      raise ValueError(f'spacing {spacing} is not {rank} lengths above 0')
+    affine = np.diag([*spacing, 1.0])
+    name = {'id': 'image', 'patient': 'image'}
+    return {
+      **name,
+      'image': array,
+      'affine': affine,
+      'spacing': spacing,
+      **fields,
+    }
+
+  def _checked(self, case):
+    """The case, if the model takes it."""
+    facts, name = self.experiment.facts, case.get('path', case['id'])
+    *shape, channels = np.shape(case['image'])
+    if len(shape) != facts.rank:
+      raise ValueError(
+        f'{name} has {len(shape)} spatial axes, the model was trained on '
+        f'{facts.rank}'
+      )
+    if channels != facts.channels:
+      raise ValueError(
+        f'{name} has {channels} channels, the model was trained on '
+        f'{facts.channels}; convert the file'
+      )
+    missing = [field for field in self.task.inputs if field not in case]
+    if missing:
+      raise ValueError(f'{name} has no {missing[0]}, which the model takes')
+    return case
+
+  def _prediction(self, case, found, calibrated):
+    value, probabilities = found.prediction, found.probabilities
+    is_map = not isinstance(value, dict) and value.ndim > 1
+    if calibrated and not is_map:
+      value = self.task.calibrated(value, self.calibration)
+    if not is_map and not isinstance(value, dict):
+      probabilities = value
+    return Prediction(
+      id=case['id'],
+      labels=value if is_map else None,
+      values=self.task.columns(value),
+      probabilities=probabilities,
+      uncertainty=found.uncertainty,
+      calibrated=calibrated and not is_map,
+      provenance=dataclasses.replace(
+        self.provenance, inputs=tuple(map(str, case.get('inputs', ())))
+      ),
+    )

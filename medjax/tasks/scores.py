@@ -1,0 +1,216 @@
+"""Scores of a classification: its table of metrics, and what it is read off.
+
+A metric is a row of one of the tables below, and then in every report.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from medjax.metrics import calibration, classification
+from medjax.metrics.classification import defined_mean
+from medjax.tasks.task import Measure
+
+_CURVE_POINTS = 200
+
+
+class Decided(NamedTuple):
+  """Decisions (n, K) and what the classes score by them."""
+
+  cases: 'Scores'
+  decisions: np.ndarray
+  by_class: dict[str, Float[np.ndarray, '*r k']]
+  weights: np.ndarray
+
+
+def _accuracy(d):
+  each = classification.accuracy(d.cases.truth, d.decisions, weights=d.weights)
+  if d.cases.task.multi_label:
+    return each.mean(-1)
+  # A wrong decision is wrong in two of the one-hot columns.
+  return 1 - (1 - each).sum(-1) / 2
+
+
+def _balanced_accuracy(d):
+  recall = d.by_class['recall']
+  if d.cases.task.multi_label:
+    return defined_mean((recall + d.by_class['specificity']) / 2)
+  return defined_mean(recall)
+
+
+def _brier(cases, probability, weights):
+  each = classification.brier(cases.truth, probability, weights=weights)
+  if cases.task.multi_label:
+    return each.mean(-1)
+  return each[..., 1] if cases.task.binary else each.sum(-1)
+
+
+def _ece(cases, probability, weights):
+  if cases.task.multi_label:
+    columns = zip(probability.T, cases.truth.T, strict=True)
+  else:
+    right = cases.truth[np.arange(len(cases.truth)), probability.argmax(1)]
+    columns = [(probability.max(1), right)]
+  each = [classification.ece(p, t, weights=weights) for p, t in columns]
+  return np.mean(each, 0)
+
+
+def _nll(cases, probability, weights):
+  return calibration.nll(
+    cases.truth,
+    probability,
+    exclusive=cases.task.exclusive,
+    weights=weights,
+  )
+
+
+# Of decisions: one number of `Decided`.
+ACCURACIES = {
+  'accuracy': Measure(_accuracy, 'Accuracy'),
+  'balanced_accuracy': Measure(_balanced_accuracy, 'Balanced accuracy'),
+}
+# Of decisions by class: (*r, K) of classification.Counts.
+DECISIONS = {
+  'precision': Measure(classification.precision, 'Precision'),
+  'recall': Measure(classification.recall, 'Recall (sensitivity)'),
+  'specificity': Measure(classification.specificity, 'Specificity'),
+  'f1': Measure(classification.f1, 'F1'),
+}
+# Of probabilities by class: (*r, K) of classification.areas, one sorting.
+RANKINGS = {
+  'auroc': Measure(lambda areas: areas[0], 'AUROC'),
+  'auprc': Measure(lambda areas: areas[1], 'AUPRC'),
+}
+# Of probabilities: one number of `Scores`, probabilities and weights.
+PROBABILITIES = {
+  'brier': Measure(_brier, 'Brier score', higher=False),
+  'ece': Measure(_ece, 'ECE', higher=False),
+  'nll': Measure(_nll, 'Negative log-likelihood', 'nats', False),
+}
+MEASURES = {**ACCURACIES, **DECISIONS, **RANKINGS, **PROBABILITIES}
+BY_CLASS = (*DECISIONS, *RANKINGS)
+
+
+class Scores:
+  """Rows as arrays, and what a task reads off them."""
+
+  def __init__(self, task, rows):
+    self.task = task
+    self.probability = np.stack(
+      [np.asarray(row['probability'], float) for row in rows]
+    )
+    self.label = np.stack([np.asarray(row['label']) for row in rows])
+    if task.multi_label:
+      self.truth = self.label > 0
+    else:
+      self.truth = classification.one_hot(self.label, task.num_classes)
+
+  def decide(self, thresholds):
+    """Decisions (n, K), one-hot; the default rule where a threshold is None."""
+    if thresholds is not None:
+      t = np.array([0.5 if v is None else v for v in thresholds], float)
+      if self.task.multi_label:
+        return self.probability > t
+      if self.task.binary:
+        positive = self.probability[:, 1] > t[0]
+        return np.stack([~positive, positive], -1)
+      raise ValueError('thresholds are for binary and multi-label tasks')
+    decided = self.task.decode(self.probability)
+    if self.task.multi_label:
+      return decided > 0
+    return classification.one_hot(decided, self.task.num_classes)
+
+  def headline(self, per_class):
+    """One number of (…, K): class 1 of two, else the mean of the defined."""
+    return per_class[..., 1] if self.task.binary else defined_mean(per_class)
+
+  def statistics(self, rules, temperature, weights):
+    """Scores (*r,) by name, and 'classes' (*r, metrics, K), of the weights."""
+    result, table = {}, []
+    for suffix, predicted in rules.items():
+      counts = classification.counts(self.truth, predicted, weights=weights)
+      by_class = {k: m.function(counts) for k, m in DECISIONS.items()}
+      decided = Decided(self, predicted, by_class, weights)
+      for name, measure in ACCURACIES.items():
+        result[f'{name}{suffix}'] = measure.function(decided)
+      for name, values in by_class.items():
+        result[f'{name}{suffix}'] = self.headline(values)
+      table = table or [*by_class.values()]
+    areas = classification.areas(self.truth, self.probability, weights=weights)
+    for name, measure in RANKINGS.items():
+      values = measure.function(areas)
+      result[name] = self.headline(values)
+      table.append(values)
+    result |= self._of_probabilities(self.probability, weights)
+    if temperature is not None:
+      probability = calibration.scaled(
+        self.probability, temperature, exclusive=self.task.exclusive
+      )
+      scores = self._of_probabilities(probability, weights)
+      result |= {f'{name}_calibrated': v for name, v in scores.items()}
+    return result | {'classes': np.stack(table, -2)}
+
+  def _of_probabilities(self, probability, weights):
+    return {
+      name: measure.function(self, probability, weights)
+      for name, measure in PROBABILITIES.items()
+    }
+
+  def thresholds(self):
+    """Thresholds that these cases choose, NaN where they cannot."""
+    if self.task.binary:
+      columns = [1]
+    elif self.task.multi_label:
+      columns = range(self.task.num_classes)
+    else:
+      return None
+    return [
+      classification.threshold(self.truth[:, k], self.probability[:, k])
+      for k in columns
+    ]
+
+  def confusion(self, predicted):
+    """K x K, rows true; multi-label: 2 x 2 per label, absent before present."""
+    if not self.task.multi_label:
+      matrix = classification.confusion_matrix(
+        self.label, predicted.argmax(-1), num_classes=self.task.num_classes
+      )
+      return matrix.astype(int)
+    c = classification.counts(self.truth, predicted)
+    cells = np.stack([c.tn, c.fp, c.fn, c.tp], -1)
+    return cells.reshape(-1, 2, 2).astype(int)
+
+  def curves(self):
+    """ROC, precision-recall and reliability by class, for the report.
+
+    A binary task's are of class 1 only. A class without positives or without
+    negatives has none.
+    """
+    result = {}
+    for k, name in enumerate(self.task.names):
+      truth, score = self.truth[:, k], self.probability[:, k]
+      if (self.task.binary and k == 0) or truth.all() or not truth.any():
+        continue
+      fpr, tpr, _ = classification.roc_curve(truth, score)
+      recall, precision, _ = classification.precision_recall_curve(truth, score)
+      confidence, share, number = classification.reliability(score, truth)
+      result[name] = {
+        'roc': {'fpr': _thin(fpr), 'tpr': _thin(tpr)},
+        'precision_recall': {
+          'recall': _thin(recall),
+          'precision': _thin(precision),
+        },
+        'reliability': {
+          'confidence': confidence,
+          'frequency': share,
+          'count': number.astype(int),
+        },
+      }
+    return result
+
+
+def _thin(points):
+  """At most _CURVE_POINTS of a curve, its ends kept."""
+  size = min(len(points), _CURVE_POINTS)
+  return points[np.linspace(0, len(points) - 1, size).round().astype(int)]

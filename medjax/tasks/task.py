@@ -1,0 +1,129 @@
+"""What a task is: the questions that the rest of medjax asks of it.
+
+A task says what the outputs of a model mean. On its way a case, as it lies in a
+data set, becomes a sample (preprocessed), a part of a batch, and a row of
+metrics.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+
+class Measure(NamedTuple):
+  """A row of a task's table of metrics.
+
+  function: how it is computed; the task says of what.
+  title, unit: for reports; a length's unit is 'mm'.
+  higher: whether more is better; None is neither.
+  """
+
+  function: Callable
+  title: str
+  unit: str = ''
+  higher: bool | None = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+  """What the validation split decides; saved beside the checkpoint.
+
+  thresholds: above which a label is decided for, one per label or one of a
+    binary task; None in place of one where validation could not tell.
+  temperature: by which logits are divided.
+  """
+
+  thresholds: tuple[float | None, ...] | None = None
+  temperature: float | None = None
+
+  @classmethod
+  def of(cls, values: Mapping | None):
+    """From what JSON gives back of `dataclasses.asdict`."""
+    values = dict(values or {})
+    if values.get('thresholds') is not None:
+      values['thresholds'] = tuple(values['thresholds'])
+    return cls(**values)
+
+
+class Task(Protocol):
+  """A frozen, hashable dataclass of pure functions.
+
+  inputs: fields of a case that the model is called with, the image first. A
+    field that is an image too is prepared as the image is.
+  fields: fields of a case that the loss and the metrics need. A case without
+    one may be trained on where `check` allows it: in a batch its place is
+    filled with zeros, and batch['valid'][field] (b,) is False.
+  num_outputs: what the model is told as `num_classes`.
+  over_batch: whether the loss of a case depends on the other cases of the
+    batch, which then cannot be split into microbatches.
+  monitor: the score of `summarize` that chooses the best checkpoint, by the
+    most.
+  names: of the entries of a vector in a row, for the columns of per_case.csv.
+  measures: name → Measure of all metrics and scores.
+  """
+
+  inputs: tuple[str, ...]
+  fields: tuple[str, ...]
+  num_outputs: int
+  over_batch: bool
+  monitor: str
+  names: tuple[str, ...]
+  measures: Mapping[str, Measure]
+
+  def loss(self, forward: Callable, batch: Mapping) -> jax.Array:
+    """Loss of each case of a batch: (b,).
+
+    forward(*inputs, **options) → outputs of the model. It may be called several
+    times, though not inside a `vmap` or `scan` of the loss: statistics of the
+    batch carry over, and dropout differs from call to call. forward.ema(…) is
+    the averaged model, without gradient.
+    """
+
+  def predict(self, outputs) -> jax.Array | dict[str, jax.Array]:
+    """What is predicted of each case of a batch, of the outputs of the model.
+
+    (b, k) is a vector of the case, (b, *s, k) a map on the grid of its image.
+    Over the windows of a case maps are stitched and vectors averaged.
+    """
+
+  def decode(self, rows: np.ndarray) -> np.ndarray:
+    """What is kept of a map, (…, k) → (…,), on the host, slab by slab.
+
+    Of a vector it is what is decided for.
+    """
+
+  def check(self, case: Mapping) -> None:
+    """Raises ValueError of one line with the case's id if it cannot be used."""
+
+  def metrics(self, prediction, case: Mapping) -> dict[str, Any]:
+    """A row: numbers, or vectors in the order of `names`; NaN: undefined."""
+
+  def calibrate(self, rows: Sequence[Mapping]) -> Calibration:
+    """What the rows of the validation split decide."""
+
+  def summarize(
+    self,
+    rows: Sequence[Mapping],
+    *,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    n_resamples: int = 1000,
+  ) -> dict:
+    """Scores of many rows, JSON-able: {'n', 'patients', 'scores', …}."""
+
+  def calibrated(self, prediction, calibration: Calibration):
+    """A prediction after what validation decided; as it is if nothing was."""
+
+  def columns(self, prediction) -> dict[str, float]:
+    """What a table of predictions says of a case; {} where a map says it."""
+
+  def shown(
+    self, case: Mapping, prediction, row: Mapping
+  ) -> tuple[float, dict]:
+    """(how well it went, what a picture of the case shows beside its image).
+
+    What has the grid of the image is cut as the image is.
+    """
