@@ -35,12 +35,19 @@ def plan(args):
   """Plans what the arguments say, prints the table and writes the file."""
   plans.check_out(args.out)
   memory = _memory(args.memory)
+  if args.minutes is not None and not 0 < args.minutes < float('inf'):
+    raise ValueError(f'--minutes={args.minutes:g}: must be above 0')
   spacing = _numbers(args.spacing, '--spacing') if args.spacing else None
   if args.name.endswith('.json'):
     about = fingerprint.read(args.name)
   else:
     about = fingerprint.fingerprint(survey(arguments.source(args)))
-  planned = setup.make_setup(about, memory_gb=memory, spacing=spacing)
+  if args.minutes is None:
+    planned = setup.make_setup(about, memory_gb=memory, spacing=spacing)
+  else:
+    from medjax.survey import pace  # needs jax, which takes seconds
+
+    planned = pace.fit(about, args.minutes, memory_gb=memory, spacing=spacing)
   data = planned.config['data']
   at_hand = 'path' in data and pathlib.Path(data['path']).exists()
   if at_hand or not args.name.endswith('.json'):
@@ -102,6 +109,9 @@ def main():
     help='of the device in GB, or auto: what jax gets of it [8]',
   )
   parser.add_argument('--spacing', help='in mm, instead of the rule: 1,1,3')
+  parser.add_argument(
+    '--minutes', type=float, help='that training may take on this device'
+  )
   args = arguments.parse(parser)
   with cli.one_line_errors():
     plan(args)

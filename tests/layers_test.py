@@ -51,7 +51,10 @@ ALLOWED = {
   },
   # Pages and what stands on them.
   'reports': {'files', 'metrics', 'run'},
-  'survey': {'build', 'cli', 'config', 'data', 'files', 'prepare', 'progress'},
+  'survey': {
+    'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
+    'prepare', 'progress',
+  },
   'inspect': {'cli', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},
   'report': {'cli', 'files', 'reports'},
@@ -74,7 +77,6 @@ ONLY_IN = {
     'prepare',
     'report',
     'reports',
-    'survey',
     '__main__',
   },
   'flax': {'engine', 'finetune', 'models', 'ops'},

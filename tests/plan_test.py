@@ -253,6 +253,8 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     (['--out={tmp}/b.json', '--memory=x'], 'needs numbers'),
     (['--out={tmp}/b.json', '--memory=0'], 'above 0'),
     (['--out={tmp}/b.json', '--memory=nan'], 'above 0'),
+    (['--out={tmp}/b.json', '--minutes=-1'], 'above 0'),
+    (['--out={tmp}/b.json', '--minutes=nan'], 'above 0'),
     (['--out={tmp}/b.json', '--spacing=1,1'], '--spacing needs 3 positive'),
   ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 from medjax.survey import choices, rules
 from medjax.survey.choices import and_
 
-STEPS = 12_500  # a twentieth of nnU-Net's 1000 epochs of 250 steps
+STEPS = rules.STEPS // 20
 FOREGROUND = 1 / 3
 _COVERED = 0.25  # of the median image: below it nnU-Net adds a coarser network
 
@@ -21,14 +21,22 @@ class Setup:
   """A plan, the fields of a config, and the table (name, value, reason)."""
 
   plan: rules.Plan
+  memory_gb: float
   config: dict
   table: tuple[tuple[str, str, str], ...]
 
 
-def make_setup(about, *, memory_gb=rules.REFERENCE_GB, spacing=None):
+def make_setup(
+  about,
+  *,
+  memory_gb=rules.REFERENCE_GB,
+  spacing=None,
+  width=rules.BASE_FEATURES,
+):
   """The `Setup` for data with this fingerprint.
 
-  `spacing` (mm, axes as in the file) replaces the rule for the voxel size.
+  `spacing` (mm, axes as in the file) replaces the rule for the voxel size,
+  `width` nnU-Net's number of features of the first stage.
   Raises ValueError for data that are not segmented.
   """
   title = about['source']['title']
@@ -52,13 +60,16 @@ def make_setup(about, *, memory_gb=rules.REFERENCE_GB, spacing=None):
     num_classes=len(about['classes']),
     memory_gb=memory_gb,
   )
+  features = tuple(
+    n * width // rules.BASE_FEATURES for n in plan.topology.features
+  )
   preprocess, told = choices.preprocess(about, target)
   augment, limits = choices.augment(about, plan, target)
   splits, data, cut = choices.splits(about)
   table = (
     ('spacing', f'{_by(target)} {about["unit"]}', why),
     ('median image', _by(median), 'at that spacing'),
-    *_network_rows(plan, target, median, memory_gb, about),
+    *_network_rows(plan, features, median, memory_gb, about),
     *told,
     *limits,
     (
@@ -75,9 +86,10 @@ def make_setup(about, *, memory_gb=rules.REFERENCE_GB, spacing=None):
     ),
   )
   config = _config(about, plan)
+  config['model']['features'] = features
   config['data'].update(**data, splits=splits, preprocess=preprocess)
   config['augment'] = augment
-  return Setup(plan=plan, config=config, table=table)
+  return Setup(plan=plan, memory_gb=memory_gb, config=config, table=table)
 
 
 def _config(about, plan):
@@ -95,7 +107,6 @@ def _config(about, plan):
     },
     'model': {
       'name': 'UNet',
-      'features': plan.topology.features,
       'strides': _stages(plan.topology.strides),
       'kernel_sizes': _stages(plan.topology.kernel_sizes),
       'deep_supervision': True,
@@ -115,7 +126,7 @@ def _stages(stages):
   return tuple(s[0] if len({*s}) == 1 else tuple(s) for s in stages)
 
 
-def _network_rows(plan, spacing, median, memory_gb, about):
+def _network_rows(plan, features, median, memory_gb, about):
   patch, network = plan.patch, plan.topology
   whole = all(p >= m for p, m in zip(patch, median, strict=True))
   covered = math.prod(patch) / math.prod(median)
@@ -153,9 +164,8 @@ def _network_rows(plan, spacing, median, memory_gb, about):
     ),
     (
       'features',
-      ', '.join(map(str, network.features)),
-      f'{rules.BASE_FEATURES}, doubled to at most '
-      f'{rules.MAX_FEATURES[about["rank"]]}',
+      ', '.join(map(str, features)),
+      f'{features[0]}, doubled to at most {max(features)}',
     ),
     (
       'batch',
