@@ -234,7 +234,7 @@ def _check_folds(config):
 
 
 def open_cases(config, parts):
-  """The raw cases of parts of a set ('train', 'fold1+fold2'), made if need be."""
+  """The raw cases of parts of a set: 'train', 'fold1+fold2'."""
   data = config.data
   if data.name == 'folder':
     return _open_folder(config, parts)

@@ -419,10 +419,9 @@ def test_main_takes_the_splits_of_every_folder(tmp_path, sizes):
   for k, (split, n) in enumerate(sizes.items()):
     write_pairs(tmp_path / split, [f'{100 * k + i}' for i in range(n)])
   about = fingerprint(measure.survey(open_source(tmp_path)))
-  config = config_of(make_setup(about), tmp_path)
+  made = experiment.make(config_of(make_setup(about), tmp_path))
   found = {
-    split: {c['id'] for c in experiment.open_cases(config, split)}
-    for split in ('train', 'validation', 'test')
+    split: {c['id'] for c in made.cases(split)} for split in experiment.SPLITS
   }
   assert all(found.values())
   assert sum(map(len, found.values())) == len(set.union(*found.values()))
@@ -483,12 +482,13 @@ def test_the_config_trains(tmp_path, monkeypatch):
     config.train.update(steps=2, log_every=1, eval_every=2)
   one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
-  monkeypatch.setattr(experiment, 'open_cases', lambda config, split: cases)
+  monkeypatch.setattr(experiment, 'open_cases', lambda config, parts: cases)
   before = jax.config.read('jax_disable_most_optimizations')
   jax.config.update('jax_disable_most_optimizations', True)
   try:
-    train(config, tmp_path)
-    results = evaluate(config, tmp_path)
+    made = experiment.make(config)
+    train(made, tmp_path)
+    results = evaluate(made, tmp_path)
   finally:
     jax.config.update('jax_disable_most_optimizations', before)
   log = (tmp_path / 'metrics.jsonl').read_text().splitlines()

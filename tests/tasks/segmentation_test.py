@@ -167,7 +167,7 @@ def test_metrics_of_a_3d_case():
   mask[1:4, 2:6, 1:4] = 1
   prediction = np.roll(mask, 1, axis=2)
   row = task.metrics(prediction, _case(mask, spacing=(1, 1, 3)))
-  assert tuple(row) == segmentation.MEASURES
+  assert tuple(row) == tuple(segmentation.MEASURES)
   assert all(v.shape == (2,) for v in row.values())
   assert row['dice'][0] == pytest.approx(2 / 3)
   assert row['hd95'][0] == pytest.approx(3)
