@@ -11,8 +11,6 @@ import numpy as np
 
 from medjax import prepare
 from medjax.data import builders, folder, formats, records, remote
-from medjax.data.folder.cases import FolderCases, read_image
-from medjax.data.folder.entry import Entry, folders_in, images_in
 
 # How the image and the mask of a patient with a folder of its own are called.
 _IMAGE, _MASK = ('image', 'images'), ('mask', 'masks', 'label', 'labels', 'seg')
@@ -115,10 +113,10 @@ def _files(path, options):
         for field, text in patients['fields'].items()
       )
     )
-  if 'entry' in patients:
-    splits = {'train': _as_cases(here, [patients['entry']])}
+  if 'pair' in patients:
+    splits = {'train': Images([patients['pair']], name=here.name)}
   elif not options and formats.is_image(here):
-    splits = {'train': Images((here,), here.parent)}
+    splits = {'train': Images([(here, None)])}
   else:
     splits = _splits(here, config)
   stated = tuple(splits)
@@ -143,10 +141,10 @@ def _splits(path, config):
       **{k: v for k, v in config.items() if k != 'name'}
     )
   except ValueError:
-    loose = images_in(path) if path.is_dir() and len(config) == 2 else ()
-    if not loose or folders_in(path):
+    loose = _images_in(path) if path.is_dir() and len(config) == 2 else ()
+    if not loose or _folders_in(path):
       raise
-    return {'train': Images(loose, path)}
+    return {'train': Images([(image, None) for image in loose])}
 
 
 def check_splits(data):
@@ -166,15 +164,13 @@ def check_splits(data):
 
 
 def _patients(path):
-  """{'entry': …} of one patient's folder, {'fields': …} of many, or {}."""
+  """{'pair': …} of one patient's folder, {'fields': …} of many, or {}."""
   if not path.is_dir() or any(path.glob('cases.*')):
     return {}
   if pair := _pair(path):
     image, mask = pair
-    alone = _alone(mask)
-    entry = Entry(id=path.name, patient=path.name, images=(image,), mask=alone)
-    return {'entry': entry}
-  pairs = [_pair(below) for below in folders_in(path)]
+    return {'pair': (image, _alone(mask))}
+  pairs = [_pair(below) for below in _folders_in(path)]
   if not pairs or None in pairs:
     return {}
   names = {
@@ -194,7 +190,7 @@ def _pair(place):
 
   images/ and masks/ whose files go by the same names are many cases.
   """
-  named = {formats.stem(p): p for p in images_in(place)}
+  named = {formats.stem(p): p for p in _images_in(place)}
   image, mask = (
     next((named[name] for name in names if name in named), None)
     for names in (_IMAGE, _MASK)
@@ -216,35 +212,59 @@ def _alone(mask):
   return files[0] if len(files) == 1 else mask
 
 
-def _as_cases(path, entries):
-  return FolderCases(path.name, 'train', entries, (), entries)
+def _images_in(place):
+  return sorted(
+    p
+    for p in place.iterdir()
+    if not p.name.startswith('.') and formats.is_image(p)
+  )
+
+
+def _folders_in(place):
+  return sorted(
+    p for p in place.iterdir() if p.is_dir() and not p.name.startswith('.')
+  )
 
 
 class Images(Sequence):
-  """Raw cases of images without mask or label, each its own patient."""
+  """Raw cases of (image, mask or None), each a patient, without labels.
+
+  A case is called like its image's file, or by `name`.
+  """
 
   class_names = ()
 
-  def __init__(self, paths, root):
-    self._paths, self._root = paths, root
+  def __init__(self, pairs, *, name=None):
+    self._pairs, self._name = pairs, name
 
   def __len__(self):
-    return len(self._paths)
+    return len(self._pairs)
 
   def __getitem__(self, index):
-    path = self._paths[index]
-    volume = read_image((path,))
-    case = records.check_case(
-      {
-        'id': formats.stem(path),
-        'image': volume.array,
-        'affine': volume.affine,
-        'modality': volume.modality,
-        'label': np.int32(0),  # a case without any is refused
-      }
-    )
+    path, mask = self._pairs[index]
+    volume = formats.read(path)
+    case = {
+      'id': self._name or formats.stem(path),
+      'image': volume.array,
+      'affine': volume.affine,
+      'modality': volume.modality,
+    }
+    if mask is not None:
+      return records.check_case({**case, 'mask': _labels(mask, volume)})
+    # A case without any reference is refused.
+    case = records.check_case({**case, 'label': np.int32(0)})
     del case['label']
     return case
+
+
+def _labels(path, volume):
+  """The label map in a file, on the grid of an image."""
+  if formats.is_segmentation(path):
+    return formats.label_map(formats.read_segmentation(path, volume))[0]
+  mask = formats.read_mask(path)
+  if not np.allclose(mask.affine, volume.affine, atol=1e-3):
+    raise ValueError(f'{path}: is not on the grid of its image; resample it')
+  return mask.array
 
 
 def _declared(path):
