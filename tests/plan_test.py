@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import engine, experiment, plan
+from medjax import engine, experiment, inspect, plan
 from medjax.evaluate import evaluate
 from medjax.survey import measure, plans
 from medjax.survey.fingerprint import fingerprint
@@ -403,6 +403,20 @@ def write_pairs(root, names):
       rng = np.random.default_rng(int(name))
       values = rng.integers(0, top + 1, (8, 8)).astype(np.uint8)
       PIL.Image.fromarray(values).save(root / part / f'{name}.png')
+
+
+def test_from_files_or_from_their_fingerprint(tmp_path, monkeypatch):
+  write_pairs(tmp_path / 'data', [str(i) for i in range(9)])
+  monkeypatch.chdir(tmp_path)
+  source = open_source('data')
+  inspect.inspect(source, 'seen')
+  run(monkeypatch, './data', '--out=a.json')
+  run(monkeypatch, 'seen/fingerprint.json', '--out=b.json')
+  a, b = (json.loads(pathlib.Path(x).read_text()) for x in ('a.json', 'b.json'))
+  assert a['config'] == b['config']
+  assert a['reasons'] == b['reasons']
+  # It is read from wherever it is used.
+  assert pathlib.Path(a['config']['data']['path']).is_absolute()
 
 
 @pytest.mark.parametrize(

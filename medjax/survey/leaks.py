@@ -41,7 +41,7 @@ def _patients(surveyed):
         '; '.join(f'{split}: {id_}' for split, id_ in p.items()) for p in shared
       ),
     )
-  if not has_patients(surveyed):
+  if len(cases) > 1 and not has_patients(surveyed):
     yield Finding(
       'note',
       'No patients are named: every image counts as one of its own, and a '

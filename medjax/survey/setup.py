@@ -39,14 +39,7 @@ def make_setup(
   `width` nnU-Net's number of features of the first stage.
   Raises ValueError for data that are not segmented.
   """
-  title = about['source']['title']
-  if about['class_voxels'] is None:
-    raise ValueError(
-      f'{title}: has no masks; medjax.plan plans segmentation, for labels of '
-      'images begin with configs/resnet.py'
-    )
-  if about['intensity'] is None:
-    raise ValueError(f'{title}: its masks label nothing')
+  _check_masks(about)
   shapes = choices.repeated(
     about, 'box' if choices.is_boxed(about) else 'shape'
   )
@@ -90,6 +83,17 @@ def make_setup(
   config['data'].update(**data, splits=splits, preprocess=preprocess)
   config['augment'] = augment
   return Setup(plan=plan, memory_gb=memory_gb, config=config, table=table)
+
+
+def _check_masks(about):
+  title = about['source']['title']
+  if about['class_voxels'] is None:
+    raise ValueError(
+      f'{title}: has no masks; medjax.plan plans segmentation, for labels of '
+      'images begin with configs/resnet.py'
+    )
+  if about['intensity'] is None:
+    raise ValueError(f'{title}: its masks label nothing')
 
 
 def _config(about, plan):

@@ -34,7 +34,7 @@ def test_the_modality_of_dataset_json(tmp_path):
   (tmp_path / 'dataset.json').write_text('{"modality": {"0": "CT"}}')
   assert open_source(tmp_path).modalities == ('CT',)
   (tmp_path / 'dataset.json').write_text('[]')
-  with pytest.raises(ValueError, match=r'not the dataset\.json'):
+  with pytest.raises(ValueError, match=r'dataset\.json'):
     open_source(tmp_path)
 
 
