@@ -30,6 +30,8 @@ import numpy as np
 from medjax import cli, files, progress
 from medjax.data import builders, records, remote
 
+_DAY = 24 * 3600
+
 
 def prepare(
   name, data_dir=None, manual_dir=None, *, jobs=None, shard_mb=64, beam=None
@@ -89,6 +91,7 @@ def _build(builder, path, config, home, target, shard_mb, write):
   print(f'preparing {_title(builder)} in {target}', flush=True)
   began = time.monotonic()
   downloads = types.SimpleNamespace(download_dir=str(home / 'downloads'))
+  _sweep(home / 'downloads', seconds=_DAY)  # another may be downloading
   with _quiet():
     splits = builder._split_generators(downloads)
     incomplete = target.with_name(f'{target.name}.incomplete')
@@ -133,11 +136,13 @@ def _open_incomplete(folder, made_of):
   files.write_json(note, made_of)
 
 
-def _sweep(folder):
-  """Removes what killed processes left half written."""
+def _sweep(folder, *, seconds=0):
+  """Removes what killed processes left half written, `seconds` ago or more."""
   for pattern in ('*.partial-*', '.*.partial'):
     for half_written in folder.glob(pattern):
-      half_written.unlink()
+      with contextlib.suppress(FileNotFoundError):  # another was faster
+        if time.time() - half_written.stat().st_mtime >= seconds:
+          half_written.unlink()
 
 
 def _inputs(manual_dir, splits):

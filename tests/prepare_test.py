@@ -223,6 +223,19 @@ def test_a_damaged_note_of_a_shard_is_no_dead_end(tmp_path, capsys):
   assert not [p for p in incomplete.iterdir() if 'partial' in p.name]
 
 
+def test_downloads_that_nobody_writes_are_swept(tmp_path):
+  builder, _ = export(tmp_path, last='5')
+  (tmp_path / 'downloads').mkdir()
+  old, new = (tmp_path / f'downloads/{k}.zip.partial-{k}' for k in (1, 2))
+  for path in (old, new):
+    path.write_text('x')
+  yesterday = time.time() - 2 * 24 * 3600
+  os.utime(old, (yesterday, yesterday))
+  assert prepared(tmp_path, builder) == [0, 1, 2, 3, 4, 5]
+  assert new.exists()
+  assert not old.exists()
+
+
 def test_processes_and_beam_write_the_same(tmp_path):
   builder = tmp_path / 'slow.py'
   builder.write_text(SLOW)
