@@ -186,6 +186,19 @@ def test_per_case_table_of_labels(tmp_path):
   assert line == 'test,0,0,0.25,0.75,1'
 
 
+def test_each_process_predicts_its_share_of_the_cases(monkeypatch):
+  made, seen = make(), []
+  samples = [made.prepare(make_case(i)) for i in range(5)]
+  predict = Predictor(made).with_weights({})
+  monkeypatch.setattr(evaluate, '_gathered', lambda rows: rows)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  for process in range(2):
+    monkeypatch.setattr(jax, 'process_index', lambda p=process: p)
+    rows = evaluate.evaluate_cases(predict, TASK, samples)
+    seen.append([row['case'] for row in rows])
+  assert seen == [[0, 2, 4], [1, 3]]
+
+
 def test_cases_without_reference_are_passed_over():
   cases, made = [make_case(i) for i in range(4)], make()
   for i in (0, 2):

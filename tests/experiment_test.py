@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -60,3 +63,79 @@ def test_a_part_in_two_splits_is_refused(train, test):
   config.data.splits = dict(train=train, validation='other', test=test)
   with pytest.raises(ValueError, match=r'data\.splits: .* too'):
     experiment.make(config)
+
+
+def ids(config):
+  made = experiment.make(config)
+  return [sorted(c['id'] for c in made.cases(s)) for s in experiment.SPLITS]
+
+
+def test_the_seed_divides_a_folder_unless_the_data_have_their_own(config):
+  config.seed = 1
+  one = ids(config)
+  config.seed = 2
+  two = ids(config)
+  assert one != two
+  config.data.seed = 1
+  assert ids(config) == one
+
+
+def test_members_share_the_data_and_differ_in_their_seed(config):
+  config.members = 3
+  made = experiment.make(config)
+  assert [(f, e.seed) for f, e in made.members] == [
+    ('member0', 0), ('member1', 1), ('member2', 2),
+  ]  # fmt: skip
+  assert len({id(e.cases) for _, e in made.members}) == 1
+  config.members, config.folds, config.data.folds = 1, 3, 3
+  made = experiment.make(config)
+  tests = [[c['id'] for c in e.cases('test')] for _, e in made.members]
+  every = [name for part in tests for name in part]
+  assert len(every) == len(set(every)) == 10
+
+
+def test_a_workdir_is_enough_to_build_it_again(config, tmp_path, monkeypatch):
+  made = experiment.make(config)
+  made.store(tmp_path / 'run')
+  opened = lambda *args: pytest.fail('the data are opened')
+  monkeypatch.setattr(experiment, 'open_cases', opened)
+  again = experiment.restore(tmp_path / 'run')
+  assert (again.task, again.facts) == (made.task, made.facts)
+  assert (again.model, again.digest) == (made.model, made.digest)
+  with pytest.raises(FileNotFoundError, match='holds no run'):
+    experiment.restore(tmp_path)
+
+
+def test_only_the_experiment_and_the_commands_see_a_config_dict():
+  """Everything below takes plain arguments."""
+  home = pathlib.Path(experiment.__file__).parent
+  allowed = {'config.py', 'experiment.py', 'main.py', 'public.py'}
+  for path in home.rglob('*.py'):
+    if path.relative_to(home).as_posix() not in allowed:
+      text = path.read_text()
+      assert 'ConfigDict' not in text, path
+      assert 'ml_collections' not in text, path
+
+
+@pytest.mark.parametrize(
+  'field',
+  [
+    {'task': {'name': 'subprocess:Popen', 'args': 'true'}},
+    {'model': {'name': 'EncoderDecoder', 'backbone': {'name': 'os:system'}}},
+    {'augment': [{'name': 'views', 'augment': [{'name': 'os:system'}]}]},
+    {'data.preprocess': [{'name': 'os:system'}]},
+    {'optimizer.name': 'os:system'},
+    {'schedule.name': 'os:system'},
+  ],
+)
+def test_a_workdir_of_others_runs_no_code(config, tmp_path, field):
+  experiment.make(config).store(tmp_path / 'run')
+  path = tmp_path / 'run/config.json'
+  stored = json.loads(path.read_text())
+  ((name, value),) = field.items()
+  *groups, last = name.split('.')
+  part = stored[groups[0]] if groups else stored
+  part[last] = value
+  path.write_text(json.dumps(stored))
+  with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
+    experiment.restore(tmp_path / 'run')

@@ -120,7 +120,7 @@ def test_members_together_are_runs_alone_and_their_mean_is_one(
   tables = []
   for calibrated in (False, True):
     out = tmp_path / f'out{calibrated}'
-    predict(tmp_path, files, out, calibrated=calibrated)
+    predict(tmp_path, files, out, calibrated=calibrated, trust=True)
     with (out / 'predictions.csv').open(newline='') as f:
       tables.append(list(csv.DictReader(f)))
   rows = {f'{row["id"]}.png': row for row in read_rows(tmp_path)}
@@ -171,7 +171,7 @@ def test_folds_are_runs_alone_also_after_a_stop(
   assert low < results['test']['scores']['auroc'] <= high
   assert 'validation' not in results
   with pytest.raises(ValueError, match='of a cross-validation each fold'):
-    predict(tmp_path, [], tmp_path / 'out', calibrated=True)
+    predict(tmp_path, [], tmp_path / 'out', calibrated=True, trust=True)
 
 
 def test_a_member_that_stops_early_leaves_the_others(pictures, tmp_path):
