@@ -11,6 +11,7 @@ import numpy as np
 
 from medjax import prepare
 from medjax.data import builders, folder, formats, records, remote
+from medjax.data.case import check_case
 
 # How the image and the mask of a patient with a folder of its own are called.
 _IMAGE, _MASK = ('image', 'images'), ('mask', 'masks', 'label', 'labels', 'seg')
@@ -250,11 +251,8 @@ class Images(Sequence):
       'modality': volume.modality,
     }
     if mask is not None:
-      return records.check_case({**case, 'mask': _labels(mask, volume)})
-    # A case without any reference is refused.
-    case = records.check_case({**case, 'label': np.int32(0)})
-    del case['label']
-    return case
+      case['mask'] = _labels(mask, volume)
+    return check_case(case)
 
 
 def _labels(path, volume):
