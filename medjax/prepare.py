@@ -4,26 +4,33 @@ NAME is a file datasets/NAME.py (in the working directory, or beside the medjax
 checkout), or a path to a builder file. Records go to --data_dir, in the
 array_record format, and appear there only when they are complete. They are
 written in shards, by several processes where there are several; a run that was
-killed is taken up where it was. A set that outgrows one machine is prepared by
+killed is taken up where it was, unless the files it reads from, or the builder,
+have changed since. A set that outgrows one machine is prepared by
 the same command with --beam.
 """
 
 import argparse
 import concurrent.futures
 import contextlib
+import dataclasses
 import fcntl
-import json
+import hashlib
 import logging
 import multiprocessing
 import os
 import pathlib
 import shutil
+import stat
 import threading
 import time
 import types
 
-from medjax import cli
+import numpy as np
+
+from medjax import cli, files, progress
 from medjax.data import builders, records, remote
+
+_DAY = 24 * 3600
 
 
 def prepare(
@@ -84,19 +91,23 @@ def _build(builder, path, config, home, target, shard_mb, write):
   print(f'preparing {_title(builder)} in {target}', flush=True)
   began = time.monotonic()
   downloads = types.SimpleNamespace(download_dir=str(home / 'downloads'))
+  _sweep(home / 'downloads', seconds=_DAY)  # another may be downloading
   with _quiet():
     splits = builder._split_generators(downloads)
     incomplete = target.with_name(f'{target.name}.incomplete')
-    made_of = builders.fingerprint(
-      path, config, builder.manual_dir, splits, shard_mb
-    )
+    made_of = {
+      **builders.fingerprint(
+        path, config, builder.manual_dir, splits, shard_mb
+      ),
+      'inputs': _inputs(builder.manual_dir, splits),
+    }
     _open_incomplete(incomplete, made_of)
     plan = builders.jobs(builder, path, config, splits, incomplete, shard_mb)
     todo = [job for shards in plan.values() for job in shards]
-    counts = [len(split.items) for split in splits.values()]
-    write(todo, _Progress(sum(counts), len(todo)))
+    write(todo, sum(len(split.items) for split in splits.values()))
     builders.finish(builder, plan, incomplete)
   (incomplete / 'made_of.json').unlink()
+  _sweep(incomplete)
   os.replace(incomplete, target)
   about = records.info_of(target)
   parts = ', '.join(f'{k} {n}' for k, n in about['splits'].items())
@@ -106,17 +117,82 @@ def _build(builder, path, config, home, target, shard_mb, write):
 
 
 def _open_incomplete(folder, made_of):
-  """Keeps the shards of a run that was killed if they are of the same plan."""
+  """Keeps the shards of a run that was killed if they are of the same."""
   note = folder / 'made_of.json'
-  if note.exists() and json.loads(note.read_text()) == made_of:
-    for half_written in folder.glob('*.partial-*'):
-      half_written.unlink()
+  try:
+    earlier = files.read_json(note, mend='')
+  except ValueError:  # nothing is known of its shards
+    earlier = None
+  if earlier == files.plain(made_of):
+    _sweep(folder)
     done = len(list(folder.glob('*.array_record-*.json')))
     print(f'taking up an earlier run: {done} shards are done', flush=True)
     return
+  if isinstance(earlier, dict):
+    changed = [k for k in made_of if earlier.get(k) != files.plain(made_of[k])]
+    print(f'beginning anew: {", ".join(changed)} changed', flush=True)
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
-  note.write_text(json.dumps(made_of))
+  files.write_json(note, made_of)
+
+
+def _sweep(folder, *, seconds=0):
+  """Removes what killed processes left half written, `seconds` ago or more."""
+  for pattern in ('*.partial-*', '.*.partial'):
+    for half_written in folder.glob(pattern):
+      with contextlib.suppress(FileNotFoundError):  # another was faster
+        if time.time() - half_written.stat().st_mtime >= seconds:
+          half_written.unlink()
+
+
+def _inputs(manual_dir, splits):
+  """A digest of all that the items are read from.
+
+  Files go in by name, size and time of change, folders with all that lies
+  below, arrays by their values.
+  """
+  digest = hashlib.sha256()
+  seen = set()
+
+  def add(value):
+    if isinstance(value, pathlib.Path):
+      for path in sorted([value, *value.rglob('*')]):
+        if path not in seen:
+          seen.add(path)
+          digest.update(_identity(path).encode('utf-8', 'surrogateescape'))
+    elif isinstance(value, np.ndarray):
+      digest.update(np.ascontiguousarray(value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+      add({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    elif isinstance(value, dict):
+      add(list(value.items()))
+    elif isinstance(value, set | frozenset):
+      add(sorted(value, key=repr))
+    elif isinstance(value, list | tuple):
+      digest.update(f'{len(value)} of'.encode())
+      for each in value:
+        add(each)
+    elif isinstance(value, str | bytes | int | float | None | np.generic):
+      digest.update(repr(value).encode('utf-8', 'surrogateescape'))
+      if isinstance(value, str) and os.path.isabs(value):
+        add(pathlib.Path(value))
+
+  if manual_dir is not None:
+    add(pathlib.Path(manual_dir))
+  for name, split in splits.items():
+    add([name, list(split.items), list(split.arguments)])
+  return digest.hexdigest()
+
+
+def _identity(path):
+  """A file's name, size and time of change; of all else the name."""
+  try:
+    about = path.stat()
+  except OSError:  # a link to nowhere, or a text that is no path
+    return f'{path}\n'
+  if not stat.S_ISREG(about.st_mode):
+    return f'{path}\n'
+  return f'{path} {about.st_size} {about.st_mtime_ns}\n'
 
 
 def _with_processes(count):
@@ -125,28 +201,30 @@ def _with_processes(count):
   Sets of few shards are not worth the seconds that a process takes to start.
   """
 
-  def write(jobs, progress):
+  def write(jobs, items):
     workers = min(count or os.cpu_count(), len(jobs))
     several = len(jobs) >= 4 * workers if count is None else workers > 1
-    with progress:
-      if not several or workers == 1:
+    if not several or workers == 1:
+      with progress.bar('writing items', items) as advance:
         for job in jobs:
-          builders.write_shard(job, progress.item)
-          progress.shard()
-        return
-      # Spawned: a fork of a process in which JAX runs may hang.
-      spawn = multiprocessing.get_context('spawn')
-      with concurrent.futures.ProcessPoolExecutor(
+          builders.write_shard(job, advance)
+      return
+    # Spawned: a fork of a process in which JAX runs may hang.
+    spawn = multiprocessing.get_context('spawn')
+    with (
+      progress.bar('writing shards', len(jobs)) as advance,
+      concurrent.futures.ProcessPoolExecutor(
         workers, spawn, initializer=_die_with_parent
-      ) as pool:
-        futures = [pool.submit(builders.write_shard, job) for job in jobs]
-        try:
-          for future in concurrent.futures.as_completed(futures):
-            future.result()
-            progress.shard()
-        except BaseException:
-          pool.shutdown(wait=True, cancel_futures=True)
-          raise
+      ) as pool,
+    ):
+      futures = [pool.submit(builders.write_shard, job) for job in jobs]
+      try:
+        for future in concurrent.futures.as_completed(futures):
+          future.result()
+          advance()
+      except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
 
   return write
 
@@ -172,9 +250,10 @@ def _with_beam(options):
       "pip install 'medjax[beam]'"
     ) from None
 
-  def write(jobs, progress):
+  def write(jobs, items):
+    del items  # the runner shows its progress
     pipeline_options = PipelineOptions(options.split())
-    with progress, apache_beam.Pipeline(options=pipeline_options) as pipeline:
+    with apache_beam.Pipeline(options=pipeline_options) as pipeline:
       # The value is of no use, and a sink would only be in the way.
       _ = (
         pipeline
@@ -184,51 +263,6 @@ def _with_beam(options):
       )
 
   return write
-
-
-class _Progress:
-  """A bar on a terminal, elsewhere a line every half minute."""
-
-  def __init__(self, items, shards):
-    self._items, self._shards = items, shards
-    self._item, self._shard = 0, 0
-
-  def __enter__(self):
-    import rich.console
-    import rich.progress
-
-    console = rich.console.Console(stderr=True)
-    self._bar = rich.progress.Progress(
-      *rich.progress.Progress.get_default_columns(),
-      rich.progress.TimeElapsedColumn(),
-      console=console,
-      disable=not console.is_terminal,
-      transient=True,
-    )
-    self._bar.start()
-    self._task = self._bar.add_task('writing', total=1.0)
-    self._last = time.monotonic()
-    return self
-
-  def __exit__(self, *exception):
-    self._bar.stop()
-
-  def item(self):
-    """One item more is written, by this process."""
-    self._item += 1
-    self._show(f'{self._item} of {self._items} items')
-
-  def shard(self):
-    """One shard more is whole."""
-    self._shard += 1
-    self._show(f'{self._shard} of {self._shards} shards')
-
-  def _show(self, text):
-    done = max(self._item / self._items, self._shard / self._shards)
-    self._bar.update(self._task, completed=done, description=text)
-    if self._bar.disable and time.monotonic() - self._last > 30:
-      self._last = time.monotonic()
-      print(f'{text} are written', flush=True)
 
 
 def _title(builder):

@@ -5,9 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medjax import inspect
-from medjax.survey import findings, measure
+from medjax.survey import duplicates, findings, measure, summary
+from medjax.survey.source import Source, open_source
 
 LABELS = ('benign', 'malignant')
 
@@ -52,9 +54,9 @@ def volume(i, split='train', spacing=(1.0, 1.0, 2.0), **fields):
 
 def look(splits, class_names=LABELS):
   splits = {name: Cases(cases) for name, cases in splits.items()}
-  source = measure.Source(name='set', splits=splits, class_names=class_names)
+  source = Source(name='set', splits=splits, class_names=class_names)
   surveyed = measure.survey(source)
-  twins = findings.find_twins(surveyed.read)
+  twins = duplicates.find_twins(surveyed.read)
   return surveyed, twins, findings.findings(surveyed, twins)
 
 
@@ -125,6 +127,85 @@ def test_images():
   assert any('different scales' in t for t in texts(found, 'warning'))
 
 
+def coloured(i, split, spread):
+  """Three channels that differ by `spread` of the range."""
+  rng = np.random.default_rng(i)
+  grey = rng.integers(20, 200, (20, 24, 1))
+  image = (grey + np.array([0, 0, spread * 255])).astype(np.uint8)
+  return picture(i, split, image=image)
+
+
+def test_grey_pictures_in_colour():
+  _, _, found = look(
+    healthy(make=lambda i, split: coloured(i, split, 0.01)),
+  )
+  (note,) = texts(found, 'note')
+  assert note.startswith('All images are grey, though stored in colour')
+  _, _, found = look(
+    healthy(make=lambda i, split: coloured(i, split, 0.2 if i % 5 else 0.01)),
+  )
+  (warning,) = texts(found, 'warning')
+  assert '(2 of 10 of train, 2 of 10 of validation, 2 of 10 of test)' in warning
+  _, _, found = look(healthy(make=lambda i, split: coloured(i, split, 0.2)))
+  assert found == []
+
+
+def slices(blur):
+  """One volume of 60 planes, cut into splits at random."""
+  rng = np.random.default_rng(0)
+  planes = ndimage.gaussian_filter(rng.normal(size=(60, 20, 24)), blur)
+  splits = {'train': [], 'test': []}
+  for i, plane in enumerate(planes):
+    split = 'test' if rng.random() < 0.3 else 'train'
+    case = picture(i, split, image=plane[..., None].astype(np.float32))
+    splits[split].append({**case, 'id': f'{split}/brain_{i:03}'})
+  return splits
+
+
+def test_neighbouring_slices_in_two_splits():
+  _, _, found = look(slices((3, 2, 2)))
+  (warning,) = [t for t in texts(found, 'warning') if 'neighbouring' in t]
+  assert 'Split by volume' in warning
+  _, _, found = look(slices((0, 2, 2)))  # numbered, but nothing in common
+  assert not [t for t in texts(found, 'warning') if 'neighbouring' in t]
+
+
+def test_who_names_the_patients():
+  """A builder whose patients have one image each does name them."""
+  splits = {
+    'train': Cases([picture(i, patient=f'train_{i}') for i in range(9)])
+  }
+  for named, noted in ((None, True), (False, True), (True, False)):
+    source = Source(name='set', splits=splits, class_names=LABELS, named=named)
+    surveyed = measure.survey(source)
+    twins = duplicates.find_twins(surveyed.read)
+    notes = texts(findings.findings(surveyed, twins), 'note')
+    assert any('No patients are named' in note for note in notes) == noted
+    ((_, _, remark), *_) = summary.cards(surveyed, ())
+    assert (remark == 'patients are not named') == noted
+
+
+def test_units_follow_the_data(tmp_path):
+  """Pictures have pixels; those that say how large have millimetres."""
+  for spacing, shown in (((1, 1), False), ((0.2, 0.2), True)):
+    cases = Cases([picture(i, spacing=np.array(spacing)) for i in range(4)])
+    source = Source(name='set', splits={'train': cases}, class_names=LABELS)
+    text = inspect.inspect(source, tmp_path).read_text()
+    assert ('Spacing, mm' in text) == shown
+    assert ('0.2 × 0.2 mm' in text) == shown
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
+  evil = 'a\x1b]0;owned\x07'
+  cases = Cases(
+    [picture(i, id=f'{evil}{i}', label=np.int32(0)) for i in range(3)]
+  )
+  cases.append(ValueError(f'{evil}.png: damaged'))
+  source = Source(name=evil, splits={'train': cases}, class_names=(evil, 'b'))
+  inspect.inspect(source, tmp_path)
+  assert all(c.isprintable() or c == '\n' for c in capsys.readouterr().out)
+
+
 def test_geometry():
   splits = healthy(make=volume)
   splits['train'][0] = volume(0, spacing=(0.5, 0.5, 6.0))
@@ -173,7 +254,7 @@ def test_masks_and_labels_together():
     for i, case in enumerate(cases):
       case['label'] = np.int32(i < 3)
   surveyed, _, found = look(splits)
-  header, rows = inspect.count_table(surveyed)
+  header, rows = summary.count_table(surveyed)
   assert header[3:] == [*LABELS, 'label 1', 'label 2']
   assert rows[0] == ['train', '10', '10', '7', '3', '5', '5']
   assert texts(found, 'error') == []
@@ -185,7 +266,7 @@ def test_the_page_and_the_files(tmp_path, capsys, make):
   splits['validation'][0]['image'] = splits['train'][0]['image']
   splits['validation'][0]['id'] = '<b>x</b>'
   names = LABELS if make is picture else ('background', 'a', 'b')
-  source = measure.Source(
+  source = Source(
     name='set',
     splits={k: Cases(v) for k, v in splits.items()},
     class_names=names,
@@ -222,7 +303,7 @@ def test_more_classes_than_columns():
     ]
   }
   surveyed, _, _ = look(splits, names)
-  header, rows = inspect.count_table(surveyed)
+  header, rows = summary.count_table(surveyed)
   assert header == ['Split', 'train']
   assert rows[:3] == [['Images', '15'], ['Patients', '15'], ['class 0', '1']]
   assert len(rows) == 17
@@ -233,7 +314,7 @@ def test_errors_have_one_line(tmp_path, capsys, monkeypatch):
     (['nowhere'], 'nor is there a folder nowhere'),
     ([str(tmp_path)], 'no images found'),
     (['medmnist/pneumonia'], "did you mean 'pneumoniamnist'"),
-    (['x', '--config.data.pth=1'], "data.pth; did you mean 'path'"),
+    (['x', '--config.data.pth=1'], 'Did you mean "path"'),
   ):
     command = ['inspect', *arguments, f'--out={tmp_path / "out"}']
     monkeypatch.setattr(sys, 'argv', command)
@@ -246,18 +327,18 @@ def test_errors_have_one_line(tmp_path, capsys, monkeypatch):
 
 
 def test_real_pneumonia_has_duplicates(shared_data, tmp_path):
-  source = measure.open_source(
+  source = open_source(
     'medmnist/pneumoniamnist',
     data_dir=tmp_path,
     manual_dir=shared_data('pneumoniamnist'),
   )
   surveyed = measure.survey(source)
-  twins = findings.find_twins(surveyed.read)
+  twins = duplicates.find_twins(surveyed.read)
   found = findings.findings(surveyed, twins)
   # Known: 8 validation images are in train, too.
   assert texts(found, 'error') == ['8 images of validation are also in train.']
   assert not len(twins.near)
   (mixed,) = texts(found, 'warning')
   assert 'train and test are mixed differently' in mixed
-  _, rows = inspect.count_table(surveyed)
+  _, rows = summary.count_table(surveyed)
   assert [row[1] for row in rows] == ['4,708', '524', '624', '5,856']

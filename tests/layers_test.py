@@ -28,7 +28,7 @@ ALLOWED = {
   'optim': {'build'},
   # Data.
   'data': {'build', 'files', 'progress', 'shipped'},
-  'prepare': {'cli', 'data', 'progress'},
+  'prepare': {'cli', 'data', 'files', 'progress'},
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
@@ -52,7 +52,10 @@ ALLOWED = {
   },
   # Pages and what stands on them.
   'reports': {'files', 'metrics', 'run'},
-  'survey': {'build', 'cli', 'config', 'data', 'files', 'prepare', 'progress'},
+  'survey': {
+    'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
+    'prepare', 'progress',
+  },
   'inspect': {'cli', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},
   'report': {'cli', 'files', 'reports'},
@@ -80,7 +83,6 @@ ONLY_IN = {
     'report',
     'reports',
     'shipped',
-    'survey',
     'public',
     '__main__',
   },
@@ -92,7 +94,7 @@ ONLY_IN = {
   'nibabel': {'data'},
   'pydicom': {'data'},
   'pyarrow': {'data'},
-  'ml_collections': {'config', 'main'},
+  'ml_collections': {'config', 'main', 'survey'},
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

@@ -6,11 +6,15 @@ import sys
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
-from medjax import engine, experiment, plan
+from medjax import engine, experiment, inspect, plan
 from medjax.evaluate import evaluate
-from medjax.survey import measure
+from medjax.survey import measure, plans
+from medjax.survey.fingerprint import fingerprint
+from medjax.survey.setup import make_setup
+from medjax.survey.source import Source, open_source
 from medjax.train import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -19,9 +23,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROSTATE = {
   'source': {'title': 'msd/prostate', 'name': 'msd/prostate'},
   'splits': {f'fold{k}': 7 for k in range(5)},
+  'stated': [],
+  'divisible': 32,
   'cases': 32,
   'patients': 32,
   'rank': 3,
+  'unit': 'mm',
   'channels': 2,
   'modality': ['T2', 'ADC'],
   'modality_guessed': False,
@@ -56,14 +63,22 @@ def geometry(shape, spacing, cases=32, box=None):
   ]
 
 
-def config_of(setup, tmp_path):
-  """The config that is written, loaded as main does."""
-  path = tmp_path / 'planned.py'
-  path.write_text(plan.source_text(setup, 'python -m medjax.plan x'))
-  spec = importlib.util.spec_from_file_location('planned', path)
+def get_config(path):
+  """What main makes of --config=configs/planned.py:PATH."""
+  spec = importlib.util.spec_from_file_location(
+    'planned', ROOT / 'configs/planned.py'
+  )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config()
+  return module.get_config(str(path))
+
+
+def config_of(setup, tmp_path):
+  """The config that is written and loaded."""
+  path = tmp_path / 'plan.json'
+  path.unlink(missing_ok=True)
+  plans.write(path, setup, title='a set', made_by='python -m medjax.plan x')
+  return get_config(path)
 
 
 def reasons(setup):
@@ -75,7 +90,7 @@ def names(entries):
 
 
 def test_an_anisotropic_set(tmp_path):
-  setup = plan.make_setup(PROSTATE)
+  setup = make_setup(PROSTATE)
   config = config_of(setup, tmp_path)
   assert config.data.patch_size == (256, 320, 20)
   assert config.data.batch_size == 2
@@ -116,7 +131,7 @@ def test_a_ct_set(tmp_path):
       [512, 512, 187], [0.79296899, 0.79296899, 1.60001004], 41
     ),
   )  # fmt: skip
-  setup = plan.make_setup(spleen)
+  setup = make_setup(spleen)
   config = config_of(setup, tmp_path)
   assert config.data.patch_size == (160, 192, 64)
   resample, scale = config.data.preprocess
@@ -131,13 +146,13 @@ def test_a_ct_set(tmp_path):
   assert 'CT: 0.5 and 99.5 %' in reasons(setup)['normalisation']
   assert config.data.splits.test == 'test'
   # As the published coarser network: the same voxels see more of the patient.
-  low = plan.make_setup(spleen, spacing=(1.390475921, 1.390475921, 2.723909986))
+  low = make_setup(spleen, spacing=(1.390475921, 1.390475921, 2.723909986))
   assert low.plan.patch == (192, 192, 64)
   assert 'coarser' not in reasons(low)['patch']
 
 
 def test_ct_and_pet_are_normalised_apart(tmp_path):
-  config = config_of(plan.make_setup(changed(modality=['CT', 'PT'])), tmp_path)
+  config = config_of(make_setup(changed(modality=['CT', 'PT'])), tmp_path)
   scale, zscore = config.data.preprocess[1:]
   assert (scale['name'], scale['channels']) == ('scale', (0,))
   assert zscore == {'name': 'zscore', 'channels': (1,)}
@@ -151,7 +166,7 @@ def test_empty_surroundings_are_cropped_and_masked(tmp_path):
     geometries=geometry(shape, [1.0, 1.0, 1.0], 484, box),
     cases=484,
   )
-  config = config_of(plan.make_setup(about), tmp_path)
+  config = config_of(make_setup(about), tmp_path)
   assert names(config.data.preprocess) == [
     'reorient', 'crop_foreground', 'resample', 'zscore',
   ]  # fmt: skip
@@ -159,21 +174,21 @@ def test_empty_surroundings_are_cropped_and_masked(tmp_path):
   assert config.data.patch_size == (128, 128, 128)
   # Where 0 is a value like others nothing is cropped.
   about['zero_background'] = False
-  config = config_of(plan.make_setup(about), tmp_path)
+  config = config_of(make_setup(about), tmp_path)
   assert names(config.data.preprocess) == ['reorient', 'resample', 'zscore']
 
 
 def test_names_of_labels_are_not_those_of_masks(tmp_path):
   about = changed(labelled=True, classes=['background', 'label 1'])
-  config = config_of(plan.make_setup(about), tmp_path)
+  config = config_of(make_setup(about), tmp_path)
   assert config.task.class_names == ('background', 'label 1')
 
 
 def test_sides_are_not_mirrored(tmp_path):
   about = changed(classes=['background', 'kidney_left', 'kidney_right'])
-  config = config_of(plan.make_setup(about), tmp_path)
+  config = config_of(make_setup(about), tmp_path)
   assert 'flip' not in names(config.augment)
-  config = config_of(plan.make_setup(PROSTATE), tmp_path)
+  config = config_of(make_setup(PROSTATE), tmp_path)
   assert config.augment[-1] == {'name': 'flip', 'p': 0.5}
 
 
@@ -182,56 +197,263 @@ def test_sides_are_not_mirrored(tmp_path):
   [
     (('train', 'validation', 'test'), ('train', 'validation', 'test')),
     (('train', 'test'), ('train[15%:]', 'train[:15%]', 'test')),
-    (('train',), ('train[15%:]', 'train[:15%]', 'train[:15%]')),
-    (('train', 'validation'), ('train', 'validation', 'validation')),
+    (('train',), ('train[30%:]', 'train[:15%]', 'train[15%:30%]')),
+    (('train', 'validation'), ('train[15%:]', 'validation', 'train[:15%]')),
     (('fold0', 'fold1', 'fold2'), ('fold2', 'fold1', 'fold0')),
   ],
 )
 def test_splits(splits, expected):
-  setup = plan.make_setup(changed(splits=dict.fromkeys(splits, 9)))
-  assert tuple(setup.splits.values()) == expected
+  setup = make_setup(changed(splits=dict.fromkeys(splits, 20)))
+  assert tuple(setup.config['data']['splits'].values()) == expected
 
 
 def test_what_cannot_be_planned(tmp_path):
   with pytest.raises(ValueError, match=r'no masks.*configs/resnet\.py'):
-    plan.make_setup(changed(class_voxels=None))
+    make_setup(changed(class_voxels=None))
   with pytest.raises(ValueError, match='masks label nothing'):
-    plan.make_setup(changed(intensity=None))
+    make_setup(changed(intensity=None))
   with pytest.raises(ValueError, match='cut through patients'):
-    plan.make_setup(changed(splits={'train': 32}, patients=5))
+    make_setup(changed(splits={'train': 32}, patients=5))
   with pytest.raises(ValueError, match='--spacing needs 3 positive numbers'):
-    plan.make_setup(PROSTATE, spacing=(1.0, 1.0))
+    make_setup(PROSTATE, spacing=(1.0, 1.0))
   if jax.default_backend() == 'cpu':
     with pytest.raises(ValueError, match='--memory=8'):
       plan.device_memory()
 
 
+def run(monkeypatch, *arguments):
+  monkeypatch.setattr(sys, 'argv', ['plan', *map(str, arguments)])
+  plan.main()
+
+
 def test_the_command_line(tmp_path, capsys, monkeypatch):
-  fingerprint, out = tmp_path / 'fingerprint.json', tmp_path / 'a/prostate.py'
-  fingerprint.write_text(json.dumps(PROSTATE))
-
-  def run(*arguments):
-    monkeypatch.setattr(sys, 'argv', ['plan', *map(str, arguments)])
-    plan.main()
-    return capsys.readouterr().out
-
-  said = run(fingerprint, f'--out={out}', '--memory=24')
+  about, out = tmp_path / 'fingerprint.json', tmp_path / 'a/prostate.json'
+  about.write_text(json.dumps(PROSTATE))
+  run(monkeypatch, about, f'--out={out}', '--memory=24', '--debug')
+  said = capsys.readouterr().out
   assert '256 × 320 × 20' not in said  # 24 GB hold more
-  assert f'--config={out} --workdir=runs/prostate' in said
-  assert 'UNet' in out.read_text()
-  for arguments, message in (
-    ([fingerprint, f'--out={out}'], 'is there already'),
-    ([fingerprint, f'--out={tmp_path}/b.txt'], 'a config is a .py file'),
-    ([fingerprint, f'--out={tmp_path}/b.py', '--memory=x'], 'needs numbers'),
-    ([fingerprint, f'--out={tmp_path}/b.py', '--memory=0'], 'above 0'),
-    ([tmp_path / 'no.json', f'--out={tmp_path}/b.py'], 'no such file'),
-    ([out.with_suffix('.json'), '--out=b.py'], 'not a fingerprint'),
-  ):
-    out.with_suffix('.json').write_text('[]')
-    with pytest.raises(SystemExit, match='1'):
-      run(*arguments)
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert message in line
+  assert f'--config=configs/planned.py:{out} --workdir=runs/prostate' in said
+  written = json.loads(out.read_text())
+  # Every option, as it was given.
+  assert written['made_by'] == (
+    f'python -m medjax.plan {about} --out={out} --memory=24 --debug'
+  )
+  assert '24 GB hold' in written['reasons']['batch']['why']
+  assert written['reasons']['batch']['value'] == str(
+    written['config']['data']['batch_size']
+  )
+  assert not [*tmp_path.glob('**/*.py')]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--out={tmp}/there.json'], 'is there already'),
+    (['--out={tmp}/b.py'], 'a plan is a .json file'),
+    (['--out={tmp}/b.json', '--memory=x'], 'needs numbers'),
+    (['--out={tmp}/b.json', '--memory=0'], 'above 0'),
+    (['--out={tmp}/b.json', '--memory=nan'], 'above 0'),
+    (['--out={tmp}/b.json', '--minutes=-1'], 'above 0'),
+    (['--out={tmp}/b.json', '--minutes=nan'], 'above 0'),
+    (['--out={tmp}/b.json', '--spacing=1,1'], '--spacing needs 3 positive'),
+  ],
+)
+def test_mistakes_get_one_line(
+  tmp_path, capsys, monkeypatch, arguments, message
+):
+  about = tmp_path / 'fingerprint.json'
+  about.write_text(json.dumps(PROSTATE))
+  (tmp_path / 'there.json').write_text('{}')
+  with pytest.raises(SystemExit, match='1'):
+    run(monkeypatch, about, *(a.format(tmp=tmp_path) for a in arguments))
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  assert message in line
+
+
+# Files of others.
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [
+    {'source': {'title': 'x', 'name': 'x', 'preprocess': []}},
+    {'source': {'title': 'x', 'name': 'x', 'mine': 1}},
+    {'source': ['x']},
+    {'source': {'name': 'x'}},
+    {'cases': 'many'},
+    {'cases': 10**9},
+    {'geometries': [{}]},
+    {'geometries': geometry([3, 3], [1.0, 1.0, 1.0])},
+    {'geometries': geometry([3, 3, 3], [1.0, 0.0, 1.0])},
+    {'geometries': geometry([3, 3, 3], [1.0, math.nan, 1.0])},
+    {'geometries': geometry([3, 3, 3], [1.0, 1.0, 1.0], 10**12)},
+    {'intensity': [{'mean': 'x'}] * 2},
+    {'intensity': [None, None]},
+    {'rank': 7},
+    {'classes': [1, 2]},
+    {'modality': ['T2']},
+    {'divisible': None},
+  ],
+)
+def test_a_damaged_fingerprint_gets_one_line(
+  tmp_path, capsys, monkeypatch, fields
+):
+  path = tmp_path / 'fingerprint.json'
+  path.write_text(json.dumps(changed(**fields)))
+  with pytest.raises(SystemExit, match='1'):
+    run(monkeypatch, path, f'--out={tmp_path}/plan.json')
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  assert 'fingerprint.json: not a fingerprint (' in line
+  assert not (tmp_path / 'plan.json').exists()
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{', '{}', '"x"', '\x00'])
+def test_what_is_no_fingerprint_or_plan(tmp_path, text):
+  path = tmp_path / 'x.json'
+  path.write_text(text)
+  with pytest.raises(ValueError, match=r'x\.json.*writes one'):
+    plan.fingerprint.read(path)
+  with pytest.raises(ValueError, match=r'x\.json.*writes one'):
+    plans.load(path)
+  with pytest.raises(FileNotFoundError, match='no such file'):
+    plans.load(tmp_path / 'nowhere.json')
+
+
+def test_text_of_a_fingerprint_becomes_no_code(tmp_path, monkeypatch):
+  evil = '"""\nimport os; os.mkdir("owned")\n"""'
+  about = changed(
+    source={'title': evil, 'name': 'folder', 'path': evil},
+    classes=['background', evil, 'b:c'],
+    labelled=True,
+  )
+  path = tmp_path / 'fingerprint.json'
+  path.write_text(json.dumps(about))
+  monkeypatch.chdir(tmp_path)
+  run(monkeypatch, path, '--out=plan.json')
+  config = get_config('plan.json')
+  assert config.task.class_names == ('background', evil, 'b:c')
+  assert not (tmp_path / 'owned').exists()
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'task': {'name': 'subprocess:Popen'}}, "'subprocess:Popen', which is"),
+    ({'task': {'loss': {'a.b:c': 1.0}}}, "'a.b:c', which is not"),
+    ({'augment': [{'name': 'os:system'}]}, "'os:system', which is not"),
+    ({'model': {'backbone': {'name': 'x:Y'}}}, "'x:Y', which is not"),
+    ({'data': {'preprocess': [{'name': 'x:y'}]}}, "'x:y', which is not"),
+    ({'data': {'name': '/tmp/mine.py/x'}}, 'a file with code'),
+    ({'data': {'nmae': 'x'}}, "data.nmae; did you mean 'name'"),
+    ({'modle': {}}, "modle; did you mean 'model'"),
+    ({'train': {'steps': 'many'}}, 'plan.json: '),
+    ({'data': {'patch_size': {}}}, 'plan.json: '),
+    ({'data': 3}, 'plan.json: '),
+    ({'seed': {'a': 1}}, 'plan.json: '),
+    ([], 'not a plan'),
+  ],
+)
+def test_a_hostile_plan_is_refused(tmp_path, fields, message):
+  path = tmp_path / 'plan.json'
+  path.write_text(json.dumps({'config': fields}))
+  with pytest.raises(ValueError, match=r'plan\.json') as e:
+    plans.load(path)
+  assert message in str(e.value)
+  assert '\n' not in str(e.value)
+
+
+def test_names_of_medjax_are_taken(tmp_path):
+  path = tmp_path / 'plan.json'
+  fields = {'task': {'name': 'medjax.tasks:Segmentation', 'num_classes': 2}}
+  path.write_text(json.dumps({'config': fields}))
+  assert plans.load(path).task.num_classes == 2
+
+
+def test_a_builder_file_is_named_on_the_command_line(
+  tmp_path, capsys, monkeypatch
+):
+  about = changed(source={'title': 'mine', 'name': 'x/mine.py'})
+  path = tmp_path / 'fingerprint.json'
+  path.write_text(json.dumps(about))
+  run(monkeypatch, path, f'--out={tmp_path}/plan.json')
+  assert '--config.data.name=x/mine.py' in capsys.readouterr().out
+  assert get_config(tmp_path / 'plan.json').data.name is None
+
+
+# What is planned can be trained.
+
+
+def test_what_main_would_refuse_is_not_planned(tmp_path, capsys, monkeypatch):
+  """A copy of a training image in test: inspect tells, main refuses."""
+  for k, split in enumerate(('train', 'validation', 'test')):
+    write_pairs(tmp_path / split, [f'{10 * k + i}' for i in range(3)])
+  copy = (tmp_path / 'train/images/0.png').read_bytes()
+  (tmp_path / 'test/images/20.png').write_bytes(copy)
+  with pytest.raises(SystemExit, match='1'):
+    run(monkeypatch, tmp_path, f'--out={tmp_path}/plan.json')
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  assert 'are the same image' in line
+  assert not (tmp_path / 'plan.json').exists()
+
+
+def write_pairs(root, names):
+  for part, top in (('images', 255), ('masks', 1)):
+    (root / part).mkdir(parents=True)
+    for name in names:
+      rng = np.random.default_rng(int(name))
+      values = rng.integers(0, top + 1, (8, 8)).astype(np.uint8)
+      PIL.Image.fromarray(values).save(root / part / f'{name}.png')
+
+
+def test_from_files_or_from_their_fingerprint(tmp_path, monkeypatch):
+  write_pairs(tmp_path / 'data', [str(i) for i in range(9)])
+  monkeypatch.chdir(tmp_path)
+  source = open_source('data')
+  inspect.inspect(source, 'seen')
+  run(monkeypatch, './data', '--out=a.json')
+  run(monkeypatch, 'seen/fingerprint.json', '--out=b.json')
+  a, b = (json.loads(pathlib.Path(x).read_text()) for x in ('a.json', 'b.json'))
+  assert a['config'] == b['config']
+  assert a['reasons'] == b['reasons']
+  # It is read from wherever it is used.
+  assert pathlib.Path(a['config']['data']['path']).is_absolute()
+
+
+@pytest.mark.parametrize(
+  'sizes',
+  [
+    {'': 3}, {'': 4}, {'': 6}, {'': 30},
+    {'train': 6, 'validation': 2}, {'train': 2, 'validation': 5},
+    {'train': 12, 'test': 3}, {'train': 3, 'test': 1}, {'train': 9},
+    {'train': 4, 'validation': 2, 'test': 2},
+  ],
+  ids=str,
+)  # fmt: skip
+def test_main_takes_the_splits_of_every_folder(tmp_path, sizes):
+  for k, (split, n) in enumerate(sizes.items()):
+    write_pairs(tmp_path / split, [f'{100 * k + i}' for i in range(n)])
+  about = fingerprint(measure.survey(open_source(tmp_path)))
+  made = experiment.make(config_of(make_setup(about), tmp_path))
+  found = {
+    split: {c['id'] for c in made.cases(split)} for split in experiment.SPLITS
+  }
+  assert all(found.values())
+  assert sum(map(len, found.values())) == len(set.union(*found.values()))
+  assert sum(map(len, found.values())) == sum(sizes.values())
+  for split in ('validation', 'test'):  # what is stated stays
+    if split in sizes:
+      assert len(found[split]) == sizes[split]
+
+
+@pytest.mark.parametrize(
+  'sizes', [{'': 1}, {'': 2}, {'train': 1, 'validation': 3}], ids=str
+)
+def test_too_few_cases_are_not_planned(tmp_path, sizes):
+  for k, (split, n) in enumerate(sizes.items()):
+    write_pairs(tmp_path / split, [f'{100 * k + i}' for i in range(n)])
+  about = fingerprint(measure.survey(open_source(tmp_path)))
+  with pytest.raises(ValueError, match='too few to train, validate and test'):
+    make_setup(about)
 
 
 class Cases(list):
@@ -262,9 +484,9 @@ def test_the_config_trains(tmp_path, monkeypatch):
   """From cases to plan to two steps and an evaluation."""
   cases = make_cases()
   splits = dict.fromkeys(('train', 'validation', 'test'), cases)
-  source = measure.Source(name='set', splits=splits, config={'name': 'set'})
-  about = measure.fingerprint(measure.survey(source))
-  config = config_of(plan.make_setup(about), tmp_path)
+  source = Source(name='set', splits=splits, config={'name': 'set'})
+  about = fingerprint(measure.survey(source))
+  config = config_of(make_setup(about), tmp_path)
   assert config.data.patch_size == (12, 10, 6)
   assert config.task.num_classes == 3
   stages = len(config.model.features)
@@ -274,12 +496,13 @@ def test_the_config_trains(tmp_path, monkeypatch):
     config.train.update(steps=2, log_every=1, eval_every=2)
   one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
-  monkeypatch.setattr(experiment, 'open_cases', lambda config, split: cases)
+  monkeypatch.setattr(experiment, 'open_cases', lambda config, parts: cases)
   before = jax.config.read('jax_disable_most_optimizations')
   jax.config.update('jax_disable_most_optimizations', True)
   try:
-    train(config, tmp_path)
-    results = evaluate(config, tmp_path)
+    made = experiment.make(config)
+    train(made, tmp_path)
+    results = evaluate(made, tmp_path)
   finally:
     jax.config.update('jax_disable_most_optimizations', before)
   log = (tmp_path / 'metrics.jsonl').read_text().splitlines()
@@ -289,12 +512,12 @@ def test_the_config_trains(tmp_path, monkeypatch):
 
 
 def test_real_hippocampus_agrees_with_nnunet(shared_data, tmp_path):
-  source = measure.open_source(
+  source = open_source(
     'msd/hippocampus',
     data_dir=tmp_path,
     manual_dir=shared_data('msd_hippocampus'),
   )
-  about = measure.fingerprint(measure.survey(source))
+  about = fingerprint(measure.survey(source))
   assert about['cases'] == 260
   assert about['modality'] == ['MRI']
   # nnU-Net's published plan, axes reversed: 36, 50, 35 voxels at 1 mm.
@@ -308,7 +531,7 @@ def test_real_hippocampus_agrees_with_nnunet(shared_data, tmp_path):
   assert seen['median'] == pytest.approx(362.8825, rel=1e-3)
   assert seen['percentile_99_5'] == pytest.approx(277682.03, rel=1e-3)
   # And its plan: 40 x 56 x 40, batch 9, 32-64-128-256.
-  setup = plan.make_setup(about)
+  setup = make_setup(about)
   config = config_of(setup, tmp_path)
   assert config.data.patch_size == (40, 56, 40)
   assert config.data.batch_size == 9
@@ -335,9 +558,9 @@ def test_real_nodules_are_an_anisotropic_ct_set(shared_data, tmp_path):
   rows = [f'image/{f},nodule_mask/{f},{f[:14]}' for f in files]
   table = tmp_path / 'nodules.csv'
   table.write_text('\n'.join(['path,mask,patient', *rows]))
-  source = measure.open_source(home, options={'table': str(table)})
-  about = measure.fingerprint(measure.survey(source))
-  setup = plan.make_setup(about)
+  source = open_source(home, options={'table': str(table)})
+  about = fingerprint(measure.survey(source))
+  setup = make_setup(about)
   config = config_of(setup, tmp_path)
   assert 'CT (guessed' in reasons(setup)['normalisation']
   assert config.data.preprocess[-1]['name'] == 'scale'

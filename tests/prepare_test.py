@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -97,6 +98,142 @@ def test_another_plan_starts_afresh(tmp_path, capsys):
   builder.write_text(SLOW)
   prepare.prepare(str(builder), tmp_path)
   assert 'taking up' not in capsys.readouterr().out
+
+
+FROM_FILES = """
+import dataclasses
+import pathlib
+import numpy as np
+import tensorflow_datasets as tfds
+from medjax.data import records
+from medjax.data.builders import Split
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  path: pathlib.Path
+  tags: frozenset = frozenset(('a', 'b', 'c'))  # in another order each time
+
+class Made(tfds.core.GeneratorBasedBuilder):
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    return records.dataset_info(
+      self, features=records.features(2, label=('a', 'b')),
+      class_names=('a', 'b'))
+
+  def _split_generators(self, dl_manager):
+    home = pathlib.Path(FOLDER)
+    return {'train': Split(
+      self._generate_examples, [Item(p) for p in sorted(home.glob('*.txt'))])}
+
+  def _generate_examples(self, item):
+    value = int(item.path.read_text())
+    yield records.example(dict(
+      id=item.path.stem, label=0, image=np.full((4, 4, 1), value, np.uint8)))
+"""
+
+
+def export(tmp_path, last='x'):
+  """A builder of six files of which the last cannot be read."""
+  home = tmp_path / 'export'
+  home.mkdir(exist_ok=True)
+  for i in range(6):
+    (home / f'{i}.txt').write_text(last if i == 5 else f'{i}')
+  builder = tmp_path / 'made.py'
+  builder.write_text(FROM_FILES.replace('FOLDER', repr(str(home))))
+  return builder, home
+
+
+def prepared(tmp_path, builder):
+  """The values of its cases; shards of one case each."""
+  prepare.prepare(str(builder), tmp_path, shard_mb=1e-5, jobs=1)
+  cases = records.open_split('made', 'train', tmp_path)
+  return [int(case['image'].max()) for case in cases]
+
+
+def test_an_earlier_run_is_taken_up_only_if_its_files_are_the_same(
+  tmp_path, capsys
+):
+  builder, home = export(tmp_path)
+  with pytest.raises(ValueError, match='invalid literal'):
+    prepared(tmp_path, builder)
+  # The export is made again: same names, other values.
+  for i in range(6):
+    (home / f'{i}.txt').write_text(f'{i + 10}')
+  assert prepared(tmp_path, builder) == [10, 11, 12, 13, 14, 15]
+  said = capsys.readouterr().out
+  assert 'taking up' not in said
+  assert 'beginning anew: inputs changed' in said
+
+
+@pytest.mark.parametrize('how', ['time', 'one more', 'manual_dir'])
+def test_what_counts_as_a_change(tmp_path, capsys, how):
+  builder, home = export(tmp_path)
+  options = {'shard_mb': 1e-5, 'jobs': 1}
+  if how == 'manual_dir':  # files that no item names
+    options['manual_dir'] = tmp_path / 'hand'
+    options['manual_dir'].mkdir()
+    (tmp_path / 'hand/table.csv').write_text('1')
+  with pytest.raises(ValueError, match='invalid literal'):
+    prepare.prepare(str(builder), tmp_path, **options)
+  if how == 'time':
+    about = (home / '0.txt').stat()
+    (home / '0.txt').write_text('9')  # as long as before
+    os.utime(home / '0.txt', ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+  elif how == 'one more':
+    (home / '0b.txt').write_text('9')
+  else:
+    (tmp_path / 'hand/table.csv').write_text('22')
+  with pytest.raises(ValueError, match='invalid literal'):
+    prepare.prepare(str(builder), tmp_path, **options)
+  assert 'taking up' not in capsys.readouterr().out
+  with pytest.raises(ValueError, match='invalid literal'):
+    prepare.prepare(str(builder), tmp_path, **options)
+  done = 6 if how == 'one more' else 5
+  assert f'taking up an earlier run: {done} ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', 'null'])
+def test_a_damaged_note_is_no_dead_end(tmp_path, text):
+  builder, home = export(tmp_path)
+  with pytest.raises(ValueError, match='invalid literal'):
+    prepared(tmp_path, builder)
+  (note,) = tmp_path.glob('made/*.incomplete/made_of.json')
+  note.write_text(text)
+  (home / '5.txt').write_text('5')
+  assert prepared(tmp_path, builder) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_damaged_note_of_a_shard_is_no_dead_end(tmp_path, capsys):
+  builder, _ = export(tmp_path, last='5')
+  text = builder.read_text()
+  broken = text.replace('yield', 'assert value < 5, "stop"; yield')
+  builder.write_text(broken)
+  with pytest.raises(AssertionError, match='stop'):
+    prepared(tmp_path, builder)
+  (incomplete,) = tmp_path.glob('made/*.incomplete')
+  sidecars = sorted(incomplete.glob('*.array_record-*.json'))
+  sidecars[0].write_text('')
+  (incomplete / 'made.array_record-00001-of-00006.partial-1').write_text('x')
+  (incomplete / '.made_of.json.1.partial').write_text('x')
+  with pytest.raises(AssertionError, match='stop'):
+    prepared(tmp_path, builder)
+  assert 'taking up an earlier run: 5' in capsys.readouterr().out
+  assert json.loads(sidecars[0].read_text())['keys'] == ['0']
+  assert not [p for p in incomplete.iterdir() if 'partial' in p.name]
+
+
+def test_downloads_that_nobody_writes_are_swept(tmp_path):
+  builder, _ = export(tmp_path, last='5')
+  (tmp_path / 'downloads').mkdir()
+  old, new = (tmp_path / f'downloads/{k}.zip.partial-{k}' for k in (1, 2))
+  for path in (old, new):
+    path.write_text('x')
+  yesterday = time.time() - 2 * 24 * 3600
+  os.utime(old, (yesterday, yesterday))
+  assert prepared(tmp_path, builder) == [0, 1, 2, 3, 4, 5]
+  assert new.exists()
+  assert not old.exists()
 
 
 def test_processes_and_beam_write_the_same(tmp_path):

@@ -18,7 +18,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 
-from medjax import shipped
+from medjax import files, shipped
 from medjax.build import closest
 
 # A file in the current folder wins.
@@ -165,7 +165,7 @@ def write_shard(job, visit=lambda: None):
   from array_record.python.array_record_module import ArrayRecordWriter
 
   file = pathlib.Path(job.file)
-  if _sidecar(file).exists():
+  if _is_whole(file):
     return
   builder = load(
     job.source,
@@ -190,9 +190,7 @@ def write_shard(job, visit=lambda: None):
     os.replace(partial, file)
   finally:
     partial.unlink(missing_ok=True)
-  about = partial.with_suffix('.json')
-  about.write_text(json.dumps({'keys': keys, 'bytes': size}))
-  os.replace(about, _sidecar(file))
+  files.write_json(_sidecar(file), {'keys': keys, 'bytes': size})
 
 
 def finish(builder, plan, folder):
@@ -219,6 +217,17 @@ def finish(builder, plan, folder):
   builder.info.write_to_directory(folder)
   for sidecar in sidecars:
     sidecar.unlink()
+
+
+def _is_whole(file):
+  """Whether a shard is there, and the note that says so can be read."""
+  try:
+    note = files.read_json(_sidecar(file), mend='')
+  except ValueError:
+    return False
+  return (
+    file.exists() and isinstance(note, dict) and {'keys', 'bytes'} <= set(note)
+  )
 
 
 def _sidecar(file):

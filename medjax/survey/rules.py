@@ -17,6 +17,7 @@ MIN_EDGE = 4  # voxels of the smallest feature map along an axis
 MIN_BATCH = 2
 DATA_SHARE = 0.05  # of all voxels, at most, in one batch
 BASE_FEATURES = 32
+STEPS = 250_000  # nnU-Net's 1000 epochs
 CONVS = 2  # per stage
 # By rank: most features of a stage; and what one example may cost, in elements
 # of feature maps, so that this many of them fill REFERENCE_GB. The numbers are
@@ -27,6 +28,10 @@ REFERENCE = {2: (85_000_000, 12), 3: (560_000_000, 2)}
 REFERENCE_GB = 8.0
 # Before it is shrunk to fit, a patch has this many voxels.
 LARGEST = {2: 2048**2, 3: 256**3}
+
+
+class TooLargeError(ValueError):
+  """Nothing fits the memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +241,7 @@ def _smaller(spacing, patch, shape, network):
   trial[axis] -= network.divisor[axis]
   step = topology(spacing, trial).divisor[axis]
   if patch[axis] - step < 1:
-    raise ValueError(
+    raise TooLargeError(
       'not even the smallest patch fits the memory; give more (--memory)'
     )
   patch = patch.copy()

@@ -101,3 +101,34 @@ def test_pieces_do_not_matter_and_too_many_are_said(monkeypatch):
   cut = duplicates.near(some)
   assert len(cut.indices) == 10
   assert not cut.complete
+
+
+def test_groups_join_patients_by_their_copies():
+  images = list(smooth(40, (20, 24)))
+  patients = [f'p{i:02}' for i in range(40)]
+  images[7] = images[3]  # an exact copy
+  images[9] = jpeg(images[7])  # one nearly so
+  patients[20] = patients[9]  # whose patient has another image
+  images[31], images[30] = images[30] * 0 + 7, images[30] * 0 + 7
+  found = duplicates.groups(images, patients)
+  expected = list(patients)
+  for i in (3, 7, 9, 20):
+    expected[i] = 'p03'
+  assert found == expected  # constant images are no copies of each other
+  # Names do not depend on the order.
+  back = duplicates.groups(images[::-1], patients[::-1])
+  assert back[::-1] == found
+
+
+def test_groups_are_connected_components():
+  sparse = pytest.importorskip('scipy.sparse')
+  rng = np.random.default_rng(0)
+  patients = [f'{k:02}' for k in rng.integers(0, 60, 90)]
+  pairs = rng.integers(0, 90, (25, 2))
+  names, place = np.unique(patients, return_inverse=True)
+  i, j = place[pairs.T]
+  graph = sparse.coo_array((np.ones(25), (i, j)), (len(names), len(names)))
+  _, component = sparse.csgraph.connected_components(graph, directed=False)
+  first = {c: min(names[component == c].tolist()) for c in component}
+  expected = [first[component[p]] for p in place]
+  assert duplicates.joined(patients, pairs) == expected

@@ -1,12 +1,11 @@
-import argparse
 import json
 
-import nibabel as nib
 import numpy as np
-import PIL.Image
 import pytest
 
 from medjax.survey import measure
+from medjax.survey.fingerprint import fingerprint
+from medjax.survey.source import Source
 
 
 class Cases(list):
@@ -34,7 +33,7 @@ def make_case(i, shape=(6, 8, 5), spacing=(1.0, 1.0, 2.0), **fields):
 
 def surveyed(splits, **fields):
   splits = {name: Cases(cases) for name, cases in splits.items()}
-  return measure.survey(measure.Source(name='set', splits=splits, **fields))
+  return measure.survey(Source(name='set', splits=splits, **fields))
 
 
 def with_masks(n, shapes):
@@ -49,7 +48,7 @@ def with_masks(n, shapes):
 
 def test_the_fingerprint_is_that_of_numpy():
   cases = with_masks(9, [(6, 8, 5), (7, 8, 4), (5, 9, 6)])
-  about = measure.fingerprint(surveyed({'train': cases[:6], 'test': cases[6:]}))
+  about = fingerprint(surveyed({'train': cases[:6], 'test': cases[6:]}))
   json.dumps(about)
   assert about['cases'] == 6  # planning does not see the test split
   assert about['splits'] == {'train': 6, 'test': 3}
@@ -79,7 +78,7 @@ def test_the_box_of_what_is_above_zero():
   image = np.zeros((10, 12, 8, 2), np.float32)
   image[2:5, 3:9, 1:2, 1] = 4.0
   case = make_case(0, image=image, mask=(image[..., 1] > 0).astype(np.uint8))
-  about = measure.fingerprint(surveyed({'train': [case]}))
+  about = fingerprint(surveyed({'train': [case]}))
   assert about['geometries'][0]['box'] == (3, 6, 1)
   assert about['zero_background']
   assert about['box_share'] == pytest.approx(18 / 960)
@@ -92,10 +91,10 @@ def test_axes_are_brought_to_one_order_where_orientations_differ():
     [[0, -1, 0, 0], [0, 0, 1, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]
   )
   turned['spacing'] = np.array([2.0, 1.0, 1.0])
-  alone = measure.fingerprint(surveyed({'train': [turned]}))
+  alone = fingerprint(surveyed({'train': [turned]}))
   assert not alone['reoriented']
   assert alone['shape']['median'] == [5, 6, 8]
-  both = measure.fingerprint(surveyed({'train': [make_case(0), turned]}))
+  both = fingerprint(surveyed({'train': [make_case(0), turned]}))
   assert both['reoriented']
   assert both['shape']['minimum'] == both['shape']['maximum'] == [6, 8, 5]
   assert both['spacing']['maximum'] == [1, 1, 2]
@@ -103,15 +102,15 @@ def test_axes_are_brought_to_one_order_where_orientations_differ():
 
 def test_modality():
   air = np.full((6, 8, 5, 1), -1000, np.int16)
-  about = measure.fingerprint(surveyed({'train': [make_case(0, image=air)]}))
+  about = fingerprint(surveyed({'train': [make_case(0, image=air)]}))
   assert (about['modality'], about['modality_guessed']) == (['CT'], True)
   cases = {'train': [make_case(0)]}
-  about = measure.fingerprint(surveyed(cases))
+  about = fingerprint(surveyed(cases))
   assert (about['modality'], about['modality_guessed']) == ([''], False)
-  about = measure.fingerprint(surveyed(cases, modalities=('MRI',)))
+  about = fingerprint(surveyed(cases, modalities=('MRI',)))
   assert about['modality'] == ['MRI']
   with pytest.raises(ValueError, match=r'2 modalities \(CT, PT\) for 1'):
-    measure.fingerprint(surveyed(cases, modalities=('CT', 'PT')))
+    fingerprint(surveyed(cases, modalities=('CT', 'PT')))
 
 
 def test_cases_that_cannot_be_read():
@@ -121,58 +120,3 @@ def test_cases_that_cannot_be_read():
   assert [c.id for c in found.read] == ['case 0', 'case 2']
   with pytest.raises(ValueError, match=r'none of 1 cases can be read.*NaN'):
     surveyed({'train': [bad]})
-
-
-def test_a_folder_with_leaks_is_opened(tmp_path):
-  picture = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
-  rows = ['path,label,split,patient']
-  for i, split in enumerate(('train', 'validation', 'test')):
-    PIL.Image.fromarray(picture).save(tmp_path / f'{i}.png')
-    rows.append(f'{i}.png,a,{split},one')
-  (tmp_path / 'mine.csv').write_text('\n'.join(rows))
-  source = measure.open_source(tmp_path, options={'table': 'mine.csv'})
-  assert {k: len(v) for k, v in source.splits.items()} == {
-    'train': 1, 'validation': 1, 'test': 1,
-  }  # fmt: skip
-  assert source.config == {
-    'name': 'folder', 'path': str(tmp_path), 'table': 'mine.csv',
-  }  # fmt: skip
-
-
-def test_the_modality_of_dataset_json(tmp_path):
-  for part in ('imagesTr', 'labelsTr'):
-    (tmp_path / part).mkdir()
-    for i in range(3):
-      volume = nib.Nifti1Image(np.full((3, 3, 3), i, np.uint8), np.eye(4))
-      nib.save(volume, tmp_path / part / f'{i}.nii.gz')
-  (tmp_path / 'dataset.json').write_text('{"modality": {"0": "CT"}}')
-  assert measure.open_source(tmp_path).modalities == ('CT',)
-  (tmp_path / 'dataset.json').write_text('[]')
-  with pytest.raises(ValueError, match=r'not the dataset\.json'):
-    measure.open_source(tmp_path)
-
-
-def test_the_command_line():
-  def parse(*arguments):
-    parser = argparse.ArgumentParser()
-    parser.add_argument('name')
-    return measure.parse_arguments(parser, arguments)
-
-  args = parse('x', '--config.data.table=a.csv', '--modality=CT')
-  assert (args.options, args.modality) == ({'table': 'a.csv'}, 'CT')
-  for bad in (
-    '--config.data.tabel=a.csv',
-    '--tabel=a.csv',
-    '--config.data.table',
-  ):
-    with pytest.raises(SystemExit):
-      parse('x', bad)
-
-
-def test_what_is_no_data_set():
-  with pytest.raises(
-    FileNotFoundError, match=r"did you mean 'medmnist'\?; nor"
-  ):
-    measure.open_source('medmist')
-  with pytest.raises(ValueError, match=r'has no .pneumonia'):
-    measure.open_source('medmnist/pneumonia')
