@@ -3,6 +3,8 @@
 import copy
 import json
 import pathlib
+import re
+from collections.abc import Mapping
 
 import ml_collections
 from ml_collections.config_dict import placeholder
@@ -138,6 +140,33 @@ def _filled(stored, defaults):
     return stored
   old = {k: _filled(v, defaults.get(k)) for k, v in stored.items()}
   return {**defaults, **old}
+
+
+# Texts of a config that name files, columns or classes, and no code.
+_TEXTS = (
+  'class_names', 'data_dir', 'fields', 'manual_dir', 'path', 'patient',
+  'table', 'where',
+)  # fmt: skip
+_OUTSIDE = re.compile(r'^(?!medjax\.)[\w.]+:\w+$')  # package.module:Name
+
+
+def foreign(value):
+  """Yields the names of code outside of medjax in (a part of) a config.
+
+  Such code may be named by a config file on the command line, never by a
+  workdir, a plan or a table: loading one would run it.
+  """
+  if isinstance(value, str):
+    if _OUTSIDE.match(value):
+      yield value
+  elif isinstance(value, Mapping):
+    for key, below in value.items():
+      yield from foreign(key)
+      if key not in _TEXTS:
+        yield from foreign(below)
+  elif isinstance(value, list | tuple):
+    for below in value:
+      yield from foreign(below)
 
 
 def members(config, workdir):

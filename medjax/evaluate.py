@@ -130,6 +130,8 @@ def _evaluate(experiment, workdir, facts):
     }
     calibration = task.calibrate(rows['validation'])
     results['calibration'] = dataclasses.asdict(calibration)
+  results['run']['monitor'] = task.monitor
+  results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = {
     name: {'title': m.title, 'unit': m.unit, 'higher': m.higher}
     for name, m in task.measures.items()

@@ -158,27 +158,13 @@ def restore(workdir, *, config=None, trust=False):
   """
   if config is None:
     config = config_lib.load(workdir)
-    foreign = sorted(set(_foreign(config.to_dict())))
+    foreign = sorted(set(config_lib.foreign(config.to_dict())))
     if foreign and not trust:
       raise ValueError(
         f'{workdir} names code outside of medjax, {foreign[0]!r}, which would '
         'run: if you know where it comes from, say so with --trust'
       )
   return make(config, facts=read_facts(workdir))
-
-
-def _foreign(part):
-  """Names of code outside of medjax in a part of a config."""
-  if isinstance(part, Mapping):
-    loss = part.get('loss')
-    names = [part.get('name'), *(loss if isinstance(loss, Mapping) else ())]
-    for name in names:
-      if ':' in str(name) and not str(name).startswith('medjax.'):
-        yield name
-    part = part.values()
-  if not isinstance(part, str) and hasattr(part, '__iter__'):
-    for value in part:
-      yield from _foreign(value)
 
 
 def read_facts(workdir):

@@ -8,6 +8,8 @@ import pathlib
 
 import numpy as np
 
+_FORMULA = ('=', '+', '-', '@', '\t', '\r')
+
 
 @contextlib.contextmanager
 def replacing(path, mode='w', **options):
@@ -64,7 +66,7 @@ def read_json(path, *, mend):
     return None
   try:
     return json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise ValueError(f'{path} is not JSON: {e}; {mend}') from None
 
 
@@ -80,4 +82,41 @@ def write_csv(path, rows, *, columns=None):
   with replacing(path, newline='') as f:
     writer = csv.DictWriter(f, list(columns))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+
+
+def read_csv(path, *, mend):
+  """(rows as dicts of text, column names) of a CSV with a header.
+
+  Raises ValueError of one line for a file that is none; it ends with `mend`,
+  how to mend that.
+  """
+  path = pathlib.Path(path)
+  with path.open(encoding='utf-8-sig', newline='') as f:
+    try:
+      reader = csv.DictReader(f, restkey='', strict=True)
+      rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as e:
+      raise ValueError(
+        f'{path} is damaged, no table in CSV: {e}; {mend}'
+      ) from None
+  for line, row in enumerate(rows, 2):
+    if '' in row or None in row.values():
+      raise ValueError(
+        f'{path} is damaged: line {line} has more or fewer fields than the '
+        f'header; {mend}'
+      )
+  plain_rows = [{k: unquoted(v) for k, v in row.items()} for row in rows]
+  return plain_rows, list(reader.fieldnames or ())
+
+
+def _cell(value):
+  """A text that a spreadsheet would take for a formula gets a quote."""
+  text = isinstance(value, str | pathlib.PurePath)
+  return f"'{value}" if text and str(value)[:1] in _FORMULA else value
+
+
+def unquoted(cell):
+  """A cell of a CSV as it was given to `write_csv`."""
+  formula = cell[:1] == "'" and cell[1:2] in _FORMULA and cell[1:]
+  return cell[1:] if formula else cell

@@ -16,7 +16,9 @@ import numpy as np
 
 from medjax import cli, files
 from medjax.reports import figures, page
+from medjax.reports import text as text_lib
 from medjax.reports.gallery import display_slice
+from medjax.reports.measures import Measures
 from medjax.survey import arguments, panels, summary
 from medjax.survey.duplicates import find_twins
 from medjax.survey.finding import named
@@ -26,6 +28,10 @@ from medjax.survey.measure import survey
 
 SHOWN = 18  # images of the gallery
 _EXAMPLES = 10
+_VOLUMES = {
+  'volume': {'title': 'Volume', 'unit': 'ml', 'higher': None},
+  'area': {'title': 'Area', 'unit': 'share of the image', 'higher': None},
+}
 
 
 def inspect(source, out):
@@ -84,7 +90,7 @@ def write_page(surveyed, twins, found, about, out):
     **_pictures(surveyed, twins, about, out / 'figures'),
   )
   path = out / 'inspect.html'
-  page.write(path, text)
+  files.write_text(path, text)
   return path
 
 
@@ -106,7 +112,7 @@ def _pictures(surveyed, twins, about, folder):
       ),
       volumes=pictures(
         'classes',
-        figures.boxes(*panels.volumes(surveyed)),
+        figures.boxes(*panels.volumes(surveyed), Measures(_VOLUMES)),
         'Size of each class',
         'One point per image that shows the class; box: quartiles and median.',
       ),
@@ -151,7 +157,7 @@ def _fact_table(about):
     [
       str(k) + (f': {about["modality"][k]}' if about['modality'][k] else ''),
       *(
-        figures.number(channel[name])
+        text_lib.number(channel[name])
         for name in (
           'mean',
           'std',
@@ -198,7 +204,7 @@ def _slice(surveyed, case, lines):
   return {
     'image': image,
     'spacing': spacing[::-1] if len(case.shape) == 3 else spacing,
-    'caption': '\n'.join([figures.shorten(case.id, 24), *lines]),
+    'caption': '\n'.join([text_lib.shorten(case.id, 24), *lines]),
     **dict(zip(('mask',), masks, strict=False)),
   }
 

@@ -39,3 +39,24 @@ def test_a_table_has_the_columns_of_all_rows(tmp_path):
   files.write_csv(tmp_path / 'x.csv', [{'a': 1}, {'a': 2, 'b': 'ä'}])
   text = (tmp_path / 'x.csv').read_text(encoding='utf-8')
   assert text.split() == ['a,b', '1,', '2,ä']
+
+
+def test_formulas_are_text_and_read_back(tmp_path):
+  """Spreadsheets run cells that begin so; numbers stay numbers."""
+  names = ['=1+1', '+1', '-1', '@x', "'quoted", 'plain', '\t=1']
+  files.write_csv(tmp_path / 'x.csv', [{'id': n, 'v': -0.5} for n in names])
+  cells = [x.split(',') for x in (tmp_path / 'x.csv').read_text().splitlines()]
+  assert [c[0][0] for c in cells[1:5]] == ["'"] * 4
+  assert {c[1] for c in cells[1:]} == {'-0.5'}
+  rows, columns = files.read_csv(tmp_path / 'x.csv', mend='')
+  assert ([row['id'] for row in rows], columns) == (names, ['id', 'v'])
+
+
+@pytest.mark.parametrize(
+  'text', ['a,b\n1\n', 'a,b\n1,2,3\n', 'a\n"x', 'a\n\xff']
+)
+def test_damaged_tables(tmp_path, text):
+  (tmp_path / 'x.csv').write_bytes(text.encode('latin-1'))
+  with pytest.raises(ValueError, match=r'x\.csv is damaged.*; mend it') as e:
+    files.read_csv(tmp_path / 'x.csv', mend='mend it')
+  assert '\n' not in str(e.value)

@@ -51,7 +51,7 @@ ALLOWED = {
     'prediction', 'run',
   },
   # Pages and what stands on them.
-  'reports': {'files', 'metrics', 'run'},
+  'reports': {'cli', 'files', 'metrics'},
   'survey': {
     'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
     'prepare', 'progress',

@@ -16,6 +16,7 @@ class DataFacts:
     that each writes, where the data say so.
   ignore: the label of voxels that count for nothing, or None.
   columns: names of the covariates.
+  unit_of_length: 'mm', or 'px' of pictures that do not say their scale.
   notes: what was assumed when they were read, a line each.
   """
 
@@ -27,6 +28,7 @@ class DataFacts:
   region_order: tuple[int, ...] = ()
   ignore: int | None = None
   columns: tuple[str, ...] = ()
+  unit_of_length: str = 'mm'
   notes: tuple[str, ...] = ()
 
   @classmethod
@@ -34,6 +36,7 @@ class DataFacts:
     """Of a sequence of raw cases, which is read as far as its first."""
     case = cases[0]
     *shape, channels = case['image'].shape
+    unscaled = np.allclose(case['affine'], np.eye(len(shape) + 1))
     told = {
       name: getattr(cases, name)
       for name in ('regions', 'region_order', 'ignore', 'columns', 'notes')
@@ -44,6 +47,8 @@ class DataFacts:
       rank=len(shape),
       spacing=tuple(map(float, np.asarray(case['spacing']))),
       class_names=tuple(cases.class_names or ()),
+      # Pictures without a scale are read as of 1 mm a pixel.
+      unit_of_length='px' if len(shape) == 2 and unscaled else 'mm',
       **{k: _frozen(v) for k, v in told.items()},
     )
 

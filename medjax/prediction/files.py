@@ -143,7 +143,7 @@ def write_table(out, predictions):
     {
       'file': path,
       **{
-        name: f'{float(value):.6f}'
+        name: round(float(value), 6)
         for name, value in {**p.values, **p.uncertainty}.items()
       },
     }

@@ -48,8 +48,3 @@ def render(template, **content):
     lstrip_blocks=True,
   )
   return environment.get_template(template).render(**content)
-
-
-def write(path, text):
-  """Writes a page, put in place when it is whole."""
-  files.write_text(path, text)

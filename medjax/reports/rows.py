@@ -3,11 +3,12 @@
 Columns of a measure are MEASURE/CLASS, or MEASURE for the whole case.
 """
 
-import csv
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from medjax import files
 
 
 def read(path) -> list[dict[str, str]]:
@@ -18,18 +19,7 @@ def read(path) -> list[dict[str, str]]:
   path = pathlib.Path(path)
   if not path.exists():
     return []
-  try:
-    with path.open(encoding='utf-8', newline='') as f:
-      reader = csv.DictReader(f, restkey='', strict=True)
-      rows = list(reader)
-  except (csv.Error, UnicodeDecodeError) as e:
-    raise ValueError(f'{path} is damaged: {e}; evaluate again') from None
-  for number, row in enumerate(rows, start=1):
-    if isinstance(row.get(''), list) or None in row.values():
-      raise ValueError(
-        f'{path} is damaged: row {number} has more or fewer fields than the '
-        'header; evaluate again'
-      )
+  rows, _ = files.read_csv(path, mend='evaluate again')
   if rows and 'id' not in rows[0]:
     raise ValueError(f'{path} has no column id; evaluate again')
   return rows

@@ -6,7 +6,6 @@ or, of a classification, `probability/CLASS` with `label` (a class's name or
 index) or with `label/CLASS` (0 or 1). `split` and `patient` may be left out.
 """
 
-import csv
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -39,16 +38,6 @@ def _names(ids):
   return ', '.join(ids[:_NAMED]) + more
 
 
-def _lines(path):
-  with path.open(encoding='utf-8-sig', newline='') as f:
-    try:
-      reader = csv.DictReader(f, restkey='', strict=True)
-      rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as e:
-      raise ValueError(f'{path} is not a table in CSV: {e}') from None
-  return rows, reader.fieldnames or []
-
-
 def _renamed(row, columns):
   old = {theirs: ours for ours, theirs in columns.items()}
   return {old.get(key, key): value for key, value in row.items()}
@@ -61,7 +50,7 @@ def _read_file(path, split, columns):
     raise FileNotFoundError(
       f'{path} does not exist: give the workdir of an evaluated run, or a CSV'
     )
-  rows, header = _lines(path)
+  rows, header = files.read_csv(path, mend='give another table')
   # A mapping is for the file that has its columns; ours need none.
   rows = [_renamed(row, columns) for row in rows]
   header = [*_renamed(dict.fromkeys(header), columns)]

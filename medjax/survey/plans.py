@@ -8,20 +8,13 @@ from the command line only.
 """
 
 import pathlib
-import re
 
 from medjax import files
 from medjax.build import closest
-from medjax.config import default_config
+from medjax.config import default_config, foreign
 
-_OUTSIDE = re.compile(r'^(?!medjax\.)[\w.]+:\w+$')  # package.module:Name
 # Groups of a config whose fields are all known; others take arguments.
 _FIXED = ('data', 'pretrained', 'train', 'inference')
-# Texts of a config that name files, columns or classes, and no code.
-_TEXTS = (
-  'class_names', 'data_dir', 'fields', 'manual_dir', 'path', 'patient',
-  'table', 'where',
-)  # fmt: skip
 
 
 def check_out(path):
@@ -111,12 +104,11 @@ def _tuples(value):
 
 def check_names(path, fields):
   """Raises ValueError for a name of code that is not medjax's."""
-  for text in _named(fields):
-    if _OUTSIDE.match(text):
-      raise ValueError(
-        f'{path}: names {text!r}, which is not of medjax; write it into a '
-        'config of your own'
-      )
+  for name in foreign(fields):
+    raise ValueError(
+      f'{path}: names {name!r}, which is not of medjax; write it into a config '
+      'of your own'
+    )
   data = fields.get('data')
   name = data.get('name') if isinstance(data, dict) else None
   if is_code(name):
@@ -129,17 +121,3 @@ def check_names(path, fields):
 def is_code(name):
   """Whether the name of a data set is that of a builder's file."""
   return isinstance(name, str) and '.py' in name
-
-
-def _named(value):
-  """All keys and texts below that could name code."""
-  if isinstance(value, str):
-    yield value
-  elif isinstance(value, dict):
-    for key, below in value.items():
-      yield key
-      if key not in _TEXTS:
-        yield from _named(below)
-  elif isinstance(value, list | tuple):
-    for below in value:
-      yield from _named(below)

@@ -88,7 +88,8 @@ PROBABILITIES = {
   'ece': Measure(_ece, 'ECE', higher=False),
   'nll': Measure(_nll, 'Negative log-likelihood', 'nats', False),
 }
-MEASURES = {**ACCURACIES, **DECISIONS, **RANKINGS, **PROBABILITIES}
+# All of them, the most wanted first.
+MEASURES = {**RANKINGS, **ACCURACIES, **DECISIONS, **PROBABILITIES}
 BY_CLASS = (*DECISIONS, *RANKINGS)
 
 

@@ -81,7 +81,7 @@ def test_a_classification_is_good_when_the_truth_is_likely(
   )
   gallery = Gallery(task)
   case = {'id': 'x', 'image': np.zeros((3, 4, 5, 1)), 'label': label}
-  case['affine'] = np.eye(4)
+  case |= {'affine': np.eye(4), 'spacing': np.ones(3)}
   gallery.visit(case, np.array(probability), {})
   (shown,) = gallery.chosen()
   assert shown['score'] == pytest.approx(score)

@@ -122,8 +122,8 @@ def test_parts_of_a_summary_may_be_null(segmentation, key, value):
   ('old', 'new', 'words'),
   [
     ('0.58', '0.5.8', "column dice/grey of case slice_001 holds '0.5.8', not"),
-    ('0.58,', '0.58,0.1,', 'row 2 has more or fewer fields'),
-    ('0.58,', '', 'row 2 has more or fewer fields'),
+    ('0.58,', '0.58,0.1,', 'line 3 has more or fewer fields'),
+    ('0.58,', '', 'line 3 has more or fewer fields'),
     ('split,id', 'split,name', 'has no column id'),
   ],
 )

@@ -15,7 +15,6 @@ from medjax.reports.figures.images import contours, image_grid
 from medjax.reports.figures.learning import learning_curves
 from medjax.reports.figures.look import style
 from medjax.reports.figures.paired import paired_differences
-from medjax.reports.text import number, shorten
 
 __all__ = [
   'boxes',
@@ -25,10 +24,8 @@ __all__ = [
   'distributions',
   'image_grid',
   'learning_curves',
-  'number',
   'paired_differences',
   'reliability',
   'segmentation_case',
-  'shorten',
   'style',
 ]
