@@ -1,5 +1,13 @@
 """Metrics: pure, per case; NaN = undefined.
 
+Of two label maps: `metrics.dice(prediction, reference, num_classes=3)`, and so
+on for iou, precision, recall, volume_error, hausdorff, hd95, assd and nsd. What
+they are made of, and all other metrics, are in the modules.
+
+Masks and truths are booleans, 0/1 or 0/255 of any type, label maps whole
+numbers of any type. Anything else, a label map where a mask belongs among it,
+is refused with a ValueError.
+
 One rule for all: a value is undefined only where the reference leaves it so,
 or where no finite number would be honest (a distance to nothing). A model
 cannot raise a mean by predicting nothing: what it misses counts as 0, or is
@@ -30,14 +38,34 @@ from medjax.metrics import (
   surface,
   uncertainty,
 )
+from medjax.metrics.label_maps import (
+  assd,
+  dice,
+  hausdorff,
+  hd95,
+  iou,
+  nsd,
+  precision,
+  recall,
+  volume_error,
+)
 
 __all__ = [
+  'assd',
   'bootstrap',
   'calibration',
   'classification',
   'delong',
+  'dice',
+  'hausdorff',
+  'hd95',
+  'iou',
+  'nsd',
   'paired',
+  'precision',
+  'recall',
   'segmentation',
   'surface',
   'uncertainty',
+  'volume_error',
 ]

@@ -8,10 +8,20 @@ hundreds of resamples in a few array operations.
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Real
+
+Values = Real[np.ndarray, 'n *k'] | Bool[np.ndarray, 'n *k']
 
 # Elements of one (r, n) block of weights: bounds the memory for large sets.
 _BLOCK = 2**20
+
+
+def _member(groups):
+  """The number of each case's group, 0 to g - 1."""
+  groups = np.asarray(groups)
+  if groups.dtype.kind == 'f' and np.isnan(groups).any():
+    raise ValueError('groups: a case has no patient (NaN)')
+  return np.unique(groups, return_inverse=True)[1]
 
 
 def resamples(
@@ -23,7 +33,7 @@ def resamples(
   the cases of one patient stay together (Field & Welsh 2007, cluster
   bootstrap). The rows depend on the seed only, not on the size of the blocks.
   """
-  _, member = np.unique(np.asarray(groups), return_inverse=True)
+  member = _member(groups)
   size = int(member.max()) + 1
   rng = np.random.default_rng(seed)
   rows = max(1, _BLOCK // len(member))
@@ -69,12 +79,13 @@ def intervals(
 
 
 def weighted_mean(
-  values: Float[np.ndarray, 'n *k'], weights: Float[np.ndarray, '*r n']
+  values: Values, weights: Real[np.ndarray, '*r n'] | Bool[np.ndarray, '*r n']
 ) -> Float[np.ndarray, '...']:
   """Mean over cases of the values that are defined: (*r, *k).
 
   NaN where none is.
   """
+  values, weights = np.asarray(values, float), np.asarray(weights, float)
   flat = values.reshape(len(values), -1)
   defined = ~np.isnan(flat)
   total = weights @ np.where(defined, flat, 0.0)

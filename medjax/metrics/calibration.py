@@ -6,9 +6,11 @@ scikit-learn's log_loss of float32.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Float
 
+from medjax.metrics import inputs
 from medjax.metrics.bootstrap import weighted_mean
+from medjax.metrics.inputs import Scores, Truth, Weights
 
 _LEAST = float(np.finfo(np.float32).eps)
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -16,7 +18,7 @@ _COLDEST, _HOTTEST = 0.05, 20.0
 
 def _logits(probability, exclusive):
   """(n, j, c): j distributions over c outcomes, up to a constant each."""
-  p = np.asarray(probability, float)
+  p = inputs.probabilities(probability, exclusive=exclusive)
   if exclusive:
     return np.log(np.maximum(p, _LEAST))[:, None]
   p = np.clip(p, _LEAST, 1 - _LEAST)
@@ -24,9 +26,21 @@ def _logits(probability, exclusive):
 
 
 def _outcomes(truth, exclusive):
+  truth = np.asarray(inputs.mask(truth, name='truth'))
   if exclusive:
+    if (truth.sum(-1) != 1).any():
+      raise ValueError('truth of exclusive classes must be one-hot')
     return truth[:, None]
   return np.stack([~truth, truth], -1)
+
+
+def _pair(truth, probability, exclusive):
+  logits, outcomes = (
+    _logits(probability, exclusive),
+    _outcomes(truth, exclusive),
+  )
+  inputs.same_shape(outcomes, logits, names=('truth', 'probability'))
+  return logits, outcomes
 
 
 def _log_softmax(x):
@@ -35,33 +49,34 @@ def _log_softmax(x):
 
 
 def nll(
-  truth: Bool[np.ndarray, 'n k'],
-  probability: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  probability: Scores,
   *,
   exclusive: bool = True,
-  weights: Float[np.ndarray, '*r n'] | None = None,
+  weights: Weights = None,
 ) -> Float[np.ndarray, '*r']:
   """Mean negative log-likelihood, nats; of exclusive=False mean over labels."""
-  logs = _log_softmax(_logits(probability, exclusive))
-  each = -(logs * _outcomes(truth, exclusive)).sum(-1).mean(-1)
-  weights = np.ones(len(truth)) if weights is None else weights
-  return weighted_mean(each, weights)
+  logits, outcomes = _pair(truth, probability, exclusive)
+  each = -(_log_softmax(logits) * outcomes).sum(-1).mean(-1)
+  return weighted_mean(each, inputs.case_weights(weights, len(truth)))
 
 
 def scaled(
-  probability: Real[np.ndarray, 'n k'],
+  probability: Scores,
   temperature: float,
   *,
   exclusive: bool = True,
 ) -> Float[np.ndarray, 'n k']:
   """Probabilities whose logits are divided by the temperature."""
+  if not temperature > 0:
+    raise ValueError(f'temperature must be positive, not {temperature}')
   p = np.exp(_log_softmax(_logits(probability, exclusive) / temperature))
   return p[:, 0] if exclusive else p[..., 1]
 
 
 def temperature(
-  truth: Bool[np.ndarray, 'n k'],
-  probability: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  probability: Scores,
   *,
   exclusive: bool = True,
 ) -> float:
@@ -70,8 +85,7 @@ def temperature(
   From 0.05 to 20; above 1 the probabilities were too sure. One for all labels
   with exclusive=False. Choose on validation, never on the test split.
   """
-  logits = _logits(probability, exclusive)
-  outcomes = _outcomes(truth, exclusive)
+  logits, outcomes = _pair(truth, probability, exclusive)
 
   def slope(inverse):
     p = np.exp(_log_softmax(inverse * logits))

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Real
+from jaxtyping import Bool, Float
 
+from medjax.metrics import inputs
 from medjax.metrics.bootstrap import weighted_mean
+from medjax.metrics.inputs import Labels, Scores, Truth, Weights
 
-Weights = Float[np.ndarray, '*r n'] | None
 Result = Float[np.ndarray, '...']
+
+_NAMES = ('truth', 'predicted')
 
 
 class Counts(NamedTuple):
@@ -29,29 +32,15 @@ class Counts(NamedTuple):
   tn: np.ndarray
 
 
-def one_hot(
-  label: Integer[np.ndarray, 'n'], num_classes: int
-) -> Bool[np.ndarray, 'n k']:
-  """Class indices as one column per class."""
+def one_hot(label: Labels, num_classes: int) -> Bool[np.ndarray, 'n k']:
+  """Class indices (n,) as one column per class."""
+  label = np.asarray(inputs.labels(label, num_classes=num_classes))
   return label[:, None] == np.arange(num_classes)
-
-
-def _ones(weights, n):
-  return np.ones(n) if weights is None else weights
 
 
 def _ratio(numerator, denominator):
   with np.errstate(invalid='ignore', divide='ignore'):
     return np.where(denominator > 0, numerator / denominator, np.nan)
-
-
-def finite(scores):
-  """Scores as float64; ValueError if one is NaN or infinite."""
-  scores = np.asarray(scores, float)
-  if not np.isfinite(scores).all():
-    bad = int((~np.isfinite(scores)).sum())
-    raise ValueError(f'{bad} of {scores.size} scores are NaN or infinite')
-  return scores
 
 
 def defined_mean(values: Result, *, where=True) -> Result:
@@ -64,13 +53,14 @@ def defined_mean(values: Result, *, where=True) -> Result:
 
 
 def counts(
-  truth: Bool[np.ndarray, 'n k'],
-  predicted: Bool[np.ndarray, 'n k'],
+  truth: Truth,
+  predicted: Truth,
   *,
   weights: Weights = None,
 ) -> Counts:
   """Counts of each class against the rest."""
-  w = _ones(weights, len(truth))
+  truth, predicted = inputs.masks(truth, predicted, names=_NAMES)
+  w = inputs.case_weights(weights, len(truth))
   cells = (
     truth & predicted, ~truth & predicted, truth & ~predicted,
     ~truth & ~predicted,
@@ -79,22 +69,27 @@ def counts(
 
 
 def confusion_matrix(
-  label: Integer[np.ndarray, 'n'],
-  predicted: Integer[np.ndarray, 'n'],
+  label: Labels,
+  predicted: Labels,
   *,
   num_classes: int,
   weights: Weights = None,
 ) -> Result:
   """Rows: true class, columns: predicted class; (*r, K, K)."""
-  w = _ones(weights, len(label))
+  w = inputs.case_weights(weights, len(label))
+  label, predicted = (
+    np.asarray(inputs.labels(x, num_classes=num_classes, name=name))
+    for x, name in ((label, 'label'), (predicted, 'predicted'))
+  )
+  inputs.same_shape(label, predicted, names=('label', 'predicted'))
   cells = one_hot(label * num_classes + predicted, num_classes**2)
   flat = w @ cells.astype(float)
   return flat.reshape(*flat.shape[:-1], num_classes, num_classes)
 
 
 def accuracy(
-  truth: Bool[np.ndarray, 'n k'],
-  predicted: Bool[np.ndarray, 'n k'],
+  truth: Truth,
+  predicted: Truth,
   *,
   weights: Weights = None,
 ) -> Result:
@@ -102,8 +97,9 @@ def accuracy(
 
   The mean over labels is what MedMNIST calls ACC of a multi-label set.
   """
+  truth, predicted = inputs.masks(truth, predicted, names=_NAMES)
   right = (truth == predicted).astype(float)
-  return weighted_mean(right, _ones(weights, len(truth)))
+  return weighted_mean(right, inputs.case_weights(weights, len(truth)))
 
 
 def precision(c: Counts) -> Result:
@@ -132,8 +128,8 @@ def f1(c: Counts) -> Result:
 
 
 def classification_report(
-  truth: Bool[np.ndarray, 'n k'],
-  predicted: Bool[np.ndarray, 'n k'],
+  truth: Truth,
+  predicted: Truth,
   *,
   class_names: Sequence[str],
 ) -> dict[str, dict[str, float]]:
@@ -202,14 +198,14 @@ def _areas(ranked):
 
 
 def areas(
-  truth: Bool[np.ndarray, 'n k'],
-  score: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  score: Scores,
   *,
   weights: Weights = None,
 ) -> tuple[Result, Result]:
   """auroc() and auprc() from one sorting, (*r, k) each."""
-  score = finite(score)
-  w = _ones(weights, len(truth))
+  truth, score = inputs.truth_and(truth, score, inputs.scores)
+  w = inputs.case_weights(weights, len(truth))
   columns = zip(truth.T, score.T, strict=True)
   each = [_areas(_rank(t, s, w)) for t, s in columns]
   roc, prc = (np.stack(values, -1) for values in zip(*each, strict=True))
@@ -217,8 +213,8 @@ def areas(
 
 
 def auroc(
-  truth: Bool[np.ndarray, 'n k'],
-  score: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  score: Scores,
   *,
   weights: Weights = None,
 ) -> Result:
@@ -232,8 +228,8 @@ def auroc(
 
 
 def auprc(
-  truth: Bool[np.ndarray, 'n k'],
-  score: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  score: Scores,
   *,
   weights: Weights = None,
 ) -> Result:
@@ -245,15 +241,14 @@ def auprc(
   return areas(truth, score, weights=weights)[1]
 
 
-def roc_curve(
-  truth: Bool[np.ndarray, 'n'], score: Real[np.ndarray, 'n']
-) -> tuple[Result, Result, Result]:
+def roc_curve(truth: Truth, score: Scores) -> tuple[Result, Result, Result]:
   """False positive rate, true positive rate, threshold, from (0, 0) to (1, 1).
 
   A point's positives are the scores at or above its threshold; the first
   threshold is infinite.
   """
-  ranked = _rank(truth, finite(score), np.ones(len(truth)))
+  truth, score = inputs.truth_and(truth, score, inputs.scores)
+  ranked = _rank(truth, score, np.ones(len(truth)))
   rates = []
   for below in (ranked.negative, ranked.positive):
     above = below[-1] - _before(below)
@@ -262,10 +257,11 @@ def roc_curve(
 
 
 def precision_recall_curve(
-  truth: Bool[np.ndarray, 'n'], score: Real[np.ndarray, 'n']
+  truth: Truth, score: Scores
 ) -> tuple[Result, Result, Result]:
   """Recall, precision, threshold, from recall 0 (precision 1) to recall 1."""
-  ranked = _rank(truth, finite(score), np.ones(len(truth)))
+  truth, score = inputs.truth_and(truth, score, inputs.scores)
+  ranked = _rank(truth, score, np.ones(len(truth)))
   tp = ranked.positive[-1] - _before(ranked.positive)
   fp = ranked.negative[-1] - _before(ranked.negative)
   recalls = np.append(_ratio(tp, tp[0]), 0)
@@ -275,8 +271,8 @@ def precision_recall_curve(
 
 
 def threshold(
-  truth: Bool[np.ndarray, 'n'],
-  score: Real[np.ndarray, 'n'],
+  truth: Truth,
+  score: Scores,
   *,
   criterion: str = 'youden',
 ) -> float:
@@ -289,7 +285,7 @@ def threshold(
   """
   if criterion not in ('youden', 'f1'):
     raise ValueError(f"criterion is 'youden' or 'f1', not {criterion!r}")
-  score = finite(score)
+  truth, score = inputs.truth_and(truth, score, inputs.scores)
   if truth.all() or not truth.any():
     return float('nan')
   ranked = _rank(truth, score, np.ones(len(truth)))
@@ -310,8 +306,8 @@ def threshold(
 
 
 def brier(
-  truth: Bool[np.ndarray, 'n k'],
-  probability: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  probability: Scores,
   *,
   weights: Weights = None,
 ) -> Result:
@@ -320,8 +316,10 @@ def brier(
   The usual binary score is that of column 1; the multi-class score (Brier
   1950, 0 to 2) is the sum over classes, that of scikit-learn.
   """
-  errors = (finite(probability) - truth) ** 2
-  return weighted_mean(errors, _ones(weights, len(truth)))
+  truth, p = inputs.truth_and(truth, probability, inputs.probabilities)
+  return weighted_mean(
+    (p - truth) ** 2, inputs.case_weights(weights, len(truth))
+  )
 
 
 def _bin(confidence, bins):
@@ -330,8 +328,8 @@ def _bin(confidence, bins):
 
 
 def reliability(
-  confidence: Real[np.ndarray, 'n'],
-  correct: Bool[np.ndarray, 'n'],
+  confidence: Scores,
+  correct: Truth,
   *,
   bins: int = 15,
   weights: Weights = None,
@@ -340,8 +338,10 @@ def reliability(
 
   Bins of equal width over [0, 1]; NaN for an empty one.
   """
-  confidence = finite(confidence)
-  w = _ones(weights, len(confidence))
+  correct, confidence = inputs.truth_and(
+    correct, confidence, inputs.probabilities
+  )
+  w = inputs.case_weights(weights, len(confidence))
   member = one_hot(_bin(confidence, bins), bins).astype(float)
   number = w @ member
   return (
@@ -352,8 +352,8 @@ def reliability(
 
 
 def ece(
-  confidence: Real[np.ndarray, 'n'],
-  correct: Bool[np.ndarray, 'n'],
+  confidence: Scores,
+  correct: Truth,
   *,
   bins: int = 15,
   weights: Weights = None,
