@@ -78,6 +78,14 @@ def intervals(
   return result
 
 
+def ratio(numerator, denominator) -> Float[np.ndarray, '...']:
+  """Numerator / denominator, NaN where the denominator is not positive."""
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return np.asarray(
+      np.where(denominator > 0, numerator / denominator, np.nan)
+    )
+
+
 def weighted_mean(
   values: Values, weights: Real[np.ndarray, '*r n'] | Bool[np.ndarray, '*r n']
 ) -> Float[np.ndarray, '...']:
@@ -90,6 +98,4 @@ def weighted_mean(
   defined = ~np.isnan(flat)
   total = weights @ np.where(defined, flat, 0.0)
   count = weights @ defined.astype(float)
-  with np.errstate(invalid='ignore'):
-    mean = np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
-  return mean.reshape((*weights.shape[:-1], *values.shape[1:]))
+  return ratio(total, count).reshape((*weights.shape[:-1], *values.shape[1:]))

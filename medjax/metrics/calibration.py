@@ -1,4 +1,6 @@
-"""Temperature scaling: probabilities as sure as they are right; host, float64.
+"""Probabilities as sure as they are right: errors, temperature; host, float64.
+
+Expected calibration error and reliability are in medjax.metrics.classification.
 
 Logits are not needed: log p is the logit but for a constant, which softmax
 forgets. Probabilities below float32's resolution count as that, as in
@@ -8,7 +10,7 @@ scikit-learn's log_loss of float32.
 import numpy as np
 from jaxtyping import Float
 
-from medjax.metrics import inputs
+from medjax.metrics import classification, inputs
 from medjax.metrics.bootstrap import weighted_mean
 from medjax.metrics.inputs import Scores, Truth, Weights
 
@@ -59,6 +61,46 @@ def nll(
   logits, outcomes = _pair(truth, probability, exclusive)
   each = -(_log_softmax(logits) * outcomes).sum(-1).mean(-1)
   return weighted_mean(each, inputs.case_weights(weights, len(truth)))
+
+
+def classwise_ece(
+  truth: Truth,
+  probability: Scores,
+  *,
+  bins: int = 15,
+  weights: Weights = None,
+) -> Float[np.ndarray, '*r k']:
+  """Expected calibration error of each class's own probability, (*r, k).
+
+  Their mean is the class-wise ECE of Kull et al. 2019 (section 2), the static
+  calibration error of Nixon et al. 2019: it sees the classes that are not the
+  likeliest too. Every column is binned from 0 to 1.
+  """
+  truth, p = inputs.truth_and(truth, probability, inputs.probabilities)
+  each = [
+    classification.ece(p[:, k], truth[:, k], bins=bins, weights=weights)
+    for k in range(p.shape[1])
+  ]
+  return np.stack(each, -1)
+
+
+def mce(
+  confidence: Scores,
+  correct: Truth,
+  *,
+  bins: int = 15,
+  weights: Weights = None,
+) -> Float[np.ndarray, '*r']:
+  """Maximum calibration error: the largest gap of a bin that has cases.
+
+  Naeini et al. 2015, section 3; bins as of classification.ece. Of few cases a
+  bin with one says little.
+  """
+  confidence, share, number = classification.reliability(
+    confidence, correct, bins=bins, weights=weights
+  )
+  gap = np.where(number > 0, np.abs(confidence - share), 0)
+  return np.asarray(np.where(number.sum(-1) > 0, gap.max(-1), np.nan))
 
 
 def scaled(

@@ -141,6 +141,19 @@ def assd(
   return _distances(f, prediction, reference, num_classes, spacing, valid)
 
 
+def masd(
+  prediction: Labels,
+  reference: Labels,
+  *,
+  num_classes: int,
+  spacing,
+  valid: Mask | None = None,
+) -> PerClass:
+  """Mean of the two directed mean surface distances of each class, mm."""
+  f = surface.masd
+  return _distances(f, prediction, reference, num_classes, spacing, valid)
+
+
 def nsd(
   prediction: Labels,
   reference: Labels,

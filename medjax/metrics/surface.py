@@ -12,8 +12,10 @@ Where others differ:
   of both sets pooled.
 - ASSD is the mean over both sets pooled, as MONAI (symmetric=True); SimpleITK's
   average is the mean of the two directed means.
+- masd() is that mean of two means.
 - NSD counts surface voxels within the tolerance, as MONAI without subvoxels;
-  DeepMind's is a share of surface area.
+  DeepMind's is a share of surface area:
+  medjax.metrics.subvoxel.
 - SimpleITK's HausdorffDistanceImageFilter measures between the filled masks,
   and a voxel inside the other mask has distance 0: a hole in one mask counts
   less. Given the two surfaces as images it agrees with hausdorff().
@@ -135,6 +137,17 @@ def assd(d: SurfaceDistances) -> float:
   if _undefined(d):
     return float('nan')
   return float(np.concatenate(d).mean())
+
+
+def masd(d: SurfaceDistances) -> float:
+  """Mean average surface distance, mm; NaN when a mask is empty.
+
+  The mean of the two directed means, each surface worth the same however large
+  (Reinke et al. 2024; SimpleITK's average Hausdorff distance of the surfaces).
+  """
+  if _undefined(d):
+    return float('nan')
+  return float(np.mean([x.mean() for x in d]))
 
 
 def nsd(d: SurfaceDistances, *, tolerance) -> float:

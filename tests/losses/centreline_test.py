@@ -32,8 +32,8 @@ def test_cl_dice_is_monais_of_one_example(shape):
   y = np.eye(2, dtype=np.float32)[target]
   for i in range(2):
     pair = _first(y[i : i + 1, ..., 1:]), _first(p[i : i + 1, ..., 1:])
-    theirs = cldice.SoftclDiceLoss(iter_=3, smooth=1.0)(*pair)
-    assert float(ours[i]) == pytest.approx(float(theirs), rel=1e-5)
+    theirs = cldice.SoftclDiceLoss(iter_=3)(*pair)
+    assert float(ours[i]) == pytest.approx(float(theirs), rel=2e-4)
 
 
 def test_a_gap_costs_and_a_thicker_vessel_does_not():
