@@ -28,6 +28,7 @@ def test_share_is_monais(shape, spacing):
   torch = pytest.importorskip('torch')
   p, r = (_blob(shape, seed) for seed in (0, 1))
   a, b = (torch.as_tensor(x[None, None]) for x in (p, r))
+  spacing = [float(x) for x in spacing]
   for tolerance in (0.0, 1.0):
     theirs = monai.metrics.compute_surface_dice(
       a, b, [tolerance], include_background=True, spacing=spacing,
