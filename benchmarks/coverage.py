@@ -6,7 +6,7 @@ Simulated studies whose truth is known: each patient has one to four cases that
 are alike. Of each study a mean (a skewed score, as Dice is), an AUROC and the
 mean difference of two models, each with four intervals from the same resamples
 of patients: percentile; `expanded`, the percentile interval at wider levels
-(Hesterberg 2015, section 5.3.2); BCa with the jackknife over patients (Efron
+(Hesterberg 2015); BCa with the jackknife over patients (Efron
 1987); and t, the bootstrap's standard error times a quantile of t. Prints
 coverage and mean width. Studies in which a statistic is undefined are drawn
 again.

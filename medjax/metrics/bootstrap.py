@@ -8,12 +8,15 @@ hundreds of resamples in a few array operations.
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import scipy  # its stats takes half a second: not before it is used
 from jaxtyping import Bool, Float, Real
 
 Values = Real[np.ndarray, 'n *k'] | Bool[np.ndarray, 'n *k']
 
 # Elements of one (r, n) block of weights: bounds the memory for large sets.
 _BLOCK = 2**20
+# Patients from which on percentile intervals hold what they promise, nearly.
+ENOUGH = 30
 
 
 def _member(groups):
@@ -50,21 +53,28 @@ def intervals(
   *,
   n_resamples: int = 1000,
   level=0.95,
+  method: str = 'percentile',
   seed: int = 0,
 ) -> dict[str, np.ndarray]:
-  """Percentile intervals of each named statistic: (*k,) → (*k, 2).
+  """Intervals of each named statistic: (*k,) → (*k, 2).
 
   `statistic(weights (r, n))` gives a dict of (r, *k). Resamples on which it is
   NaN are left out. NaN where all are, and for fewer than two groups, from
   which nothing can be said of the spread. With n_resamples=0 all are NaN.
+
+  method: 'percentile', or 'expanded' for few patients: percentiles further out,
+  as far as a t-interval of as many patients is wider than the normal one of
+  their plain variance (Hesterberg 2015, the
+  expanded percentile interval). benchmarks/coverage.py
+  measures both; see caution().
   """
+  tails = _tails(level, method, len(np.unique(_member(groups))))
   if not n_resamples:
     once = statistic(np.ones((1, len(groups))))
     return {k: np.full((*v.shape[1:], 2), np.nan) for k, v in once.items()}
   blocks = [
     statistic(w) for w in resamples(groups, n_resamples=n_resamples, seed=seed)
   ]
-  tails = ((1 - level) / 2, (1 + level) / 2)
   several = len(np.unique(np.asarray(groups))) > 1
   result = {}
   for name in blocks[0]:
@@ -76,6 +86,28 @@ def intervals(
       bounds[defined] = np.moveaxis(kept, 0, -1)
     result[name] = bounds
   return result
+
+
+def _tails(level, method, groups):
+  """Shares of resamples below the interval's ends."""
+  if method not in ('percentile', 'expanded'):
+    raise ValueError(f"method is 'percentile' or 'expanded', not {method!r}")
+  tails = np.array([(1 - level) / 2, (1 + level) / 2])
+  if method == 'percentile' or groups < 2:
+    return tails
+  reach = scipy.stats.t.ppf(tails, groups - 1) * (groups / (groups - 1)) ** 0.5
+  return scipy.stats.norm.cdf(reach)
+
+
+def caution(groups: Sequence | np.ndarray) -> str | None:
+  """A line to stand beside intervals of fewer than 30 patients, else None."""
+  patients = int(_member(groups).max(initial=-1)) + 1
+  if patients >= ENOUGH:
+    return None
+  return (
+    f'{patients} patients: intervals of fewer than {ENOUGH} hold the truth less '
+    'often than they say'
+  )
 
 
 def ratio(numerator, denominator) -> Float[np.ndarray, '...']:

@@ -86,6 +86,7 @@ def mean_difference_intervals(
   *,
   n_resamples: int = 2000,
   level=0.95,
+  method: str = 'percentile',
   seed: int = 0,
 ) -> Float[np.ndarray, '*k 2']:
   """Paired bootstrap intervals of mean(b - a), resampled by group.
@@ -100,6 +101,7 @@ def mean_difference_intervals(
     groups,
     n_resamples=n_resamples,
     level=level,
+    method=method,
     seed=seed,
   )['difference']
 
@@ -112,6 +114,7 @@ def auroc_difference_intervals(
   *,
   n_resamples: int = 2000,
   level=0.95,
+  method: str = 'percentile',
   seed: int = 0,
 ) -> tuple[Float[np.ndarray, 'k 2'], Float[np.ndarray, '2']]:
   """Paired bootstrap intervals of the difference of AUROCs, by group.
@@ -129,6 +132,11 @@ def auroc_difference_intervals(
     }
 
   bounds = bootstrap.intervals(
-    statistic, groups, n_resamples=n_resamples, level=level, seed=seed
+    statistic,
+    groups,
+    n_resamples=n_resamples,
+    level=level,
+    method=method,
+    seed=seed,
   )
   return bounds['columns'], bounds['mean']
