@@ -63,10 +63,8 @@ def intervals(
   which nothing can be said of the spread. With n_resamples=0 all are NaN.
 
   method: 'percentile', or 'expanded' for few patients: percentiles further out,
-  as far as a t-interval of as many patients is wider than the normal one of
-  their plain variance (Hesterberg 2015, the
-  expanded percentile interval). benchmarks/coverage.py
-  measures both; see caution().
+  by as much as a t-interval is wider than a normal one without n - 1
+  (Hesterberg 2015). benchmarks/coverage.py measures both; see caution().
   """
   tails = _tails(level, method, len(np.unique(_member(groups))))
   if not n_resamples:
@@ -105,8 +103,8 @@ def caution(groups: Sequence | np.ndarray) -> str | None:
   if patients >= ENOUGH:
     return None
   return (
-    f'{patients} patients: intervals of fewer than {ENOUGH} hold the truth less '
-    'often than they say'
+    f'{patients} patients: intervals of fewer than {ENOUGH} hold the truth '
+    'less often than they say'
   )
 
 

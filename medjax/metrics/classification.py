@@ -60,6 +60,11 @@ def defined_mean(values: Result, *, where=True) -> Result:
   return ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
 
+def _floats(c):
+  """Counts as floats: small unsigned ones would wrap in a sum."""
+  return Counts(*(np.asarray(x, float) for x in c))
+
+
 # ---- decisions
 
 
@@ -70,7 +75,9 @@ def counts(
   weights: Weights = None,
 ) -> Counts:
   """Counts of each class against the rest."""
-  truth, predicted = inputs.masks(truth, predicted, names=_NAMES)
+  truth, predicted = map(
+    np.asarray, inputs.masks(truth, predicted, names=_NAMES)
+  )
   w = inputs.case_weights(weights, len(truth))
   cells = (
     truth & predicted, ~truth & predicted, truth & ~predicted,
@@ -108,7 +115,9 @@ def accuracy(
 
   The mean over labels is what MedMNIST calls ACC of a multi-label set.
   """
-  truth, predicted = inputs.masks(truth, predicted, names=_NAMES)
+  truth, predicted = map(
+    np.asarray, inputs.masks(truth, predicted, names=_NAMES)
+  )
   right = (truth == predicted).astype(float)
   return weighted_mean(right, inputs.case_weights(weights, len(truth)))
 
@@ -119,22 +128,26 @@ def precision(c: Counts) -> Result:
   A class that has cases and is never predicted scores 0; NaN when it has none
   and is never predicted.
   """
+  c = _floats(c)
   predicted = c.tp + c.fp
   return ratio(c.tp, np.where(predicted > 0, predicted, c.fn))
 
 
 def recall(c: Counts) -> Result:
   """TP / (TP + FN), sensitivity; NaN for a class without cases."""
+  c = _floats(c)
   return ratio(c.tp, c.tp + c.fn)
 
 
 def specificity(c: Counts) -> Result:
   """TN / (TN + FP); NaN when every case is of the class."""
+  c = _floats(c)
   return ratio(c.tn, c.tn + c.fp)
 
 
 def f1(c: Counts) -> Result:
   """2 TP / (2 TP + FP + FN); NaN when absent and never predicted."""
+  c = _floats(c)
   return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn)
 
 
@@ -144,12 +157,14 @@ def npv(c: Counts) -> Result:
   NaN when every case is of the class and found, 0 when none is and all are
   called it, as precision() of the rest.
   """
+  c = _floats(c)
   predicted = c.tn + c.fn
   return ratio(c.tn, np.where(predicted > 0, predicted, c.fp))
 
 
 def false_positive_rate(c: Counts) -> Result:
   """FP / (FP + TN) = 1 - specificity; NaN when every case is of the class."""
+  c = _floats(c)
   return ratio(c.fp, c.fp + c.tn)
 
 
@@ -160,6 +175,7 @@ def f_beta(c: Counts, *, beta) -> Result:
   """
   if not beta > 0:
     raise ValueError(f'beta must be positive, not {beta}')
+  c = _floats(c)
   found = (1 + beta**2) * c.tp
   return ratio(found, found + beta**2 * c.fn + c.fp)
 
@@ -176,6 +192,8 @@ def classification_report(
   recall() and f1() call NaN are left out of the means instead of counting as 0.
   """
   c = counts(truth, predicted)
+  if len(class_names) != len(c.tp):
+    raise ValueError(f'{len(class_names)} class_names of {len(c.tp)} columns')
   support = c.tp + c.fn
   columns = {'precision': precision(c), 'recall': recall(c), 'f1': f1(c)}
   report = {

@@ -49,6 +49,7 @@ def overlaps(
   predicted: Integer[np.ndarray, '*s'], reference: Integer[np.ndarray, '*s']
 ) -> Float[np.ndarray, 'p r']:
   """IoU of each predicted with each true component, both numbered from 1."""
+  inputs.same_shape(predicted, reference, names=('predicted', 'reference'))
   p, r = int(predicted.max(initial=0)), int(reference.max(initial=0))
   both = np.bincount(
     predicted.ravel().astype(np.int64) * (r + 1) + reference.ravel(),

@@ -297,6 +297,12 @@ def test_counts_of_any_type_neither_wrap_nor_overflow(dtype):
   c = segmentation.Counts(*(np.asarray(v, dtype) for v in (100, 3, 5)))
   assert segmentation.volume_error(c) == pytest.approx(-2 / 105)
   assert segmentation.dice(c) == pytest.approx(200 / 208)
+  cells = (np.asarray([v], dtype) for v in (100, 100, 120, 90))
+  c = classification.Counts(*cells)
+  assert classification.precision(c) == 0.5
+  assert classification.f1(c) == pytest.approx(200 / 420)
+  assert classification.f_beta(c, beta=2) == pytest.approx(500 / 1080)
+  assert classification.npv(c) == pytest.approx(90 / 210)
   plain = segmentation.Counts(100, 3, 5)
   assert segmentation.dice(plain) == pytest.approx(200 / 208)
 
