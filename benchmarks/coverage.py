@@ -10,6 +10,28 @@ of patients: percentile; `expanded`, the percentile interval at wider levels
 1987); and t, the bootstrap's standard error times a quantile of t. Prints
 coverage and mean width. Studies in which a statistic is undefined are drawn
 again.
+
+With 1000 draws of 1000 resamples (AUROC: 500 of 500) coverage, known to within
+.01 (.02), was:
+
+| statistic  | patients | percentile | expanded | bca  | t    |
+|------------|----------|------------|----------|------|------|
+| mean       | 10       | .900       | .941     | .909 | .935 |
+| mean       | 20       | .909       | .934     | .921 | .924 |
+| mean       | 30       | .925       | .942     | .928 | .939 |
+| mean       | 50       | .916       | .925     | .914 | .924 |
+| auroc      | 10       | .802       | .854     | .866 | .794 |
+| auroc      | 20       | .892       | .920     | .930 | .888 |
+| auroc      | 30       | .912       | .926     | .938 | .890 |
+| auroc      | 50       | .916       | .928     | .936 | .912 |
+| difference | 10       | .889       | .934     | .865 | .944 |
+| difference | 20       | .902       | .931     | .888 | .937 |
+| difference | 30       | .903       | .925     | .896 | .927 |
+| difference | 50       | .934       | .943     | .925 | .951 |
+
+`expanded` is nearer than the percentile interval everywhere, and never the
+worst: medjax.metrics.bootstrap offers it. BCa is worst of differences and t of
+AUROCs.
 """
 
 import argparse

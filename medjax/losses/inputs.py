@@ -9,14 +9,15 @@ from jaxtyping import Array, Bool, Float, Integer, Real
 
 from medjax.ops.softmax import softmax
 
-Logits = Float[Array, 'b *s K']
+AnyArray = Array | np.ndarray
+Logits = Float[AnyArray, 'b *s K']
 Target = (
-  Integer[Array, 'b *s']
-  | Bool[Array, 'b *s']
-  | Real[Array, 'b *s K']
-  | Bool[Array, 'b *s K']
+  Integer[AnyArray, 'b *s']
+  | Bool[AnyArray, 'b *s']
+  | Real[AnyArray, 'b *s K']
+  | Bool[AnyArray, 'b *s K']
 )
-Valid = Bool[Array, 'b *s'] | Bool[Array, 'b *s K'] | None
+Valid = Bool[AnyArray, 'b *s'] | Bool[AnyArray, 'b *s K'] | None
 
 # Differences, means and weighted sums of such logits still fit into float32.
 _FAR = 1e20

@@ -49,7 +49,7 @@ def mask(x: Any, *, name: str = 'mask') -> Bool[Array | np.ndarray, '...']:
   on = seen != 0
   if not any(((seen == high) == on).all() for high in (1, 255)):
     raise ValueError(
-      f'{name} must be 0/1 or 0/255, but holds {_stranger(seen):g}: give one '
+      f'{name} must be 0/1 or 0/255, but holds {_stranger(seen)}: give one '
       'class of a label map (labels == k), a threshold of probabilities '
       '(p > .5)'
     )
@@ -57,9 +57,9 @@ def mask(x: Any, *, name: str = 'mask') -> Bool[Array | np.ndarray, '...']:
 
 
 def _stranger(x):
-  """One of the values that are no mask's, for an error."""
-  others = x[(x != 0) & (x != 1)]
-  return float(others[others != 255][0] if (others != 255).any() else others[0])
+  """What is no mask's among the values, for an error."""
+  others = x[(x != 0) & (x != 1) & (x != 255)]
+  return f'{float(others[0]):g}' if others.size else 'both 1 and 255'
 
 
 def masks(a: Any, b: Any, *, names=('prediction', 'reference')) -> tuple:

@@ -62,6 +62,14 @@ def test_labels_and_their_one_hot_have_one_loss(name):
   )
 
 
+def test_arrays_of_numpy_are_read_too():
+  logits, target = _data()
+  valid = np.ones(target.shape, bool)
+  ours = losses.dice(np.asarray(logits, float), target, valid=valid)
+  theirs = losses.dice(logits, jnp.asarray(target))
+  np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 @pytest.mark.parametrize('name', ALL)
 def test_every_loss_refuses_what_is_no_target(name):
   logits, target = _data()

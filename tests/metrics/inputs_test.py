@@ -178,6 +178,14 @@ def test_what_is_no_mask_is_refused(bad):
       call()
 
 
+def test_a_refusal_names_what_was_found():
+  bad = np.array([0, 1, 255, 7])
+  with pytest.raises(ValueError, match='but holds 7'):
+    segmentation.counts(bad, bad)
+  with pytest.raises(ValueError, match='holds both 1 and 255'):
+    segmentation.counts(bad[:3], bad[:3])
+
+
 def test_values_unseen_under_jit_are_refused_but_booleans_pass():
   f = jax.jit(lambda p, r: segmentation.dice(segmentation.counts(p, r)))
   with pytest.raises(ValueError, match='under jit a mask must be bool'):
