@@ -82,7 +82,7 @@ class DenseNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`; those
+    With features=True the dict of `layers.pyramid`; those
     of a dense block after its norm and ReLU.
 
     Raises:
@@ -112,9 +112,8 @@ class DenseNet(nn.Module):
       x = nn.relu(norm(x.shape[-1], train=train, name=f'stage_{i}_norm')(x))
       maps.append(x)
     pooled = global_mean(x)
-    if features:
-      return pyramid(maps, pooled)
-    return classify(pooled, self.num_classes, train, dtype=self.dtype)
+    logits = classify(pooled, self.num_classes, train, dtype=self.dtype)
+    return pyramid(maps, pooled, logits) if features else logits
 
 
 DenseNet121 = functools.partial(DenseNet, stage_sizes=(6, 12, 24, 16))

@@ -78,7 +78,7 @@ class EfficientNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm.
@@ -116,9 +116,7 @@ class EfficientNet(nn.Module):
     last = layer(multiple_of_8(self.last * self.width), 1, name='last')
     maps.append(nn.silu(last(maps[-1], train)))
     pooled = global_mean(maps[-1])
-    if features:
-      return pyramid(maps, pooled)
-    return classify(
+    logits = classify(
       pooled,
       self.num_classes,
       train,
@@ -126,6 +124,7 @@ class EfficientNet(nn.Module):
       kernel_init=_HEAD,
       dtype=self.dtype,
     )
+    return pyramid(maps, pooled, logits) if features else logits
 
   @nn.nowrap
   def _blocks(self):

@@ -8,7 +8,14 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from medjax.models.layers import ConvNorm, global_mean, pyramid, recomputed
+from medjax.models.layers import (
+  ConvNorm,
+  classify_voxels,
+  global_mean,
+  headless,
+  pyramid,
+  recomputed,
+)
 from medjax.ops.upsampling import linear_upsample
 
 _HE = nn.initializers.variance_scaling(2, 'fan_in', 'normal')
@@ -70,11 +77,15 @@ class EncoderDecoder(nn.Module):
   remat: bool = False
   dtype: Any = None
 
+  def __post_init__(self):
+    self.backbone = headless(self.backbone)
+    super().__post_init__()
+
   @nn.compact
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm, or a backbone that gives no maps.
@@ -90,16 +101,16 @@ class EncoderDecoder(nn.Module):
       stage = recomputed(Stage, self.remat)
       x = stage(width, self.norm, self.dtype, name=f'decoder_{i}')(x, train)
       decoder.insert(0, x)
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), decoder)
     spatial = tuple(range(1, x.ndim - 1))
     x = nn.Dropout(
       self.dropout, broadcast_dims=spatial, deterministic=not train
     )(x)
-    head = nn.Dense(
-      self.num_classes, kernel_init=_HE, dtype=self.dtype, name='head'
+    logits = classify_voxels(
+      x, self.num_classes, kernel_init=_HE, dtype=self.dtype
     )
-    return head(x).astype(jnp.float32)
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, decoder)
 
   @nn.nowrap
   def _encode(self, x, train):

@@ -174,7 +174,7 @@ class InceptionV3(nn.Module):
     """(b, row, column, c) → logits (b, num_classes), float32.
 
     With aux and train=True a tuple: those logits, and the auxiliary head's.
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: if the image is not 2-D or has a side below 75 pixels.
@@ -202,12 +202,10 @@ class InceptionV3(nn.Module):
       block = recomputed(Mixed, self.remat)
       x = block(branches, layer, name=f'block_{i}')(x, train)
       maps.append(x)
-      if i == 7 and self.aux and not features:
+      if i == 7 and self.aux and self.num_classes:
         aux = Auxiliary(self.num_classes, layer, self.dtype, name='aux')
         auxiliary = aux(x, train)
     pooled = global_mean(x)
-    if features:
-      return pyramid(maps, pooled)
     logits = classify(
       pooled,
       self.num_classes,
@@ -216,4 +214,6 @@ class InceptionV3(nn.Module):
       kernel_init=_truncated(0.1),
       dtype=self.dtype,
     )
-    return (logits, auxiliary) if self.aux and train else logits
+    if self.aux and self.num_classes and train:
+      logits = logits, auxiliary
+    return pyramid(maps, pooled, logits) if features else logits

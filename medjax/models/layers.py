@@ -62,8 +62,11 @@ def classify(
 ):
   """Logits (b, num_classes), float32, of an embedding (b, c).
 
-  Dropout, and the dense layer `head` of the module that calls this.
+  Dropout, and the dense layer `head` of the module that calls this; a network
+  of no classes, a backbone, has no such layer and logits (b, 0).
   """
+  if num_classes == 0:
+    return jnp.zeros((len(x), 0), jnp.float32)
   x = nn.Dropout(dropout, deterministic=not train)(x)
   head = nn.Dense(
     num_classes, kernel_init=kernel_init, dtype=dtype, name='head'
@@ -71,18 +74,38 @@ def classify(
   return head(x).astype(jnp.float32)
 
 
-def pyramid(maps, pooled, decoder=()):
-  """What a network gives for features=True, of its maps in their order.
+def classify_voxels(x, num_classes, *, kernel_init, dtype=None, name='head'):
+  """Logits (b, *spatial, num_classes), float32, of a map (b, *spatial, c).
 
-  {'stage_0': … 'stage_n': …, 'pooled': (b, c) float32}: the last map of every
-  resolution, the finest first, and the embedding that the head would see. A
-  segmentation network has 'decoder_0' … between them, the finest first too.
+  The dense layer `head` of the module that calls this, if there are classes.
+  """
+  if num_classes == 0:
+    return jnp.zeros((*x.shape[:-1], 0), jnp.float32)
+  head = nn.Dense(num_classes, kernel_init=kernel_init, dtype=dtype, name=name)
+  return head(x).astype(jnp.float32)
+
+
+def headless(model):
+  """The network without its head, if it has one: a backbone."""
+  return (
+    model.clone(num_classes=0) if getattr(model, 'num_classes', 0) else model
+  )
+
+
+def pyramid(maps, pooled, logits, decoder=()):
+  """Names what a network gives for features=True, of its maps in their order.
+
+  {'stage_0': … 'stage_n': …, 'pooled': (b, c) float32, 'logits': …}: the last
+  map of every resolution, the finest first; the embedding, which in a
+  classification network the head sees; and what the call without features
+  gives. A segmentation network has 'decoder_0' …, the finest first, between
+  the maps and the embedding.
   """
   named = {}
   for name, group in (('stage', maps), ('decoder', decoder)):
     last = {x.shape[1:-1]: x for x in group}
     named |= {f'{name}_{i}': x for i, x in enumerate(last.values())}
-  return {**named, 'pooled': pooled.astype(jnp.float32)}
+  return {**named, 'pooled': pooled.astype(jnp.float32), 'logits': logits}
 
 
 def depth_rates(rate, blocks):

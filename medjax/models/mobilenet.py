@@ -169,7 +169,7 @@ class MobileNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm.
@@ -218,9 +218,7 @@ class MobileNet(nn.Module):
         name='dense',
       )
       pooled = self.activation(dense(pooled))
-    if features:
-      return pyramid(maps, pooled)
-    return classify(
+    logits = classify(
       pooled,
       self.num_classes,
       train,
@@ -228,6 +226,7 @@ class MobileNet(nn.Module):
       kernel_init=_NORMAL,
       dtype=self.dtype,
     )
+    return pyramid(maps, pooled, logits) if features else logits
 
 
 MobileNetV2 = functools.partial(

@@ -87,7 +87,7 @@ class ResNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown stem, block or norm.
@@ -111,11 +111,10 @@ class ResNet(nn.Module):
         x = block(x, train)
         maps.append(x)
     pooled = global_mean(x)
-    if features:
-      return pyramid(maps, pooled)
-    return classify(
+    logits = classify(
       pooled, self.num_classes, train, dropout=self.dropout, dtype=self.dtype
     )
+    return pyramid(maps, pooled, logits) if features else logits
 
   @nn.nowrap
   def _is_small(self):

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from medjax.models.layers import (
   Conv,
   DropPath,
   centred,
+  classify_voxels,
   depth_rates,
   global_mean,
   make_norm,
@@ -103,7 +103,7 @@ class SegResNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm, or blocks that do not fit features.
@@ -132,12 +132,12 @@ class SegResNet(nn.Module):
         x = block(self.norm, 0.0, self.dtype, name=name)(x, train)
       decoder.insert(0, x)
     x = _norm_relu(x, self.norm, train, self.dtype, 'norm')
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), [x, *decoder[1:]])
-    head = nn.Dense(
-      self.num_classes, kernel_init=_HE, dtype=self.dtype, name='head'
+    logits = classify_voxels(
+      x, self.num_classes, kernel_init=_HE, dtype=self.dtype
     )
-    return head(x).astype(jnp.float32)
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, [x, *decoder[1:]])
 
   @nn.nowrap
   def _plan(self):

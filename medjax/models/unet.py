@@ -12,6 +12,7 @@ from medjax.models.layers import (
   ConvTranspose,
   DropPath,
   centred,
+  classify_voxels,
   depth_rates,
   global_mean,
   make_norm,
@@ -195,8 +196,8 @@ class UNet(nn.Module):
 
     With deep supervision and train=True a tuple of logits, the highest
     resolution first, one per decoder stage: its spatial sizes are divided by
-    the strides and rounded up. With features=True the maps instead, in a
-    dict: stage_0 …, decoder_0 … (finest first) and pooled (b, c).
+    the strides and rounded up. With features=True the dict of
+    `layers.pyramid`.
 
     Raises:
       ValueError: if strides or kernel sizes do not fit features or rank, or
@@ -204,19 +205,21 @@ class UNet(nn.Module):
     """
     encoder = self._encode(x, train)
     decoder = self._decode(encoder, train)
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), decoder)
     levels = decoder or encoder
-    logits = []
-    for i, level in enumerate(levels if self.deep_supervision else levels[:1]):
-      head = nn.Dense(
+    logits = [
+      classify_voxels(
+        level,
         self.num_classes,
         kernel_init=_HE,
         dtype=self.dtype,
         name=f'head_{i}' if i else 'head',
       )
-      logits.append(head(level).astype(jnp.float32))
-    return tuple(logits) if self.deep_supervision and train else logits[0]
+      for i, level in enumerate(levels if self.deep_supervision else levels[:1])
+    ]
+    logits = tuple(logits) if self.deep_supervision and train else logits[0]
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, decoder)
 
   @nn.nowrap
   def _encode(self, x, train):

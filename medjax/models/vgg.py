@@ -81,7 +81,7 @@ class VGG(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`; the
+    With features=True the dict of `layers.pyramid`; the
     embedding is what the last of the three dense layers sees.
 
     Raises:
@@ -106,9 +106,7 @@ class VGG(nn.Module):
       # The second layer's dropout is the head's.
       rate = 0.0 if i else self.dropout
       x = nn.Dropout(rate, deterministic=not train)(nn.relu(dense(x)))
-    if features:
-      return pyramid(maps, x)
-    return classify(
+    logits = classify(
       x,
       self.num_classes,
       train,
@@ -116,6 +114,7 @@ class VGG(nn.Module):
       kernel_init=_NORMAL,
       dtype=self.dtype,
     )
+    return pyramid(maps, x, logits) if features else logits
 
 
 VGG11 = functools.partial(VGG, stage_sizes=(1, 1, 2, 2, 2))

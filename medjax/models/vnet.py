@@ -56,6 +56,8 @@ class Head(nn.Module):
   @nn.compact
   def __call__(self, x, train):
     """(b, *spatial, c) → (b, *spatial, num_classes)."""
+    if self.num_classes == 0:
+      return x[..., :0]
     x = ConvNorm(
       self.num_classes,
       5,
@@ -112,17 +114,18 @@ class VNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm.
     """
     encoder = self._encode(x, train)
     decoder = self._decode(encoder, train)
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), decoder)
     head = Head(self.num_classes, self.norm, self.dtype, name='head')
-    return head((decoder or encoder)[0], train).astype(jnp.float32)
+    logits = head((decoder or encoder)[0], train).astype(jnp.float32)
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, decoder)
 
   @nn.nowrap
   def _encode(self, x, train):

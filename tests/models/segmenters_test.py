@@ -97,7 +97,7 @@ def test_odd_images_and_every_option(name):
 
 
 @pytest.mark.parametrize('name', SMALL)
-def test_features_are_the_pyramid_and_need_no_head(name):
+def test_features_are_the_pyramid(name):
   x = jnp.ones((2, 9, 11, 7, 1))
   y, variables = jax.eval_shape(SMALL[name].init_with_output, KEY, x)
   assert y.shape == (*x.shape[:-1], 3)
@@ -114,7 +114,7 @@ def test_features_are_the_pyramid_and_need_no_head(name):
   assert names == (
     [f'stage_{i}' for i in range(stages)]
     + [f'decoder_{i}' for i in range(decoders)]
-    + ['pooled']
+    + ['pooled', 'logits']
   )
   assert stages >= 2
   assert decoders >= 1
@@ -123,8 +123,8 @@ def test_features_are_the_pyramid_and_need_no_head(name):
   assert maps['pooled'].dtype == jnp.float32
   if name != 'unet2015':  # its maps cover the mirrored margins too
     assert maps['decoder_0'].shape[:-1] == x.shape[:-1]
-  del variables['params']['head']
-  assert shapes_of(backbone['params']) == shapes_of(variables['params'])
+  assert maps['logits'].shape == y.shape
+  assert shapes_of(backbone) == shapes_of(variables)
 
 
 @pytest.mark.parametrize('name', SMALL)
