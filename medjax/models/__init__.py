@@ -14,6 +14,7 @@ from medjax.models.efficientnet import EfficientNetB2 as EfficientNetB2
 from medjax.models.efficientnet import EfficientNetB3 as EfficientNetB3
 from medjax.models.efficientnet import EfficientNetB4 as EfficientNetB4
 from medjax.models.encoder_decoder import EncoderDecoder as EncoderDecoder
+from medjax.models.fusion import Fusion as Fusion
 from medjax.models.inception import InceptionV3 as InceptionV3
 from medjax.models.lenet import LeNet5 as LeNet5
 from medjax.models.mobilenet import MobileNet as MobileNet
