@@ -14,6 +14,7 @@ from medjax.models.layers import (
   global_mean,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.pooling import avg_pool, max_pool
 
@@ -156,6 +157,8 @@ class InceptionV3(nn.Module):
     aux: an auxiliary head on the maps of block_7, for training.
     width: multiplies all channels, rounded, one at least.
     norm: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
     dropout: rate before the head.
     remat: recompute a block's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
@@ -165,6 +168,7 @@ class InceptionV3(nn.Module):
   aux: bool = True
   width: float = 1.0
   norm: str = 'batch'
+  groups: int | None = None
   dropout: float = 0.5
   remat: bool = False
   dtype: Any = None
@@ -187,7 +191,7 @@ class InceptionV3(nn.Module):
     layer = functools.partial(
       _layer,
       width=self.width,
-      norm=self.norm,
+      norm=with_groups(self.norm, self.groups),
       kernel_init=_truncated(0.1),
       dtype=self.dtype,
     )

@@ -12,6 +12,7 @@ from medjax.models.layers import (
   fitted,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.pooling import adaptive_avg_pool, max_pool
 
@@ -62,6 +63,8 @@ class VGG(nn.Module):
     hidden: units of the two dense layers before the head.
     grid: bins per axis that the dense layers see.
     norm: None as in the paper, 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
     dropout: rate after each of the two dense layers.
     remat: recompute a stage's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
@@ -73,6 +76,7 @@ class VGG(nn.Module):
   hidden: int = 4096
   grid: int = 7
   norm: str | None = None
+  groups: int | None = None
   dropout: float = 0.5
   remat: bool = False
   dtype: Any = None
@@ -91,9 +95,13 @@ class VGG(nn.Module):
     for i, convs in enumerate(self.stage_sizes):
       channels = self.width * min(2**i, 8)
       stage = recomputed(Stage, self.remat)
-      x = stage(channels, convs, self.norm, self.dtype, name=f'stage_{i}')(
-        x, train
-      )
+      x = stage(
+        channels,
+        convs,
+        with_groups(self.norm, self.groups),
+        self.dtype,
+        name=f'stage_{i}',
+      )(x, train)
       maps.append(x)
       x = max_pool(x, fitted(2, x), strides=2)
     maps.append(x)

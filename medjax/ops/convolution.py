@@ -39,12 +39,12 @@ def conv(
   by Winograd's method where it has three taps of depth and voxels are many,
   else one whose channels are those of all taps. In 2-D, Winograd's method
   serves where channels are many as well, neighbours are computed together where
-  features are few, and the gradient of a kernel is summed over rows. A convolution of one voxel is a
-  matrix product; a depthwise one (a group per channel, one output each) is a
-  sum of products over taps. Winograd's method costs a digit; with a higher
-  `precision` taps are summed one by one. Half-precision inputs are computed in
-  float32: a CPU gains nothing from them. The platform is that of
-  `ops.platform`; on any other this is lax itself.
+  features are few, and the gradient of a kernel is summed over rows. A
+  convolution of one voxel is a matrix product; a depthwise one (a group per
+  channel, one output each) is a sum of products over taps. Winograd's method
+  costs a digit; with a higher `precision` taps are summed one by one. Half-
+  precision inputs are computed in float32: a CPU gains nothing from them. The
+  platform is that of `ops.platform`; on any other this is lax itself.
 
   Args:
     lhs: images (b, *spatial, c).

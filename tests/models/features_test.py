@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as fnn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,8 @@ from medjax import models
 KEY = jax.random.key(0)
 FAMILIES = (
   'AlexNet', 'ConvNeXtT', 'DenseNet121', 'EfficientNetB0', 'InceptionV3',
-  'LeNet5', 'MobileNetV2', 'MobileNetV3Small', 'ResNet18', 'SegResNet',
-  'UNet', 'UNet2015', 'VGG11', 'ViTS16', 'VNet',
+  'LeNet5', 'MobileNetV2', 'MobileNetV3Small', 'ResEncUNet', 'ResNet18',
+  'SegResNet', 'UNet', 'UNet2015', 'UNet2018', 'VGG11', 'ViTS16', 'VNet',
 )  # fmt: skip
 
 
@@ -77,3 +78,43 @@ def test_the_backbone_of_an_encoder_decoder_has_no_head():
   _, variables = run(model, jnp.ones((1, 16, 16, 1)))
   assert set(variables['params']['backbone']) == {'stem', 'stage_0_block_0'}
   assert backbone.num_classes == 5
+
+
+GROUPED = dict(
+  resnet=models.ResNet(3, (1,), width=4, stem='small'),
+  densenet=models.DenseNet(3, (1,), growth=4, width=4),
+  vgg=models.VGG(3, (1,), width=4, hidden=4, grid=1),
+  mobilenet=models.MobileNetV2(3, stages=((1, 3, 1, 8, False, True, 1),)),
+  efficientnet=models.EfficientNet(3, 0.25, 1.0, ((1, 3, 1, 16, 1),)),
+  inception=models.InceptionV3(3, width=1 / 8),
+  unet=models.UNet(3, (4, 6)),
+  segresnet=models.SegResNet(3, (4, 6), (1, 1)),
+  vnet=models.VNet(4, (4, 6)),
+  encoder_decoder=models.EncoderDecoder(
+    3, models.ResNet(3, (1,), width=4), features=(4,)
+  ),
+)
+
+
+@pytest.mark.parametrize('name', GROUPED)
+def test_groups_are_those_of_every_group_norm(name, monkeypatch):
+  model = GROUPED[name].clone(norm='group', groups=2)
+  found, init = [], fnn.GroupNorm.__call__
+
+  def note(self, x, **options):
+    found.append(self.num_groups)
+    return init(self, x, **options)
+
+  monkeypatch.setattr(fnn.GroupNorm, '__call__', note)
+  side = 75 if name == 'inception' else 16
+  x = jnp.ones((1, side, side, 1))
+  if name == 'encoder_decoder':
+    model = model.clone(backbone=GROUPED['vgg'])
+  run(model, x)
+  assert found
+  assert set(found) == {2}
+  with pytest.raises(ValueError, match="groups are those of norm='group'"):
+    run(model.clone(norm='batch'), x)
+  if isinstance(getattr(model, 'activation', None), str):
+    with pytest.raises(ValueError, match=r"activation is one of .* 'foo'"):
+      run(model.clone(activation='foo'), x)
