@@ -31,6 +31,7 @@ from medjax.models.resnet import ResNet152 as ResNet152
 from medjax.models.segresnet import SegResNet as SegResNet
 from medjax.models.unet import UNet as UNet
 from medjax.models.unet2015 import UNet2015 as UNet2015
+from medjax.models.unet2018 import UNet2018 as UNet2018
 from medjax.models.vgg import VGG as VGG
 from medjax.models.vgg import VGG11 as VGG11
 from medjax.models.vgg import VGG11BN as VGG11BN

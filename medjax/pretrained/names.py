@@ -296,6 +296,7 @@ _TABLES = {
     'MONAI DynUNet': segmentation_names.dynunet,
     'nnU-Net': segmentation_names.nnunet,
   },
+  'UNet2018': {'MONAI UNet': segmentation_names.unet2018},
   'VGG': {'torchvision': _vgg},
   'VNet': {'MONAI': segmentation_names.vnet},
   'ViT': {
@@ -313,7 +314,7 @@ _COPIES = re.compile(
 )
 _LEAVES = {
   'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',
-  'mean': 'running_mean', 'var': 'running_var',
+  'mean': 'running_mean', 'var': 'running_var', 'slope': 'weight',
 }  # fmt: skip
 
 

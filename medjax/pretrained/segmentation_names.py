@@ -99,3 +99,25 @@ def vnet(model):
       for path, name in ((f'encoder_{i}', down), (f'decoder_{i}', up)):
         table |= conv_norm(f'{path}/layer_{j}', *unit(f'{name}.ops.{j}'))
   return table
+
+
+def unet2018(model):
+  """MONAI's UNet of residual units; every level lies inside the one above."""
+  last, table = len(model.features) - 1, {}
+
+  def finish(path, name):
+    return {f'{path}/norm': f'{name}.N', f'{path}/act': f'{name}.A'}
+
+  for i in range(last + 1):
+    level = '1.submodule.' * i
+    name = level.removesuffix('.') if i == last else f'{level}0'
+    table[f'encoder_{i}/residual'] = f'{name}.residual'
+    for j in range(model.convs_per_stage):
+      table[f'encoder_{i}/conv_{j}'] = f'{name}.conv.unit{j}.conv'
+      table |= finish(f'encoder_{i}/finish_{j}', f'{name}.conv.unit{j}.adn')
+    ours = f'decoder_{i}' if i else 'head'
+    table[f'{ours}/up'] = f'{level}2.0.conv'
+    table |= finish(f'{ours}/finish', f'{level}2.0.adn')
+    table[f'{ours}/unit/conv_0'] = f'{level}2.1.conv.unit0.conv'
+    table |= finish(f'{ours}/unit/finish_0', f'{level}2.1.conv.unit0.adn')
+  return table

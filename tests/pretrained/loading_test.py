@@ -442,6 +442,21 @@ def test_monai_dynunet_of_any_norm_activation_kernel_and_stride(
     load(tmp_path / 'net.pth', model.clone(groups=None), (1, 16, 16, 1))
 
 
+@pytest.mark.parametrize(
+  ('size', 'strides', 'norm'),
+  [((16, 8), (2, 2), 'instance'), ((4, 12, 4), (1, (2, 3, 1)), 'batch')],
+)
+def test_monai_unet(size, strides, norm, assert_equal):
+  torch = pytest.importorskip('torch')
+  nets = pytest.importorskip('monai.networks.nets')
+  net = nets.UNet(
+    len(size), 1, 3, (4, 6, 8), strides, num_res_units=2, norm=norm
+  )
+  model = models.UNet2018(3, (4, 6, 8), strides, norm=norm)
+  report = assert_equal(torch, net, model, size)
+  assert not report.missing + report.unexpected + report.new + report.zero
+
+
 def test_monai_densenet(tmp_path, assert_equal):
   torch = pytest.importorskip('torch')
   nets = pytest.importorskip('monai.networks.nets')
