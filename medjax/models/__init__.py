@@ -17,6 +17,11 @@ from medjax.models.encoder_decoder import EncoderDecoder as EncoderDecoder
 from medjax.models.fusion import Fusion as Fusion
 from medjax.models.inception import InceptionV3 as InceptionV3
 from medjax.models.lenet import LeNet5 as LeNet5
+from medjax.models.mednext import MedNeXt as MedNeXt
+from medjax.models.mednext import MedNeXtB as MedNeXtB
+from medjax.models.mednext import MedNeXtL as MedNeXtL
+from medjax.models.mednext import MedNeXtM as MedNeXtM
+from medjax.models.mednext import MedNeXtS as MedNeXtS
 from medjax.models.mobilenet import MobileNet as MobileNet
 from medjax.models.mobilenet import MobileNetV2 as MobileNetV2
 from medjax.models.mobilenet import MobileNetV3Large as MobileNetV3Large
@@ -32,6 +37,7 @@ from medjax.models.segresnet import SegResNet as SegResNet
 from medjax.models.unet import UNet as UNet
 from medjax.models.unet2015 import UNet2015 as UNet2015
 from medjax.models.unet2018 import UNet2018 as UNet2018
+from medjax.models.unetr import UNETR as UNETR
 from medjax.models.vgg import VGG as VGG
 from medjax.models.vgg import VGG11 as VGG11
 from medjax.models.vgg import VGG11BN as VGG11BN

@@ -12,9 +12,10 @@ from medjax import models
 
 KEY = jax.random.key(0)
 FAMILIES = (
-  'AlexNet', 'ConvNeXtT', 'DenseNet121', 'EfficientNetB0', 'InceptionV3',
-  'LeNet5', 'MobileNetV2', 'MobileNetV3Small', 'ResEncUNet', 'ResNet18',
-  'SegResNet', 'UNet', 'UNet2015', 'UNet2018', 'VGG11', 'ViTS16', 'VNet',
+  'AlexNet', 'ConvNeXtT', 'EfficientNetB0', 'InceptionV3', 'LeNet5',
+  'MedNeXtS', 'MobileNetV2', 'MobileNetV3Small', 'ResEncUNet', 'ResNet18',
+  'SegResNet', 'UNet', 'UNet2015', 'UNet2018', 'UNETR', 'VGG11', 'ViTS16',
+  'VNet',
 )  # fmt: skip
 
 
@@ -28,9 +29,13 @@ def run(model, x, **options):
   return jax.eval_shape(init, KEY, x)
 
 
+FAMILIES = {name: getattr(models, name)(num_classes=3) for name in FAMILIES}
+FAMILIES['DenseNet'] = models.DenseNet(3, (1, 1), growth=4, width=8)
+
+
 @pytest.mark.parametrize('name', FAMILIES)
 def test_logits_come_with_the_maps_unless_there_are_no_classes(name):
-  model = getattr(models, name)(num_classes=3)
+  model = FAMILIES[name]
   x = jnp.ones((2, *((75,) * 2 if name == 'InceptionV3' else (32,) * 2), 1))
   logits, variables = run(model, x)
   found, same = run(model, x, features=True)
@@ -90,6 +95,9 @@ GROUPED = dict(
   unet=models.UNet(3, (4, 6)),
   segresnet=models.SegResNet(3, (4, 6), (1, 1)),
   vnet=models.VNet(4, (4, 6)),
+  unetr=models.UNETR(3, features=2, width=4, depth=4, heads=2, image_size=16),
+  unet2018=models.UNet2018(4, (4, 6)),
+  resenc=models.ResEncUNet(3, (4, 6), blocks_per_stage=(1, 1)),
   encoder_decoder=models.EncoderDecoder(
     3, models.ResNet(3, (1,), width=4), features=(4,)
   ),
