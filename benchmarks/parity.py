@@ -77,6 +77,32 @@ def _efficientnet(*shape):
   return Case('MONAI', model, net, shape)
 
 
+def _segmentation(name, *arguments):
+  """A network of `references_segmentation`."""
+
+  def net(references, **options):
+    del references
+    import references_segmentation
+
+    return getattr(references_segmentation, name)(*arguments, **options)
+
+  return net
+
+
+def _unetr(*shape):
+  sizes = dict(features=4, width=12, heads=2, hidden=16)
+  model = models.UNETR(3, **sizes, image_size=shape[1:-1])
+  net = lambda r: _segmentation('monai_unetr', shape[1:-1])(r, **sizes)
+  return Case('MONAI', model, net, shape)
+
+
+def _mednext(*shape):
+  model = models.MedNeXt(3, (1, 2, 1), (2, 3, 2), width=4)
+  return Case(
+    'MONAI', model, _segmentation('monai_mednext', len(shape) - 2), shape
+  )
+
+
 CASES = {
   'lenet': Case(
     'torch.nn', models.LeNet5(3), lambda r: r.lenet(), (2, 32, 32, 1)
@@ -137,6 +163,22 @@ CASES = {
     lambda r: r.UNet2015(margin=20),
     (2, 24, 24, 1),
   ),
+  'unet2018': Case(
+    'MONAI',
+    models.UNet2018(3, (4, 6, 8), norm='batch'),
+    _segmentation('monai_unet2018'),
+    (2, 16, 24, 1),
+  ),
+  'resenc': Case(
+    'dynamic_network_architectures',
+    models.ResEncUNet(3, (4, 6, 8), blocks_per_stage=(1, 2, 2)),
+    _segmentation('nnunet_resenc'),
+    (2, 16, 24, 1),
+  ),
+  'unetr': _unetr(2, 32, 16, 1),
+  'unetr_3d': _unetr(2, 16, 16, 32, 1),
+  'mednext': _mednext(2, 16, 12, 1),
+  'mednext_3d': _mednext(2, 4, 8, 4, 1),
   'segresnet': Case(
     'MONAI',
     models.SegResNet(3, (8, 16), (1, 2)),

@@ -1,6 +1,7 @@
 """Convolution, channels last, written for the platform it is traced for."""
 
 import functools
+import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -13,6 +14,10 @@ from medjax.ops.winograd import winograd
 
 _MANY = 256  # channels of either side: their products outweigh all else
 _PRODUCTS = 12  # channels times features: fewer are cheaper than transforms
+# Voxels of the batch, in 2-D and in 3-D: with fewer, Winograd's transforms of
+# the kernel cost what its products save, and its six convolutions take three
+# times as long to compile.
+_VOXELS = {2: 512, 3: 4096}
 
 
 def conv(
@@ -31,15 +36,15 @@ def conv(
 
   Made to be passed as `nn.Conv(conv_general_dilated=conv)`. What XLA is slow
   at on CPUs is written differently there. A 3-D convolution becomes 2-D ones:
-  by Winograd's method where it has three taps of depth, else one whose channels
-  are those of all taps. In 2-D, Winograd's method serves where channels are
-  many, neighbours are computed together where features are few, and the
-  gradient of a kernel is summed over rows. A convolution of one voxel is a
-  matrix product; a depthwise one (a group per channel, one output each) is a
-  sum of products over taps. Winograd's method costs a digit; with a higher
-  `precision` taps are summed one by one. Half-precision inputs are computed in
-  float32: a CPU gains nothing from them. The platform is that of
-  `ops.platform`; on any other this is lax itself.
+  by Winograd's method where it has three taps of depth and voxels are many,
+  else one whose channels are those of all taps. In 2-D, Winograd's method
+  serves where channels are many as well, neighbours are computed together where
+  features are few, and the gradient of a kernel is summed over rows. A
+  convolution of one voxel is a matrix product; a depthwise one (a group per
+  channel, one output each) is a sum of products over taps. Winograd's method
+  costs a digit; with a higher `precision` taps are summed one by one. Half-
+  precision inputs are computed in float32: a CPU gains nothing from them. The
+  platform is that of `ops.platform`; on any other this is lax itself.
 
   Args:
     lhs: images (b, *spatial, c).
@@ -123,18 +128,23 @@ def _pointwise(lhs, rhs, *, window_strides, padding, precision, **_):
 def _conv3d_as_2d(lhs, rhs, **options):
   """A 3-D convolution as 2-D ones: by Winograd's method or of stacked taps."""
   lhs = windows.padded(lhs, (options['padding'][0], (0, 0), (0, 0)))
-  if rhs.shape[-2] * rhs.shape[-1] >= _PRODUCTS and _is_plain(rhs, **options):
+  products = rhs.shape[-2] * rhs.shape[-1]
+  if products >= _PRODUCTS and _is_worth_it(lhs, rhs, **options):
     planes = functools.partial(_planes, **_of_planes(**options))
     return winograd(lhs, rhs, planes)
   return _stacked(lhs, rhs, **options)
 
 
-def _is_plain(
-  rhs, *, window_strides, rhs_dilation, feature_group_count, precision, **_
+def _is_worth_it(
+  lhs, rhs, *, window_strides, rhs_dilation, feature_group_count, precision, **_
 ):
-  """Whether Winograd's method does for the first axis: it costs a digit."""
+  """Whether Winograd's method does for the first axis, and saves anything.
+
+  It costs a digit.
+  """
   return (
     rhs.shape[0] == 3
+    and math.prod(lhs.shape[:-1]) > _VOXELS[lhs.ndim - 2]
     and window_strides[0] == rhs_dilation[0] == feature_group_count == 1
     and by_default(precision)
   )
@@ -180,7 +190,7 @@ def _stacked(lhs, rhs, *, feature_group_count, **options):
 
 def _conv2d(lhs, rhs, **options):
   """A 2-D convolution: by Winograd's method where channels are many."""
-  if min(rhs.shape[-2:]) < _MANY or not _is_plain(rhs, **options):
+  if min(rhs.shape[-2:]) < _MANY or not _is_worth_it(lhs, rhs, **options):
     return conv2d(lhs, rhs, **options)
   above, beside = options['padding']
   options['padding'] = (0, 0), beside

@@ -125,6 +125,7 @@ def test_the_cpu_program_holds_no_3d_convolution_and_others_do(text_for):
 )
 def test_three_taps_by_winograd(rank, size, monkeypatch):
   monkeypatch.setattr(convolution, '_MANY', 4)
+  monkeypatch.setattr(convolution, '_VOXELS', {2: 0, 3: 0})
   rng = np.random.default_rng(size)
   x = jnp.asarray(rng.normal(size=(2, size, *(6, 5)[: rank - 1], 7)), 'f')
   w = jnp.asarray(rng.normal(size=(3,) * rank + (7, 4)), 'f')
@@ -142,7 +143,8 @@ def test_three_taps_by_winograd(rank, size, monkeypatch):
     assert convolutions() == 1
 
 
-def test_winograd_loses_a_digit_and_no_more():
+def test_winograd_loses_a_digit_and_no_more(monkeypatch):
+  monkeypatch.setattr(convolution, '_VOXELS', {3: 0})
   rng = np.random.default_rng(0)
   x, w = rng.normal(size=(1, 12, 8, 8, 64)), rng.normal(size=(3, 3, 3, 64, 32))
   with jax.enable_x64(True):
@@ -151,6 +153,16 @@ def test_winograd_loses_a_digit_and_no_more():
     )
   found = conv(jnp.asarray(x, 'f'), jnp.asarray(w, 'f'), (1, 1, 1), 'SAME')
   assert_close(found, np.asarray(exact), 5e-6)
+
+
+def test_few_voxels_take_one_convolution():
+  """Six of them compile for long: DenseNet-121 in 3-D took two minutes."""
+  for rank, few, many in ((3, 8, 17), (2, 22, 23)):
+    w = jnp.ones((3,) * rank + (256, 256))
+    f = lambda x, w, rank=rank: conv(x, w, (1,) * rank, 'SAME')
+    for n, expected in ((few, 1), (many, 6)):
+      x = jnp.ones((1, *(n,) * rank, 256))
+      assert str(jax.make_jaxpr(f)(x, w)).count('conv_general') == expected
 
 
 def test_under_vmap_remat_scan_and_forward_mode():
