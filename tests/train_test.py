@@ -768,7 +768,7 @@ BAD = {
   'checkpoints is a file': (
     'pairs',
     lambda tmp: occupied(tmp / 'checkpoints') and (f'--workdir={tmp}',),
-    r'ZZZ',
+    r"File exists: '.*/checkpoints'",
   ),
   'nothing to evaluate': (
     'pairs',
