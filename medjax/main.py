@@ -38,7 +38,7 @@ def keep_programs():
 
 
 def facts():
-  """What ran where, for the record."""
+  """Command, versions, device and memory, for the record."""
   return {
     'command': shlex.join(['python', '-m', 'medjax.main', *sys.argv[1:]]),
     'medjax': __version__,

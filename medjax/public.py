@@ -1,4 +1,4 @@
-"""What a program asks of medjax: `medjax.load`, `medjax.batches`."""
+"""The door for programs: `medjax.load` and `medjax.batches`."""
 
 import pathlib
 import runpy
