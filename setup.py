@@ -59,6 +59,8 @@ EXTRAS = {
   'tensorboard': ['tensorboard>=2.20'],
   # Independent implementations that the tests compare against.
   'parity': ['monai>=1.5', 'torch>=2.8', 'transformers>=5'],
+  # The site of `make docs`.
+  'docs': ['mkdocstrings-python>=2', 'zensical>=0.0.70'],
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
