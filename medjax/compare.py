@@ -1,12 +1,16 @@
 """Two runs on the same cases: `python -m medjax.compare RUN_A RUN_B`.
 
+    medjax compare runs/a runs/b --out=comparison
+    medjax compare --masks=predicted --references=labels --out=scores
+
 Reads per_case.csv of both (medjax.run.per_case says what else may be given),
-and what metrics.json says of the names in it.
+and what metrics.json says of the names in it. With --masks and
+--references, masks of any origin are scored against references of their names.
 """
 
 import argparse
 
-from medjax import cli
+from medjax import cli, masks
 from medjax.reports import comparison
 from medjax.reports.workdir import read_measures
 from medjax.run import per_case
@@ -33,15 +37,57 @@ def _mapping(argument):
   return dict(pairs)
 
 
+def _compare(args):
+  names = args.run_a, args.run_b
+  if not all(names):
+    raise ValueError('give two runs, or --masks and --references')
+  found = compare_runs(
+    *names,
+    split=args.split,
+    common=args.common,
+    columns=_mapping(args.columns),
+  )
+  print(comparison.text(found, names=names, cases=args.cases))
+  if args.out:
+    return comparison.write(found, args.out, names=names)
+  return ()
+
+
+def _score(args):
+  if args.run_a:
+    raise ValueError(
+      f'--masks are compared with --references, not {args.run_a}'
+    )
+  if not (args.masks and args.references):
+    raise ValueError('--masks and --references go together: give both folders')
+  found = masks.score(
+    args.masks,
+    args.references,
+    common=args.common,
+    patient=args.patient,
+    nsd_tolerance=args.nsd_tolerance,
+  )
+  print(masks.text(found[0]))
+  return masks.write(args.out, *found) if args.out else ()
+
+
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   for run in ('run_a', 'run_b'):
     parser.add_argument(
-      run, help='workdir or CSV file; folds, whose cases are pooled, by commas'
+      run,
+      nargs='?',
+      help='workdir or CSV file; folds, whose cases are pooled, by commas',
     )
+  parser.add_argument('--masks', help='folder of predicted masks')
+  parser.add_argument('--references', help='folder of masks of their names')
   parser.add_argument('--split', default='test', help='[test]')
-  parser.add_argument('--out', help='folder for comparison.csv and .png')
+  parser.add_argument(
+    '--out', help='folder for comparison.csv and .png, or the scores'
+  )
   parser.add_argument(
     '--common', action='store_true', help='compare the cases that both have'
   )
@@ -53,19 +99,19 @@ def main():
   parser.add_argument(
     '--cases', type=int, default=10, help='of those that moved most [10]'
   )
+  parser.add_argument(
+    '--patient',
+    default='',
+    help='of a mask: a regular expression in its name [each is its own]',
+  )
+  parser.add_argument(
+    '--nsd_tolerance', type=float, default=1.0, help='mm, of masks [1]'
+  )
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args()
   with cli.one_line_errors():
-    names = args.run_a, args.run_b
-    found = compare_runs(
-      *names,
-      split=args.split,
-      common=args.common,
-      columns=_mapping(args.columns),
-    )
-    print(comparison.text(found, names=names, cases=args.cases))
-    if args.out:
-      paths = comparison.write(found, args.out, names=names)
+    paths = (_score if args.masks or args.references else _compare)(args)
+    if paths:
       print('\nwrote', ' and '.join(map(str, paths)))
 
 

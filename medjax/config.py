@@ -10,6 +10,7 @@ import ml_collections
 from ml_collections.config_dict import placeholder
 
 from medjax import files
+from medjax.build import closest
 
 # Field: (least, below which it must be, or None).
 _RANGES = {
@@ -31,6 +32,8 @@ _RANGES = {
   'inference.overlap': (0, 1),
 }
 _LISTS = ('data.preprocess', 'augment')  # of entries with a name
+# Parts whose further fields are arguments of what they name.
+NAMED = ('model', 'adapt', 'task', 'optimizer', 'schedule')
 # Where things lie, which changes no result: another machine may say otherwise.
 _PLACES = ('data.data_dir', 'train.shard_above', 'train.together')
 
@@ -212,12 +215,18 @@ def _flat(tree, prefix=''):
   return items
 
 
-def compare(config, workdir, fields=('',)):
+def compare(
+  config,
+  workdir,
+  fields=('',),
+  mend='take a new --workdir, or the old config',
+):
   """Checks that a workdir was trained with this config.
 
   A run is one config from its first step to its last; a field that is newer
   than the run has its default. `fields` are prefixes of the names compared, by
-  default all. Raises ValueError that names the first fields that differ.
+  default all. Raises ValueError that names the first fields that differ, and
+  how to mend that.
   """
   path = pathlib.Path(workdir) / 'config.json'
   old = _flat(json.loads(to_json(default_config())))
@@ -235,13 +244,38 @@ def compare(config, workdir, fields=('',)):
       f'{path} belongs to a run with another config ('
       + '; '.join(changed[:3])
       + ('; …' if len(changed) > 3 else '')
-      + '): take a new --workdir, or the old config'
+      + f'): {mend}'
     )
 
 
 def store(config, workdir):
   """Writes config.json."""
   files.write_text(pathlib.Path(workdir) / 'config.json', to_json(config))
+
+
+def complete(config):
+  """A config with the defaults of the fields that it does not name.
+
+  So a whole part of it may be given, optimizer=dict(name='sgd'). Raises
+  ValueError for a field that there is not; what is named, a model, a task, an
+  optimizer, says itself what it takes.
+  """
+  defaults, given = default_config().to_dict(), config.to_dict()
+  _check_names(given, defaults)
+  return ml_collections.ConfigDict(_filled(given, defaults))
+
+
+def _check_names(given, defaults, prefix=''):
+  for name, value in given.items():
+    if name not in defaults:
+      raise ValueError(
+        f'no config field {prefix}{name}{closest(name, sorted(defaults))}'
+      )
+    below = defaults[name]
+    if isinstance(below, dict) and name not in NAMED:
+      if not isinstance(value, dict):
+        raise ValueError(f'{prefix}{name} must be a dict, not {value!r}')
+      _check_names(value, below, f'{prefix}{name}.')
 
 
 def check(config):

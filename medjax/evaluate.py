@@ -19,8 +19,14 @@ from medjax.reports.gallery import Gallery, save_cases
 from medjax.run import per_case
 from medjax.run.checkpoint import best_variables
 
-# Fields of the config that a checkpoint cannot do without.
+# Fields of the config that a checkpoint cannot do without, and those that say
+# which cases are whose.
 _OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
+_OF_THE_DATA = (
+  'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
+  'data.where', 'data.fields', 'data.patient', 'data.fractions', 'data.seed',
+  'data.folds', 'data.splits',
+)  # fmt: skip
 
 
 def samples(experiment, split, *, budget_bytes=0):
@@ -106,6 +112,12 @@ def evaluate(experiment, workdir, *, facts=None):
 def _evaluate(experiment, workdir, facts):
   """What metrics.json holds, and the rows of each split."""
   config_lib.compare(experiment.config, workdir, _OF_THE_MODEL)
+  config_lib.compare(
+    experiment.config,
+    workdir,
+    _OF_THE_DATA,
+    mend='evaluate other data with --data=FOLDER_OR_SET',
+  )
   task = experiment.task
   members = {
     folder: _evaluate(each, workdir / folder, facts)
@@ -124,6 +136,12 @@ def _evaluate(experiment, workdir, facts):
     predictor = Predictor(experiment).with_weights(*variables)
     validation = samples(experiment, 'validation')
     test = samples(experiment, 'test')
+    if jax.process_index() == 0:
+      print(
+        f'evaluating {len(validation)} validation and {len(test)} test cases '
+        f'by the checkpoint of step {", ".join(map(str, steps))}',
+        flush=True,
+      )
     rows = {
       'validation': evaluate_cases(predictor, task, validation),
       'test': evaluate_cases(predictor, task, test, visit=gallery.visit),
@@ -132,25 +150,39 @@ def _evaluate(experiment, workdir, facts):
     results['calibration'] = dataclasses.asdict(calibration)
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
-  results['measures'] = {
-    name: {'title': m.title, 'unit': m.unit, 'higher': m.higher}
-    for name, m in task.measures.items()
-  }
+  results['measures'] = measures(task)
   for split, each in rows.items():
     # What validation decided says nothing about validation itself.
     applied = calibration if split == 'test' else None
-    summary = task.summarize(each, calibration=applied, seed=experiment.seed)
-    results[split] = {**summary, **_mean_uncertainty(each)}
+    results[split] = summarized(task, each, applied, seed=experiment.seed)
   if members:
     results['members'] = {name: _brief(r) for name, (r, _) in members.items()}
   if jax.process_index() == 0:
-    _write(workdir, task, rows, results, calibration, gallery)
+    if calibration is not None:
+      files.write_json(workdir / CALIBRATION, dataclasses.asdict(calibration))
+    write(workdir, task, rows, results, gallery)
   return results, rows
 
 
-def _write(workdir, task, rows, results, calibration, gallery):
-  if calibration is not None:
-    files.write_json(workdir / CALIBRATION, dataclasses.asdict(calibration))
+def measures(task):
+  """What metrics.json says of the names of its scores."""
+  return {
+    name: {'title': m.title, 'unit': m.unit, 'higher': m.higher}
+    for name, m in task.measures.items()
+  }
+
+
+def summarized(task, rows, calibration, *, seed):
+  """What metrics.json says of a split."""
+  summary = task.summarize(rows, calibration=calibration, seed=seed)
+  return {**summary, **_mean_uncertainty(rows)}
+
+
+def write(workdir, task, rows, results, gallery):
+  """Writes metrics.json, per_case.csv and figures/cases.npz.
+
+  `rows` are those of each split.
+  """
   table = [{'split': split, **row} for split in rows for row in rows[split]]
   for row in table:
     del row['case']

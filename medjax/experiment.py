@@ -73,6 +73,25 @@ class Experiment:
     """The sample of a case, checked against the task by the caller, with it."""
     return {**self.preprocess(case), 'raw': case}
 
+  def check(self, case):
+    """The case; raises ValueError for one that the model does not take."""
+    facts, name = self.facts, case.get('path', case['id'])
+    *shape, channels = np.shape(case['image'])
+    if len(shape) != facts.rank:
+      raise ValueError(
+        f'{name} has {len(shape)} spatial axes, the model was trained on '
+        f'{facts.rank}'
+      )
+    if channels != facts.channels:
+      raise ValueError(
+        f'{name} has {channels} channels, the model was trained on '
+        f'{facts.channels}; convert the file'
+      )
+    missing = [field for field in self.task.inputs if field not in case]
+    if missing:
+      raise ValueError(f'{name} has no {missing[0]}, which the model takes')
+    return case
+
   def pretrained(self, inputs):
     """Variables that the model begins with, or None; says what they are.
 
@@ -131,8 +150,10 @@ class Experiment:
 def make(config, *, facts=None):
   """The Experiment of a config.
 
-  The facts of the data are read from the training cases, unless given.
+  The facts of the data are read from the training cases, unless given. Fields
+  that the config lacks have their defaults.
   """
+  config = config_lib.complete(config)
   config_lib.check(config)
   runs = config_lib.members(config, '')
   if config.folds and facts is None:
@@ -158,13 +179,19 @@ def restore(workdir, *, config=None, trust=False):
   """
   if config is None:
     config = config_lib.load(workdir)
-    foreign = sorted(set(config_lib.foreign(config.to_dict())))
-    if foreign and not trust:
-      raise ValueError(
-        f'{workdir} names code outside of medjax, {foreign[0]!r}, which would '
-        'run: if you know where it comes from, say so with --trust'
-      )
+    if not trust:
+      refuse_foreign(config, workdir)
   return make(config, facts=read_facts(workdir))
+
+
+def refuse_foreign(config, workdir):
+  """Raises ValueError if the config of a workdir names code of others."""
+  foreign = sorted(set(config_lib.foreign(config.to_dict())))
+  if foreign:
+    raise ValueError(
+      f'{workdir} names code outside of medjax, {foreign[0]!r}, which would '
+      'run: if you know where it comes from, say so with --trust'
+    )
 
 
 def read_facts(workdir):
@@ -208,13 +235,13 @@ def _splits(config):
 
   @functools.cache
   def cases(split):
-    _check_splits(config.data.splits.to_dict())
+    check_splits(config.data.splits.to_dict())
     return open_cases(config, config.data.splits[split])
 
   return cases
 
 
-def _check_splits(splits):
+def check_splits(splits):
   """Raises ValueError where two splits take the same whole part of a set."""
   parts = {k: {p.strip() for p in v.split('+')} for k, v in splits.items()}
   for a, b in itertools.combinations(parts, 2):

@@ -1,4 +1,10 @@
-"""Trains and evaluates: python -m medjax.main --config=… --workdir=…"""
+"""Trains and evaluates: python -m medjax.main --config=… --workdir=…
+
+Train:        --config=configs/unet.py --workdir=runs/unet
+Again:        --mode=evaluate --workdir=runs/unet
+Other data:   --mode=evaluate --workdir=runs/unet --data=FOLDER_OR_SET
+One field:    --config.train.steps=500 --config.optimizer.momentum=0.9
+"""
 
 import os
 import pathlib
@@ -11,16 +17,37 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from medjax import __version__, cli, experiment, report, shipped
-from medjax.build import closest
+from medjax import __version__, cli, experiment, external, overrides, report
 from medjax.evaluate import evaluate
 from medjax.run.processes import joined
+from medjax.tasks import summary
 from medjax.train import train
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'Experiment file.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  None,
+  'Experiment file; of --mode=evaluate by default that of the workdir.',
+  lock_config=False,
+  accept_new_attributes=True,  # arguments; others experiment.make refuses
+)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where all results go.')
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'evaluate'], 'Train and evaluate, or evaluate.'
+)
+_DATA = flags.DEFINE_string(
+  'data', '', 'Evaluate on this folder, table or prepared set instead.'
+)
+_SPLIT = flags.DEFINE_string(
+  'split', '', 'Of --data; by default test of a set, all of a folder.'
+)
+_OUT = flags.DEFINE_string(
+  'out', '', 'Results of --data; by default WORKDIR/evaluations/NAME.'
+)
+_SAME_NAMES = flags.DEFINE_bool(
+  'same_names', False, '--data only shares names with cases of the training.'
+)
+_TRUST = flags.DEFINE_bool(
+  'trust', False, 'Let the config of a workdir name code of its own.'
 )
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, "host:port of process 0; 'auto' asks the cluster."
@@ -64,56 +91,57 @@ def run(argv):
     _PROCESS_ID.value,
     workdir=workdir,
   ):
-    if training:
-      made = experiment.make(_CONFIG.value)
-    else:
-      made = experiment.restore(workdir, config=_CONFIG.value)
+    if _DATA.value:
+      _evaluate_other(workdir, training)
+      return
+    made = experiment.make(_CONFIG.value) if training else _restored(workdir)
     trained = train(made, workdir) if training else {}
-    evaluate(made, workdir, facts={**facts(), **trained})
+    results = evaluate(made, workdir, facts={**facts(), **trained})
     if jax.process_index() == 0:
       folders = [folder for _, folder in made.runs(workdir)]
       for folder in dict.fromkeys([*folders, workdir]):
         written = report.write_report(folder)
-      print(f'report: {written}')
+      _say(results, written)
 
 
-def parse(argv):
-  """Parses the flags; a config file that is missing is said at once.
+def _restored(workdir):
+  """The experiment of a workdir, with the fields that were set."""
+  config = _CONFIG.value
+  if overrides.is_stored() and not _TRUST.value:
+    experiment.refuse_foreign(config, workdir)
+  return experiment.restore(workdir, config=config)
 
-  'configs/unet.py' is that of medjax where the current folder has none.
-  """
-  argv = [
-    _found(a, before) for before, a in zip(['', *argv], argv, strict=False)
-  ]
-  rest = cli.parse_flags(argv)
-  file = config_flags.get_config_filename(flags.FLAGS['config'])
-  path = pathlib.Path(file.partition(':')[0])
-  if not path.is_file():
-    ours = [f'configs/{p.name}' for p in shipped.folder('configs').glob('*.py')]
-    raise FileNotFoundError(
-      f'--config={file}: no such file{closest(str(path), sorted(ours))}'
+
+def _evaluate_other(workdir, training):
+  """Evaluates a run on --data, beside its own results."""
+  if training:
+    raise ValueError(
+      '--data is for --mode=evaluate; train with --config.data.…'
     )
-  return rest
+  results, out = external.evaluate_on(
+    _restored(workdir),
+    workdir,
+    _DATA.value,
+    split=_SPLIT.value,
+    out=_OUT.value or None,
+    same_names=_SAME_NAMES.value,
+    facts=facts(),
+  )
+  if jax.process_index() == 0:
+    _say(results, report.write_report(out))
 
 
-def _found(argument, before):
-  """An argument of the command line, with the whole path of a config."""
-  if before in ('--config', '-config'):
-    flag, file = '', argument
-  else:
-    flag, equals, file = argument.partition('=')
-    if flag not in ('--config', '-config') or not equals:
-      return argument
-    flag += equals
-  path, colon, variant = file.partition(':')
-  return f'{flag}{shipped.find(path)}{colon}{variant}'
+def _say(results, written):
+  """The main scores with their intervals, then where the report is."""
+  print(summary.spoken(results))
+  print(f'report: {written}')
 
 
 def main():
   """Command line entry point."""
   flags.mark_flags_as_required(['config', 'workdir'])
   with cli.one_line_errors():
-    app.run(run, flags_parser=parse)
+    app.run(run, flags_parser=overrides.parse)
 
 
 if __name__ == '__main__':

@@ -124,3 +124,66 @@ def test_names_and_units_are_those_of_the_runs(tmp_path, run):
   _measures(tmp_path / 'a', 'px', hd95=hd95 | {'higher': True})
   code, _, error = run(a, b)
   assert 'HD95 is px (more is better) in A, px (less is better) in B' in error
+
+
+# Masks of any origin.
+
+
+def _masks(folder, arrays, *, suffix='.png'):
+  folder.mkdir()
+  for name, array in arrays.items():
+    Image.fromarray(array.astype(np.uint8)).save(folder / f'{name}{suffix}')
+  return folder
+
+
+def test_masks_of_any_origin_are_scored(tmp_path, run):
+  rng = np.random.default_rng(0)
+  references = {f'p{i // 2}_{i}': rng.integers(0, 3, (9, 9)) for i in range(6)}
+  predicted = {
+    f'{name}_seg': np.where(rng.random((9, 9)) < 0.3, 0, mask)
+    for name, mask in references.items()
+  }
+  a, b = _masks(tmp_path / 'a', predicted), _masks(tmp_path / 'b', references)
+  out = tmp_path / 'out'
+  code, said, err = run(
+    f'--masks={a}', f'--references={b}', f'--out={out}', '--patient=^p[0-9]'
+  )
+  assert (code, err) == (0, '')
+  assert '6 cases of 3 patients' in said
+  results = json.loads((out / 'metrics.json').read_text())
+  for label in (1, 2):
+    dice = [
+      2 * ((p == label) & (r == label)).sum()
+      / ((p == label).sum() + (r == label).sum())
+      for p, r in zip(predicted.values(), references.values(), strict=True)
+    ]  # fmt: skip
+    found = results['test']['classes'][str(label)]['dice']
+    np.testing.assert_allclose(found['value'], np.mean(dice), rtol=1e-6)
+    low, high = found['interval']
+    assert low < np.mean(dice) < high
+  with (out / 'per_case.csv').open(newline='') as f:
+    assert len(list(csv.DictReader(f))) == 6
+  del references['p0_0']
+  c = _masks(tmp_path / 'c', references)
+  code, _, err = run(f'--masks={a}', f'--references={c}')
+  assert code == 1
+  assert 'p0_0' in err
+  assert '--common' in err
+  code, said, _ = run(f'--masks={a}', f'--references={c}', '--common')
+  assert code == 0
+  assert '5 cases of 5 patients' in said
+
+
+def test_masks_of_another_size_and_half_a_command(tmp_path, run):
+  a = _masks(tmp_path / 'a', {'x': np.ones((4, 4))})
+  b = _masks(tmp_path / 'b', {'x': np.ones((4, 5))})
+  code, _, err = run(f'--masks={a}', f'--references={b}')
+  assert code == 1
+  assert 'shape' in err
+  assert err.count('\n') == 1
+  code, _, err = run(f'--masks={a}')
+  assert code == 1
+  assert 'go together' in err
+  code, _, err = run()
+  assert code == 1
+  assert 'give two runs' in err

@@ -16,7 +16,7 @@ ALLOWED = {
   'files': set(),
   'progress': set(),
   'shipped': set(),
-  'config': {'files'},
+  'config': {'build', 'files'},
   # Numbers.
   'ops': set(),
   'losses': {'ops'},
@@ -59,11 +59,22 @@ ALLOWED = {
   'inspect': {'cli', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},
   'report': {'cli', 'files', 'reports'},
-  'compare': {'cli', 'files', 'metrics', 'reports', 'run'},
-  'predict': {'cli', 'data', 'experiment', 'prediction', 'tasks'},
+  'masks': {'cli', 'data', 'files', 'run', 'tasks'},
+  'compare': {'cli', 'files', 'masks', 'metrics', 'reports', 'run'},
+  'predict': {
+    'cli', 'data', 'experiment', 'files', 'prediction', 'progress', 'tasks',
+  },
+  'external': {
+    'data', 'evaluate', 'experiment', 'files', 'prediction', 'prepare',
+    'reports', 'run',
+  },
+  'overrides': {
+    'augment', 'build', 'cli', 'config', 'data', 'finetune', 'models', 'optim',
+    'shipped', 'tasks',
+  },
   'main': {
-    'build', 'cli', 'config', 'evaluate', 'experiment', 'report', 'run',
-    'shipped', 'train',
+    'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
+    'tasks', 'train',
   },
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},

@@ -87,7 +87,8 @@ class Trained:
         'this run has no temperature: only evaluated classifiers have one, and '
         'of a cross-validation each fold'
       )
-    samples = (self.experiment.prepare(self._checked(case)) for case in cases)
+    experiment = self.experiment
+    samples = (experiment.prepare(experiment.check(case)) for case in cases)
     for sample, found in self._predictor(probabilities)(samples):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
@@ -135,25 +136,6 @@ class Trained:
       'spacing': spacing,
       **fields,
     }
-
-  def _checked(self, case):
-    """The case, if the model takes it."""
-    facts, name = self.experiment.facts, case.get('path', case['id'])
-    *shape, channels = np.shape(case['image'])
-    if len(shape) != facts.rank:
-      raise ValueError(
-        f'{name} has {len(shape)} spatial axes, the model was trained on '
-        f'{facts.rank}'
-      )
-    if channels != facts.channels:
-      raise ValueError(
-        f'{name} has {channels} channels, the model was trained on '
-        f'{facts.channels}; convert the file'
-      )
-    missing = [field for field in self.task.inputs if field not in case]
-    if missing:
-      raise ValueError(f'{name} has no {missing[0]}, which the model takes')
-    return case
 
   def _prediction(self, case, found, calibrated):
     value, probabilities = found.prediction, found.probabilities

@@ -38,3 +38,30 @@ def classes(names, metrics, values, bounds, used, outcomes):
     }
     for k, name in enumerate(names)
   }
+
+
+def spoken(results, split='test', most=4):
+  """A line of what metrics.json holds of a split: its main scores.
+
+  The score that chose the checkpoint first, then the first of the measures.
+  """
+  found, measures = results[split], results['measures']
+  scores, bounds = found['scores'], found.get('intervals') or {}
+  first = results['run'].get('monitor')
+  names = [n for n in dict.fromkeys([first, *measures]) if n in scores]
+  parts = []
+  for name in names[:most]:
+    measure = measures.get(name) or {'title': name, 'unit': ''}
+    unit = measure['unit']
+    unit = results.get('unit_of_length', unit) if unit == 'mm' else unit
+    text = f'{measure["title"]} {_number(scores[name])}'
+    if bounds.get(name):
+      low, high = map(_number, bounds[name])
+      text += f' ({low} to {high})'
+    parts.append(f'{text} {unit}'.strip())
+  cases = f'{found["n"]} cases of {found["patients"]} patients'
+  return f'{split}: {", ".join(parts)}; {cases}'
+
+
+def _number(value):
+  return 'undefined' if value is None else f'{value:.3f}'

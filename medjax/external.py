@@ -1,0 +1,216 @@
+"""External validation: a run on data that it was not made with.
+
+Beside the run's own results, in WORKDIR/evaluations/NAME, with the decisions
+of the run's validation split.
+"""
+
+import filecmp
+import pathlib
+
+import jax
+
+from medjax import experiment as experiment_lib
+from medjax import files, prepare
+from medjax.data import folder, pipeline, records
+from medjax.data.facts import DataFacts
+from medjax.evaluate import evaluate_cases, measures, summarized, write
+from medjax.prediction.predictor import Predictor
+from medjax.prediction.trained import load_calibration
+from medjax.reports.gallery import Gallery
+from medjax.run.checkpoint import best_variables
+
+
+def evaluate_on(
+  experiment,
+  workdir,
+  data,
+  *,
+  split='',
+  out=None,
+  same_names=False,
+  facts=None,
+):
+  """Evaluates the best checkpoint of a workdir on other data.
+
+  `data` is a folder or table, read as config.data says, or a prepared set.
+  `split` are parts of it: by default all of a folder, and of a set its test
+  split if it has one. Several members are one, by the mean of their
+  probabilities.
+
+  Writes metrics.json, per_case.csv, figures/cases.npz and config.json into
+  `out`, by default WORKDIR/evaluations/NAME. Returns what metrics.json holds,
+  and that folder. Raises ValueError for cases and patients of the training;
+  `same_names` says that they are others of the same name.
+  """
+  workdir = pathlib.Path(workdir)
+  cases, source, split = _open(experiment, data, split)
+  _check_apart(workdir, data, cases, split, same_names)
+  _check_classes(experiment, data, cases)
+  source = {**source, 'splits': {'test': split}}
+  out = pathlib.Path(out or workdir / 'evaluations' / _name(data, source))
+  _check_free(out, source)
+  found = [best_variables(f) for _, f in experiment.runs(workdir)]
+  steps, variables = zip(*found, strict=True)
+  if jax.process_index() == 0:
+    print(
+      f'evaluating {len(cases)} cases of {data} by the checkpoint of step '
+      f'{", ".join(map(str, steps))}',
+      flush=True,
+    )
+  gallery = Gallery(experiment.task)
+  rows = _rows(experiment, cases, variables, gallery)
+  results = {
+    'run': {
+      **(facts or {}),
+      'workdir': str(workdir),
+      'best_step': steps[0] if len(steps) == 1 else [*steps],
+    },
+    **_scores(experiment, cases, rows, load_calibration(workdir)),
+  }
+  results['run']['monitor'] = experiment.task.monitor
+  if jax.process_index() == 0:
+    own = experiment.config
+    config = {**own, 'data': {**own['data'], **source}}
+    files.write_json(out / 'config.json', config)
+    write(out, experiment.task, {'test': rows}, results, gallery)
+  return results, out
+
+
+def _rows(experiment, cases, variables, gallery):
+  """The metrics of each case."""
+  samples = pipeline.Cached(
+    cases,
+    lambda case: experiment.prepare(experiment.check(case)),
+    budget_bytes=0,
+  )
+  predictor = Predictor(experiment).with_weights(*variables)
+  return evaluate_cases(
+    predictor, experiment.task, samples, visit=gallery.visit
+  )
+
+
+def _scores(experiment, cases, rows, calibration):
+  """What metrics.json says beside the facts of the run."""
+  task, seed = experiment.task, experiment.seed
+  return {
+    'unit_of_length': DataFacts.of(cases).unit_of_length,
+    'measures': measures(task),
+    'test': summarized(task, rows, calibration, seed=seed),
+  }
+
+
+def _name(data, source):
+  if source['name'] != 'folder':
+    return data.replace('/', '_')
+  return pathlib.Path(source['path']).name
+
+
+def _open(experiment, data, split):
+  """The cases, what config.data says of them, and their splits."""
+  own, path = experiment.config['data'], pathlib.Path(data).expanduser()
+  if not path.exists():
+    options = {'data_dir': own['data_dir'] or None}
+    prepare.prepare(data, manual_dir=own['manual_dir'] or None, **options)
+    known = records.info(data, **options)['splits']
+    split = split or ('test' if 'test' in known else '+'.join(known))
+    return records.open_split(data, split, **options), {'name': data}, split
+  dense = 'mask' in experiment.task.fields
+  names = experiment.facts.class_names
+  if dense and experiment.config['task'].get('regions'):
+    names = ()
+  seed = own['seed']
+  options = {
+    **{name: own[name] for name in ('table', 'where', 'fields', 'patient')},
+    'class_names': tuple(names) or None,
+    'dense': dense,
+    'seed': experiment.config['seed'] if seed is None else seed,
+    'fractions': own['fractions'],
+    'folds': own['folds'],
+  }
+  if not split:  # Patients are not divided.
+    options |= {'fractions': (0, 0, 1), 'folds': 0}
+    split = '+'.join(folder.open_splits(path, **options))
+  cases = folder.open_folder(path, split, **options)
+  return cases, {'name': 'folder', 'path': str(path.resolve())}, split
+
+
+def _check_classes(experiment, data, cases):
+  """Raises ValueError where labels mean something else than in the training."""
+  names, theirs = experiment.facts.class_names, tuple(cases.class_names or ())
+  if names and theirs and tuple(names) != theirs:
+    raise ValueError(
+      f'{data} has the classes {", ".join(theirs)}, the run was trained on '
+      f'{", ".join(names)}: they must be the same, in the same order'
+    )
+
+
+def _check_free(out, source):
+  """Raises ValueError where the results of other data lie in `out`."""
+  path = out / 'config.json'
+  before = files.read_json(path, mend='give another --out')
+  if before is None and (out / 'checkpoints').exists():
+    raise ValueError(f'{out} is the workdir of a run: give another --out')
+  if before and {k: before['data'].get(k) for k in source} != source:
+    raise ValueError(
+      f'{out} holds the evaluation of other data: give another --out'
+    )
+
+
+# Not the cases of the training.
+
+
+def _check_apart(workdir, data, cases, split, same_names):
+  # As it was trained, whatever is said of the other data; its code runs anyway.
+  experiment = experiment_lib.restore(workdir, trust=True)
+  own = experiment.config['data']['name']
+  runs = [run for run, _ in experiment.runs('')]
+  if isinstance(cases, folder.FolderCases):
+    if own != 'folder':
+      return
+    for run in runs:
+      try:
+        trained = run.cases('train').entries
+      except (OSError, ValueError) as e:
+        print(f'note: not checked against the cases of the training: {e}')
+        return
+      _check_entries(data, cases.entries, trained, same_names)
+  elif own == data:
+    for run in runs:
+      parts = run.data.splits['train']
+      experiment_lib.check_splits({'train': parts, '--data': split})
+      if '[' in split and '[' in parts:
+        _check_records(data, cases, run.cases('train'))
+
+
+def _check_records(data, cases, trained):
+  seen = {key: {case[key] for case in trained} for key in ('id', 'patient')}
+  for case in cases:
+    _refuse(data, case['id'], case['patient'], seen)
+
+
+def _check_entries(data, entries, trained, same_names):
+  """Refuses the same files, and unless told otherwise the same names."""
+  sizes = {}
+  for e in trained:
+    if not e.image.is_dir():
+      sizes.setdefault(e.image.stat().st_size, []).append(e.image)
+  seen = {
+    'id': {e.id for e in trained},
+    'patient': {e.patient for e in trained},
+  }
+  for e in entries:
+    if not same_names:
+      _refuse(data, e.id, e.patient, seen, ', or say --same_names if they only')
+    same = () if e.image.is_dir() else sizes.get(e.image.stat().st_size, ())
+    if any(filecmp.cmp(e.image, other, shallow=False) for other in same):
+      raise ValueError(f'{e.image} is an image that the run was trained on')
+
+
+def _refuse(data, name, patient, seen, mend=''):
+  if name in seen['id'] or patient in seen['patient']:
+    what = 'is one' if name in seen['id'] else 'is of a patient'
+    more = f'{mend} share names with the training' if mend else ''
+    raise ValueError(
+      f'{data}: case {name} {what} that the run was trained on: give other '
+      f'cases, as by --split=test{more}'
+    )

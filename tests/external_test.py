@@ -1,0 +1,132 @@
+"""A run evaluated on data that it was not made with."""
+
+import csv
+import json
+import shutil
+
+import flax.linen as nn
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from medjax import experiment, external
+from medjax.config import default_config
+from medjax.evaluate import evaluate
+from medjax.report import write_report
+from medjax.train import train
+
+
+class Net(nn.Module):
+  """Quick to compile; a map, or numbers of the image."""
+
+  num_classes: int
+  dense: bool = True
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    x = nn.Conv(self.num_classes, (1, 1))(x)
+    return x if self.dense else x.mean((1, 2))
+
+
+def write_classes(root, n=12, first=0, patient='p'):
+  """Dark and bright pictures in a folder per class."""
+  rng = np.random.default_rng(first)
+  for i in range(first, first + n):
+    name = ('dark', 'bright')[i % 2]
+    array = rng.normal(60 + 90 * (i % 2), 30, (6, 6)).clip(0, 255)
+    (root / name / f'{patient}{i}').mkdir(parents=True, exist_ok=True)
+    path = root / name / f'{patient}{i}' / f'{i}.png'
+    PIL.Image.fromarray(array.astype(np.uint8)).save(path)
+  return root
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """(workdir, its data) of a run of few steps, evaluated; not to be changed."""
+  root = tmp_path_factory.mktemp('external')
+  jax.config.update('jax_disable_most_optimizations', True)
+  config = default_config()
+  config.data.update(name='folder', batch_size=8)
+  config.data.path = str(write_classes(root / 'own', 20))
+  config.data.preprocess = (dict(name='zscore'),)
+  config.model = dict(name=f'{__name__}:Net', dense=False)
+  config.task = dict(name='Classification')
+  config.train.update(steps=2, log_every=1, eval_every=2)
+  made = experiment.make(config)
+  train(made, root / 'run')
+  evaluate(made, root / 'run')
+  yield root / 'run', root / 'own'
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def evaluate_on(run, data, **options):
+  made = experiment.restore(run, trust=True)
+  return external.evaluate_on(made, run, str(data), **options)
+
+
+def test_other_data_get_a_folder_of_their_own(run, tmp_path):
+  workdir, _ = run
+  before = {
+    p: p.read_bytes()
+    for p in workdir.iterdir()
+    if p.suffix in ('.json', '.csv')
+  }
+  other = write_classes(tmp_path / 'clinic', 8, first=100, patient='q')
+  results, out = evaluate_on(workdir, other)
+  assert out == workdir / 'evaluations/clinic'
+  calibration = json.loads((workdir / 'calibration.json').read_text())
+  found = json.loads((out / 'metrics.json').read_text())
+  assert found['test']['n'] == results['test']['n'] == 8
+  assert found['test']['applied_temperature'] == calibration['temperature']
+  assert found['test']['applied_thresholds'] == calibration['thresholds']
+  with (out / 'per_case.csv').open(newline='') as f:
+    assert len(list(csv.DictReader(f))) == 8
+  assert write_report(out).is_file()
+  assert before == {p: p.read_bytes() for p in before}
+  namesake = write_classes(tmp_path / 'b/clinic', 4, first=200, patient='r')
+  with pytest.raises(ValueError, match=r'of other data: give another --out'):
+    evaluate_on(workdir, namesake)
+  _, out = evaluate_on(workdir, namesake, out=tmp_path / 'out')
+  assert (out / 'metrics.json').is_file()
+
+
+def test_cases_of_the_training_are_refused(run, tmp_path):
+  workdir, own = run
+  with pytest.raises(ValueError, match=r'case .* that the run was trained'):
+    evaluate_on(workdir, own)
+  results, _ = evaluate_on(workdir, own, split='test')
+  assert results['test']['n'] == 3 or results['test']['n'] == 4
+  # One of its patients, whose picture is another.
+  mixed = write_classes(tmp_path / 'mixed', 8, first=100, patient='q')
+  trained = experiment.restore(workdir, trust=True).cases('train').entries
+  seen = next(e for e in trained if e.label == 'dark')
+  again = mixed / seen.label / seen.patient / 'new.png'
+  again.parent.mkdir()
+  PIL.Image.fromarray(np.full((6, 6), 9, np.uint8)).save(again)
+  with pytest.raises(ValueError, match='is of a patient that the run') as e:
+    evaluate_on(workdir, mixed)
+  assert '\n' not in str(e.value)
+  evaluate_on(workdir, mixed, same_names=True)
+  # The very file, under another name.
+  shutil.copy(seen.image, again)
+  with pytest.raises(ValueError, match='is an image that the run was trained'):
+    evaluate_on(workdir, mixed, same_names=True)
+
+
+def test_labels_that_mean_something_else_are_refused(run, tmp_path):
+  other = write_classes(tmp_path / 'other', 8, first=100, patient='q')
+  (other / 'dark').rename(other / 'black')
+  with pytest.raises(ValueError, match='black'):
+    evaluate_on(run[0], other)
+
+
+def test_the_run_itself_is_evaluated_on_its_own_data_only(run, tmp_path):
+  workdir, _ = run
+  config = experiment.config_lib.load(workdir)
+  config.data.path = str(
+    write_classes(tmp_path / 'x', 12, first=100, patient='q')
+  )
+  made = experiment.restore(workdir, config=config)
+  with pytest.raises(ValueError, match=r'data\.path.*--data=FOLDER_OR_SET'):
+    evaluate(made, workdir)
