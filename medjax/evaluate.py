@@ -21,7 +21,7 @@ from medjax.run.checkpoint import best_variables
 
 # Fields of the config that a checkpoint cannot do without, and those that say
 # which cases are whose.
-_OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
+OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
 _OF_THE_DATA = (
   'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
   'data.where', 'data.fields', 'data.patient', 'data.fractions', 'data.seed',
@@ -111,7 +111,7 @@ def evaluate(experiment, workdir, *, facts=None):
 
 def _evaluate(experiment, workdir, facts):
   """What metrics.json holds, and the rows of each split."""
-  config_lib.compare(experiment.config, workdir, _OF_THE_MODEL)
+  config_lib.compare(experiment.config, workdir, OF_THE_MODEL)
   config_lib.compare(
     experiment.config,
     workdir,

@@ -9,11 +9,18 @@ import pathlib
 
 import jax
 
+from medjax import config as config_lib
 from medjax import experiment as experiment_lib
 from medjax import files, prepare
 from medjax.data import folder, pipeline, records
 from medjax.data.facts import DataFacts
-from medjax.evaluate import evaluate_cases, measures, summarized, write
+from medjax.evaluate import (
+  OF_THE_MODEL,
+  evaluate_cases,
+  measures,
+  summarized,
+  write,
+)
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.trained import load_calibration
 from medjax.reports.gallery import Gallery
@@ -43,6 +50,12 @@ def evaluate_on(
   `same_names` says that they are others of the same name.
   """
   workdir = pathlib.Path(workdir)
+  config_lib.compare(
+    experiment.config,
+    workdir,
+    (*OF_THE_MODEL, 'task.positive'),
+    mend='evaluate the run as it is',
+  )
   cases, source, split = _open(experiment, data, split)
   _check_apart(workdir, data, cases, split, same_names)
   _check_classes(experiment, data, cases)

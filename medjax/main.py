@@ -83,6 +83,10 @@ def run(argv):
   """Trains if asked, evaluates the best checkpoint, writes the report."""
   if len(argv) > 1:
     raise ValueError(f'unknown argument {argv[1]!r}: options start with --')
+  if not _WORKDIR.value:
+    raise ValueError('say where the results go: --workdir=FOLDER')
+  if _CONFIG.value is None:
+    raise ValueError('say what to train: --config=FILE, configs/unet.py, say')
   keep_programs()
   workdir, training = pathlib.Path(_WORKDIR.value), _MODE.value == 'train'
   with joined(
@@ -139,7 +143,6 @@ def _say(results, written):
 
 def main():
   """Command line entry point."""
-  flags.mark_flags_as_required(['config', 'workdir'])
   with cli.one_line_errors():
     app.run(run, flags_parser=overrides.parse)
 

@@ -68,7 +68,7 @@ def value(argv, name):
 
 def _check_file():
   if flags.FLAGS['config'].value is None:
-    return  # said by absl, as what else is missing
+    return
   file = config_flags.get_config_filename(flags.FLAGS['config'])
   path = pathlib.Path(file.partition(':')[0])
   if not path.is_file():

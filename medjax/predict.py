@@ -1,11 +1,15 @@
-"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…"""
+"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…
+
+medjax predict --workdir=runs/unet scans --out=predicted
+medjax predict --workdir=runs/unet scans --out=predicted --flips --probabilities
+"""
 
 import argparse
 import pathlib
 
 import numpy as np
 
-from medjax import cli
+from medjax import cli, progress
 from medjax.data import formats
 from medjax.prediction import files, trained
 
@@ -17,32 +21,81 @@ def predict(
   *,
   seg=False,
   uncertainty=False,
+  probabilities=False,
   calibrated=False,
-  trust=False,
+  skip_existing=False,
+  **options,
 ):
-  """Predicts images with the best checkpoint of `workdir` into `out`.
+  """Predicts images with a checkpoint of `workdir` into `out`.
 
   `inputs` are files and folders. Segmentation: a mask per file, on its own grid
   (volumes → NIfTI with the same affine, pictures → PNG and an overlay; `seg`:
   DICOM → DICOM SEG). Classification: predictions.csv.
 
   Of several members, the mean of their probabilities counts. predictions.csv
-  then says how sure it is; with `uncertainty` maps say so beside a mask.
-  `calibrated` probabilities of a classifier are those after temperature scaling
+  then says how sure it is; with `uncertainty` maps say so beside a mask, and
+  with `probabilities` those of all classes lie there. `calibrated`
+  probabilities of a classifier are those after temperature scaling
   (medjax.metrics.calibration); the measures of uncertainty stay as they are.
-  `trust` lets the run name code outside of medjax.
+  `skip_existing` leaves out what `out` holds already. `options` are those of
+  `trained.load`: trust, checkpoint, flips, overlap, batch_size.
   """
-  run = trained.load(workdir, trust=trust)
+  run = trained.load(workdir, **options)
   config, task = run.experiment.config, run.task
   fields = config['data'].get('fields', {})
   found = files.input_files(inputs, fields.get('image', ''))
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
+  writes_maps = 'mask' in task.fields
+  _check(run, workdir, found, out, seg, uncertainty, probabilities)
+  before = {}
+  if skip_existing and writes_maps:
+    found = [p for p in found if not files.is_written(out, p, segments=seg)]
+  elif skip_existing:
+    before = files.read_table(out)
+    found = [p for p in found if str(files.paths_of(p)[0]) not in before]
+  most = None
+  if uncertainty:
+    most = np.log(task.num_outputs if task.exclusive else 2)
+  maps = dict(segments=task.label_names if seg else None, most=most)
+  if probabilities:
+    maps['probabilities'] = task.label_names if task.exclusive else task.names
+  cases, table = (files.read_case(file) for file in found), []
+  with progress.bar('predicting', len(found)) as advance:
+
+    def watch(sample, window, count):
+      name = sample['raw']['id']
+      advance(0, f'{name}, window {window} of {count}' if count > 1 else name)
+
+    predictions = run.predict_cases(
+      cases, calibrated=calibrated, probabilities=probabilities, watch=watch
+    )
+    for i, (case, prediction) in enumerate(predictions):
+      if prediction.labels is not None:
+        result = files.write(out, case, prediction, **maps)
+      else:
+        table.append((case['path'], prediction))
+        result = max(prediction.values, key=prediction.values.get)
+      advance()
+      print(f'{i + 1}/{len(found)} {case["path"]} → {result}')
+  if not found:
+    print(f'nothing to do: {out} holds all of it')
+  if table:
+    print(files.write_table(out, table, before.values()))
+
+
+def _check(run, workdir, found, out, seg, uncertainty, probabilities):
+  """Raises ValueError for what cannot be written."""
   if any(out.samefile(q.parent) for p in found for q in files.paths_of(p)):
     raise ValueError(f'{out} holds an input; results need another folder')
-  writes_maps = 'mask' in task.fields
+  writes_maps = 'mask' in run.task.fields
   if seg and not writes_maps:
     raise ValueError(f'{workdir} holds a classifier, which writes no DICOM SEG')
+  if probabilities and not writes_maps:
+    raise ValueError(
+      f'{workdir} holds a classifier: its probabilities are in predictions.csv '
+      'anyway'
+    )
   if uncertainty and not (len(run.variables) > 1 and writes_maps):
     raise ValueError(
       f'{workdir} holds no members that segment, so there are no maps of '
@@ -52,53 +105,48 @@ def predict(
   odd = [p for p in sources if not formats.is_dicom(p)]
   if odd:
     raise ValueError(f'{odd[0]} is not DICOM, so no DICOM SEG can refer to it')
-  most = None
-  if uncertainty:
-    most = np.log(task.num_outputs if task.exclusive else 2)
-  segments = task.label_names if seg else None
-  cases, table = (files.read_case(file) for file in found), []
-  predictions = run.predict_cases(cases, calibrated=calibrated)
-  for i, (case, prediction) in enumerate(predictions):
-    if prediction.labels is not None:
-      result = files.write(out, case, prediction, segments=segments, most=most)
-    else:
-      table.append((case['path'], prediction))
-      result = max(prediction.values, key=prediction.values.get)
-    print(f'{i + 1}/{len(found)} {case["path"]} → {result}')
-  if table:
-    print(files.write_table(out, table))
+
+
+# Of the command: name, what it does.
+_SWITCHES = {
+  'seg': 'write DICOM SEG, for DICOM inputs',
+  'uncertainty': "maps of it, an ensemble's",
+  'probabilities': 'those of all classes too: NIfTI of volumes, else NPZ',
+  'calibrated': 'after temperature scaling',
+  'skip_existing': 'leave out what --out holds already',
+  'trust': 'let the run name code of its own',
+}
 
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('inputs', nargs='+', help='image files or folders')
   parser.add_argument('--workdir', required=True, help='a trained workdir')
   parser.add_argument('--out', required=True, help='folder for the results')
+  for name, what in _SWITCHES.items():
+    parser.add_argument(f'--{name}', action='store_true', help=what)
   parser.add_argument(
-    '--seg', action='store_true', help='write DICOM SEG, for DICOM inputs'
+    '--checkpoint', default='best', help='best, last or a step [best]'
   )
   parser.add_argument(
-    '--uncertainty', action='store_true', help="maps of it, an ensemble's"
+    '--flips',
+    action=argparse.BooleanOptionalAction,
+    help="average over mirror images [the run's]",
   )
   parser.add_argument(
-    '--calibrated', action='store_true', help='after temperature scaling'
+    '--overlap',
+    type=float,
+    help="of neighbouring windows, 0 to below 1 [the run's]",
   )
-  parser.add_argument(
-    '--trust', action='store_true', help='let the run name code of its own'
-  )
+  parser.add_argument('--batch_size', type=int, help="of windows [the run's]")
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
-  parser.add_argument('inputs', nargs='+', help='image files or folders')
-  args = parser.parse_args()
+  args = vars(parser.parse_args())
+  args.pop('debug')
   with cli.one_line_errors():
-    predict(
-      args.workdir,
-      args.inputs,
-      args.out,
-      seg=args.seg,
-      uncertainty=args.uncertainty,
-      calibrated=args.calibrated,
-      trust=args.trust,
-    )
+    predict(args.pop('workdir'), args.pop('inputs'), args.pop('out'), **args)
 
 
 if __name__ == '__main__':

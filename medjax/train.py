@@ -170,7 +170,12 @@ def _announce(experiment, members):
   device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
   print(f'cases: {splits}; on {device}')
   if task.names:
-    print(f'{type(task).__name__} of {", ".join(task.names)}')
+    positive = getattr(task, 'positive_class', None)
+    of = ', '.join(
+      f'{name} (positive)' if k == positive else name
+      for k, name in enumerate(task.names)
+    )
+    print(f'{type(task).__name__} of {of}')
   count = _sizes(members[0].state)['parameters']
   name = experiment.config['model'].get('name')
   from_step = min(m.step for m in members)

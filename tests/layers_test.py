@@ -65,8 +65,8 @@ ALLOWED = {
     'cli', 'data', 'experiment', 'files', 'prediction', 'progress', 'tasks',
   },
   'external': {
-    'data', 'evaluate', 'experiment', 'files', 'prediction', 'prepare',
-    'reports', 'run',
+    'config', 'data', 'evaluate', 'experiment', 'files', 'prediction',
+    'prepare', 'reports', 'run',
   },
   'overrides': {
     'augment', 'build', 'cli', 'config', 'data', 'finetune', 'models', 'optim',
@@ -105,7 +105,7 @@ ONLY_IN = {
   'nibabel': {'data'},
   'pydicom': {'data'},
   'pyarrow': {'data'},
-  'ml_collections': {'config', 'main', 'survey'},
+  'ml_collections': {'config', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

@@ -1,13 +1,26 @@
+import flax.linen as nn
+import jax
 import nibabel as nib
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
-from medjax import predict
+from medjax import experiment
+from medjax.config import default_config
 from medjax.data import formats
+from medjax.data.facts import DataFacts
+from medjax.predict import predict
+from medjax.prediction import files, trained
+from medjax.prediction.result import Prediction, Provenance
+from medjax.train import train
 
-TAKES = ConfigDict(dict(rank=2, channels=1))
+FROM = Provenance(model='', steps=(1,), digest='', medjax='')
+
+
+def write(out, case, labels, **options):
+  out.mkdir(exist_ok=True)
+  prediction = Prediction(id=case['id'], provenance=FROM, labels=labels)
+  return files.write(out, case, prediction, **options)
 
 
 def save_png(path, shape=(6, 5)):
@@ -20,51 +33,59 @@ def test_inputs_are_files_and_what_is_in_folders(tmp_path):
   b, a = save_png(tmp_path / 'in/b.png'), save_png(tmp_path / 'in/a.png')
   (tmp_path / 'in/notes.txt').write_text('no image')
   c = save_png(tmp_path / 'c.png')
-  assert predict.input_files([c, tmp_path / 'in']) == [c, a, b]
+  assert files.input_files([c, tmp_path / 'in']) == [c, a, b]
 
 
 def test_inputs_whose_results_would_have_one_name(tmp_path):
   a, b = save_png(tmp_path / 'a/x.png'), save_png(tmp_path / 'b/x.png')
   with pytest.raises(ValueError, match="two inputs are called 'x'"):
-    predict.input_files([a, b])
+    files.input_files([a, b])
 
 
 def test_an_empty_folder(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no image file'):
-    predict.input_files([tmp_path])
+    files.input_files([tmp_path])
 
 
 def test_inputs_with_a_file_for_each_channel(tmp_path):
   for name in ('a_0.png', 'a_1.png', 'b_0.png', 'b_1.png'):
     save_png(tmp_path / name)
-  files = predict.input_files([tmp_path], 'images/{id}_{0,1}.png')
-  takes = ConfigDict(dict(rank=2, channels=2))
-  case = predict.read_case(files[1], takes)
+  found = files.input_files([tmp_path], 'images/{id}_{0,1}.png')
+  case = files.read_case(found[1])
   assert case['id'] == 'b'
   assert case['image'].shape == (6, 5, 2)
 
 
 def test_files_that_the_model_cannot_take(tmp_path):
-  case = predict.read_case(save_png(tmp_path / 'x.png'), TAKES)
-  assert case['image'].shape == (6, 5, 1)
-  colour = save_png(tmp_path / 'colour.png', (6, 5, 3))
+  config = default_config()
+  config.model, config.task = dict(name='LeNet5'), dict(name='Classification')
+  config.task.num_classes = 2
+  made = experiment.make(config, facts=DataFacts(channels=1, rank=2))
+  case = files.read_case(save_png(tmp_path / 'x.png'))
+  assert made.check(case)['image'].shape == (6, 5, 1)
+  colour = files.read_case(save_png(tmp_path / 'colour.png', (6, 5, 3)))
   with pytest.raises(
     ValueError, match='3 channels, the model was trained on 1'
   ):
-    predict.read_case(colour, TAKES)
+    made.check(colour)
   volume = tmp_path / 'x.nii.gz'
   nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), volume)
   with pytest.raises(ValueError, match='3 spatial axes, the model was trained'):
-    predict.read_case(volume, TAKES)
+    made.check(files.read_case(volume))
 
 
 def test_a_picture_gets_a_mask_and_an_overlay(tmp_path):
-  case = predict.read_case(save_png(tmp_path / 'x.png'), TAKES)
+  case = files.read_case(save_png(tmp_path / 'x.png'))
   labels = np.zeros((6, 5), np.uint8)
   labels[2, 3] = 2
-  predict.write_mask(tmp_path / 'out', case, labels)
-  found = np.array(Image.open(tmp_path / 'out/x.png'))
-  np.testing.assert_array_equal(found, labels)
+  write(tmp_path / 'out', case, labels)
+  with Image.open(tmp_path / 'out/x.png') as shown:
+    np.testing.assert_array_equal(np.array(shown), labels)
+    colours = np.array(shown.convert('RGB'))
+  assert colours[2, 3].max() > 100  # no black label on a black ground
+  assert not colours[0].any()
+  read = formats.read_mask(tmp_path / 'out/x.png')
+  np.testing.assert_array_equal(read.array, labels)
   overlay = np.array(Image.open(tmp_path / 'out/x_overlay.png'))
   assert overlay.shape == (6, 5, 3)
   assert (overlay != overlay[0, 0]).any(-1).sum() == 1
@@ -76,9 +97,9 @@ def test_a_nifti_slice_gets_a_nifti_in_its_place(tmp_path):
   )
   path = tmp_path / 'x.nii'
   nib.save(nib.Nifti1Image(np.zeros((6, 5), np.float32), affine), path)
-  case = predict.read_case(path, TAKES)
+  case = files.read_case(path)
   np.testing.assert_allclose(case['spacing'], [1.5, 1])
-  predict.write_mask(tmp_path / 'out', case, np.ones((6, 5), np.uint8))
+  write(tmp_path / 'out', case, np.ones((6, 5), np.uint8))
   found = nib.load(tmp_path / 'out/x.nii.gz')
   assert found.shape == (6, 5)
   np.testing.assert_allclose(found.affine, affine)
@@ -87,15 +108,15 @@ def test_a_nifti_slice_gets_a_nifti_in_its_place(tmp_path):
 def test_a_dicom_series_gets_a_nifti_or_a_seg(shared_data, tmp_path):
   pytest.importorskip('highdicom')
   path = shared_data('dicom_sts025') / 'MR_T1' / 'image'
-  case = predict.read_case(path, ConfigDict(dict(rank=3, channels=1)))
+  case = files.read_case(path)
   labels = np.zeros(case['image'].shape[:-1], np.uint8)
   labels[9:20, 30:50, 2:5], labels[40:41, 8:9, 11] = 1, 2
-  written = predict.write_mask(tmp_path, case, labels)
+  written = write(tmp_path, case, labels)
   found = nib.load(written)
   np.testing.assert_array_equal(found.dataobj, labels)
   np.testing.assert_allclose(found.affine, case['affine'], atol=1e-4)
   names = ('background', 'mass', 'vessel')
-  seg = predict.write_mask(tmp_path, case, labels, segments=names)
+  seg = write(tmp_path, case, labels, segments=names)
   assert seg == tmp_path / 'image.dcm'
   masks = formats.read_segmentation(seg, formats.read(path))
   got, said = formats.label_map(masks)
@@ -107,17 +128,131 @@ def test_overlay_tints_labels_only_and_more_labels_than_colours():
   image = np.linspace(0, 1000, 20).reshape(4, 5, 1)
   labels = np.zeros((4, 5), np.uint8)
   labels[0] = 1, 2, 3, 7, 8
-  shown = predict.overlay(image, labels)
+  shown = files.overlay(image, labels)
   grey = (shown == shown[..., :1]).all(-1)
   np.testing.assert_array_equal(grey[1:], True)
   np.testing.assert_array_equal(shown[3, 4], 255)
   assert not grey[0].any()
-  assert predict.overlay(np.zeros((4, 5, 3)), labels).shape == (4, 5, 3)
+  assert files.overlay(np.zeros((4, 5, 3)), labels).shape == (4, 5, 3)
 
 
-def test_probabilities_are_a_table(tmp_path):
-  rows = [('a,b.png', np.array([0.25, 0.75]))]
-  path = predict.write_probabilities(tmp_path, rows, ('dark', 'bright'))
+def test_probabilities_are_a_table_that_is_added_to(tmp_path):
+  line = lambda p: Prediction(
+    id='', provenance=FROM, values={'dark': p, 'bright': 1 - p}
+  )
+  path = files.write_table(tmp_path, [('a,b.png', line(0.25))])
+  before = files.read_table(tmp_path)
+  assert [*before] == ['a,b.png']
+  files.write_table(tmp_path, [('c.png', line(1.0))], before.values())
   assert path.read_text().splitlines() == [
     'file,dark,bright', '"a,b.png",0.250000,0.750000',
+    'c.png,1.000000,0.000000',
   ]  # fmt: skip
+
+
+class Net(nn.Module):
+  """One convolution, which is not symmetric."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    return nn.Conv(self.num_classes, (3, 3))(x)
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """A workdir with checkpoints of steps 1, 2 and 3; not to be changed."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  root, rng = tmp_path_factory.mktemp('predict'), np.random.default_rng(0)
+  for i in range(6):
+    for folder in ('images', 'masks'):
+      (root / folder).mkdir(exist_ok=True)
+      array = rng.integers(0, 2 if folder == 'masks' else 255, (9, 7))
+      Image.fromarray(array.astype(np.uint8)).save(root / folder / f'{i}.png')
+  config = default_config()
+  config.data.update(name='folder', path=str(root), batch_size=8)
+  config.data.preprocess = (dict(name='zscore'),)
+  config.data.patch_size = (6, 6)
+  config.model = dict(name=f'{__name__}:Net')
+  config.task = dict(name='Segmentation', num_classes=2)
+  config.optimizer.learning_rate = 0.03
+  config.train.update(steps=3, log_every=1, eval_every=1)
+  train(experiment.make(config), root / 'run')
+  yield root / 'run', root / 'images'
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def test_options_of_inference_are_those_of_the_command(run, tmp_path):
+  workdir, images = run
+  case = files.read_case(images / '0.png')
+
+  def probabilities(**options):
+    loaded = trained.load(workdir, trust=True, **options)
+    return loaded.predict_case(case, probabilities=True).probabilities
+
+  own, flipped = probabilities(), probabilities(flips=True)
+  assert np.abs(own - flipped).max() > 1e-4
+  mirrored = {**case, 'image': case['image'][::-1]}
+  loaded = trained.load(workdir, trust=True, flips=True, overlap=0)
+  there = loaded.predict_case(case, probabilities=True).probabilities
+  back = loaded.predict_case(mirrored, probabilities=True).probabilities
+  np.testing.assert_allclose(there, back[::-1], atol=1e-5)
+  assert loaded.experiment.inference.overlap == 0
+  np.testing.assert_allclose(own, probabilities(batch_size=1), atol=1e-6)
+  with pytest.raises(ValueError, match=r'inference\.overlap must be'):
+    probabilities(overlap=1.5)
+  last = trained.load(workdir, trust=True, checkpoint='last')
+  assert last.provenance.steps == (3,)
+  two = trained.load(workdir, trust=True, checkpoint='2')
+  assert two.provenance.steps == (2,)
+  with pytest.raises(ValueError, match='holds no step 7, only'):
+    trained.load(workdir, trust=True, checkpoint='7')
+
+
+def test_probabilities_lie_beside_the_mask_and_what_is_there_stays(
+  run, tmp_path, capsys
+):
+  workdir, images = run
+  options = dict(trust=True, probabilities=True, skip_existing=True)
+  predict(workdir, [images / '0.png'], tmp_path, **options)
+  with np.load(tmp_path / '0_probabilities.npz') as found:
+    array, names = found['probabilities'], found['names']
+  assert array.shape == (9, 7, 2)
+  assert array.dtype == np.float32
+  assert [*names] == ['0', '1']
+  mask = formats.read_mask(tmp_path / '0.png').array
+  np.testing.assert_array_equal(array.argmax(-1), mask)
+  (tmp_path / '0.png').write_bytes(b'mine')
+  capsys.readouterr()
+  predict(workdir, [images / '0.png', images / '1.png'], tmp_path, **options)
+  assert capsys.readouterr().out.startswith('1/1 ')
+  assert (tmp_path / '0.png').read_bytes() == b'mine'
+  predict(workdir, [images / '1.png'], tmp_path, **options)
+  assert 'nothing to do' in capsys.readouterr().out
+
+
+def test_probabilities_of_a_volume_are_nifti(tmp_path):
+  affine = np.diag([2.0, 1, 1, 1])
+  volume = np.zeros((4, 5, 6), np.float32)
+  nib.save(nib.Nifti1Image(volume, affine), tmp_path / 'x.nii.gz')
+  case = files.read_case(tmp_path / 'x.nii.gz')
+  array = np.random.default_rng(0).random((4, 5, 6, 3)).astype(np.float32)
+  prediction = Prediction(
+    id='x', provenance=FROM, labels=volume.astype(np.uint8), probabilities=array
+  )
+  files.write(tmp_path, case, prediction, probabilities=('a', 'b', 'c'))
+  found = nib.load(tmp_path / 'x_probabilities.nii.gz')
+  np.testing.assert_array_equal(found.get_fdata(dtype=np.float32), array)
+  np.testing.assert_allclose(found.affine, affine)
+
+
+def test_progress_is_told_by_window(run):
+  workdir, images = run
+  case, told = files.read_case(images / '0.png'), []
+  watch = lambda sample, window, count: told.append(
+    (sample['raw']['id'], window, count)
+  )
+  loaded = trained.load(workdir, trust=True)
+  list(loaded.predict_cases([case], watch=watch))
+  assert told == [('0', i + 1, 4) for i in range(4)]

@@ -93,19 +93,31 @@ def overlay(image, labels, *, alpha=0.45):
   return np.where(labels[..., None] > 0, blend, rgb).astype(np.uint8)
 
 
-def write(out, case, prediction, *, segments=None, most=None):
+def write(
+  out, case, prediction, *, segments=None, most=None, probabilities=None
+):
   """Writes what is a map of a case; returns the path of the label map.
 
   On the input's own grid: a NIfTI for volumes and NIfTI slices; for pictures a
   PNG and an overlay. segments: names of the classes: a DICOM SEG that refers to
   the input, which must be DICOM. most: the largest entropy there can be, nats:
   maps of uncertainty are written too, PNGs with 255 where a map holds that.
+  probabilities: names of the channels: those of the prediction are written, as
+  NIfTI (*s, K) of a volume, else as NPZ. The label map comes last: where it is,
+  all of the case is.
   """
-  path = _write_mask(out, case, prediction.labels, segments)
   if most is not None:
     for name in ensemble.MEASURES:
       _write_map(out, case, name, prediction.uncertainty[name], most)
-  return path
+  if probabilities:
+    _write_probabilities(out, case, prediction.probabilities, probabilities)
+  return _write_mask(out, case, prediction.labels, segments)
+
+
+def is_written(out, file, *, segments=False):
+  """Whether `out` holds the label map of an input file."""
+  endings = ('.dcm',) if segments else ('.nii.gz', '.png')
+  return any((out / f'{_id(file)}{ending}').exists() for ending in endings)
 
 
 def _write_mask(out, case, labels, segments):
@@ -118,11 +130,34 @@ def _write_mask(out, case, labels, segments):
     formats.write(path, labels, case['place'])
     return path
   path = out / f'{case["id"]}.png'
-  formats.write(path, labels, case['affine'])
   picture = overlay(case['image'], labels)
   with files.replacing(out / f'{case["id"]}_overlay.png', 'wb') as f:
     Image.fromarray(picture).save(f, 'png')
+  if labels.dtype != np.uint8:
+    formats.write(path, labels, case['affine'])
+    return path
+  # As values 0, 1, … a mask looks black: a palette keeps them and shows them.
+  coloured = Image.fromarray(labels)
+  coloured.putpalette(palette().tobytes())
+  with files.replacing(path, 'wb') as f:
+    coloured.save(f, 'png')
   return path
+
+
+def palette():
+  """Colours (256, 3) uint8 of the labels: black, then COLOURS over again."""
+  found = COLOURS[(np.arange(256) - 1) % len(COLOURS)].astype(np.uint8)
+  found[0] = 0
+  return found
+
+
+def _write_probabilities(out, case, array, names):
+  stem, array = f'{case["id"]}_probabilities', array.astype(np.float32)
+  if case['place'] is not None and array.ndim == 4:
+    formats.write(out / f'{stem}.nii.gz', array, case['place'])
+    return
+  with files.replacing(out / f'{stem}.npz', 'wb') as f:
+    np.savez_compressed(f, probabilities=array, names=np.array(names))
 
 
 def _write_map(out, case, name, array, most):
@@ -134,20 +169,31 @@ def _write_map(out, case, name, array, most):
   formats.write(out / f'{stem}.png', array, case['affine'])
 
 
-def write_table(out, predictions):
+def read_table(out):
+  """{file: its line} of predictions.csv; {} where there is none."""
+  path = out / 'predictions.csv'
+  if not path.exists():
+    return {}
+  rows, _ = files.read_csv(path, mend='delete it')
+  return {row['file']: row for row in rows}
+
+
+def write_table(out, predictions, before=()):
   """predictions.csv: a line per file, a column per value; returns its path.
 
-  `predictions` are (path, Prediction) of cases whose values say it all.
+  `predictions` are (path, Prediction) of cases whose values say it all, and
+  `before` lines that are there already.
   """
   rows = [
     {
       'file': path,
       **{
-        name: round(float(value), 6)
+        name: f'{float(value):.6f}'
         for name, value in {**p.values, **p.uncertainty}.items()
       },
     }
     for path, p in predictions
   ]
+  rows = [*before, *rows]
   files.write_csv(out / 'predictions.csv', rows)
   return out / 'predictions.csv'

@@ -64,10 +64,14 @@ class Predictor:
     other.weights = [self._placed(variables) for variables in members]
     return other
 
-  def __call__(self, samples):
-    """Yields (sample, Found), in order; samples of `Experiment.prepare`."""
+  def __call__(self, samples, **options):
+    """Yields (sample, Found), in order; samples of `Experiment.prepare`.
+
+    `options` may hold the `watch` of `windows.predict_samples`.
+    """
+    options = {**self._windows, 'sink': self._sink, **options}
     for sample, found in windows.predict_samples(
-      self._forward, samples, **self._windows, sink=self._sink
+      self._forward, samples, **options
     ):
       yield sample, self._read(found)
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax import __version__, experiment, files
+from medjax import config as config_lib
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.result import Prediction, Provenance
-from medjax.run.checkpoint import best_variables
+from medjax.run import checkpoint as checkpoint_lib
 from medjax.tasks.task import Calibration
 
 CALIBRATION = 'calibration.json'
@@ -22,14 +23,21 @@ def load_calibration(workdir):
   return Calibration.of(files.read_json(path, mend='evaluate again'))
 
 
-def load(workdir, *, trust=False):
-  """The best checkpoint of a run, or of each of its members, as a `Trained`.
+def load(workdir, *, trust=False, checkpoint='best', **inference):
+  """A run with one of its checkpoints, or of each of its members, as `Trained`.
 
-  `trust` lets the run name code outside of medjax. Raises FileNotFoundError
-  where there is no checkpoint.
+  `trust` lets the run name code outside of medjax. `checkpoint` is 'best',
+  'last' or a step. `inference` may set fields of config.inference: flips,
+  overlap, batch_size; None is the run's own. Raises FileNotFoundError where
+  there is no checkpoint.
   """
-  made = experiment.restore(workdir, trust=trust)
-  found = [best_variables(folder) for _, folder in made.runs(workdir)]
+  config = config_lib.load(workdir)
+  if not trust:
+    experiment.refuse_foreign(config, workdir)
+  config.inference.update({k: v for k, v in inference.items() if v is not None})
+  made = experiment.restore(workdir, config=config)
+  runs = [folder for _, folder in made.runs(workdir)]
+  found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
   steps, variables = zip(*found, strict=True)
   return Trained(made, variables, steps, load_calibration(workdir))
 
@@ -73,11 +81,14 @@ class Trained:
     ((_, prediction),) = self.predict_cases([case], **options)
     return prediction
 
-  def predict_cases(self, cases, *, probabilities=False, calibrated=False):
+  def predict_cases(
+    self, cases, *, probabilities=False, calibrated=False, **options
+  ):
     """Yields (raw case, its `Prediction`), in order.
 
     Windows of several cases share a batch. With `probabilities` those of a map
     are kept too; `calibrated` are those of a vector after temperature scaling.
+    `options` may hold the `watch` of `windows.predict_samples`.
 
     Raises ValueError for a case that the model does not take, and where nothing
     was decided by which to calibrate.
@@ -89,7 +100,7 @@ class Trained:
       )
     experiment = self.experiment
     samples = (experiment.prepare(experiment.check(case)) for case in cases)
-    for sample, found in self._predictor(probabilities)(samples):
+    for sample, found in self._predictor(probabilities)(samples, **options):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
 

@@ -178,12 +178,13 @@ def _cut(image, patch_size, overlap):
     yield start, image[tuple(slice(s, s + p) for s, p in place)]
 
 
-def _windows(samples, names, patch_size, overlap):
+def _windows(samples, names, patch_size, overlap, watch):
   """Yields (sample, is the last of it, start, inputs) over all samples."""
   for sample in samples:
     image, *rest = (np.asarray(sample[name]) for name in names)
     cut = list(_cut(image, patch_size, overlap))
     for i, (start, window) in enumerate(cut):
+      watch(sample, i + 1, len(cut))
       yield sample, i == len(cut) - 1, start, [window, *rest]
 
 
@@ -224,6 +225,7 @@ def predict_samples(
   patch_size=(),
   overlap=0.5,
   sink=lambda sample, name: Rows(),
+  watch=lambda sample, window, count: None,
 ):
   """Yields (sample, {name: prediction}) for each sample, in order.
 
@@ -235,7 +237,8 @@ def predict_samples(
   What has the grid of the windows is stitched: `sink(sample, name)` takes the
   mean, slab by slab, with `add(rows (k, …, K))`, and gives the wanted output, a
   label map, say, with `result()`. Vectors are averaged over the windows. With
-  no `patch_size` an image is one window, and its map one slab.
+  no `patch_size` an image is one window, and its map one slab. `watch` is told
+  of each window as it is handed on, from 1 to the `count` of its sample.
   """
   batch_size = -(-batch_size // mesh.size) * mesh.size
   weights = gaussian_weights(patch_size) if patch_size else None
@@ -254,7 +257,7 @@ def predict_samples(
 
   # One batch is computed while the one before it is stitched.
   flight = collections.deque()
-  items = _windows(samples, inputs, tuple(patch_size), overlap)
+  items = _windows(samples, inputs, tuple(patch_size), overlap, watch)
   for batch in _batches(items, batch_size):
     arrays = _stacked([window for *_, window in batch], batch_size)
     flight.append((batch, forward(jax.device_put(arrays, sharding))))

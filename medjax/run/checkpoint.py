@@ -196,14 +196,26 @@ class Checkpointer:
         self._manager.delete(step)
     return found
 
-  def best_variables(self):
-    """(step, variables of a forward pass) of the best whole checkpoint.
+  def variables(self, which='best'):
+    """(step, variables of a forward pass) of a whole checkpoint.
 
-    numpy arrays, no template needed. Averaged parameters stand for the
-    parameters where the run kept them. The optimizer's part of the file is not
-    read. Raises FileNotFoundError where there is no checkpoint.
+    `which` is 'best', 'last' or a step; where the best or the last is
+    damaged, the next. numpy arrays, no template needed. Averaged parameters
+    stand for the parameters where the run kept them. The optimizer's part of
+    the file is not read. Raises FileNotFoundError where there is no
+    checkpoint, ValueError for a step that was not kept.
     """
     steps = self._by_score()
+    if steps and which != 'best':
+      steps = sorted(steps, reverse=True)
+    if steps and which not in ('best', 'last'):
+      if which not in map(str, steps) and which not in steps:
+        kept = ', '.join(map(str, sorted(steps)))
+        raise ValueError(
+          f'{self._manager.directory} holds no step {which}, only {kept}: say '
+          'best, last or one of these'
+        )
+      steps = [int(which)]
     if not steps:
       raise FileNotFoundError(
         f'{self._manager.directory} holds no whole checkpoint'
@@ -289,10 +301,16 @@ class Checkpointer:
     self.close()
 
 
-def best_variables(workdir):
-  """(step, variables for a forward pass) of a run's best whole checkpoint.
+def variables(workdir, which='best'):
+  """(step, variables for a forward pass) of a checkpoint of a run.
 
-  Raises FileNotFoundError where there is none.
+  `which` is 'best', 'last' or a step. Raises FileNotFoundError where there is
+  no checkpoint, ValueError for a step that was not kept.
   """
   with Checkpointer(workdir, read_only=True) as checkpoints:
-    return checkpoints.best_variables()
+    return checkpoints.variables(which)
+
+
+def best_variables(workdir):
+  """(step, variables for a forward pass) of a run's best whole checkpoint."""
+  return variables(workdir)

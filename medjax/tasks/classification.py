@@ -18,7 +18,7 @@ from medjax.tasks.task import Calibration
 class Classification:
   """Softmax over num_classes, or with multi_label num_classes sigmoids.
 
-  A binary task is num_classes=2, class 1 the positive one.
+  A binary task is num_classes=2; one of the classes is the positive one.
 
   loss: names in medjax.losses and their weights; by default cross-entropy
     (binary with multi_label).
@@ -28,6 +28,8 @@ class Classification:
   aux_weight: of an auxiliary head's loss beside that of the main one, as
     torchvision trains Inception v3 (Szegedy et al. 2015 had 0.3).
   class_names: num_classes names.
+  positive: of a binary task, the name or index of the class that precision,
+    recall, specificity, F1, AUROC and the threshold are about; by default 1.
   monitor: the score by which the best checkpoint is chosen.
   """
 
@@ -43,6 +45,7 @@ class Classification:
   label_smoothing: float = 0.0
   aux_weight: float = 0.4
   class_names: tuple[str, ...] = ()
+  positive: int | str | None = None
   monitor: str = 'auroc'
   terms: tuple = dataclasses.field(init=False)
 
@@ -59,6 +62,7 @@ class Classification:
       raise ValueError('num_classes must be at least 2: a binary task has 2')
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(f'label_smoothing={self.label_smoothing} not in [0, 1)')
+    self._check_positive()
     summary.check_monitor(self.monitor, MEASURES)
     entropy = 'binary_cross_entropy' if self.multi_label else 'cross_entropy'
     if callable(loss) or loss is None:
@@ -69,6 +73,22 @@ class Classification:
       if not objective.takes(terms, option):
         raise ValueError(f'none of the losses takes {option}')
     object.__setattr__(self, 'terms', terms)
+
+  def _check_positive(self):
+    if self.positive is None:
+      return
+    if not self.binary:
+      raise ValueError(
+        f'positive={self.positive!r} is for two classes; of more, every class '
+        'has scores of its own'
+      )
+    if isinstance(self.positive, str) and self.positive in self.names:
+      object.__setattr__(self, 'positive', self.names.index(self.positive))
+    if self.positive not in (0, 1) or isinstance(self.positive, bool):
+      raise ValueError(
+        f'positive={self.positive!r} is neither of {", ".join(self.names)}, '
+        'nor 0 or 1'
+      )
 
   def _options(self):
     options = {
@@ -94,8 +114,15 @@ class Classification:
 
   @property
   def binary(self):
-    """Whether there are two classes, of which class 1 is the positive one."""
+    """Whether there are two classes, of which one is the positive one."""
     return self.num_classes == 2 and not self.multi_label
+
+  @property
+  def positive_class(self):
+    """Index of the positive class of a binary task, else None."""
+    if not self.binary:
+      return None
+    return 1 if self.positive is None else self.positive
 
   def loss(self, forward, batch):
     """Weighted sum of the losses: (b,).
@@ -209,7 +236,8 @@ class Classification:
 
     rows: metrics() of each case with id and patient. Decisions are the
     likeliest class, or labels above 1/2. Precision, recall, specificity, F1,
-    AUROC and AUPRC are those of class 1 for a binary task, otherwise the mean
+    AUROC and AUPRC are those of the positive class for a binary task (it is
+    named under 'positive'), otherwise the mean
     over the classes that define them (one against the rest, as MedMNIST's
     evaluator). Balanced accuracy: mean recall of the classes. Brier: as
     medjax.metrics.classification.brier says, the mean over labels. ECE: of the
@@ -250,6 +278,7 @@ class Classification:
         len(rows) - undefined,
         {'undefined': undefined, 'missed': c.fn, 'false_positive': c.fp},
       ),
+      'positive': self.names[self.positive_class] if self.binary else None,
       'support': dict(zip(self.names, scores.truth.sum(0), strict=True)),
       'applied_thresholds': chosen.thresholds,
       'applied_temperature': chosen.temperature,

@@ -114,8 +114,10 @@ class Scores:
       if self.task.multi_label:
         return self.probability > t
       if self.task.binary:
-        positive = self.probability[:, 1] > t[0]
-        return np.stack([~positive, positive], -1)
+        k = self.task.positive_class
+        positive = self.probability[:, k] > t[0]
+        return np.stack([positive, ~positive] if k == 0 else
+                        [~positive, positive], -1)  # fmt: skip
       raise ValueError('thresholds are for binary and multi-label tasks')
     decided = self.task.decode(self.probability)
     if self.task.multi_label:
@@ -123,8 +125,10 @@ class Scores:
     return classification.one_hot(decided, self.task.num_classes)
 
   def headline(self, per_class):
-    """One number of (…, K): class 1 of two, else the mean of the defined."""
-    return per_class[..., 1] if self.task.binary else defined_mean(per_class)
+    """One number of (…, K): the positive class's, or the defined's mean."""
+    if self.task.binary:
+      return per_class[..., self.task.positive_class]
+    return defined_mean(per_class)
 
   def statistics(self, rules, temperature, weights):
     """Scores (*r,) by name, and 'classes' (*r, metrics, K), of the weights."""
@@ -161,7 +165,7 @@ class Scores:
   def thresholds(self):
     """Thresholds that these cases choose, NaN where they cannot."""
     if self.task.binary:
-      columns = [1]
+      columns = [self.task.positive_class]
     elif self.task.multi_label:
       columns = range(self.task.num_classes)
     else:
@@ -185,13 +189,15 @@ class Scores:
   def curves(self):
     """ROC, precision-recall and reliability by class, for the report.
 
-    A binary task's are of class 1 only. A class without positives or without
-    negatives has none.
+    A binary task's are of the positive class only. A class without positives
+    or without negatives has none.
     """
     result = {}
     for k, name in enumerate(self.task.names):
       truth, score = self.truth[:, k], self.probability[:, k]
-      if (self.task.binary and k == 0) or truth.all() or not truth.any():
+      if self.task.binary and k != self.task.positive_class:
+        continue
+      if truth.all() or not truth.any():
         continue
       fpr, tpr, _ = classification.roc_curve(truth, score)
       recall, precision, _ = classification.precision_recall_curve(truth, score)

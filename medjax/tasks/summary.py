@@ -59,6 +59,8 @@ def spoken(results, split='test', most=4):
       low, high = map(_number, bounds[name])
       text += f' ({low} to {high})'
     parts.append(f'{text} {unit}'.strip())
+  if found.get('positive'):
+    parts.append(f'the positive class being {found["positive"]}')
   cases = f'{found["n"]} cases of {found["patients"]} patients'
   return f'{split}: {", ".join(parts)}; {cases}'
 

@@ -349,3 +349,48 @@ def test_a_thousand_resamples_are_taken_many_at_a_time(monkeypatch):
   task.summarize(rows)
   assert sum(blocks) >= 1000
   assert len(blocks) < 20
+
+
+@pytest.mark.parametrize('positive', ['malignant', 0])
+def test_the_positive_class_can_be_chosen(positive):
+  rng = np.random.default_rng(0)
+  label = rng.integers(0, 2, 40)
+  chance = np.clip(0.5 + 0.3 * (label - 0.5) + rng.normal(0, 0.2, 40), 0, 1)
+  rows = [
+    {'id': str(i), 'patient': str(i), 'label': np.int32(y),
+     'probability': np.array([1 - p, p])}
+    for i, (y, p) in enumerate(zip(label, chance, strict=True))
+  ]  # fmt: skip
+  names = ('malignant', 'normal')
+  task = tasks.Classification(
+    num_classes=2, class_names=names, positive=positive
+  )
+  calibration = task.calibrate(rows)
+  found = task.summarize(rows, n_resamples=0, calibration=calibration)
+  sick, score = label == 0, 1 - chance
+  assert found['positive'] == 'malignant'
+  decided = score > 0.5
+  scores = found['scores']
+  np.testing.assert_allclose(scores['recall'], decided[sick].mean())
+  np.testing.assert_allclose(scores['specificity'], (~decided)[~sick].mean())
+  np.testing.assert_allclose(scores['precision'], sick[decided].mean())
+  auprc = sklearn_metrics.average_precision_score(sick, score)
+  np.testing.assert_allclose(scores['auprc'], auprc)
+  decided = score > calibration.thresholds[0]
+  np.testing.assert_allclose(
+    scores['recall_at_threshold'], decided[sick].mean()
+  )
+  assert [*found['curves']] == ['malignant']
+  # Accuracy is that of both.
+  other = tasks.Classification(num_classes=2, class_names=names)
+  plain = other.summarize(rows, n_resamples=0)
+  assert plain['positive'] == 'normal'
+  assert plain['scores']['accuracy'] == scores['accuracy']
+  assert plain['scores']['recall'] == pytest.approx(scores['specificity'])
+
+
+def test_a_positive_class_that_there_is_not():
+  with pytest.raises(ValueError, match="'sick' is neither of a, b"):
+    tasks.Classification(num_classes=2, class_names=('a', 'b'), positive='sick')
+  with pytest.raises(ValueError, match='is for two classes'):
+    tasks.Classification(num_classes=3, positive=1)
