@@ -31,6 +31,12 @@ def step(*, steps, at=(0.5, 0.75), factor=0.1):
   )
 
 
+def knows_the_end(spec):
+  """Whether a schedule depends on how many steps the run has."""
+  function = lookup(sys.modules[__name__], spec['name'])
+  return 'steps' in inspect.signature(function).parameters
+
+
 def make_schedule(learning_rate, spec, *, steps):
   """Schedule step → learning rate over a run of `steps`.
 
@@ -40,9 +46,8 @@ def make_schedule(learning_rate, spec, *, steps):
   """
   spec = dict(spec)
   warmup = spec.pop('warmup_steps', 0)
-  function = lookup(sys.modules[__name__], spec['name'])
   extra = {}
-  if 'steps' in inspect.signature(function).parameters:
+  if knows_the_end(spec):
     extra['steps'] = max(steps - warmup, 1)
   shape = build(sys.modules[__name__], spec, **extra)()
 

@@ -7,7 +7,6 @@ import time
 
 import jax
 
-from medjax import config as config_lib
 from medjax import engine
 from medjax.data import pipeline
 from medjax.evaluate import evaluate_cases, samples
@@ -15,7 +14,7 @@ from medjax.experiment import SPLITS
 from medjax.finetune import adapted
 from medjax.prediction.predictor import Predictor, local_variables
 from medjax.run.lock import locked
-from medjax.run.member import Member
+from medjax.run.member import Member, check_goes_on
 from medjax.run.stop import Stopped, StopSignal
 
 
@@ -131,10 +130,11 @@ def _begin(members, experiment, workdir, mesh):
   weights, resumed = None, [m.checkpoints.latest_step() for m in members]
   if None in resumed:
     weights = experiment.pretrained(inputs)
-  if len(members) > 1 and set(resumed) != {None}:
-    config_lib.compare(experiment.config, workdir)
-  elif len(members) > 1 and jax.process_index() == 0:
-    experiment.store(workdir)
+  if len(members) > 1:
+    done = [step for step in resumed if step is not None]
+    new = not done or check_goes_on(experiment.config, workdir, max(done))
+    if new and jax.process_index() == 0:
+      experiment.store(workdir)
   for m in members:
     state = engine.create_state(
       experiment.model, tx, inputs, m.init_key, mesh, pretrained=weights,

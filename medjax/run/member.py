@@ -7,7 +7,7 @@ import jax
 from absl import logging
 
 from medjax import config as config_lib
-from medjax import engine
+from medjax import engine, optim
 from medjax.data import pipeline
 from medjax.run.checkpoint import Checkpointer
 from medjax.run.writer import Writer
@@ -19,6 +19,37 @@ def stalled(history, patience):
   if not patience or len(scores) <= patience:
     return False
   return max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def check_goes_on(config, workdir, step):
+  """Checks that a run at `step` may go on with this config.
+
+  All of it must be as it was, but train.steps may change where the schedule
+  does not depend on it, which is said. Returns whether it did. Raises
+  ValueError for what may not change.
+  """
+  steps = config['train']['steps']
+  before = config_lib.load(workdir).train.steps
+  as_before = {**config, 'train': {**config['train'], 'steps': before}}
+  config_lib.compare(as_before, workdir)
+  if steps == before:
+    return False
+  schedule, where = config['schedule'], f'{workdir}: train.steps'
+  if optim.knows_the_end(schedule):
+    raise ValueError(
+      f'{where} {before} → {steps}: the {schedule["name"]} schedule let the '
+      f'learning rate fall as of a run of {before} steps, so this is another '
+      'run: take a new --workdir, with --config.pretrained.path to begin with '
+      "these weights (a run with schedule.name='constant' can go on)"
+    )
+  if steps < step:
+    raise ValueError(f'{where}={steps}, but it has had {step} already')
+  if jax.process_index() == 0:
+    print(
+      f'{where} {before} → {steps}: goes on from step {step}, as the '
+      f'{schedule["name"]} schedule does not depend on the end'
+    )
+  return True
 
 
 class Member:
@@ -60,8 +91,10 @@ class Member:
     Without a checkpoint, nothing in the folder belongs to an older config yet.
     """
     experiment, main_process = self.experiment, not jax.process_index()
-    if self.checkpoints.latest_step() is not None:
-      config_lib.compare(experiment.config, self.workdir)
+    if (step := self.checkpoints.latest_step()) is not None:
+      changed = check_goes_on(experiment.config, self.workdir, step)
+      if changed and main_process:
+        experiment.store(self.workdir)
     elif (self.workdir / 'metrics.json').exists():
       raise ValueError(
         f'{self.workdir} holds the results of a run whose checkpoints are '

@@ -213,3 +213,37 @@ def test_fewer_folds_than_the_data_have(pictures, tmp_path):
 def test_stalled(scores, patience, stop):
   history = [[i, score] for i, score in enumerate(scores)]
   assert stalled(history, patience) is stop
+
+
+def test_a_finished_run_goes_on_where_the_schedule_allows(
+  pictures, tmp_path, capsys
+):
+  fields = {'schedule.name': 'constant', 'schedule.warmup_steps': 2}
+  short = make(pictures, **fields, **{'train.steps': 4})
+  train(short, tmp_path / 'a')
+  more = make(pictures, **fields)  # 6 steps
+  capsys.readouterr()
+  train(more, tmp_path / 'a')
+  said = capsys.readouterr().out
+  assert 'train.steps 4 → 6: goes on from step 4' in said
+  train(more, tmp_path / 'b')
+  found = []
+  for name in 'ab':
+    with Checkpointer(tmp_path / name, read_only=True) as saved:
+      found.append(saved.variables('last'))
+  (left, a), (right, b) = found
+  assert left == right == 6
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+  stored = json.loads((tmp_path / 'a/config.json').read_text())
+  assert stored['train']['steps'] == 6
+  with pytest.raises(ValueError, match='=3, but it has had 6 already'):
+    train(make(pictures, **fields, **{'train.steps': 3}), tmp_path / 'a')
+  fields['seed'] = 5
+  with pytest.raises(ValueError, match='seed: 0 → 5'):
+    train(make(pictures, **fields, **{'train.steps': 8}), tmp_path / 'a')
+
+
+def test_a_schedule_that_fell_to_the_end_does_not_go_on(pictures, tmp_path):
+  train(make(pictures, **{'train.steps': 2}), tmp_path)
+  with pytest.raises(ValueError, match='2 → 6: the cosine schedule let the'):
+    train(make(pictures), tmp_path)
