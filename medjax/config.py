@@ -35,7 +35,13 @@ _LISTS = ('data.preprocess', 'augment')  # of entries with a name
 # Parts whose further fields are arguments of what they name.
 NAMED = ('model', 'adapt', 'task', 'optimizer', 'schedule')
 # Where things lie, which changes no result: another machine may say otherwise.
-_PLACES = ('data.data_dir', 'train.shard_above', 'train.together')
+_PLACES = (
+  'data.data_dir',
+  'train.profile',
+  'train.shard_above',
+  'train.together',
+  'train.writer',
+)
 
 
 def default_config():
@@ -107,6 +113,8 @@ def default_config():
         shard_above=0,  # elements of a leaf of the state from which on it is
         # split over the devices, FSDP; 0 is whole on each
         together=placeholder(bool),  # members as one program; else by device
+        writer='',  # 'mine.log:Writer', told what is logged: MLflow, W&B
+        profile=(),  # (first, last) steps of which a trace is written
       ),
       inference=dict(
         batch_size=16,  # of windows of data.patch_size
@@ -149,6 +157,7 @@ def _filled(stored, defaults):
 _TEXTS = (
   'class_names', 'data_dir', 'fields', 'manual_dir', 'path', 'patient',
   'table', 'where',
+  'writer',  # used by training only, which takes no config of a workdir
 )  # fmt: skip
 _OUTSIDE = re.compile(r'^(?!medjax\.)[\w.]+:\w+$')  # package.module:Name
 
@@ -298,6 +307,17 @@ def check(config):
     for entry in entries:
       if not hasattr(entry, 'items') or 'name' not in entry:
         raise ValueError(f'{name}: {entry!r} is no entry dict(name=…)')
+  profile = value('train.profile')
+  if profile and not (
+    isinstance(profile, list | tuple)
+    and len(profile) == 2
+    and all(type(step) is int for step in profile)
+    and 1 <= profile[0] <= profile[1]
+  ):
+    raise ValueError(
+      f'train.profile must be the first and the last step, (10, 15), not '
+      f'{profile!r}'
+    )
   for size in tuple(value('data.patch_size')):
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
       raise ValueError(

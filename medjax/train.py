@@ -15,6 +15,7 @@ from medjax.finetune import adapted
 from medjax.prediction.predictor import Predictor, local_variables
 from medjax.run.lock import locked
 from medjax.run.member import Member, check_goes_on
+from medjax.run.profile import Profile
 from medjax.run.stop import Stopped, StopSignal
 
 
@@ -39,11 +40,13 @@ def _train(experiment, workdir):
   members = _members(experiment, workdir, mesh)
   train_step, learning_rate = _begin(members, experiment, workdir, mesh)
   predictor = Predictor(experiment)
-  clock = _Clock(min(m.step for m in members), experiment.data.batch_size)
+  begun = min(m.step for m in members)
+  clock = _Clock(begun, experiment.data.batch_size)
+  profile = Profile(workdir, settings.profile)
   _announce(experiment, members)
 
   # Last to leave is the stop: a Ctrl-C does not tear the final save.
-  with StopSignal() as stop, contextlib.ExitStack() as files:
+  with StopSignal() as stop, contextlib.ExitStack() as files, profile:
     for m in members:
       files.enter_context(m)
     while going := [m for m in members if not m.ended]:
@@ -52,6 +55,7 @@ def _train(experiment, workdir):
       going = [m for m in going if m.step == step]
       with clock.waiting(going):
         batches = [next(m.batches) for m in going]
+      profile.before(step + 1)
       # Everything the step touches is already on the devices.
       with jax.transfer_guard('disallow'):
         states, metrics = train_step(
@@ -63,7 +67,11 @@ def _train(experiment, workdir):
       step += 1
       for m, m.state, m.metrics in zip(going, states, metrics, strict=True):
         m.step = step
+      profile.after(step, states)
       last = step == settings.steps
+      if step - begun in (1, 3):  # the pace, as soon as it can be known
+        jax.block_until_ready(states)
+        members[0].writer.pace(step)
       if step % settings.log_every == 0 or last:
         _log(members[0].writer, going, step, clock, learning_rate)
       if step % settings.eval_every == 0 or last:

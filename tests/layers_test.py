@@ -32,7 +32,7 @@ ALLOWED = {
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
-  'run': {'config', 'data', 'engine', 'files', 'optim'},
+  'run': {'build', 'config', 'data', 'engine', 'files', 'optim'},
   'finetune': {'run'},
   'experiment': {
     'augment', 'build', 'config', 'data', 'engine', 'files', 'finetune',

@@ -8,7 +8,9 @@ from absl import logging
 
 from medjax import config as config_lib
 from medjax import engine, optim
+from medjax.build import lookup
 from medjax.data import pipeline
+from medjax.run import writer
 from medjax.run.checkpoint import Checkpointer
 from medjax.run.writer import Writer
 
@@ -113,6 +115,7 @@ class Member:
       main_process,
       step=self.step,
       monitor=experiment.task.monitor,
+      hook=self._hook() if main_process else None,
     )
     batches = pipeline.train_batches(
       self._stream,
@@ -120,6 +123,17 @@ class Member:
       start_step=self.step,
     )
     self.batches = pipeline.to_device(batches, engine.sharded(self._mesh))
+
+  def _hook(self):
+    """What the config names to be told the scalars too.
+
+    A class, called with the workdir and the config, a dict; with methods
+    scalars(step, {name: number}) and close().
+    """
+    name = self.experiment.train.writer
+    if not name:
+      return None
+    return lookup(writer, name)(self.workdir, dict(self.experiment.config))
 
   @property
   def ended(self):

@@ -24,6 +24,9 @@ finally:
     sys.modules['torch'] = _torch
 
 
+_WORTH_SAYING = 20  # seconds that are left
+
+
 def _rewind(path, step):
   """Drops torn lines and those after `step`; the file is replaced at once.
 
@@ -54,11 +57,20 @@ class Writer:
   it is dropped from metrics.jsonl and hidden by TensorBoard. None keeps all.
   `monitor` names the validation score beside the progress bar. With
   `enabled=False` (every process but the first) nothing is written or printed.
+  `hook` is another writer that is told the scalars too: `config.train.writer`.
   """
 
   def __init__(
-    self, workdir, total_steps, enabled=True, *, step=None, monitor='score'
+    self,
+    workdir,
+    total_steps,
+    enabled=True,
+    *,
+    step=None,
+    monitor='score',
+    hook=None,
   ):
+    self._hook = hook
     self._enabled = enabled
     self._total = total_steps
     self._monitor = monitor
@@ -109,6 +121,21 @@ class Writer:
       for name, value in values.items()
     ]
     self._event(step, summary=summary_pb2.Summary(value=numbers))
+    if self._hook is not None:
+      self._hook.scalars(int(step), values)
+
+  def pace(self, step):
+    """Says how long it will take, if that is worth it; asked twice.
+
+    The first call begins to measure, after the program was compiled.
+    """
+    now = time.monotonic()
+    if self._first is None:
+      self._first = (step, now)
+      return
+    done, seconds = step - self._first[0], now - self._first[1]
+    if done > 0 and seconds / done * (self._total - step) > _WORTH_SAYING:
+      self.progress(step)
 
   def progress(self, step, *, loss=None, examples_per_second=None, score=None):
     """Moves the progress bar, or prints a line where there is no terminal.
@@ -158,6 +185,8 @@ class Writer:
       self._bar.stop()
     self._jsonl.close()
     self._tensorboard.close()
+    if self._hook is not None:
+      self._hook.close()
 
   def __enter__(self):
     return self

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import types
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -15,6 +17,7 @@ from medjax import train as train_lib
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.predict import predict
+from medjax.run import writer as writer_lib
 from medjax.run.checkpoint import Checkpointer, best_variables
 from medjax.run.member import stalled
 from medjax.run.stop import Stopped
@@ -247,3 +250,52 @@ def test_a_schedule_that_fell_to_the_end_does_not_go_on(pictures, tmp_path):
   train(make(pictures, **{'train.steps': 2}), tmp_path)
   with pytest.raises(ValueError, match='2 → 6: the cosine schedule let the'):
     train(make(pictures), tmp_path)
+
+
+class Told:
+  """A writer of ten lines, as for MLflow or W&B."""
+
+  log: ClassVar = []
+
+  def __init__(self, workdir, config):
+    self.log.append((workdir.name, config['train']['steps']))
+
+  def scalars(self, step, values):
+    self.log.append((step, values))
+
+  def close(self):
+    self.log.append('closed')
+
+
+def test_a_writer_of_the_config_and_a_profile(pictures, tmp_path):
+  Told.log.clear()
+  fields = {'train.steps': 4, 'train.profile': (2, 3)}
+  fields['train.writer'] = f'{__name__}:Told'
+  train(make(pictures, **fields), tmp_path / 'a')
+  first, *logged, last = Told.log
+  assert (first, last) == (('a', 4), 'closed')
+  lines = (tmp_path / 'a/metrics.jsonl').read_text().splitlines()
+  assert [step for step, _ in logged] == [
+    json.loads(line)['step'] for line in lines
+  ]
+  assert any('validation/auroc' in values for _, values in logged)
+  assert list((tmp_path / 'a/profile').rglob('*.xplane.pb'))
+  # It is no part of what was trained.
+  train(make(pictures, **{'train.steps': 4}), tmp_path / 'a')
+
+
+def test_the_pace_is_said_once_it_is_known(tmp_path, monkeypatch, capsys):
+  now = [0.0]
+  monkeypatch.setattr(
+    writer_lib, 'time', types.SimpleNamespace(
+      monotonic=lambda: now[0], time_ns=lambda: 1, time=lambda: 1.0
+    )
+  )  # fmt: skip
+  for seconds, said in ((2, 'ETA 0:03:14'), (0.1, '')):
+    with writer_lib.Writer(tmp_path, 100) as found:
+      found.pace(1)
+      now[0] += 2 * seconds
+      found.pace(3)
+    out = capsys.readouterr().out
+    assert said in out
+    assert bool(out) == bool(said)
