@@ -1,6 +1,7 @@
 """The config of a run: its defaults, and its copy in the workdir."""
 
 import copy
+import itertools
 import json
 import pathlib
 import re
@@ -323,6 +324,21 @@ def check(config):
       raise ValueError(
         f'data.patch_size must be whole numbers of 1 or more, not {size!r}'
       )
+
+
+def check_splits(splits):
+  """Raises ValueError where two splits take the same whole part of a set."""
+  parts = {k: {p.strip() for p in v.split('+')} for k, v in splits.items()}
+  for a, b in itertools.combinations(parts, 2):
+    for part in parts[a]:
+      whole = part.partition('[')[0]
+      if {part, whole} & parts[b] or (
+        part == whole and any(p.startswith(f'{part}[') for p in parts[b])
+      ):
+        raise ValueError(
+          f'data.splits: {part!r} of {a} is in {b} too; a case of training may '
+          'not be one of testing'
+        )
 
 
 def _get(config, name):

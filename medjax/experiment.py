@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import inspect
-import itertools
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -204,6 +203,11 @@ def read_facts(workdir):
 
 
 def _make(config, facts, cases):
+  patch = tuple(config.data.patch_size)
+  if patch and len(patch) != facts.rank:
+    raise ValueError(
+      f'data.patch_size {patch} is not {facts.rank} sizes, one for each axis'
+    )
   task = make_task(config, facts)
   return Experiment(
     config=json.loads(config_lib.to_json(config)),
@@ -235,29 +239,21 @@ def _splits(config):
 
   @functools.cache
   def cases(split):
-    check_splits(config.data.splits.to_dict())
+    config_lib.check_splits(config.data.splits.to_dict())
     return open_cases(config, config.data.splits[split])
 
   return cases
 
 
-def check_splits(splits):
-  """Raises ValueError where two splits take the same whole part of a set."""
-  parts = {k: {p.strip() for p in v.split('+')} for k, v in splits.items()}
-  for a, b in itertools.combinations(parts, 2):
-    for part in parts[a]:
-      whole = part.partition('[')[0]
-      if {part, whole} & parts[b] or (
-        part == whole and any(p.startswith(f'{part}[') for p in parts[b])
-      ):
-        raise ValueError(
-          f'data.splits: {part!r} of {a} is in {b} too; a case of training may '
-          'not be one of testing'
-        )
-
-
 def _check_folds(config):
   """Raises ValueError where the data have more folds than config.folds."""
+  if config.data.name == 'folder' and config.data.folds != config.folds:
+    try:  # a table may say them
+      open_cases(config, 'fold0')
+    except ValueError as e:
+      raise ValueError(
+        f'{e}: for folds={config.folds} say data.folds={config.folds} too'
+      ) from None
   try:
     open_cases(config, f'fold{config.folds}')
   except ValueError:
@@ -344,8 +340,15 @@ def make_model(config, task):
     parts = {k: model(v) for k, v in spec.items() if hasattr(v, 'items')}
     return build(models, {**spec, **parts}, num_classes=task.num_outputs)
 
+  module = model(config.model)
+  taken = inspect.signature(module.__call__).parameters
+  if not {'train', 'kwargs'} & {*taken}:
+    raise ValueError(
+      f'{config.model.name}: its __call__ takes no `train`, which says whether '
+      'it trains: def __call__(self, x, *, train=False)'
+    )
   return build(finetune, config.adapt)(
-    model(config.model), freeze=tuple(config.optimizer.freeze)
+    module, freeze=tuple(config.optimizer.freeze)
   )
 
 

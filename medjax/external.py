@@ -190,7 +190,7 @@ def _check_apart(workdir, data, cases, split, same_names):
   elif own == data:
     for run in runs:
       parts = run.data.splits['train']
-      experiment_lib.check_splits({'train': parts, '--data': split})
+      config_lib.check_splits({'train': parts, '--data': split})
       if '[' in split and '[' in parts:
         _check_records(data, cases, run.cases('train'))
 

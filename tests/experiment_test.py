@@ -1,12 +1,14 @@
 import json
 import pathlib
 
+import flax.linen as nn
 import numpy as np
 import PIL.Image
 import pytest
 
 from medjax import experiment
 from medjax.config import default_config
+from medjax.run import checkpoint
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_only_the_experiment_and_the_commands_see_a_config_dict():
   """Everything below takes plain arguments."""
   home = pathlib.Path(experiment.__file__).parent
   allowed = {
-    'config.py', 'experiment.py', 'main.py', 'public.py',
+    'config.py', 'experiment.py', 'main.py', 'overrides.py', 'public.py',
     'survey/arguments.py',  # the flags of inspect and plan
   }  # fmt: skip
   for path in home.rglob('*.py'):
@@ -143,3 +145,63 @@ def test_a_workdir_of_others_runs_no_code(config, tmp_path, field):
   path.write_text(json.dumps(stored))
   with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
     experiment.restore(tmp_path / 'run')
+
+
+# Said before anything is trained.
+
+
+class Plain(nn.Module):
+  """A model that does not know whether it trains."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(self.num_classes)(x)
+
+
+def test_what_cannot_be_trained_is_said_at_once(config, tmp_path):
+  config.data.patch_size = (2, 2, 2)
+  with pytest.raises(ValueError, match=r'patch_size .* is not 2 sizes'):
+    experiment.make(config)
+  config.data.patch_size = ()
+  config.model = dict(name=f'{__name__}:Plain')
+  with pytest.raises(ValueError, match='takes no `train`'):
+    experiment.make(config)
+  config.model = dict(name='LeNet5')
+  config.folds = 3
+  with pytest.raises(ValueError, match=r'say data\.folds=3 too'):
+    experiment.make(config)
+  (tmp_path / 'cv/fold0/checkpoints').mkdir(parents=True)
+  with pytest.raises(ValueError, match=r'holds 1 runs.*cv/fold0'):
+    checkpoint.best_variables(tmp_path / 'cv')
+
+
+def test_a_part_given_whole_keeps_the_defaults(config):
+  config.optimizer = dict(name='sgd', learning_rate=0.1, momentum=0.9)
+  config.schedule = dict(name='poly', power=2.0)
+  config.data.splits = dict(train='train', validation='validation', test='test')
+  made = experiment.make(config)
+  assert made.config['optimizer'] == {
+    'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 0.0,
+    'clip_norm': 0.0, 'freeze': [], 'layer_decay': 1.0,
+  }  # fmt: skip
+  assert made.config['schedule'] == {
+    'name': 'poly', 'power': 2.0, 'warmup_steps': 0,
+  }  # fmt: skip
+  made.optimizer((np.zeros((1, 4, 4, 1), np.float32),))
+
+
+@pytest.mark.parametrize('field', ['stpes', 'data.fields.imgae', 'train.x'])
+def test_a_field_that_there_is_not_is_refused_in_a_file_too(config, field):
+  with pytest.raises(ValueError, match=f'no config field {field}'):
+    experiment.make(_with(config, field))
+
+
+def _with(config, field):
+  *parts, name = field.split('.')
+  place = config
+  for part in parts:
+    place = place[part]
+  place[name] = 1
+  return config

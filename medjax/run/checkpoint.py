@@ -307,6 +307,16 @@ def variables(workdir, which='best'):
   `which` is 'best', 'last' or a step. Raises FileNotFoundError where there is
   no checkpoint, ValueError for a step that was not kept.
   """
+  parts = [
+    p.parent.name
+    for kind in ('member', 'fold')
+    for p in sorted(pathlib.Path(workdir).glob(f'{kind}[0-9]*/checkpoints'))
+  ]
+  if parts and not (pathlib.Path(workdir) / 'checkpoints').is_dir():
+    raise ValueError(
+      f'{workdir} holds {len(parts)} runs, {parts[0]} and so on: say which, '
+      f'{workdir}/{parts[0]}'
+    )
   with Checkpointer(workdir, read_only=True) as checkpoints:
     return checkpoints.variables(which)
 

@@ -69,6 +69,7 @@ class Classification:
       loss = {entropy: 1.0}
     terms = objective.parse(loss)
     objective.check_entropy(terms, entropy)
+    objective.check_weights(terms, self.num_classes)
     for option in self._options():
       if not objective.takes(terms, option):
         raise ValueError(f'none of the losses takes {option}')

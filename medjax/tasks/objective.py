@@ -20,12 +20,14 @@ def parse(spec):
 
   `spec` maps a name in medjax.losses to its weight, or to a dict with `weight`
   and arguments of the loss: dict(dice=1.0, focal=dict(weight=0.5, gamma=1.0)).
-  What parse() returned is returned as it is.
+  Or it is one name, or entries in a tuple, which may name what lies outside of
+  medjax: ('dice', dict(name='mine.loss:f', weight=0.5)). What parse() returned
+  is returned as it is.
   """
-  if not hasattr(spec, 'items'):
-    return frozen(spec)
   terms = []
-  for name, entry in spec.items():
+  for name, entry in _entries(spec):
+    if entry is None:  # parsed already
+      return frozen(spec)
     arguments = dict(entry) if hasattr(entry, 'items') else {'weight': entry}
     weight = arguments.pop('weight', 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
@@ -38,6 +40,34 @@ def parse(spec):
   if not terms:
     raise ValueError('loss names no loss: e.g. loss=dict(cross_entropy=1.0)')
   return tuple(terms)
+
+
+def _entries(spec):
+  """Yields (name, weight or arguments) of a spec; None for what is parsed."""
+  if hasattr(spec, 'items'):
+    yield from spec.items()
+    return
+  for entry in (spec,) if isinstance(spec, str) else spec:
+    if isinstance(entry, str):
+      yield entry, 1.0
+    elif hasattr(entry, 'items'):
+      arguments = dict(entry)
+      if 'name' not in arguments:
+        raise ValueError(f'loss: {entry!r} is no entry dict(name=…, weight=…)')
+      yield arguments.pop('name'), arguments
+    else:
+      yield '', None
+
+
+def check_weights(terms, num_classes):
+  """Raises ValueError for class weights that are not one for each class."""
+  for name, _, pairs in terms:
+    weights = dict(pairs).get('class_weights')
+    if weights and len(weights) != num_classes:
+      raise ValueError(
+        f'loss {name!r}: class_weights has {len(weights)} entries, not '
+        f'{num_classes}, one for each class'
+      )
 
 
 def check_entropy(terms, entropy):

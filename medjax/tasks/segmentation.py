@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medjax import build
 from medjax.files import plain
 from medjax.metrics import bootstrap, segmentation, surface
 from medjax.metrics.classification import defined_mean
@@ -21,6 +22,9 @@ class Pair(NamedTuple):
   counts: segmentation.Counts
   distances: surface.SurfaceDistances
   nsd_tolerance: float
+  prediction: np.ndarray
+  reference: np.ndarray
+  spacing: np.ndarray
 
 
 # A row makes a metric, in every report; the most wanted stand first.
@@ -58,13 +62,15 @@ class Segmentation:
     out, it is the one label of a region that no later region holds.
   class_names: num_classes names, background first; or one per region.
   nsd_tolerance: mm, of the normalised surface Dice.
+  more_measures: functions outside of medjax, 'mine.metric:f', of two masks
+    (*s,) bool and their spacing: f(prediction, reference, spacing) → number.
+    Attributes title, unit and higher of them are those of `Measure`.
   monitor: the score by which the best checkpoint is chosen.
   """
 
   inputs: ClassVar = ('image',)
   fields: ClassVar = ('mask',)
   over_batch: ClassVar = False
-  measures: ClassVar = MEASURES
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
@@ -72,11 +78,12 @@ class Segmentation:
   region_order: tuple[int, ...] = ()
   class_names: tuple[str, ...] = ()
   nsd_tolerance: float = 1.0
+  more_measures: tuple[str, ...] = ()
   monitor: str = 'dice'
   terms: tuple = dataclasses.field(init=False)
 
   def __post_init__(self, loss):
-    for name in ('regions', 'region_order', 'class_names'):
+    for name in ('regions', 'region_order', 'class_names', 'more_measures'):
       object.__setattr__(self, name, objective.frozen(getattr(self, name)))
     if self.num_classes < 2:
       raise ValueError('num_classes counts the background: at least 2')
@@ -84,7 +91,7 @@ class Segmentation:
       self._check_regions()
       if not self.region_order:
         object.__setattr__(self, 'region_order', self._derived_order())
-    summary.check_monitor(self.monitor, MEASURES)
+    summary.check_monitor(self.monitor, self.measures)
     allowed = len(self.regions) or self.num_classes
     if len(self.class_names) not in (0, allowed):
       raise ValueError(
@@ -96,6 +103,7 @@ class Segmentation:
       loss = {'dice': 1.0, entropy: 1.0}
     terms = objective.parse(loss)
     objective.check_entropy(terms, entropy)
+    objective.check_weights(terms, self.num_outputs)
     object.__setattr__(self, 'terms', terms)
 
   def _check_regions(self):
@@ -118,6 +126,11 @@ class Segmentation:
         )
       order.append(own.pop())
     return tuple(order)
+
+  @property
+  def measures(self):
+    """name → Measure of all metrics."""
+    return {**MEASURES, **dict(map(_outside, self.more_measures))}
 
   @property
   def num_outputs(self):
@@ -151,6 +164,7 @@ class Segmentation:
     sum to 1; the mask is down-sampled by nearest neighbour (nnU-Net).
     """
     outputs = forward(batch['image'])
+    _check_resolution(outputs, batch['mask'])
 
     def loss(logits):
       mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
@@ -223,24 +237,29 @@ class Segmentation:
       inside = np.asarray(case['field_of_view']) > 0
       prediction, mask = prediction * inside, mask * inside
     spacing = _spacing(case, mask.ndim)
-    box = surface.bounding_box((prediction > 0) | (mask > 0))
-    prediction, mask = prediction[box], mask[box]
     sets = self.regions or [(v,) for v in range(1, self.num_classes)]
+    box = surface.bounding_box((prediction > 0) | (mask > 0))
+    if not self.more_measures:  # which may count what is outside, too
+      prediction, mask, box = prediction[box], mask[box], ()
     pairs = [
-      self._pair(_member(prediction, s), _member(mask, s), spacing)
+      self._pair(_member(prediction, s), _member(mask, s), box, spacing)
       for s in sets
     ]
     return {
       name: np.array([float(measure.function(pair)) for pair in pairs])
-      for name, measure in MEASURES.items()
+      for name, measure in self.measures.items()
     }
 
-  def _pair(self, prediction, reference, spacing):
-    counts = segmentation.counts(prediction, reference)
-    distances = surface.surface_distances(
-      prediction, reference, spacing=spacing
+  def _pair(self, whole, known, box, spacing):
+    prediction, reference = whole[box], known[box]
+    return Pair(
+      segmentation.counts(prediction, reference),
+      surface.surface_distances(prediction, reference, spacing=spacing),
+      self.nsd_tolerance,
+      whole,
+      known,
+      spacing,
     )
-    return Pair(counts, distances, self.nsd_tolerance)
 
   def calibrate(self, rows):
     """Nothing is decided on validation."""
@@ -270,9 +289,9 @@ class Segmentation:
     n_resamples=0 leaves the intervals out (None).
     """
     del calibration
-    groups = summary.patients(rows)
+    groups, names = summary.patients(rows), [*self.measures]
     values = np.stack(
-      [np.stack([np.asarray(row[m], float) for m in MEASURES]) for row in rows]
+      [np.stack([np.asarray(row[m], float) for m in names]) for row in rows]
     )
 
     def statistic(weights):
@@ -288,11 +307,11 @@ class Segmentation:
       {
         'n': len(rows),
         'patients': len(set(groups)),
-        'scores': dict(zip(MEASURES, point['scores'], strict=True)),
-        'intervals': dict(zip(MEASURES, bounds['scores'], strict=True)),
+        'scores': dict(zip(names, point['scores'], strict=True)),
+        'intervals': dict(zip(names, bounds['scores'], strict=True)),
         'classes': summary.classes(
           self.names,
-          MEASURES,
+          names,
           point['classes'],
           bounds['classes'],
           (~np.isnan(values)).sum(0),
@@ -314,6 +333,29 @@ def _outcomes(values):
     'missed': (row['volume_error'] == -1).sum(0),
     'false_positive': (np.isnan(row['recall']) & ~undefined).sum(0),
   }
+
+
+def _outside(name):
+  """(name, Measure) of a function outside of medjax."""
+  if ':' not in name:
+    raise ValueError(f"more_measures: {name!r} is not 'package.module:name'")
+  function, short = build.lookup(summary, name), name.partition(':')[2]
+  measure = Measure(
+    lambda pair: function(pair.prediction, pair.reference, pair.spacing),
+    getattr(function, 'title', short.replace('_', ' ').capitalize()),
+    getattr(function, 'unit', ''),
+    getattr(function, 'higher', None),
+  )
+  return short, measure
+
+
+def _check_resolution(outputs, mask):
+  logits = outputs[0] if isinstance(outputs, tuple | list) else outputs
+  if logits.shape[:-1] != mask.shape:
+    raise ValueError(
+      f'the model gives logits {logits.shape[1:]} for a mask {mask.shape[1:]}: '
+      'it must give one vector for each voxel of its input'
+    )
 
 
 def _member(labels, region):

@@ -5,7 +5,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from medjax import losses
+from medjax import losses, tasks
 from medjax.tasks import objective
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)))
@@ -52,3 +52,27 @@ def test_options_reach_only_the_losses_that_take_them():
 def test_bad_specs(spec, message):
   with pytest.raises(ValueError, match=message):
     objective.parse(spec)
+
+
+def mine(logits, target, *, power=1.0):
+  """A loss outside of medjax."""
+  return power * logits.mean((1, 2, 3))
+
+
+def test_a_loss_from_outside_and_one_name():
+  spec = ('dice', dict(name=f'{__name__}:mine', weight=0.5, power=2.0))
+  terms = objective.parse(ml_collections.ConfigDict({'loss': spec}).loss)
+  assert objective.parse(terms) == terms
+  expected = losses.dice(LOGITS, TARGET) + LOGITS.mean((1, 2, 3))
+  actual = objective.evaluate(terms, LOGITS, TARGET)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+  assert objective.parse('dice') == objective.parse({'dice': 1.0})
+  with pytest.raises(ValueError, match='is no entry'):
+    objective.parse((dict(weight=1.0),))
+
+
+def test_class_weights_are_one_for_each_class():
+  spec = {'cross_entropy': {'class_weights': (1, 2)}}
+  for task in (tasks.Segmentation, tasks.Classification):
+    with pytest.raises(ValueError, match='has 2 entries, not 3'):
+      task(num_classes=3, loss=spec)

@@ -174,7 +174,7 @@ def test_metrics_of_a_3d_case():
   assert row['volume_error'][0] == 0
   assert all(np.isnan(v[1]) for v in row.values())
   perfect = task.metrics(mask, _case(mask))
-  expected = [1, 1, 1, 1, 0, 0, 0, 1]
+  expected = [1, 1, 0, 0, 1, 1, 1, 0]  # in the order of MEASURES
   np.testing.assert_array_equal([v[0] for v in perfect.values()], expected)
 
 
@@ -336,3 +336,36 @@ def test_summary_is_seeded_and_resamples_patients():
   assert quick['intervals']['dice'] == [None, None]
   with pytest.raises(ValueError, match='no cases'):
     task.summarize([])
+
+
+def extent(prediction, reference, spacing):
+  """A metric outside of medjax: how much of the picture is predicted, mm."""
+  return prediction.mean() * spacing[0]
+
+
+def test_a_measure_from_outside():
+  name = f'{__name__}:extent'
+  task = tasks.Segmentation(num_classes=3, more_measures=(name,))
+  assert hash(task)
+  mask = np.zeros((4, 5), np.uint8)
+  mask[:2], mask[3] = 1, 2
+  rows = [
+    {**task.metrics(mask, {'id': 'a', 'mask': mask, 'spacing': (3, 1)}),
+     'id': str(i), 'patient': str(i)}
+    for i in range(2)
+  ]  # fmt: skip
+  np.testing.assert_allclose(rows[0]['extent'], [1.5, 0.75])
+  found = task.summarize(rows, n_resamples=10)
+  np.testing.assert_allclose(found['scores']['extent'], 1.125)
+  assert found['classes']['1']['extent']['value'] == 1.5
+  assert task.measures['extent'].title == 'Extent'
+  with pytest.raises(ValueError, match=r"is not 'package\.module"):
+    tasks.Segmentation(num_classes=2, more_measures=('extent',))
+
+
+def test_logits_of_another_resolution_are_refused():
+  task = tasks.Segmentation(num_classes=2)
+  batch = {'image': np.zeros((2, 8, 8, 1)), 'mask': np.zeros((2, 8, 8), int)}
+  half = lambda image: image[:, ::2, ::2].repeat(2, -1)
+  with pytest.raises(ValueError, match=r'logits \(4, 4, 2\) for a mask'):
+    task.loss(half, batch)
