@@ -1,5 +1,6 @@
 """Shared by the command lines: quiet libraries and errors of one line."""
 
+import argparse
 import contextlib
 import os
 import sys
@@ -57,3 +58,12 @@ def aligned(header, rows, sides):
     ]
     lines.append('  '.join(cells).rstrip())
   return '\n'.join(lines)
+
+
+def parser(doc, *examples):
+  """An ArgumentParser: the first line of a module, its options, examples."""
+  return argparse.ArgumentParser(
+    description=doc.partition('\n')[0],
+    epilog='\n'.join(['examples:', *(f'  medjax {e}' for e in examples)]),
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )

@@ -1,14 +1,9 @@
 """Two runs on the same cases: `python -m medjax.compare RUN_A RUN_B`.
 
-    medjax compare runs/a runs/b --out=comparison
-    medjax compare --masks=predicted --references=labels --out=scores
-
 Reads per_case.csv of both (medjax.run.per_case says what else may be given),
 and what metrics.json says of the names in it. With --masks and
 --references, masks of any origin are scored against references of their names.
 """
-
-import argparse
 
 from medjax import cli, masks
 from medjax.reports import comparison
@@ -73,8 +68,10 @@ def _score(args):
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  parser = cli.parser(
+    __doc__,
+    'compare runs/a runs/b --out=comparison',
+    'compare --masks=predicted --references=labels --out=scores',
   )
   for run in ('run_a', 'run_b'):
     parser.add_argument(

@@ -6,7 +6,6 @@ where it came from. Nothing about the patient is printed or stored, except what
 file and folder names tell.
 """
 
-import argparse
 import collections
 import concurrent.futures
 import dataclasses
@@ -276,7 +275,11 @@ def parse_window(text):
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = cli.parser(
+    __doc__,
+    'convert scans converted',
+    'convert scans pictures --to=png --window=-160,240',
+  )
   parser.add_argument('source', metavar='IN', help='image file or folder')
   parser.add_argument('out', metavar='OUT', help='folder for the results')
   parser.add_argument(

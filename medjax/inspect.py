@@ -7,7 +7,6 @@ figures, duplicates.csv and fingerprint.json, which `medjax.plan` reads. Names
 of patients are printed nowhere.
 """
 
-import argparse
 import collections
 import datetime
 import pathlib
@@ -227,7 +226,11 @@ def _twin_images(surveyed, twins):
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = cli.parser(
+    __doc__,
+    'inspect study --out=inspected',
+    'inspect msd/hippocampus --out=inspected',
+  )
   parser.add_argument('name', metavar='NAME|PATH', help='data set, or files')
   parser.add_argument('--out', required=True, help='folder for the page')
   args = arguments.parse(parser)

@@ -100,7 +100,10 @@ def run(argv):
       return
     made = experiment.make(_CONFIG.value) if training else _restored(workdir)
     trained = train(made, workdir) if training else {}
-    results = evaluate(made, workdir, facts={**facts(), **trained})
+    # An evaluation alone says nothing new of how the run was made.
+    again = not training and (workdir / 'metrics.json').exists()
+    told = {} if again else facts()
+    results = evaluate(made, workdir, facts={**told, **trained})
     if jax.process_index() == 0:
       folders = [folder for _, folder in made.runs(workdir)]
       for folder in dict.fromkeys([*folders, workdir]):

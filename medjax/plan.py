@@ -6,7 +6,6 @@ augmentation, each printed with its reason. configs/planned.py trains it. The
 rules are nnU-Net's; medjax/survey/rules.py has them.
 """
 
-import argparse
 import pathlib
 import shlex
 import sys
@@ -98,7 +97,11 @@ def _numbers(text, name):
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = cli.parser(
+    __doc__,
+    'plan study --out=plan.json',
+    'plan inspected/fingerprint.json --out=plan.json --memory=auto',
+  )
   parser.add_argument(
     'name', metavar='NAME|PATH', help='data set, files or fingerprint.json'
   )

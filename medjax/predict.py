@@ -1,8 +1,4 @@
-"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…
-
-medjax predict --workdir=runs/unet scans --out=predicted
-medjax predict --workdir=runs/unet scans --out=predicted --flips --probabilities
-"""
+"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…"""
 
 import argparse
 import pathlib
@@ -120,8 +116,10 @@ _SWITCHES = {
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  parser = cli.parser(
+    __doc__,
+    'predict --workdir=runs/unet scans --out=predicted',
+    'predict --workdir=runs/unet scans --out=predicted --flips --probabilities',
   )
   parser.add_argument('inputs', nargs='+', help='image files or folders')
   parser.add_argument('--workdir', required=True, help='a trained workdir')

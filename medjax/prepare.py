@@ -9,7 +9,6 @@ have changed since. A set that outgrows one machine is prepared by
 the same command with --beam.
 """
 
-import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -293,7 +292,11 @@ def _quiet():
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = cli.parser(
+    __doc__,
+    'prepare mni152_tissue',
+    'prepare msd/hippocampus --manual_dir=downloads',
+  )
   parser.add_argument('name', help='data set, NAME or NAME/CONFIG')
   parser.add_argument(
     '--data_dir',

@@ -75,3 +75,17 @@ def test_listing_and_import_are_instant():
     [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
   )
   assert done.stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('name', sorted(SPINE - {'main', 'models'}))
+def test_every_help_has_an_example_and_one_form_of_defaults(
+  name, monkeypatch, capsys
+):
+  with pytest.raises(SystemExit) as e:
+    call(monkeypatch, name, '--help')
+  assert e.value.code == 0
+  text = capsys.readouterr().out
+  assert f'examples:\n  medjax {name} ' in text
+  assert '--debug' in text
+  assert 'default:' not in text
+  assert 'Error' not in text

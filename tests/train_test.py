@@ -292,8 +292,12 @@ def test_classification_writes_all_and_predicts_a_table(program, tmp_path):
   assert [r['file'] for r in rows] == list(map(str, files))
   for row in rows:
     assert float(row['bright']) + float(row['dark']) == pytest.approx(1)
-  # A second look at the same checkpoint finds the same.
-  program.train(tmp_path / 'run', '--mode=evaluate', kind='classes')
+  # A second look at the same checkpoint finds the same, and needs no config.
+  again = ('--mode=evaluate', f'--workdir={tmp_path / "run"}', '--trust')
+  code, out, err = program(*again)
+  assert (code, err) == (0, '')
+  assert 'test: AUROC ' in out
+  assert 'the positive class being dark' in out
   again = json.loads((tmp_path / 'run/metrics.json').read_text())
   assert again['test'] == metrics['test']
   assert again['validation'] == metrics['validation']
@@ -315,6 +319,29 @@ def test_volumes_come_back_on_their_own_grid(program, tmp_path):
     assert found.shape == given.shape
     assert found.get_data_dtype() == np.uint8
     np.testing.assert_allclose(found.affine, given.affine, atol=1e-5)
+
+
+def test_other_data_are_evaluated_beside_the_run(program, unbroken, tmp_path):
+  flags = ('--mode=evaluate', f'--workdir={unbroken}')
+  code, _, err = program(*flags)
+  assert code == 1
+  assert_one_line(err, 'names code outside of medjax.*--trust')
+  flags += ('--trust', f'--data={program.home / "pairs"}')
+  code, _, err = program(*flags, f'--out={tmp_path / "out"}')
+  assert code == 1
+  assert_one_line(err, 'that the run was trained on')
+  code, out, err = program(*flags, '--split=test', f'--out={tmp_path / "out"}')
+  assert (code, err) == (0, '')
+  lines = out.splitlines()
+  assert len(lines) == 3
+  assert lines[0].startswith('evaluating ')
+  assert lines[1].startswith('test: Dice 0.')
+  assert (tmp_path / 'out/report.html').is_file()
+  there, here = (
+    json.loads((folder / 'metrics.json').read_text())['test']
+    for folder in (unbroken, tmp_path / 'out')
+  )
+  assert here == there
 
 
 def test_predictions_on_pictures_and_what_cannot_be_predicted(
@@ -681,7 +708,7 @@ BAD = {
   'config field': (
     'pairs',
     lambda tmp: ('--config.train.stesp=3',),
-    r'no config field stesp.* Did you mean steps',
+    r"no config field train\.stesp; did you mean 'steps'",
   ),
   'config value': (
     'pairs',
@@ -772,6 +799,11 @@ BAD = {
     'pairs',
     lambda tmp: occupied(tmp / 'checkpoints') and (f'--workdir={tmp}',),
     r"File exists: '.*/checkpoints'",
+  ),
+  'no workdir': (
+    'pairs',
+    lambda tmp: ('--workdir=',),
+    r'--workdir=FOLDER',
   ),
   'nothing to evaluate': (
     'pairs',
