@@ -62,6 +62,12 @@ def build(namespace, spec, **extra):
           f'{name} takes no argument {argument!r}'
           f'{closest(argument, parameters)}'
         )
+  for argument, value in arguments.items():
+    default = getattr(parameters.get(argument), 'default', None)
+    if isinstance(value, str) and isinstance(default, int | float):
+      raise ValueError(
+        f'{name}: {argument} must be like {default!r}, not {value!r}'
+      )
   variant = isinstance(target, functools.partial)  # ResNet18 of ResNet
   if inspect.isclass(target.func if variant else target):
     for argument, p in parameters.items():

@@ -282,9 +282,9 @@ def _check_names(given, defaults, prefix=''):
         f'no config field {prefix}{name}{closest(name, sorted(defaults))}'
       )
     below = defaults[name]
+    if isinstance(below, dict) and not isinstance(value, dict):
+      raise ValueError(f'{prefix}{name} must be a dict, not {value!r}')
     if isinstance(below, dict) and name not in NAMED:
-      if not isinstance(value, dict):
-        raise ValueError(f'{prefix}{name} must be a dict, not {value!r}')
       _check_names(value, below, f'{prefix}{name}.')
 
 

@@ -145,8 +145,8 @@ def test_probabilities_are_a_table_that_is_added_to(tmp_path):
   assert [*before] == ['a,b.png']
   files.write_table(tmp_path, [('c.png', line(1.0))], before.values())
   assert path.read_text().splitlines() == [
-    'file,dark,bright', '"a,b.png",0.250000,0.750000',
-    'c.png,1.000000,0.000000',
+    'file,dark,bright', '"a,b.png",0.25,0.75',
+    'c.png,1.0,0.0',
   ]  # fmt: skip
 
 

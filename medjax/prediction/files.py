@@ -188,7 +188,7 @@ def write_table(out, predictions, before=()):
     {
       'file': path,
       **{
-        name: f'{float(value):.6f}'
+        name: round(float(value), 6)
         for name, value in {**p.values, **p.uncertainty}.items()
       },
     }
