@@ -43,6 +43,7 @@ def batches(config, split='train'):
     seed=made.seed,
     patch_size=tuple(data.patch_size),
     foreground=data.foreground,
+    ignore=getattr(task, 'ignore', None),
   )
   return pipeline.train_batches(
     stream, local_batch_size=data.batch_size, start_step=0

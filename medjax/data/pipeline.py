@@ -75,6 +75,7 @@ class TrainStream:
     seed=0,
     patch_size=(),
     foreground=0.0,
+    ignore=None,
     process_index=0,
     process_count=1,
   ):
@@ -86,7 +87,8 @@ class TrainStream:
     self._samples = samples
     self._global, self._local = batch_size, batch_size // process_count
     self._steps, self._seed, self._process = steps, seed, process_index
-    self._patch_size, self._foreground = patch_size, foreground
+    self._patch_size = patch_size
+    self._patches = {'foreground': foreground, 'ignore': ignore}
     # A batch may span epochs, and threads work on several batches.
     self._order = functools.lru_cache(maxsize=8)(self._shuffled)
     self._inputs, self._fields = inputs, fields
@@ -119,9 +121,7 @@ class TrainStream:
     if not self._patch_size:
       return sample
     rng = np.random.default_rng((self._seed, position))
-    return transforms.patch(
-      sample, rng, size=self._patch_size, foreground=self._foreground
-    )
+    return transforms.patch(sample, rng, size=self._patch_size, **self._patches)
 
   def _find_form(self):
     """Shape and dtype of each field of an example."""

@@ -140,13 +140,14 @@ def crop_or_pad(sample, *, shape, value=0.0):
   return _cropped(sample, _centred(np.array(old), new), new, value)
 
 
-def patch(sample, rng, *, size, foreground=0.33, value=0.0):
+def patch(sample, rng, *, size, foreground=0.33, value=0.0, ignore=None):
   """Cuts a random patch of `size` (n,) voxels, padding smaller volumes.
 
   With probability `foreground` the patch is centred, as far as the volume
   allows, on a random voxel of a random class present in the mask (nnU-Net,
   Isensee et al. 2021, oversampling); otherwise, and without a mask or
   foreground, it lies anywhere inside. `rng` is a numpy.random.Generator.
+  `ignore` is a label that is no foreground.
   """
   old = np.array(sample['image'].shape[:-1])
   size = np.asarray(size, int)
@@ -154,7 +155,7 @@ def patch(sample, rng, *, size, foreground=0.33, value=0.0):
     raise ValueError(f'patch: size {tuple(size)} for {old.size} spatial axes')
   centre = None
   if 'mask' in sample and rng.random() < foreground:
-    centre = _foreground_voxel(sample['mask'], rng)
+    centre = _foreground_voxel(sample['mask'], rng, ignore)
   room = np.maximum(old - size, 0)
   if centre is None:
     start = rng.integers(0, room, endpoint=True)
@@ -469,8 +470,8 @@ def _inside(linear, offset, source_shape, target_shape):
   return inside
 
 
-def _foreground_voxel(mask, rng):
-  flat = np.flatnonzero(mask)
+def _foreground_voxel(mask, rng, ignore):
+  flat = np.flatnonzero(mask if ignore is None else mask * (mask != ignore))
   if flat.size == 0:
     return None
   labels = mask.reshape(-1)[flat]

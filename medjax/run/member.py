@@ -45,6 +45,7 @@ class Member:
       seed=experiment.seed,
       patch_size=tuple(data.patch_size),
       foreground=data.foreground,
+      ignore=getattr(task, 'ignore', None),
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )

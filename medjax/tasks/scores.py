@@ -76,6 +76,7 @@ DECISIONS = {
   'recall': Measure(classification.recall, 'Recall (sensitivity)'),
   'specificity': Measure(classification.specificity, 'Specificity'),
   'f1': Measure(classification.f1, 'F1'),
+  'npv': Measure(classification.npv, 'Negative predictive value'),
 }
 # Of probabilities by class: (*r, K) of classification.areas, one sorting.
 RANKINGS = {

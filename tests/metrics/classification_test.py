@@ -201,6 +201,111 @@ def test_perfectly_calibrated_has_no_ece():
   assert m.ece(confidence, right) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize('decimals', [1, 15])
+def test_ranking_metrics_are_sklearns(weighted, decimals):
+  label, p, w = _data(decimals=decimals)
+  w = w if weighted else None
+  truth = _hot(label)
+  for ours, theirs in (
+    (m.auroc, sklearn_metrics.roc_auc_score),
+    (m.auprc, sklearn_metrics.average_precision_score),
+  ):
+    expected = [theirs(truth[:, k], p[:, k], sample_weight=w) for k in range(K)]
+    np.testing.assert_allclose(ours(truth, p, weights=w), expected, rtol=1e-12)
+  both = m.areas(truth, p, weights=w)
+  np.testing.assert_array_equal(both[0], m.auroc(truth, p, weights=w))
+
+
+def test_weights_with_leading_axes_are_one_row_each():
+  label, p, _ = _data()
+  truth = _hot(label)
+  w = np.random.default_rng(1).integers(0, 3, (2, 5, len(label))) * 1.0
+  together = m.auroc(truth, p, weights=w), m.auprc(truth, p, weights=w)
+  assert together[0].shape == (2, 5, K)
+  for i in np.ndindex(2, 5):
+    np.testing.assert_allclose(
+      together[0][i], m.auroc(truth, p, weights=w[i]), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+      together[1][i], m.auprc(truth, p, weights=w[i]), rtol=1e-12
+    )
+  rows = m.brier(truth, p, weights=w)
+  np.testing.assert_allclose(rows[1, 2], m.brier(truth, p, weights=w[1, 2]))
+  matrix = m.confusion_matrix(label, label, num_classes=K, weights=w)
+  assert matrix.shape == (2, 5, K, K)
+
+
+def test_one_class_only_is_undefined():
+  truth = np.ones((4, 1), bool)
+  score = np.array([[0.1], [0.2], [0.3], [0.4]])
+  assert np.isnan(m.auroc(truth, score)).all()
+  assert np.isnan(m.auroc(~truth, score)).all()
+  assert m.auprc(truth, score) == 1
+  assert np.isnan(m.auprc(~truth, score)).all()
+  assert np.isnan(m.threshold(truth[:, 0], score[:, 0]))
+
+
+def test_all_scores_tied_is_chance():
+  truth = np.array([[True], [False], [True], [False]])
+  score = np.full((4, 1), 0.3)
+  assert m.auroc(truth, score) == 0.5
+  assert m.auprc(truth, score) == 0.5
+
+
+def test_a_class_never_predicted_does_not_leave_the_mean():
+  truth = np.array([[True, False], [False, True]])
+  predicted = np.array([[True, False], [True, False]])
+  c = m.counts(truth, predicted)
+  np.testing.assert_array_equal(m.precision(c), [0.5, 0])
+  absent = m.counts(truth & False, predicted & False)
+  assert np.isnan(m.precision(absent)).all()
+  assert np.isnan(m.f1(absent)).all()
+
+
+@pytest.mark.parametrize(
+  'function', [m.auroc, m.auprc, m.brier], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_nan_score_is_an_error(function, bad):
+  truth = np.array([[True], [False]])
+  with pytest.raises(ValueError, match='1 of 2 scores'):
+    function(truth, np.array([[bad], [0.2]]))
+
+
+def test_brier_is_sklearns():
+  label, p, w = _data(k=2)
+  ours = m.brier(_hot(label, 2), p, weights=w)
+  theirs = sklearn_metrics.brier_score_loss(label, p[:, 1], sample_weight=w)
+  np.testing.assert_allclose(ours[1], theirs, rtol=1e-12)
+  label, p, w = _data(decimals=15)
+  p /= p.sum(1, keepdims=True)
+  ours = m.brier(_hot(label), p, weights=w).sum()
+  theirs = sklearn_metrics.brier_score_loss(label, p, sample_weight=w)
+  np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_ece_is_the_formula_bin_by_bin():
+  label, p, _ = _data(decimals=3)
+  confidence, right = p.max(1), p.argmax(1) == label
+  expected = 0.0
+  for low in range(15):
+    inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+    if inside.any():
+      gap = abs(confidence[inside].mean() - right[inside].mean())
+      expected += inside.mean() * gap
+  np.testing.assert_allclose(m.ece(confidence, right), expected, rtol=1e-12)
+  edge = m.reliability(np.array([0.0, 1.0]), np.array([False, True]))
+  assert edge[2][0] == edge[2][14] == 1
+  assert np.isnan(edge[0][1])
+
+
+def test_perfectly_calibrated_has_no_ece():
+  confidence = np.repeat([0.2, 0.8], 10)
+  right = np.tile(np.arange(10) < 2, 2)
+  right[10:] = np.arange(10) < 8
+  assert m.ece(confidence, right) == pytest.approx(0, abs=1e-12)
+
+
 def test_report_is_sklearns():
   label, p, _ = _data()
   predicted = p.argmax(1)
