@@ -79,7 +79,7 @@ def _names(dataset, path):
 def _stored(dataset, path):
   pixels.check(dataset, path)
   with parsing(path, 'pixels'):
-    array = pixels.decoded(dataset)
+    array = pixels.decoded(dataset, path)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     return array.reshape(-1, rows, columns)
 

@@ -32,6 +32,7 @@ def read_whole(series, where, *, voi, suv):
     for frame in frames_of(dataset, path)
   ]
   ordered, affine, notes = stack(frames, where)
+  _check_frame_of_reference(headers, where)
   kinds = {
     pixels.stored_dtype(d, p) for p, d in zip(files, headers, strict=True)
   }
@@ -52,19 +53,37 @@ def read_whole(series, where, *, voi, suv):
           f'{frame.path}: has {plane.shape[-1]} channels, others '
           f'{shape[-1]}; separate them'
         )
-      yield plane, frame
+      if frame.table:
+        plane = pixels.through_table(plane, dataset, frame.path)
+      yield plane
 
   array, more = assemble.voxels(
     planes(), ordered, shape, np.result_type(*kinds)
   )
   dataset = datasets['first']
   if suv:
-    factor = suv_factor(dataset, ordered[0].path)
+    factor = suv_factor(dataset, ordered[0].path, series=headers)
     array = (array * factor).astype(np.float32)
   window = pixels.window_of(dataset, ordered[0].path)
-  notes = (*notes, *more, *copies, *assemble.shown_inverted(dataset))
+  notes = (
+    *series.notes,
+    *notes,
+    *more,
+    *copies,
+    *assemble.remarks(dataset, ordered[0].path),
+  )
   meta = assemble.meta(dataset, 'mm', window, notes)
   return Volume(array, affine, series.modality, meta)
+
+
+def _check_frame_of_reference(headers, where):
+  """Refuses positions that are told in different frames of reference."""
+  frames = {str(d.get('FrameOfReferenceUID') or '').strip() for d in headers}
+  if len(frames - {''}) > 1:
+    raise DicomError(
+      f'{where}: images of {len(frames - {""})} frames of reference in one '
+      'series, so their places cannot be compared; separate them'
+    )
 
 
 def distinct(series):
