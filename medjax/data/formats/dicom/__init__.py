@@ -28,6 +28,7 @@ from medjax.data.formats.dicom.find import (
   series_of,
 )
 from medjax.data.formats.dicom.header import SUFFIXES, matches
+from medjax.data.formats.dicom.labels import read_labels, segment_names
 from medjax.data.formats.dicom.masks import is_segmentation, read_segmentation
 from medjax.data.formats.dicom.pet import suv_factor
 from medjax.data.formats.dicom.series import read_whole
@@ -45,8 +46,11 @@ __all__ = [
   'matches',
   'read',
   'read_files',
+  'read_labels',
   'read_segmentation',
   'read_series',
+  'segment_names',
+  'series_of',
   'suv_factor',
   'write_segmentation',
 ]

@@ -27,11 +27,12 @@ def read_segmentation(path, reference, *, threshold=0.5):
     reference: the `Volume` whose grid is wanted.
     threshold: of a fractional SEG, as a fraction of its largest value.
 
-  Returns {name: mask (*spatial,) bool}; masks may overlap (see `label_map`).
+  Returns `Segments`: {name: mask (*spatial,) bool}, which may overlap, with
+  the coded meanings of the names and notes (see `read_labels`).
   Raises ValueError if it belongs to another frame of reference, where both
   state theirs, or does not touch the reference.
   """
-  path = _single(pathlib.Path(path))
+  path = single(path)
   dataset = header.load(path)
   modality = header.modality_of(dataset)
   if modality not in ('SEG', 'RTSTRUCT'):
@@ -51,7 +52,9 @@ def read_segmentation(path, reference, *, threshold=0.5):
   return read_seg(dataset, path, reference, threshold=threshold)
 
 
-def _single(path):
+def single(path):
+  """A file, or the one DICOM file in a folder."""
+  path = pathlib.Path(path)
   if not path.is_dir():
     return path
   files = [p for p in files_below(path) if is_dicom(p)]
