@@ -70,7 +70,8 @@ def test_a_job_that_ends_its_process_is_one_failure(tmp_path):
     PIL.Image.fromarray(np.full((4, 5), 9, np.uint8)).save(path)
     jobs.append(convert.Job(path, tmp_path / 'out' / name))
   jobs.insert(1, convert.Job(Deadly(), tmp_path / 'out' / 'd'))
-  found = {j.target.name: e for j, _, e in convert.attempts(jobs, workers=2)}
+  done = convert.attempts(jobs, workers=2)
+  found = {job.target.name: outcome.error for job, outcome in done}
   assert found == {
     'a': '', 'b': '', 'c': '',
     'd': 'deadly.png: ended its process; out of memory?',

@@ -19,7 +19,7 @@ class NoImagesError(DicomError):
 class Series:
   """The image files of one series below a folder.
 
-  uid: its SeriesInstanceUID; where several patients or studies share one,
+  uid: its SeriesInstanceUID; where patients, studies or modalities share one,
   '#1', '#2', … stands behind it. notes: what was assumed of its files.
   """
 
@@ -37,6 +37,12 @@ class Series:
       'ImagePositionPatient' in d or 'PerFrameFunctionalGroupsSequence' in d
       for d in self.headers
     )
+
+  @property
+  def multiframe(self):
+    """Whether it has several files of several frames each."""
+    counts = {str(d.get('NumberOfFrames') or 1).strip() for d in self.headers}
+    return len(self.files) > 1 and '1' not in counts
 
   def __str__(self):
     size = size_of(self.headers[0], self.files[0])
@@ -82,7 +88,7 @@ def list_series(folder, *, damaged=None):
 def series_of(files, where, *, damaged=None):
   """The image series among files, as `list_series` has those of a folder.
 
-  A series is of one patient and one study, whatever its uid says.
+  A series is of one patient, study and modality, whatever its uid says.
   """
   groups = collections.defaultdict(list)
   others, seen = collections.Counter(), 0
@@ -125,8 +131,10 @@ def series_of(files, where, *, damaged=None):
 
 
 def _identity(dataset):
-  """What the files of a series agree in: (uid, patient, study)."""
-  keywords = ('SeriesInstanceUID', 'PatientID', 'StudyInstanceUID')
+  """What the files of a series agree in: uid, patient, study, modality."""
+  keywords = (
+    'SeriesInstanceUID', 'PatientID', 'StudyInstanceUID', 'Modality',
+  )  # fmt: skip
   return tuple(str(dataset.get(k) or '').strip() for k in keywords)
 
 
@@ -186,14 +194,30 @@ def _side_by_side(slices):
   return _series(members, (said,))
 
 
-def files_below(folder):
-  """Regular files below a folder, sorted; hidden ones are left out."""
-  for parent, folders, names in os.walk(folder):
-    folders[:] = sorted(f for f in folders if not f.startswith('.'))
+def files_below(folder, *, hidden=False):
+  """Regular files below a folder, sorted; hidden ones are left out.
+
+  Links to folders are followed, each folder once. Raises OSError for a folder
+  that cannot be read.
+  """
+  seen = set()
+  for parent, folders, names in os.walk(
+    folder, followlinks=True, onerror=_raised
+  ):
+    about = os.stat(parent)
+    if (about.st_dev, about.st_ino) in seen:
+      folders.clear()
+      continue
+    seen.add((about.st_dev, about.st_ino))
+    folders[:] = sorted(f for f in folders if hidden or f[0] != '.')
     for name in sorted(names):
       path = pathlib.Path(parent, name)
-      if not name.startswith('.') and path.is_file():
+      if (hidden or name[0] != '.') and path.is_file():
         yield path
+
+
+def _raised(error):
+  raise error
 
 
 def is_dicom(path):
