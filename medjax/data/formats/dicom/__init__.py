@@ -86,11 +86,7 @@ def read(path, *, series=None, voi=False, suv=False):
     chosen = [s for s in found if s.uid == series]
     if not chosen:
       shared = [s.uid for s in found if s.uid.startswith(f'{series}#')]
-      hint = (
-        f' of one patient, study and modality; say {shared[0]}'
-        if shared
-        else ''
-      )
+      hint = f', but several of that uid; say {shared[0]}' if shared else ''
       raise DicomError(f'{path}: has no series {series}{hint}')
   elif len(found) > 1:
     listed = '; '.join(map(str, found[:8]))

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from medjax.data.formats.dicom.header import first, number, numbers
+from medjax.data.formats.dicom.stack import LPS_TO_RAS
 
 _TIMES = frozenset({0x00181063, 0x00181065})  # FrameTime, FrameTimeVector
 # What the frames of nuclear medicine may differ in, PS3.3 C.8.4.8; that they
@@ -67,7 +68,7 @@ def axis_of(frames, *, sections=False):
     if step
     else 'frames have no place: the third axis may be time'
   )
-  return np.diag([columns, rows, step or 1.0, 1.0]), notes
+  return LPS_TO_RAS @ np.diag([columns, rows, step or 1.0, 1.0]), notes
 
 
 def _is_nuclear(dataset):
