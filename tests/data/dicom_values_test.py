@@ -13,7 +13,7 @@ from pydicom.pixels import apply_modality_lut
 from medjax.data import formats
 
 sys.path.append(str(pathlib.Path(__file__).parent))
-from dicom_places_test import FRAMES, dataset, enhanced, save, slices
+from dicom_files import FRAMES, dataset, enhanced, save, slices
 
 PIXELS = FRAMES[0]
 
