@@ -3,6 +3,7 @@
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.header import first, number, numbers
 from medjax.data.formats.dicom.multiframe import placed
+from medjax.data.formats.dicom.pet import SUV_TIMES
 from medjax.data.formats.dicom.scaling import scaling
 from medjax.data.formats.dicom.stack import Frame
 
@@ -28,8 +29,7 @@ TAGS = (
   'RealWorldValueMappingSequence', 'GridFrameOffsetVector',
   'DoseGridScaling', 'SharedFunctionalGroupsSequence',
   'PerFrameFunctionalGroupsSequence', 'TotalPixelMatrixRows', 'InstanceNumber',
-  'SeriesDate', 'AcquisitionDate', 'AcquisitionTime', 'FrameReferenceTime',
-  'ActualFrameDuration',
+  *SUV_TIMES,
   *_AXES,
 )  # fmt: skip
 _MAX_FRAMES = 2**20

@@ -6,6 +6,11 @@ import math
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.header import first, number
 
+# What `suv_factor` reads of the other images of a series.
+SUV_TIMES = (
+  'SeriesDate', 'AcquisitionDate', 'AcquisitionTime', 'FrameReferenceTime',
+  'ActualFrameDuration',
+)  # fmt: skip
 _PHILIPS_SUV = (0x7053, 0x1000)
 _PHILIPS_ACTIVITY = (0x7053, 0x1009)
 _GE_SCAN_TIME = (0x0009, 0x100D)
