@@ -84,6 +84,9 @@ def _converted(job, to, window):
       'a folder, or a file that ends in .nii.gz'
     )
   ending = job.ending or SUFFIXES[to]
+  shown = _window(volume, window)
+  if shown and not (window or volume.meta.get('window')):
+    notes += (f'{shown[0]:g} to {shown[1]:g}, its own range, is shown',)
   return _write_pictures(job, volume, flat, ending, window), notes
 
 
@@ -123,15 +126,21 @@ def to_uint8(array, window):
   return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 
+def _window(volume, window):
+  """The values that become 0 and 255; None for 8 bits without a window."""
+  window = window or volume.meta.get('window')
+  if window or volume.array.dtype == np.uint8:
+    return window
+  return float(volume.array.min()), float(volume.array.max())
+
+
 def _write_pictures(job, volume, flat, ending, window):
   array, target = volume.array, job.target
   if array.shape[-1] not in (1, 3):
     raise ValueError(
       f'{target.name}: has {array.shape[-1]} channels; a picture has 1 or 3'
     )
-  window = window or volume.meta.get('window')
-  if array.dtype != np.uint8:
-    window = window or (float(array.min()), float(array.max()))
+  window = _window(volume, window)
   named = bool(job.ending) or not flat
   path = target if named else target.with_name(target.name + ending)
   partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')

@@ -8,7 +8,7 @@ import pathlib
 from medjax.data import formats
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
-from medjax.data.formats.dicom.find import files_below
+from medjax.data.formats.dicom.find import files_below, is_directory
 
 # What OUT may end with to be a file.
 ENDINGS = {
@@ -94,7 +94,7 @@ def left_out(source, jobs):
     if path in read or path.suffix.lower() in _VOXELS:
       continue
     hidden = any(p.startswith('.') for p in path.relative_to(source).parts)
-    if path.name.upper() == 'DICOMDIR':
+    if is_directory(path):
       continue
     count['hidden' if hidden else path.suffix.lower() or 'without suffix'] += 1
   return ', '.join(f'{n} {kind}' for kind, n in count.most_common())

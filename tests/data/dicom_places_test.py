@@ -97,6 +97,28 @@ def test_a_missing_step_is_the_thickness_and_said(tmp_path):
   )
 
 
+def test_a_missing_position_is_0_and_said(tmp_path):
+  d = cone_beam(ImageOrientationPatient=OBLIQUE)
+  del d.ImagePositionPatient
+  path = save(d, tmp_path / 'a.dcm')
+  volume = formats.read(path)
+  assert agrees(volume, sitk.ReadImage(str(path)))
+  assert volume.meta['notes'] == (
+    'ImagePositionPatient is missing: the first frame is put at 0',
+  )
+
+
+def test_groups_without_places_leave_them_to_the_file(tmp_path):
+  d = enhanced(pydicom.uid.EnhancedCTImageStorage, '', '')
+  d.ImagePositionPatient, d.ImageOrientationPatient = [-10, 20, 30], OBLIQUE
+  d.SpacingBetweenSlices = 0.3
+  found = formats.read(save(d, tmp_path / 'a.dcm'))
+  want = cone_beam(ImageOrientationPatient=OBLIQUE)
+  want = formats.read(save(want, tmp_path / 'b.dcm'))
+  np.testing.assert_allclose(found.affine, want.affine)
+  np.testing.assert_array_equal(found.array, want.array)
+
+
 def test_frames_that_are_no_slices_have_no_place(tmp_path):
   region = Dataset()
   region.RegionSpatialFormat = 1
@@ -159,6 +181,12 @@ def test_one_uid_of_two_patients_is_two_series(start, tmp_path):
   assert [v.array.shape[2] for v in both.values()] == [4, 4]
   second = dicom.read(tmp_path, series='1.2.3#2')
   assert second.affine[2, 3] == start
+
+
+def test_one_uid_of_two_series_of_a_patient(tmp_path):
+  slices(tmp_path / 'A')
+  slices(tmp_path / 'B', start=1.25, SeriesNumber=8)
+  assert len(dicom.list_series(tmp_path)) == 2
 
 
 def test_frames_of_reference_are_not_mixed(tmp_path):

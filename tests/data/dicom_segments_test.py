@@ -105,6 +105,31 @@ def test_every_frame_has_its_own_place(tmp_path):
   np.testing.assert_array_equal(found, want)
 
 
+def test_one_slice_takes_the_frames_that_lie_in_it(tmp_path):
+  folder = slices(tmp_path / 'ct')
+  rng = np.random.default_rng(0)
+  masks = {k: rng.random((4, 6)) > 0.5 for k in range(4)}
+  places = [(-10, 20, 2.5 * k) for k in range(4)]
+  seg = segmentation({'a': masks}, places, spacing=(0.5, 0.75))
+  path = save(seg, tmp_path / 'seg.dcm')
+  for k in range(4):
+    picture = formats.read(folder / f'{k}.dcm')
+    assert picture.array.shape == (4, 6, 1)
+    found = formats.read_segmentation(path, picture)['a']
+    np.testing.assert_array_equal(found, masks[k])
+  # Of an X-ray, which has no place, there can be but one.
+  picture.meta.pop('affine')
+  with pytest.raises(ValueError, match=r'has 4 frames of one segment, which'):
+    formats.read_segmentation(path, picture)
+  square = [(-9, 20.4), (-7, 20.4), (-7, 21.2), (-9, 21.2)]
+  rt = structures(tmp_path / 'rs.dcm', {'b': [[(*p, 2.5) for p in square]]})
+  picture = formats.read(folder / '1.dcm')
+  found = formats.read_segmentation(rt, picture)['b']
+  whole = formats.read_segmentation(rt, formats.read(folder))['b']
+  assert found.any()
+  np.testing.assert_array_equal(found, whole[:, :, 1].T)
+
+
 # RT structure sets.
 
 

@@ -74,6 +74,10 @@ def test_the_earliest_acquisition_of_the_series_counts():
   for bed in beds:
     assert dicom.suv_factor(bed, series=beds) == pytest.approx(expected(3600))
   assert dicom.suv_factor(beds[0]) == pytest.approx(expected(4200))
+  # As one element, where the two are not there.
+  joined = pet(**late, AcquisitionTime=None, AcquisitionDate=None)
+  joined.AcquisitionDateTime = '20200101120000'
+  assert dicom.suv_factor(joined) == pytest.approx(expected(3600))
   # A series that began before every acquisition is believed.
   early = [pet(AcquisitionTime=t) for t in times]
   assert dicom.suv_factor(early[0], series=early) == pytest.approx(

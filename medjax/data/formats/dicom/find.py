@@ -19,8 +19,9 @@ class NoImagesError(DicomError):
 class Series:
   """The image files of one series below a folder.
 
-  uid: its SeriesInstanceUID; where patients, studies or modalities share one,
-  '#1', '#2', … stands behind it. notes: what was assumed of its files.
+  uid: its SeriesInstanceUID; where several patients, studies, modalities or
+  series numbers share one, '#1', '#2', … stands behind it.
+  notes: what was assumed of its files.
   """
 
   uid: str
@@ -66,7 +67,7 @@ def is_series_folder(path):
     p.name.lower().endswith(header.SUFFIXES) and p.is_file() for p in names
   ):
     return True
-  files = [p for p in names if p.name.upper() != 'DICOMDIR' and p.is_file()]
+  files = [p for p in names if p.is_file() and not is_directory(p)]
   return any(is_dicom(p) for p in files[:16])
 
 
@@ -88,7 +89,8 @@ def list_series(folder, *, damaged=None):
 def series_of(files, where, *, damaged=None):
   """The image series among files, as `list_series` has those of a folder.
 
-  A series is of one patient, study and modality, whatever its uid says.
+  A series is of one patient, study, modality and series number, whatever its
+  uid says.
   """
   groups = collections.defaultdict(list)
   others, seen = collections.Counter(), 0
@@ -131,9 +133,10 @@ def series_of(files, where, *, damaged=None):
 
 
 def _identity(dataset):
-  """What the files of a series agree in: uid, patient, study, modality."""
+  """What the files of a series agree in: its uid, patient, study and kind."""
   keywords = (
     'SeriesInstanceUID', 'PatientID', 'StudyInstanceUID', 'Modality',
+    'SeriesNumber',
   )  # fmt: skip
   return tuple(str(dataset.get(k) or '').strip() for k in keywords)
 
@@ -218,6 +221,11 @@ def files_below(folder, *, hidden=False):
 
 def _raised(error):
   raise error
+
+
+def is_directory(path):
+  """Whether a file is called as the list of a medium is."""
+  return path.name.upper() == 'DICOMDIR'
 
 
 def is_dicom(path):

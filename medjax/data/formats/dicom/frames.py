@@ -1,7 +1,9 @@
 """What the headers of one image file say: `frames_of(dataset, path)`."""
 
+import dataclasses
+
 from medjax.data.formats.dicom.errors import DicomError, parsing
-from medjax.data.formats.dicom.header import first, number, numbers
+from medjax.data.formats.dicom.header import are_words, first, number, numbers
 from medjax.data.formats.dicom.multiframe import placed
 from medjax.data.formats.dicom.pet import SUV_TIMES
 from medjax.data.formats.dicom.scaling import scaling
@@ -74,12 +76,33 @@ def frames_of(dataset, path):
           'mend the header'
         )
       shared = first(dataset.get('SharedFunctionalGroupsSequence'))
-      return [
+      frames = [
         _enhanced_frame(dataset, shared, groups, path, index)
         for index, groups in enumerate(per_frame)
       ]
+      if not any(f.position for f in frames) and count > 1:
+        frames = _placed_plainly(dataset, frames, path)
+      return frames
     frame = _plain_frame(dataset, path)
     return [frame] if count == 1 else placed(dataset, frame, path, count)
+
+
+def _placed_plainly(dataset, frames, path):
+  """Frames whose functional groups say no place, where the file itself does."""
+  plain = dataclasses.replace(
+    frames[0],
+    position=numbers(dataset, 'ImagePositionPatient', 3, path),
+    notes=(),
+  )
+  if plain.position is None:
+    return frames
+  places = placed(dataset, plain, path, len(frames))
+  return [
+    dataclasses.replace(
+      frame, position=p.position, step=p.step, notes=(*frame.notes, *p.notes)
+    )
+    for frame, p in zip(frames, places, strict=True)
+  ]
 
 
 def _plain_frame(dataset, path):
@@ -131,8 +154,10 @@ def _enhanced_frame(dataset, shared, groups, path, index):
     index=index,
     size=size_of(dataset, path),
     position=position,
-    orientation=orientation,
-    spacing=_spacing(measures, 'PixelSpacing', path),
+    orientation=orientation
+    or numbers(dataset, 'ImageOrientationPatient', 6, path),
+    spacing=_spacing(measures, 'PixelSpacing', path)
+    or _spacing(dataset, 'PixelSpacing', path),
     thickness=_length(measures, 'SliceThickness', path),
     step=_length(measures, 'SpacingBetweenSlices', path),
     slope=slope,
@@ -170,7 +195,7 @@ def _stored(dataset, notes):
   if high is not None and bits and high != bits - 1:
     notes += (
       (f'HighBit {high}: values are the highest {bits} bits of their words',)
-      if high >= bits
+      if high >= bits and are_words(dataset)
       else (f'HighBit {high} contradicts BitsStored {bits}: ignored',)
     )
   return {'table': bool(dataset.get('ModalityLUTSequence')), 'notes': notes}

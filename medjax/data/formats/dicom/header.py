@@ -117,6 +117,12 @@ def is_directory(dataset):
   return _DIRECTORY in (own, meta and meta.get('MediaStorageSOPClassUID'))
 
 
+def are_words(dataset):
+  """Whether pixels are stored as words, of which HighBit says the bits used."""
+  syntax = dataset.file_meta.TransferSyntaxUID
+  return not syntax.is_encapsulated or syntax == pydicom.uid.RLELossless
+
+
 def numbers(dataset, keyword, count, path, *, default=None):
   """The `count` finite numbers of an element; `default` where it is absent."""
   with parsing(path):

@@ -39,6 +39,10 @@ def placed(dataset, frame, path, count):
   # Moments and views are no distance apart.
   step = None if along is None else abs(along[1] - along[0])
   frame = dataclasses.replace(frame, step=step)
+  if frame.position is None and frame.orientation and step:
+    said = 'ImagePositionPatient is missing: the first frame is put at 0'
+    notes = (*frame.notes, said)
+    frame = dataclasses.replace(frame, position=(0.0, 0.0, 0.0), notes=notes)
   if along is None or frame.position is None or frame.orientation is None:
     return [
       dataclasses.replace(frame, index=i, position=None) for i in range(count)

@@ -8,8 +8,8 @@ from medjax.data.formats.dicom.header import first, number
 
 # What `suv_factor` reads of the other images of a series.
 SUV_TIMES = (
-  'SeriesDate', 'AcquisitionDate', 'AcquisitionTime', 'FrameReferenceTime',
-  'ActualFrameDuration',
+  'SeriesDate', 'AcquisitionDate', 'AcquisitionTime', 'AcquisitionDateTime',
+  'FrameReferenceTime', 'ActualFrameDuration',
 )  # fmt: skip
 _PHILIPS_SUV = (0x7053, 0x1000)
 _PHILIPS_ACTIVITY = (0x7053, 0x1009)
@@ -162,9 +162,8 @@ def _injection(tracer, start, half_life, path):
 def _moment(dataset, kind, path):
   day = _text(dataset.get(f'{kind}Date')) or _text(dataset.get('SeriesDate'))
   time = _text(dataset.get(f'{kind}Time'))
-  return (
-    _parse_moment(day + time, f'{kind}Time', path) if day and time else None
-  )
+  both = day + time if day and time else _text(dataset.get(f'{kind}DateTime'))
+  return _parse_moment(both, f'{kind}Time', path) if both else None
 
 
 def _parse_moment(text, name, path):

@@ -10,7 +10,7 @@ from pydicom.pixels import apply_voi_lut, get_decoder, pixel_array
 from medjax.data.formats.dicom import jpeg, lut
 from medjax.data.formats.dicom.codestream import stated_size
 from medjax.data.formats.dicom.errors import DicomError, parsing
-from medjax.data.formats.dicom.header import number
+from medjax.data.formats.dicom.header import are_words, number
 from medjax.data.formats.silence import silent
 
 _WORDS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
@@ -49,7 +49,7 @@ def decoded(dataset, path, index=None):
   the lowest, as editions of the standard before 2014 allowed.
   """
   syntax = dataset.file_meta.TransferSyntaxUID
-  if syntax.is_encapsulated and syntax != pydicom.uid.RLELossless:
+  if not are_words(dataset):
     with silent():
       return pixel_array(
         dataset, index=index, decoding_plugin=_plugins(syntax)[0]

@@ -138,8 +138,12 @@ def _planar(members, names, array, path, reference):
     )
   masks = {name: np.zeros(size, bool) for name in names.values()}
   for number, chosen in members.items():
-    for _, mask in chosen:
-      masks[names[number]] |= mask()
+    if len(chosen) > 1:
+      raise DicomError(
+        f'{path}: has {len(chosen)} frames of one segment, which have no place '
+        'in one picture; give the image it was drawn on'
+      )
+    masks[names[number]] |= chosen[0][1]()
   return masks
 
 
