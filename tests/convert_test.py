@@ -227,3 +227,21 @@ def test_what_is_assumed_and_left_out_is_printed(shared_data, tmp_path, capsys):
     d = pydicom.dcmread(path, stop_before_pixels=True)
     assert str(d.SeriesInstanceUID) not in said
     assert str(d.SeriesInstanceUID)[-6:] not in said
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch):
+  for name in ('a', 'b'):
+    (tmp_path / 'in' / name).mkdir(parents=True)
+    picture = PIL.Image.fromarray(np.full((4, 5), 9, np.uint8))
+    picture.save(tmp_path / 'in' / name / 'x.png')
+  whole = os.scandir
+
+  def scandir(path):
+    if str(path).endswith('b'):
+      raise PermissionError(13, 'Permission denied', str(path))
+    return whole(path)
+
+  monkeypatch.setattr(os, 'scandir', scandir)
+  good, bad = convert.find_jobs(tmp_path / 'in', tmp_path / 'out')[::-1]
+  assert good.source == tmp_path / 'in' / 'a' / 'x.png'
+  assert bad.problem.endswith('b: cannot be read (Permission denied)')

@@ -66,7 +66,7 @@ def find_jobs(source, out):
       'another place'
     )
   jobs = _dicom_jobs(source, out)
-  for path in files_below(source):
+  for path in files_below(source, damaged={}):  # told by _dicom_jobs
     suffix = formats.suffix(path)
     if suffix and suffix not in dicom.SUFFIXES:
       place = path.relative_to(source).parent / formats.stem(path)
@@ -90,7 +90,7 @@ def left_out(source, jobs):
     return ''
   read = {f for job in jobs for f in (job.files or (job.source,))}
   count = collections.Counter()
-  for path in files_below(source, hidden=True):
+  for path in files_below(source, hidden=True, damaged={}):
     if path in read or path.suffix.lower() in _VOXELS:
       continue
     hidden = any(p.startswith('.') for p in path.relative_to(source).parts)

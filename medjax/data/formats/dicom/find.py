@@ -78,12 +78,13 @@ def list_series(folder, *, damaged=None):
   Files that are not DICOM are passed over, as are DICOM objects that are no
   images (structure sets, segmentations, reports). A damaged DICOM file is a
   ValueError, since its slice would be missing; with a dict `damaged`, it goes
-  there with its line instead.
+  there with its line instead, as does a folder that cannot be read.
   """
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
-  return series_of(files_below(folder), folder, damaged=damaged)
+  files = files_below(folder, damaged=damaged)
+  return series_of(files, folder, damaged=damaged)
 
 
 def series_of(files, where, *, damaged=None):
@@ -197,15 +198,22 @@ def _side_by_side(slices):
   return _series(members, (said,))
 
 
-def files_below(folder, *, hidden=False):
+def files_below(folder, *, hidden=False, damaged=None):
   """Regular files below a folder, sorted; hidden ones are left out.
 
-  Links to folders are followed, each folder once. Raises OSError for a folder
-  that cannot be read.
+  Links to folders are followed, each folder once. A folder that cannot be read
+  is an OSError; with a dict `damaged`, it goes there with its line instead.
   """
+
+  def failed(error):
+    if damaged is None:
+      raise error
+    path = pathlib.Path(error.filename)
+    damaged[path] = f'{path}: cannot be read ({error.strerror})'
+
   seen = set()
   for parent, folders, names in os.walk(
-    folder, followlinks=True, onerror=_raised
+    folder, followlinks=True, onerror=failed
   ):
     about = os.stat(parent)
     if (about.st_dev, about.st_ino) in seen:
@@ -217,10 +225,6 @@ def files_below(folder, *, hidden=False):
       path = pathlib.Path(parent, name)
       if (hidden or name[0] != '.') and path.is_file():
         yield path
-
-
-def _raised(error):
-  raise error
 
 
 def is_directory(path):
