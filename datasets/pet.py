@@ -12,6 +12,7 @@ from medjax.data.builders import Split
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
 from medjax.data.formats.dicom.pet import SUV_TIMES
+from medjax.data.formats.dicom.segments import classes_of
 
 FOLDS = 5
 AIR = -1024.0  # HU outside of the CT
@@ -161,9 +162,7 @@ def _drawn(pet, beside):
 
 def class_names(studies):
   """'background' and the names of all structures, sorted."""
-  paths = {p for s in studies for p in s.drawn}
-  found = {n for p in paths for n in dicom.segment_names(p)}
-  return ['background', *sorted(found)]
+  return list(dicom.class_names_of({p for s in studies for p in s.drawn}))
 
 
 def case(study, names):
@@ -196,10 +195,9 @@ def label_map(study, pet, names):
   """The structures on the grid of the PET, (*spatial,); the smallest on top."""
   masks = []
   for path in study.drawn:
-    for name, mask in formats.read_segmentation(path, pet).items():
-      # The reader sets a number behind a name that occurs twice.
-      known = name if name in names else name.rpartition(' ')[0]
-      masks.append((mask.sum(), names.index(known), mask))
+    drawn = formats.read_segmentation(path, pet)
+    classes, _ = classes_of(drawn, names, path)
+    masks += [(drawn[n].sum(), index, drawn[n]) for n, index in classes.items()]
   labels = np.zeros(pet.array.shape[:3], np.int32)
   for _, index, mask in sorted(masks, key=lambda m: -m[0]):
     labels[mask] = index

@@ -271,6 +271,23 @@ def test_coded_meanings_go_first(kind, tmp_path):
   assert np.bincount(found.array.ravel())[1:].tolist() == [32, 4]
 
 
+def test_names_of_several_files_are_one_set(tmp_path):
+  files = [
+    named(tmp_path / str(k), kind, labels, codes)[0]
+    for k, (kind, labels, codes) in enumerate([
+      ('SEG', ['liver', 'big_tumour'], None),
+      ('RTSTRUCT', ['Tumour'], None),
+      ('SEG', ['Segment 1', 'Segment_2'], ['Liver', 'Big Tumour']),
+    ])
+  ]  # fmt: skip
+  names = dicom.class_names_of(files)
+  assert names == ('background', 'Big Tumour', 'Liver', 'Tumour')
+  reference = grid([(0, 0, 3.0 * k) for k in range(4)])
+  found = [dicom.read_labels(f, reference, class_names=names) for f in files]
+  counts = [np.bincount(f.array.ravel(), minlength=4)[1:] for f in found]
+  np.testing.assert_array_equal(counts, [[4, 32, 0], [0, 0, 4], [4, 32, 0]])
+
+
 def test_names_that_are_no_class_are_said(tmp_path):
   path, positions = named(tmp_path, 'SEG', ['my liver', 'Tumour_'])
   reference = grid(positions)

@@ -28,7 +28,11 @@ from medjax.data.formats.dicom.find import (
   series_of,
 )
 from medjax.data.formats.dicom.header import SUFFIXES, matches
-from medjax.data.formats.dicom.labels import read_labels, segment_names
+from medjax.data.formats.dicom.labels import (
+  class_names_of,
+  read_labels,
+  segment_names,
+)
 from medjax.data.formats.dicom.masks import is_segmentation, read_segmentation
 from medjax.data.formats.dicom.pet import suv_factor
 from medjax.data.formats.dicom.series import read_whole
@@ -39,6 +43,7 @@ __all__ = [
   'SUFFIXES',
   'NoImagesError',
   'Series',
+  'class_names_of',
   'is_dicom',
   'is_segmentation',
   'is_series_folder',

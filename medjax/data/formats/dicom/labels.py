@@ -1,12 +1,17 @@
 """Structures as a label map, by name: `read_labels(path, reference)`."""
 
+import collections
+import re
+
 import numpy as np
 
-from medjax.data.formats.dicom import header
+from medjax.data.formats.dicom import header, rtstruct, segmentation
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.masks import read_segmentation, single
-from medjax.data.formats.dicom.segments import classes_of
+from medjax.data.formats.dicom.segments import classes_of, plain
 from medjax.data.formats.volume import Volume
+
+_SAYS_NOTHING = re.compile(r'(segment|label|structure|roi)?[\s_-]*\d*', re.I)
 
 
 def read_labels(path, reference, *, class_names=None, threshold=0.5):
@@ -50,18 +55,37 @@ def read_labels(path, reference, *, class_names=None, threshold=0.5):
 def segment_names(path):
   """Names of the structures of an RTSTRUCT, or of the segments of a SEG.
 
-  As their file has them, in its order; from the header alone.
+  In the order of the file, from its header alone: the label, or, where that
+  says nothing ('Segment 1') and a coded meaning does, the coded meaning.
   """
   path = single(path)
-  dataset = header.load(path, pixels=False)
+  tags = [
+    'SOPClassUID', 'Modality', 'SegmentSequence', 'StructureSetROISequence',
+    'RTROIObservationsSequence',
+  ]  # fmt: skip
+  dataset = header.load(path, pixels=False, tags=tags)
   with parsing(path):
-    names = [
-      str(item.get(keyword) or '').strip() or default
-      for sequence, keyword, default in (
-        ('StructureSetROISequence', 'ROIName', 'structure'),
-        ('SegmentSequence', 'SegmentLabel', 'segment'),
-      )
-      for item in dataset.get(sequence) or ()
-      if item.get('SegmentNumber') != 0  # the background of a label map
-    ]
+    labels, codes, default = (
+      (*rtstruct.labels_of(dataset), 'structure')
+      if 'StructureSetROISequence' in dataset
+      else (*segmentation.labels_of(dataset), 'segment')
+    )
+  shared = collections.Counter(codes.values())
+  names = []
+  for number, label in labels.items():
+    code = codes.get(number, '')
+    if code and shared[code] == 1 and _SAYS_NOTHING.fullmatch(label):
+      label = code
+    names.append(label or default)
   return list(dict.fromkeys(names))
+
+
+def class_names_of(paths):
+  """('background', …): the structures of several files, in order of names.
+
+  Names that differ by case, blanks or underscores only are one class.
+  """
+  found = {}
+  for name in sorted(n for path in paths for n in segment_names(path)):
+    found.setdefault(plain(name), name)
+  return ('background', *(found[k] for k in sorted(found)))

@@ -25,20 +25,10 @@ def read_rtstruct(dataset, path, reference):
   if reference.array.ndim != 4:
     raise DicomError(f'{path}: its reference must be a volume')
   with parsing(path):
-    labels = {
-      int(r.ROINumber): str(r.get('ROIName') or '').strip()
-      for r in dataset.get('StructureSetROISequence') or ()
-    }
+    labels, codes = labels_of(dataset)
     contours = {
       int(r.ReferencedROINumber): list(r.get('ContourSequence') or ())
       for r in dataset.get('ROIContourSequence') or ()
-    }
-    codes = {
-      int(o.ReferencedROINumber): str(
-        first(o.get('RTROIIdentificationCodeSequence')).get('CodeMeaning') or ''
-      ).strip()
-      for o in dataset.get('RTROIObservationsSequence') or ()
-      if o.get('ReferencedROINumber') is not None
     }
   if not labels:
     raise DicomError(f'{path}: names no structures; copy it again')
@@ -59,6 +49,22 @@ def read_rtstruct(dataset, path, reference):
     )
   codes = {name: codes.get(n, '') for n, name in names.items()}
   return Segments(masks, codes=codes, notes=notes)
+
+
+def labels_of(dataset):
+  """{ROI number: its name} and {ROI number: its coded meaning}."""
+  labels = {
+    int(r.ROINumber): str(r.get('ROIName') or '').strip()
+    for r in dataset.get('StructureSetROISequence') or ()
+  }
+  codes = {
+    int(o.ReferencedROINumber): str(
+      first(o.get('RTROIIdentificationCodeSequence')).get('CodeMeaning') or ''
+    ).strip()
+    for o in dataset.get('RTROIObservationsSequence') or ()
+    if o.get('ReferencedROINumber') is not None
+  }
+  return labels, codes
 
 
 def fill(polygons, shape, where, *, least=np.inf):

@@ -65,20 +65,27 @@ def read_seg(dataset, path, reference, *, threshold=0.5):
   return Segments(masks, codes=codes)
 
 
+def labels_of(dataset):
+  """{segment number: its label} and {segment number: its coded meaning}."""
+  labels, codes = {}, {}
+  for s in dataset.get('SegmentSequence') or ():
+    number = int(s.SegmentNumber)
+    if number == 0:  # the background of a label map
+      continue
+    labels[number] = str(s.get('SegmentLabel') or '').strip()
+    code = first(s.get('SegmentedPropertyTypeCodeSequence'))
+    codes[number] = str(code.get('CodeMeaning') or '').strip()
+  return labels, codes
+
+
 def _names(dataset, path):
   """{segment number: label}, labels made distinct, and {label: its code}."""
   with parsing(path):
-    labels, kinds = {}, {}
-    for s in dataset.get('SegmentSequence') or ():
-      number = int(s.SegmentNumber)
-      labels[number] = str(s.get('SegmentLabel') or '').strip()
-      kind = first(s.get('SegmentedPropertyTypeCodeSequence'))
-      kinds[number] = str(kind.get('CodeMeaning') or '').strip()
-  if not labels:
-    raise DicomError(f'{path}: names no segments; copy it again')
-  labels.pop(0, None)  # the background of a label map
+    labels, codes = labels_of(dataset)
+    if not dataset.get('SegmentSequence'):
+      raise DicomError(f'{path}: names no segments; copy it again')
   names = told_apart(labels, 'segment')
-  return names, {name: kinds[n] for n, name in names.items()}
+  return names, {name: codes[n] for n, name in names.items()}
 
 
 def _stored(dataset, path):

@@ -35,13 +35,13 @@ def classes_of(segments, class_names, path):
   Those of no class are left out, which is said. Raises ValueError where none
   is of a class.
   """
-  known = {_plain(c): i for i, c in enumerate(class_names) if i > 0}
-  codes = collections.Counter(map(_plain, segments.codes.values()))
+  known = {plain(c): i for i, c in enumerate(class_names) if i > 0}
+  codes = collections.Counter(map(plain, segments.codes.values()))
   found, notes = {}, []
   for name in segments:
-    code = _plain(segments.codes.get(name, ''))
-    label = _plain(name)
-    numbered = _plain(name.rpartition(' ')[0])  # see told_apart
+    code = plain(segments.codes.get(name, ''))
+    label = plain(name)
+    numbered = plain(name.rpartition(' ')[0])  # see told_apart
     tries = [code] if codes[code] == 1 else []
     matches = [known[t] for t in (*tries, label, numbered) if t in known]
     if not matches:
@@ -71,5 +71,6 @@ def classes_of(segments, class_names, path):
   return found, tuple(notes)
 
 
-def _plain(name):
+def plain(name):
+  """A name as it is compared: without case, underscores and spare blanks."""
   return re.sub(r'[\s_-]+', ' ', str(name)).strip().casefold()
