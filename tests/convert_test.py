@@ -111,6 +111,9 @@ def test_two_inputs_never_share_a_name(tmp_path):
     convert.find_jobs(tmp_path, tmp_path.parent / 'out')
   with pytest.raises(ValueError, match=r'lies inside'):
     convert.find_jobs(tmp_path, tmp_path / 'out')
+  os.mkfifo(tmp_path / 'pipe.png')
+  with pytest.raises(ValueError, match=r'pipe\.png: is neither a file nor a'):
+    convert.find_jobs(tmp_path / 'pipe.png', tmp_path.parent / 'out')
   with pytest.raises(FileNotFoundError, match=r'no such file'):
     convert.find_jobs(tmp_path / 'x', tmp_path)
 

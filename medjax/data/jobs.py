@@ -51,6 +51,8 @@ def find_jobs(source, out):
   source, out = pathlib.Path(source), pathlib.Path(out)
   if not source.exists():
     raise FileNotFoundError(f'{source}: no such file or folder')
+  if not source.is_dir() and not source.is_file():
+    raise ValueError(f'{source}: is neither a file nor a folder')
   ending = '' if out.is_dir() else formats.suffix(out)
   if ending and ending not in ENDINGS:
     raise ValueError(

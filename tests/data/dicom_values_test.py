@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut
 
 from medjax.data import formats
+from medjax.data.formats import dicom
 
 sys.path.append(str(pathlib.Path(__file__).parent))
 from dicom_files import FRAMES, dataset, enhanced, save, slices
@@ -88,6 +89,21 @@ def test_modality_tables_are_applied_everywhere(where, tmp_path):
   want = apply_modality_lut(stored, d)
   np.testing.assert_array_equal(found.array[..., 0], want)
   assert found.meta['notes'][0].startswith('values are those of the modality')
+
+
+def test_fluoroscopy_is_shown_as_it_is_stored(tmp_path):
+  """PS3.3 C.8.7.1.1.2: its window is of stored values, not of the table's."""
+  for modality, shown in (('XA', PIXELS), ('CR', PIXELS * 20 + 100)):
+    d = dataset(PIXELS.astype(np.uint8), modality=modality)
+    d.WindowCenter, d.WindowWidth = 128, 256
+    table(d, 20 * np.arange(256) + 100, [256, 0, 16])
+    path = save(d, tmp_path / 'a.dcm')
+    found = formats.read(path)
+    np.testing.assert_array_equal(found.array[..., 0], PIXELS * 20 + 100)
+    assert ('window' in found.meta) == (modality == 'CR')
+    got = dicom.read(path, voi=True).array[..., 0]
+    want = np.clip((shown - 127.5) / 255 + 0.5, 0, 1) * 255
+    np.testing.assert_allclose(got / got.max(), want / want.max(), atol=0.01)
 
 
 COLOURS = np.arange(256) * np.array([[1], [2], [3]]) % 256
