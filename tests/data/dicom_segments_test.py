@@ -71,12 +71,15 @@ def tilted(degrees, count=8):
 
 
 @pytest.mark.parametrize('degrees', [-25, -5, 8, 20])
-@pytest.mark.parametrize('chosen', ['all', 'some', 'one'])
+@pytest.mark.parametrize('chosen', ['all', 'some', 'every other', 'one'])
 def test_frames_of_a_tilted_series_lie_on_their_slices(
   degrees, chosen, tmp_path
 ):
   iop, positions = tilted(degrees)
-  there = {'all': range(8), 'some': (1, 2, 5, 7), 'one': (3,)}[chosen]
+  there = {
+    'all': range(8), 'some': (1, 2, 5, 7), 'one': (3,),
+    'every other': (1, 3, 7),
+  }[chosen]  # fmt: skip
   rng = np.random.default_rng(0)
   masks = {k: rng.random((12, 14)) > 0.5 for k in there}
   path = save(

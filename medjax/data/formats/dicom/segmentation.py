@@ -155,9 +155,11 @@ def _planar(members, names, array, path, reference):
 
 
 def _step(frames, path, reference):
-  """Distance between slices in mm: as stated, else the least that occurs.
+  """Distance between slices in mm, along the normal.
 
-  All frames in one plane: the reference's, if it has slices parallel to it.
+  As stated, else the least gap that occurs. Since empty frames are left out of
+  a SEG, that may be several slices of a reference that the frames lie on: then
+  so many that their thickness comes nearest to SliceThickness.
   """
   normal = frames[0].directions()[2]
   for f in frames:
@@ -166,17 +168,31 @@ def _step(frames, path, reference):
   depth = np.sort([np.dot(f.position, normal) for f in frames])
   gaps = np.diff(depth)
   gaps = gaps[gaps > 0.01]
+  pitch = _pitch(depth, normal, reference)
   if not len(gaps):
-    axis = _axis_across(normal, reference)
-    if axis is not None:
-      return float(abs(axis @ normal))
     least = reference.spacing.min()
-    return float(frames[0].step or frames[0].thickness or least)
-  for step in (frames[0].step, gaps.min()):
+    return float(frames[0].step or pitch or frames[0].thickness or least)
+  least = gaps.min()
+  if pitch and np.rint(least / pitch) > 1:
+    whole = least / np.arange(1, np.rint(least / pitch) + 1)
+    thickness = frames[0].thickness or pitch
+    least = whole[np.abs(whole - thickness).argmin()]
+  for step in (frames[0].step, least):
     many = np.rint(gaps / step) if step else np.zeros(1)
     if many.min() > 0 and np.all(np.abs(gaps / step - many) < _OFF):
       return float(gaps.sum() / many.sum())
   raise DicomError(f'{path}: its frames lie on no even grid')
+
+
+def _pitch(depth, normal, reference):
+  """Distance between the slices of a reference that frames lie on, or None."""
+  axis = _axis_across(normal, reference)
+  if axis is None:
+    return None
+  pitch = axis @ normal
+  along = (depth - normal @ (LPS_TO_RAS @ reference.affine)[:3, 3]) / pitch
+  on_slices = np.abs(along - np.rint(along)).max() < 2 * _OFF
+  return float(abs(pitch)) if on_slices else None
 
 
 def _slices(frames, normal, step, path):
