@@ -64,7 +64,8 @@ def test_a_high_bit_that_cannot_be(tmp_path):
 
 def table(d, data, descriptor):
   item = Dataset()
-  item.LUTDescriptor, item.ModalityLUTType = descriptor, 'US'
+  item.ModalityLUTType = 'US'
+  item.add_new('LUTDescriptor', 'US', descriptor)
   item.add_new('LUTData', 'OW', np.asarray(data, '<u2').tobytes())
   d.ModalityLUTSequence = [item]
   return d
@@ -197,6 +198,31 @@ def test_parametric_maps_have_real_world_values(kind, tmp_path):
   np.testing.assert_allclose(
     np.sort(theirs.array.ravel()), np.sort(want.ravel())
   )
+
+
+def test_a_series_of_floats_keeps_them(tmp_path):
+  folder = slices(tmp_path / 'a')
+  for path in folder.iterdir():
+    d = pydicom.dcmread(path)
+    d.FloatPixelData = (d.pixel_array + np.float32(0.25)).tobytes()
+    del d.PixelData, d.BitsStored, d.HighBit, d.PixelRepresentation
+    d.BitsAllocated = 32
+    d.save_as(path)
+  found = formats.read(folder)
+  np.testing.assert_array_equal(found.array[..., 0].T, FRAMES + 0.25)
+
+
+def test_bright_and_dark_slices_are_not_mixed(tmp_path):
+  kinds = {'PhotometricInterpretation': lambda k: f'MONOCHROME{1 + k // 2}'}
+  with pytest.raises(ValueError, match='MONOCHROME1 and MONOCHROME2 in one'):
+    formats.read(slices(tmp_path / 'a', **kinds))
+
+
+def test_the_first_value_of_a_table_has_the_sign_of_the_pixels(tmp_path):
+  d = dataset(PIXELS - np.int16(10), modality='CR')
+  table(d, np.arange(30) * 7, [30, 65526, 16])  # -10, as unsigned
+  found = read(d, tmp_path)
+  np.testing.assert_array_equal(found.array[..., 0], PIXELS * 7)
 
 
 def test_real_world_values_that_are_not_applied_are_said(tmp_path):

@@ -92,7 +92,9 @@ def stored_dtype(dataset, path):
   with parsing(path):
     bits = int(dataset.get('BitsAllocated') or 16)
     signed = int(dataset.get('PixelRepresentation') or 0)
-    if 'FloatPixelData' in dataset or bits not in (1, 8, 16, 32):
+    # Floats, which a header read without its pixels does not show, have none.
+    floats = bits >= 32 and dataset.get('PixelRepresentation') is None
+    if floats or bits not in (1, 8, 16, 32):
       return np.dtype(np.float32)
     return np.dtype(f'{"i" if signed else "u"}{max(bits, 8) // 8}')
 

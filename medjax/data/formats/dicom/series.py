@@ -33,6 +33,7 @@ def read_whole(series, where, *, voi, suv):
   ]
   ordered, affine, notes = stack(frames, where)
   _check_frame_of_reference(headers, where)
+  _check_photometric(headers, where)
   kinds = {
     pixels.stored_dtype(d, p) for p, d in zip(files, headers, strict=True)
   }
@@ -83,6 +84,15 @@ def _check_frame_of_reference(headers, where):
     raise DicomError(
       f'{where}: images of {len(frames - {""})} frames of reference in one '
       'series, so their places cannot be compared; separate them'
+    )
+
+
+def _check_photometric(headers, where):
+  """Refuses slices of which some are bright where others are dark."""
+  kinds = {str(d.get('PhotometricInterpretation') or '') for d in headers}
+  if {'MONOCHROME1', 'MONOCHROME2'} <= kinds:
+    raise DicomError(
+      f'{where}: MONOCHROME1 and MONOCHROME2 in one series; separate them'
     )
 
 
