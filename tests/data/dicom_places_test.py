@@ -12,6 +12,7 @@ from pydicom.fileset import FileSet
 
 from medjax.data import formats
 from medjax.data.formats import dicom
+from medjax.data.formats.dicom import single
 
 sys.path.append(str(pathlib.Path(__file__).parent))
 from dicom_files import AXIAL, FRAMES, dataset, enhanced, save, slices
@@ -85,6 +86,14 @@ def test_slice_vector_numbers_the_slices(tmp_path):
   # Frame 1 is slice 4 at the stated place, the others lie below it.
   np.testing.assert_allclose(volume.affine[:3, 3], [10, -20, 22.5])
   np.testing.assert_array_equal(volume.array[0, 0, :, 0], FRAMES[::-1, 0, 0])
+
+
+def test_a_lie_of_frames_is_found_before_they_are_made(tmp_path, monkeypatch):
+  d = cone_beam(NumberOfFrames=2**20)
+  path = save(d, tmp_path / 'a.dcm')
+  monkeypatch.setattr(single, 'frames_of', None)
+  with pytest.raises(ValueError, match=r'truncated: 192 of 50331648 bytes'):
+    formats.read(path)
 
 
 def test_a_missing_step_is_the_thickness_and_said(tmp_path):

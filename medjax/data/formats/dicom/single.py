@@ -74,6 +74,7 @@ def _read_picture(dataset, path, *, voi, suv):
 
 def _read_frames(dataset, path, *, suv):
   """A multi-frame file: (column, row, frame, C)."""
+  pixels.check(dataset, path)  # before so many frames as it says are made
   frames = frames_of(dataset, path)
   if any(f.position for f in frames):
     ordered, affine, notes = stack(frames, path)
