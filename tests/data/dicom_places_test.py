@@ -150,6 +150,15 @@ def test_frames_that_are_no_slices_have_no_place(tmp_path):
   assert 'SequenceOfUltrasoundRegions' in volume.meta['notes'][1]
 
 
+def test_pixels_that_are_no_squares_are_said(tmp_path):
+  for array in (FRAMES, FRAMES[0]):
+    d = dataset(array, modality='US', PixelAspectRatio=[3, 2])
+    del d.PixelSpacing
+    volume = formats.read(save(d, tmp_path / 'a.dcm'))
+    assert volume.meta['unit'] == 'pixel'
+    assert 'pixels are 3 high and 2 wide' in volume.meta['notes'][-1]
+
+
 def test_enhanced_ultrasound_has_its_volumes_frame(tmp_path):
   d = enhanced(
     pydicom.uid.EnhancedUSVolumeStorage,

@@ -62,6 +62,8 @@ def _read_picture(dataset, path, *, voi, suv):
     notes.append('MONOCHROME1: values are turned so that high is bright')
   if source.startswith('ImagerPixelSpacing') and '/' not in source:
     notes.append('spacing is that at the detector, not in the patient')
+  if not spacing:
+    notes += _not_square(dataset, path)
   meta = assemble.meta(dataset, 'mm' if spacing else 'pixel', window, notes)
   if source:
     meta['spacing_from'] = source
@@ -112,7 +114,19 @@ def _unplaced(dataset, frames, path):
   sections = dataset.get('SOPClassUID') == OphthalmicTomographyImageStorage
   affine, notes = axis_of(frames, sections=sections)
   if frames[0].spacing is None:
+    notes += _not_square(dataset, path)
     return frames, affine, 'pixel', notes
   if source != 'PixelSpacing':
     notes.append(f'pixel spacing from {source}')
   return frames, affine, 'mm', notes
+
+
+def _not_square(dataset, path):
+  """A note where pixels of unknown size are known to be no squares."""
+  ratio = header.numbers(dataset, 'PixelAspectRatio', 2, path)
+  if ratio is None or ratio[0] == ratio[1]:
+    return []
+  return [
+    f'pixels are {ratio[0]:g} high and {ratio[1]:g} wide (PixelAspectRatio): '
+    'taken as squares'
+  ]
