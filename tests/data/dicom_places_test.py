@@ -236,11 +236,16 @@ def test_slices_with_a_series_each_are_put_together(tmp_path):
   assert len(dicom.list_series(tmp_path / 'a')) == 3
 
 
-def test_a_mosaic_is_refused(tmp_path):
-  d = dataset(FRAMES[0], ImageType=['ORIGINAL', 'PRIMARY', 'M', 'MOSAIC'])
+@pytest.mark.parametrize('kind', ['MOSAIC', 'VFRAME', 'PRIVATE'])
+def test_a_mosaic_is_refused(kind, tmp_path):
+  d = dataset(FRAMES[0], ImageType=['ORIGINAL', 'PRIMARY', 'M', kind])
+  if kind == 'PRIVATE':  # the type does not say it
+    d.add_new((0x0019, 0x0010), 'LO', 'SIEMENS MR HEADER')
+    d.add_new((0x0019, 0x100A), 'US', 4)
+  d.ImageOrientationPatient, d.ImagePositionPatient = AXIAL, [1, 2, 3]
   path = save(d, tmp_path / 'a' / '1.dcm')
   for where in (path, path.parent):
-    with pytest.raises(ValueError, match=r'1\.dcm: is a Siemens mosaic'):
+    with pytest.raises(ValueError, match=r'1\.dcm: is a mosaic, whose slices'):
       formats.read(where)
 
 

@@ -18,6 +18,8 @@ _AXES = (
   'TriggerTime',
   'ImageType',
 )
+_MOSAICS = frozenset({'MOSAIC', 'VFRAME'})
+_SIEMENS_TILES = ((0x0019, 0x0010), (0x0019, 0x100A))  # creator, and how many
 # Read first, without pixels: all that grouping and stacking need.
 TAGS = (
   'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'SeriesNumber',
@@ -32,6 +34,7 @@ TAGS = (
   'DoseGridScaling', 'SharedFunctionalGroupsSequence',
   'PerFrameFunctionalGroupsSequence', 'TotalPixelMatrixRows', 'InstanceNumber',
   *SUV_TIMES,
+  *_SIEMENS_TILES,
   *_AXES,
 )  # fmt: skip
 _MAX_FRAMES = 2**20
@@ -58,15 +61,15 @@ def frames_of(dataset, path):
   """The `Frame`s of a file: one, or one for each frame of a multi-frame file.
 
   Places come from the functional groups (enhanced objects), else from the
-  file's own elements (see `multiframe.placed`). Raises ValueError for a
-  Siemens mosaic, whose slices are tiles of one picture.
+  file's own elements (see `multiframe.placed`). Raises ValueError for a mosaic,
+  whose slices are tiles of one picture.
   """
   count = frame_count(dataset, path)
   with parsing(path):
-    if 'MOSAIC' in (dataset.get('ImageType') or ()):
+    if _is_mosaic(dataset):
       raise DicomError(
-        f'{path}: is a Siemens mosaic, whose slices are tiles of one picture; '
-        'unpack it with dcm2niix'
+        f'{path}: is a mosaic, whose slices are tiles of one picture; unpack '
+        'it with dcm2niix'
       )
     per_frame = dataset.get('PerFrameFunctionalGroupsSequence')
     if per_frame:
@@ -85,6 +88,23 @@ def frames_of(dataset, path):
       return frames
     frame = _plain_frame(dataset, path)
     return [frame] if count == 1 else placed(dataset, frame, path, count)
+
+
+def _is_mosaic(dataset):
+  """Whether the scanner (Siemens, United Imaging) laid slices side by side."""
+  kind = dataset.get('ImageType') or ()
+  kind = [kind] if isinstance(kind, str) else kind
+  if _MOSAICS.intersection(kind):
+    return True
+  creator, tiles = (dataset.get(tag) for tag in _SIEMENS_TILES)
+  if creator is None or tiles is None:
+    return False
+  known = str(creator.value).strip() == 'SIEMENS MR HEADER'
+  return known and int.from_bytes(_bytes(tiles.value), 'little') > 1
+
+
+def _bytes(value):
+  return value if isinstance(value, bytes) else int(value).to_bytes(4, 'little')
 
 
 def _placed_plainly(dataset, frames, path):
