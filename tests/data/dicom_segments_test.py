@@ -291,8 +291,21 @@ def test_names_of_several_files_are_one_set(tmp_path):
   np.testing.assert_array_equal(counts, [[4, 32, 0], [0, 0, 4], [4, 32, 0]])
 
 
+def test_structures_without_a_name_are_a_class(tmp_path):
+  path, positions = named(tmp_path, 'RTSTRUCT', ['liver', 'tumour'])
+  d = pydicom.dcmread(path)
+  d.StructureSetROISequence[1].ROIName = ''
+  names = dicom.class_names_of([save(d, path)])
+  assert names == ('background', 'liver', 'structure')
+  found = dicom.read_labels(path, grid(positions), class_names=names)
+  assert np.bincount(found.array.ravel())[1:].tolist() == [32, 4]
+
+
 def test_names_that_are_no_class_are_said(tmp_path):
   path, positions = named(tmp_path, 'SEG', ['my liver', 'Tumour_'])
+  numbered, _ = named(tmp_path, 'SEG', ['liver 2', 'tumour'])
+  found = dicom.read_labels(numbered, grid(positions), class_names=CLASSES)
+  assert found.meta['notes'][0].endswith('left out: liver 2')
   reference = grid(positions)
   found = dicom.read_labels(path, reference, class_names=CLASSES)
   assert np.bincount(found.array.ravel())[1:].tolist() == [0, 4]

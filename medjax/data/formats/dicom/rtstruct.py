@@ -47,8 +47,12 @@ def read_rtstruct(dataset, path, reference):
     raise DicomError(
       f'{path}: no contour lies in the reference image; another image?'
     )
-  codes = {name: codes.get(n, '') for n, name in names.items()}
-  return Segments(masks, codes=codes, notes=notes)
+  return Segments(
+    masks,
+    labels={name: labels[n] or 'structure' for n, name in names.items()},
+    codes={name: codes.get(n, '') for n, name in names.items()},
+    notes=notes,
+  )
 
 
 def labels_of(dataset):

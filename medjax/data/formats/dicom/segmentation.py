@@ -24,7 +24,7 @@ def read_seg(dataset, path, reference, *, threshold=0.5):
   ValueError if a segment's frames lie on no even grid, or none of them touches
   the reference. Without positions (X-rays) the frame must have its size.
   """
-  names, codes = _names(dataset, path)
+  names, about = _names(dataset, path)
   planar = reference.array.ndim == 3
   frames = frames_of(dataset, path)
   if 'TotalPixelMatrixRows' in dataset:
@@ -45,7 +45,7 @@ def read_seg(dataset, path, reference, *, threshold=0.5):
   members = _members(dataset, path, names, array, threshold)
   if planar:
     masks = _planar(members, names, array, path, reference)
-    return Segments(masks, codes=codes)
+    return Segments(masks, **about)
   step = _step(frames, path, reference)
   normal = frames[0].directions()[2]
   slices = _slices(frames, normal, step, path)
@@ -62,7 +62,7 @@ def read_seg(dataset, path, reference, *, threshold=0.5):
     raise DicomError(
       f'{path}: no voxel of it lies in the reference image; another image?'
     )
-  return Segments(masks, codes=codes)
+  return Segments(masks, **about)
 
 
 def labels_of(dataset):
@@ -79,13 +79,16 @@ def labels_of(dataset):
 
 
 def _names(dataset, path):
-  """{segment number: label}, labels made distinct, and {label: its code}."""
+  """{segment number: name}, and the labels and codes of names."""
   with parsing(path):
     labels, codes = labels_of(dataset)
     if not dataset.get('SegmentSequence'):
       raise DicomError(f'{path}: names no segments; copy it again')
   names = told_apart(labels, 'segment')
-  return names, {name: codes[n] for n, name in names.items()}
+  return names, {
+    'labels': {name: labels[n] or 'segment' for n, name in names.items()},
+    'codes': {name: codes[n] for n, name in names.items()},
+  }
 
 
 def _stored(dataset, path):

@@ -9,11 +9,13 @@ from medjax.data.formats.dicom.errors import DicomError
 class Segments(dict):
   """{name: mask (*spatial,) bool} of a SEG or RTSTRUCT; masks may overlap.
 
-  codes: {name: coded meaning, or ''}. notes: what was assumed, as lines.
+  codes: {name: coded meaning, or ''}. labels: {name: what the file calls it};
+  names are labels that were told apart. notes: what was assumed, as lines.
   """
 
-  def __init__(self, masks, *, codes=None, notes=()):
+  def __init__(self, masks, *, labels=None, codes=None, notes=()):
     super().__init__(masks)
+    self.labels = {name: name for name in masks} | dict(labels or {})
     self.codes = dict(codes or {})
     self.notes = tuple(notes)
 
@@ -40,10 +42,9 @@ def classes_of(segments, class_names, path):
   found, notes = {}, []
   for name in segments:
     code = plain(segments.codes.get(name, ''))
-    label = plain(name)
-    numbered = plain(name.rpartition(' ')[0])  # see told_apart
+    label = plain(segments.labels[name])
     tries = [code] if codes[code] == 1 else []
-    matches = [known[t] for t in (*tries, label, numbered) if t in known]
+    matches = [known[t] for t in (*tries, label) if t in known]
     if not matches:
       continue
     found[name] = matches[0]
