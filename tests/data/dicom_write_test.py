@@ -10,7 +10,7 @@ import pytest
 from medjax.data import formats
 
 sys.path.append(str(pathlib.Path(__file__).parent))
-from dicom_files import AXIAL, FRAMES, dataset, save, slices
+from dicom_files import FRAMES, dataset, save, slices
 
 hd = pytest.importorskip('highdicom')
 TYPE_2 = (
@@ -89,14 +89,8 @@ def test_what_is_missing_of_type_1_is_named(tmp_path):
   source = slices(tmp_path / 'each', SeriesInstanceUID=lambda k: f'1.2.3.{k}')
   with pytest.raises(ValueError, match='each slice is a series of its own'):
     written(source, tmp_path / 'seg.dcm')
-  frames = dataset(
-    FRAMES,
-    ImageOrientationPatient=AXIAL,
-    ImagePositionPatient=[1, 2, 3],
-    SpacingBetweenSlices=2,
-  )
-  source = save(frames, tmp_path / 'frames.dcm')
-  with pytest.raises(ValueError, match='its frames have no functional groups'):
+  source = save(dataset(FRAMES, FrameTime=33), tmp_path / 'cine.dcm')
+  with pytest.raises(ValueError, match=r'cine\.dcm: its frames have no place'):
     written(source, tmp_path / 'seg.dcm')
   assert not (tmp_path / 'seg.dcm').exists()
 
@@ -110,3 +104,20 @@ def test_a_tilted_source_and_its_seg_agree(tmp_path):
     d.ImageOrientationPatient = [float(v) for v in iop]
     d.save_as(path)
   written(source, tmp_path / 'seg.dcm')
+
+
+@pytest.mark.parametrize('step', [0.3, -2.5])
+def test_frames_without_groups_can_be_referred_to(step, tmp_path):
+  frames = dataset(
+    FRAMES,
+    ImageOrientationPatient=[0.8, 0.6, 0, 0, 0, -1],
+    ImagePositionPatient=[1, 2, 3],
+    SpacingBetweenSlices=step,
+  )
+  source = save(frames, tmp_path / 'frames.dcm')
+  d = written(source, tmp_path / 'seg.dcm')
+  (series,) = d.ReferencedSeriesSequence
+  (image,) = series.ReferencedInstanceSequence
+  assert image.ReferencedSOPInstanceUID == frames.SOPInstanceUID
+  theirs = hd.seg.segread(tmp_path / 'seg.dcm').get_volume()
+  assert int(np.sum(theirs.array)) == 4

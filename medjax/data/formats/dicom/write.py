@@ -80,6 +80,7 @@ def write_segmentation(path, labels, source, *, class_names):
       device_serial_number='0',
       content_label='SEGMENTATION',
       series_description='Segmentation by medjax',
+      **_places(hd, datasets, frames),
     )
     _drop_half_measures(seg)
     seg.save_as(path)
@@ -104,12 +105,10 @@ def _series_number(dataset):
 
 def _sources(datasets, frames, rank, source):
   """What a SEG takes of its source images; refuses what it cannot refer to."""
-  if len(datasets) < len(frames) and (
-    'PerFrameFunctionalGroupsSequence' not in datasets[0]
-  ):
+  if _is_plain(datasets, frames) and not all(f.position for f in frames):
     raise DicomError(
-      f'{source}: its frames have no functional groups, without which no DICOM '
-      'SEG can refer to them; write .nii.gz'
+      f'{source}: its frames have no place, without which no DICOM SEG can '
+      'refer to them; write .nii.gz'
     )
   if len({d.get('SeriesInstanceUID') for d in datasets}) > 1:
     raise DicomError(
@@ -119,6 +118,32 @@ def _sources(datasets, frames, rank, source):
   datasets = [_needed(d, rank, source) for d in datasets]
   _state_thickness(datasets, frames)
   return datasets
+
+
+def _is_plain(datasets, frames):
+  """Whether it is one file of several frames without functional groups."""
+  groups = 'PerFrameFunctionalGroupsSequence'
+  return len(datasets) < len(frames) and groups not in datasets[0]
+
+
+def _places(hd, datasets, frames):
+  """Where the frames lie, for highdicom, which takes it from groups only."""
+  if not _is_plain(datasets, frames):
+    return {}
+  one, step = frames[0], _apart(frames)
+  return {
+    'plane_positions': [
+      hd.PlanePositionSequence('PATIENT', f.position) for f in frames
+    ],
+    'plane_orientation': hd.PlaneOrientationSequence(
+      'PATIENT', one.orientation
+    ),
+    'pixel_measures': hd.PixelMeasuresSequence(
+      pixel_spacing=one.spacing,
+      slice_thickness=one.thickness or step,
+      spacing_between_slices=step,
+    ),
+  }
 
 
 def _needed(dataset, rank, source):
@@ -219,9 +244,14 @@ def _state_thickness(datasets, frames):
   """Slices whose thickness is missing are as thick as they are apart."""
   if any(f.position is None for f in frames):
     return
-  apart = 1.0
-  if len(frames) > 1:
-    apart = np.linalg.norm(np.subtract(frames[1].position, frames[0].position))
   for dataset in datasets:
     if not dataset.get('SliceThickness'):
-      dataset.SliceThickness = float(frames[0].step or apart)
+      dataset.SliceThickness = float(frames[0].step or _apart(frames))
+
+
+def _apart(frames):
+  """Distance in mm between the first two frames; 1 for one frame."""
+  if len(frames) == 1:
+    return 1.0
+  move = np.subtract(frames[1].position, frames[0].position)
+  return round(float(np.linalg.norm(move)), 6)
