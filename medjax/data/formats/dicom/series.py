@@ -31,17 +31,13 @@ def read_whole(series, where, *, voi, suv):
     for path, dataset in zip(files, headers, strict=True)
     for frame in frames_of(dataset, path)
   ]
+  samples = _check_alike(headers, where)
   ordered, affine, notes = stack(frames, where)
-  _check_frame_of_reference(headers, where)
-  _check_photometric(headers, where)
   kinds = {
     pixels.stored_dtype(d, p) for p, d in zip(files, headers, strict=True)
   }
-  samples = {int(d.get('SamplesPerPixel') or 1) for d in headers}
-  if len(samples) > 1:
-    raise DicomError(f'{where}: grey and colour in one series; separate them')
   rows, columns = ordered[0].size
-  shape = (len(ordered), rows, columns, samples.pop())
+  shape = (len(ordered), rows, columns, samples)
   datasets = {}
 
   def planes():
@@ -77,23 +73,27 @@ def read_whole(series, where, *, voi, suv):
   return Volume(array, affine, series.modality, meta)
 
 
-def _check_frame_of_reference(headers, where):
-  """Refuses positions that are told in different frames of reference."""
+def _check_alike(headers, where):
+  """How many samples a pixel has; refuses what cannot be one image.
+
+  Positions in two frames of reference cannot be compared, and slices that are
+  bright where others are dark have no common values.
+  """
+  samples = {int(d.get('SamplesPerPixel') or 1) for d in headers}
+  if len(samples) > 1:
+    raise DicomError(f'{where}: grey and colour in one series; separate them')
   frames = {str(d.get('FrameOfReferenceUID') or '').strip() for d in headers}
   if len(frames - {''}) > 1:
     raise DicomError(
       f'{where}: images of {len(frames - {""})} frames of reference in one '
       'series, so their places cannot be compared; separate them'
     )
-
-
-def _check_photometric(headers, where):
-  """Refuses slices of which some are bright where others are dark."""
   kinds = {str(d.get('PhotometricInterpretation') or '') for d in headers}
   if {'MONOCHROME1', 'MONOCHROME2'} <= kinds:
     raise DicomError(
       f'{where}: MONOCHROME1 and MONOCHROME2 in one series; separate them'
     )
+  return samples.pop()
 
 
 def distinct(series):
