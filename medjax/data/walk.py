@@ -117,7 +117,7 @@ def walk(root, passed=None, *, unreadable=None):
         raise
       unreadable[folder] = ' '.join(str(e).split())
       continue
-    yield folder, [f for f in files if not _again(f, inodes, passed)]
+    yield folder, [f for f in files if not again(f, inodes, passed)]
     below = []
     for child in folders:
       if enters(child, real, seen):
@@ -149,7 +149,7 @@ def enters(folder, root, seen):
   return True
 
 
-def _again(path, inodes, passed):
+def again(path, inodes, passed):
   """Whether a file is another name of one in `inodes`, which takes it."""
   status = path.stat()
   key = (status.st_dev, status.st_ino)

@@ -14,13 +14,13 @@ import numpy as np
 from medjax.data.formats import (
   arrays,
   dicom,
+  dicom_headers,
   image,
   labels,
   metaimage,
   mgh,
   nifti,
   nrrd,
-  structures,
   tiff,
 )
 from medjax.data.formats.dicom import patient
@@ -30,6 +30,7 @@ __all__ = [
   'COMPANIONS',
   'SUFFIXES',
   'Volume',
+  'dicom_images',
   'holds_image',
   'is_dicom',
   'is_image',
@@ -37,6 +38,7 @@ __all__ = [
   'label_map',
   'patient_digest',
   'patient_of',
+  'picture_channels',
   'read',
   'read_mask',
   'read_segmentation',
@@ -48,6 +50,7 @@ __all__ = [
 
 _FORMATS = (dicom, nifti, nrrd, metaimage, mgh, arrays, tiff, image)
 SUFFIXES = tuple(s for module in _FORMATS for s in module.SUFFIXES)
+_KNOWN = frozenset(SUFFIXES)
 # Files that belong to another, which names them or is called alike.
 COMPANIONS = ('.img', '.img.gz', '.raw', '.zraw', '.raw.gz')
 _PICTURES = ('image', 'array')  # whose values may be greys
@@ -55,15 +58,18 @@ _PICTURES = ('image', 'array')  # whose values may be greys
 
 def suffix(path):
   """The suffix that names a format ('.nii.gz' counts as one), or ''."""
-  name = pathlib.Path(path).name.lower()
-  known = [s for s in SUFFIXES if name.endswith(s)]
-  return max(known, key=len, default='')
+  parts = os.path.basename(path).lower().split('.')
+  for count in (2, 1):
+    ending = '.' + '.'.join(parts[-count:])
+    if len(parts) > count and ending in _KNOWN:
+      return ending
+  return ''
 
 
 def stem(path):
   """A file's name without its format's suffix."""
-  name = pathlib.Path(path).name
-  return name[: len(name) - len(suffix(path))] if suffix(path) else name
+  name = os.path.basename(path)
+  return name[: len(name) - len(suffix(name))]
 
 
 def read(path):
@@ -145,14 +151,27 @@ def segment_names(path):
   if module is nrrd:
     return tuple(dict.fromkeys(name for name, _, _ in nrrd.segments_of(path)))
   if module is dicom and is_segmentation(path):
-    return structures.names_of(path)
+    return dicom_headers.names_of(path)
   return ()
 
 
 def is_image(path):
   """Whether a path looks like an image: by suffix, or a DICOM folder."""
-  path = pathlib.Path(path)
-  return dicom.is_series_folder(path) if path.is_dir() else bool(suffix(path))
+  if os.path.basename(path).startswith('.'):  # ._x beside x, of macOS
+    return False
+  return (
+    dicom.is_series_folder(path) if os.path.isdir(path) else bool(suffix(path))
+  )
+
+
+def dicom_images(folder):
+  """The images that the DICOM files in a folder are: itself, files, or none."""
+  return dicom_headers.images_of(folder)
+
+
+def picture_channels(path):
+  """How many channels a picture has, by its header; None if unknown."""
+  return image.channels_of(path)
 
 
 def holds_image(path):

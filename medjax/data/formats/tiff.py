@@ -312,12 +312,11 @@ def _spacing(path, about):
       ]
       return tuple(found) if min(found) > 0 else None
     if about.text.startswith('ImageJ='):
-      unit = re.search(r'^unit=(.+)$', about.text, re.M)[1].strip().lower()
-      depth = re.search(r'^spacing=(.+)$', about.text, re.M)
+      said = dict(re.findall(r'^(\w+)=(.+?)\s*$', about.text, re.M))
       sizes = [1 / float(about.tags[t]) for t in (283, 282)]
-      found = [float(depth[1]) if depth else 1.0, *sizes]
-      found = tuple(v * _UNITS[unit] for v in found)
-      return found if min(found) > 0 else None
+      scale = _UNITS[said['unit'].lower()]
+      found = [scale * v for v in (float(said.get('spacing', 1)), *sizes)]
+      return tuple(found) if min(found) > 0 else None
   return None
 
 
