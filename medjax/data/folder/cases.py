@@ -1,5 +1,6 @@
 """The cases of one split, read from their files when asked for."""
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -42,9 +43,9 @@ class About:
 class FolderCases(Sequence):
   """The raw cases of one split of a folder, read when asked for.
 
-  Attributes: `name`, `split`, `entries`, those of `About`, and `num_classes`
+  Attributes: `name`, `split`, `entries`, those of `About`, `num_classes`
   (background included; for masks without names, found by reading every mask
-  once).
+  once), and `notes`: those of `About` and of the files read so far.
   """
 
   def __init__(self, name, split, entries, about, everything):
@@ -55,7 +56,9 @@ class FolderCases(Sequence):
     self._everything = everything
     self._num_classes = about.num_labels or len(about.class_names) or None
     self._index = {c: i for i, c in enumerate(about.class_names)}
-    self._palette = None
+    self._labelled = any(e.label is not None for e in everything)
+    self._palette = {}  # {index: (colour, file)} of the masks read so far
+    self._said = {}  # {kind of note: (ids, the first note)}
 
   def __getattr__(self, name):
     about = self.__dict__.get('about')
@@ -70,6 +73,23 @@ class FolderCases(Sequence):
       highest = [self._highest(e) for e in self._everything if e.dense]
       self._num_classes = 1 + max(highest, default=0)
     return self._num_classes
+
+  @property
+  def notes(self):
+    """What was assumed and what was left out, a line each."""
+    if self.entries and not self._said:
+      with contextlib.suppress(ValueError, OSError):  # raised where it is read
+        self._read(self.entries[0])
+    said = (
+      f'{len(ids)} files, as {ids[0]}: {note}'
+      for ids, note in ((list(i), n) for i, n in self._said.values())
+    )
+    return (*self.about.notes, *said)
+
+  def _say(self, where, notes):
+    for note in notes:
+      ids, _ = self._said.setdefault(note.rpartition(': ')[2], ({}, note))
+      ids[where] = True
 
   def __len__(self):
     return len(self.entries)
@@ -86,6 +106,7 @@ class FolderCases(Sequence):
 
   def _read(self, entry):
     volume = read_image(entry.images)
+    self._say(entry.id, volume.meta.get('notes', ()))
     array = volume.array
     if self.about.colour and array.shape[-1] == 1:
       array = np.repeat(array, 3, -1)
@@ -108,7 +129,7 @@ class FolderCases(Sequence):
       case['label'] = np.array(entry.label, np.int8 if negative else np.uint8)
     elif entry.label is not None:
       case['label'] = np.int32(self._index[entry.label])
-    if not {'mask', 'label', 'time'} & set(case):  # without a reference
+    if not {'mask', 'label', 'time'} & case.keys():  # without a reference
       checked = check_case({**case, 'time': np.float32(0)})
       return {k: v for k, v in checked.items() if k != 'time'}
     return check_case(case)
@@ -116,11 +137,11 @@ class FolderCases(Sequence):
   def _mask(self, entry, volume):
     """The label map, whose labels are those of the classes."""
     about = self.about
-    labelled = any(e.label is not None for e in self.entries)
-    names = () if labelled or about.regions else about.class_names
+    names = () if self._labelled or about.regions else about.class_names
     reading = masks.Reading(names, about.ignore, about.mask_values)
-    mask, notes = masks.read(entry, volume, reading)
-    del notes
+    mask, notes, palette = masks.read(entry, volume, reading)
+    self._say(entry.id, notes)
+    self._check_palette(entry.mask, palette)
     count = about.num_labels or len(names)
     if count:
       kept = mask if about.ignore is None else mask[mask != about.ignore]
@@ -143,6 +164,7 @@ class FolderCases(Sequence):
       return len(formats.segment_names(entry.mask))
     values = about.mask_values
     mask = formats.read_mask(entry.mask, ignore=about.ignore, values=values)
+    self._say(entry.id, mask.meta.get('notes', ()))
     self._check_palette(entry.mask, mask.meta.get('palette'))
     kept = mask.array
     if about.ignore is not None:
@@ -151,11 +173,7 @@ class FolderCases(Sequence):
 
   def _check_palette(self, path, palette):
     """Refuses masks in which an index stands for another colour."""
-    if palette is None:
-      return
-    if self._palette is None:
-      self._palette = {}
-    for index, colour in palette.items():
+    for index, colour in (palette or {}).items():
       first, other = self._palette.setdefault(index, (colour, path))
       if first != colour:
         raise ValueError(

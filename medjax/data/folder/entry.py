@@ -71,8 +71,11 @@ class Entry:
 
 def name_of(path, root):
   """A file's path below the root, without its format's suffix."""
-  parent = pathlib.PurePath(os.path.relpath(path, root)).parent
-  return (parent / formats.stem(path)).as_posix()
+  whole, start = str(path), f'{root}{os.sep}'
+  below = whole.removeprefix(start)
+  if below == whole:  # not below it, as tables may have it
+    below = os.path.relpath(path, root)
+  return below[: len(below) - len(formats.suffix(below))].replace(os.sep, '/')
 
 
 def split_name(text):

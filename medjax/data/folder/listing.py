@@ -2,6 +2,13 @@
 
 from medjax.data import formats, walk
 from medjax.data.folder.entry import masked
+from medjax.data.formats import dicom
+
+_DICOM = dicom.SUFFIXES
+# What lies beside images and is none; nobody misses it.
+_BESIDE = (
+  '.csv', '.tsv', '.parquet', '.json', '.md', '.bval', '.bvec', '.md5',
+)  # fmt: skip
 
 
 def images_in(folder, passed=None):
@@ -10,7 +17,7 @@ def images_in(folder, passed=None):
   found = [f for f in files if _is_image(f, passed)]
   for child in folders:
     found += _dicom(child)
-  return sorted(found)
+  return sorted(found, key=str)
 
 
 def images_below(folder, passed=None, *, masks=False):
@@ -22,14 +29,14 @@ def images_below(folder, passed=None, *, masks=False):
   """
   found = []
   root = folder.resolve()
-  seen, inodes = {root}, {}
+  seen = {root}
   stack = [folder]
   while stack:
     place = stack.pop()
     folders, files = walk.listed(place, passed)
     for file in files:
       if _is_image(file, passed) and (
-        not formats.is_dicom(file) or formats.holds_image(file)
+        formats.suffix(file) not in _DICOM or formats.holds_image(file)
       ):
         found.append(file)
     for child in folders:
@@ -40,14 +47,17 @@ def images_below(folder, passed=None, *, masks=False):
         found += _dicom(child)
       else:
         stack.append(child)
-  found = [f for f in found if f.is_dir() or not walk.again(f, inodes, passed)]
-  return sorted(found) if masks else unmasked(sorted(found))
+  found.sort(key=str)
+  return found if masks else unmasked(found)
 
 
 def unmasked(images):
   """The images without those that are masks of others, by name and place."""
+  named = [(p, masked(p)) for p in images]
+  if not any(word for _, word in named):
+    return list(images)
   stems = {(p.parent, formats.stem(p)) for p in images}
-  return [p for p in images if not _beside(p, stems)]
+  return [p for p, w in named if not (w and (p.parent, w[0]) in stems)]
 
 
 def folders_in(folder, passed=None):
@@ -59,7 +69,7 @@ def _is_image(file, passed):
   if formats.suffix(file):
     return True
   name = file.name.lower()
-  if passed is not None and not name.endswith(formats.COMPANIONS):
+  if passed is not None and not name.endswith((*formats.COMPANIONS, *_BESIDE)):
     passed.unread[file.suffix.lower()] += 1
   return False
 
@@ -67,9 +77,3 @@ def _is_image(file, passed):
 def _dicom(folder):
   """The images in a folder that directly holds DICOM files."""
   return formats.dicom_images(folder) if formats.is_image(folder) else []
-
-
-def _beside(path, stems):
-  """Whether a file is the mask of an image that lies beside it."""
-  found = masked(path)
-  return found is not None and (path.parent, found[0]) in stems

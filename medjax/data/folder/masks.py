@@ -24,10 +24,12 @@ class Reading:
 
 
 def read(entry, volume, reading):
-  """(label map (*spatial,) on the grid of an image, notes)."""
+  """(label map (*spatial,) on the grid of an image, notes, palette or None)."""
   shape = volume.array.shape[:-1]
   if entry.runs is not None:
-    return _from_runs(entry, shape), ()
+    return _from_runs(entry, shape), (), None
+  if not entry.structures and len(entry.masks) == 1:
+    return _one(entry.mask, entry, volume, reading)
   notes = []
   if entry.structures:
     found = {}
@@ -36,29 +38,28 @@ def read(entry, volume, reading):
       notes += mask.meta.get('notes', ())
       one = on_grid(path, mask, entry.image, volume).array
       found[name] = _binary(path, one)
-    return _by_name(entry.masks[0], found, reading.names), tuple(notes)
-  if len(entry.masks) > 1:
-    parts = [_one(p, entry, volume, reading, notes) for p in entry.masks]
-    joined = [_binary(p, m) for p, m in zip(entry.masks, parts, strict=True)]
-    return np.any(joined, 0).astype(np.uint8), tuple(notes)
-  return _one(entry.mask, entry, volume, reading, notes), tuple(notes)
+    return _by_name(entry.masks[0], found, reading.names), tuple(notes), None
+  joined = np.zeros(shape, bool)
+  for path in entry.masks:
+    mask, more, _ = _one(path, entry, volume, reading)
+    joined |= _binary(path, mask)
+    notes += more
+  return joined.astype(np.uint8), tuple(notes), None
 
 
-def _one(path, entry, volume, reading, notes):
-  """The label map of one file."""
+def _one(path, entry, volume, reading):
+  """(label map, notes, palette) of one file."""
   if formats.is_segmentation(path):
     found = formats.read_segmentation(path, volume)
-    return _by_name(path, found, reading.names)
+    return _by_name(path, found, reading.names), (), None
   mask = formats.read_mask(path, ignore=reading.ignore, values=reading.values)
-  notes += mask.meta.get('notes', ())
+  notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
   segments = mask.meta.get('segments')
   mask = on_grid(path, mask, entry.image, volume, part=bool(segments))
-  if not segments:
-    return mask.array
-  if not reading.names:
-    return mask.array
+  if not segments or not reading.names:
+    return mask.array, notes, palette
   found = {name: mask.array == label for label, name in segments.items()}
-  return _by_name(path, found, reading.names)
+  return _by_name(path, found, reading.names), notes, None
 
 
 def names_of(entries):

@@ -8,6 +8,7 @@ the only one whose images may be folders, has a package of its own.
 import contextlib
 import os
 import pathlib
+import stat
 
 import numpy as np
 
@@ -277,13 +278,15 @@ def _whole(path):
 
 
 def _module(path):
-  if not path.exists():
-    raise FileNotFoundError(f'{path}: no such file')
-  if path.is_dir():
+  try:
+    mode = os.stat(path).st_mode
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{path}: no such file') from None
+  if stat.S_ISDIR(mode):
     return dicom
-  if not path.is_file():  # a pipe would keep its reader waiting
+  if not stat.S_ISREG(mode):  # a pipe would keep its reader waiting
     raise ValueError(f'{path}: is no regular file')
-  with path.open('rb') as f:
+  with open(path, 'rb', buffering=0) as f:
     head = f.read(352)
   if not head:
     raise ValueError(f'{path}: the file is empty; copy it again')
@@ -322,7 +325,7 @@ def _read(module, path, **options):
         f'{path}: {bad} of {array.size} voxels are NaN or infinite; replace '
         'them first (numpy.nan_to_num)'
       )
-  if not _invertible(affine):
+  if volume.meta.get('unit') != 'pixel' and not _invertible(affine):
     raise ValueError(
       f'{path}: its affine cannot be inverted (a voxel size of 0?); mend the '
       'header'

@@ -40,6 +40,7 @@ _MODES = {
 # A picture this large is believed if its file is not this much smaller.
 _LARGE = 2**26
 _RATIO = 2000
+_ORIENTATION = 0x0112
 
 
 class PictureError(ValueError):
@@ -82,6 +83,10 @@ def read(path, *, labels=False):
 
 def channels_of(path):
   """How many channels `read` will give, by the header; None if unknown."""
+  with open(path, 'rb') as f:
+    head = f.read(26)
+  if head.startswith(_MAGIC[0]) and len(head) == 26:  # Pillow takes its time
+    return {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}.get(head[25])
   try:
     with opened(path, (*_PILLOW, 'TIFF')) as image:
       mode = image.mode
@@ -184,7 +189,8 @@ def samples(path, image, labels, *, lossy=False):
   """((row, column, C), notes, palette) of an open picture, turned upright."""
   shades = colours.shades_of(image)  # before loading, which forgets them
   image.load()
-  image = PIL.ImageOps.exif_transpose(image)
+  if image.getexif().get(_ORIENTATION, 1) != 1:
+    image = PIL.ImageOps.exif_transpose(image)
   if labels:
     array, notes, palette = colours.labels_of(path, image, shades, lossy=lossy)
     return array[..., None], notes, palette
