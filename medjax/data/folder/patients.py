@@ -4,7 +4,6 @@ They look like folders of classes, and are none: what is in a patient's folder
 is one case, or has to be told by `data.fields`.
 """
 
-import dataclasses
 import re
 
 from medjax.data import formats
@@ -156,8 +155,6 @@ def _bids(folder, subjects, root, dense):
       f"{_inside(found[0].image) if found else '*'}', data.fields.patient="
       "'participant_id' and data.fields.label or data.fields.mask"
     )
-  if not dense and any(e.dense for e in found):
-    return [dataclasses.replace(e, label=None) for e in found]
   return found
 
 
