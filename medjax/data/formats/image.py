@@ -68,6 +68,7 @@ def read(path, *, labels=False):
         'as NIfTI'
       )
     check_size(path, image)
+    _check_bmp(path, image)
     notes = bits_lost(image)
     lossy = _lossy(path, image)
     array, more, palette = samples(path, image, labels, lossy=lossy)
@@ -174,6 +175,18 @@ def check_size(path, image, count=1):
       f'{path}: its header claims {count} x {image.width}x{image.height} '
       'pixels, which the file cannot hold; copy it again'
     )
+
+
+def _check_bmp(path, image):
+  """Refuses grey palettes, of which Pillow decodes the wrong bits."""
+  if image.format == 'BMP' and image.mode in ('1', 'L'):
+    with open(path, 'rb') as f:
+      bits = int.from_bytes(f.read(30)[28:], 'little')
+    if bits != {'1': 1, 'L': 8}[image.mode]:
+      raise PictureError(
+        f'{path}: a BMP of {bits} bits with a palette of greys, which is not '
+        'read; save it as PNG'
+      )
 
 
 def bits_lost(image):

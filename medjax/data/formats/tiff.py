@@ -144,6 +144,8 @@ def _right(about, page, labels):
   wrong = _WRONG.get((about.kind, about.bits))
   if wrong is not None and page.dtype.itemsize == np.dtype(wrong).itemsize:
     page = page.view(wrong)
+  if (about.kind, about.bits) == ('int', 16):  # Pillow gives 32
+    page = page.astype(np.int16)
   if about.white_first and about.bits == 16 and about.kind == 'uint':
     page = np.uint16(2**16 - 1) - page.astype(np.uint16)
   return page
