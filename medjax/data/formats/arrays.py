@@ -107,7 +107,8 @@ def _affine(path, place, rank):
 def _npy(path):
   with open(path, 'rb') as f:
     shape, dtype = _header(path, f)
-  raw.check_promise(path, math.prod(shape) * dtype.itemsize)
+    offset = f.tell()
+  raw.check_promise(path, math.prod(shape) * dtype.itemsize, offset=offset)
   return lambda: np.load(path, allow_pickle=False)
 
 

@@ -282,13 +282,14 @@ def _check_shape(path, about, count):
   """Refuses tifffile's arrays of four axes that do not say what these are."""
   if not about.text.startswith('{"shape"') or count == 1:
     return
-  with contextlib.suppress(ValueError, TypeError, AttributeError):
-    shape = [n for n in json.loads(about.text)['shape'] if n > 1]
-    if len(shape) - (about.samples > 1) > 3:
-      raise PictureError(
-        f'{path}: was written from an array {tuple(shape)} whose axes it does '
-        'not name; save it as OME-TIFF or NIfTI'
-      )
+  shape = ()
+  with contextlib.suppress(ValueError, TypeError, KeyError):
+    shape = tuple(n for n in json.loads(about.text)['shape'] if n > 1)
+  if len(shape) - (about.samples > 1) > 3:
+    raise ValueError(
+      f'{path}: was written from an array {shape} whose axes it does not name; '
+      'save it as OME-TIFF or NIfTI'
+    )
 
 
 # Where things lie.
