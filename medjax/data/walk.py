@@ -34,6 +34,11 @@ class Passed(collections.Counter):
     super().__init__()
     self.unread = collections.Counter()
 
+  def add(self, other):
+    """Counts what another walk passed over, too."""
+    self.update(other)
+    self.unread.update(other.unread)
+
   def lines(self):
     """A line for each kind, as they are shown to the user."""
     found = [f'passed over: {n} {what}' for what, n in sorted(self.items())]

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from medjax.data import formats
+from medjax.data import formats, walk
 from medjax.data.folder import pairs, patients
 from medjax.data.folder.entry import Entry, masked, name_of, split_name
 from medjax.data.folder.listing import (
@@ -80,10 +80,13 @@ def _layout(folder, root, passed, dense, *, test=False):
 
 def _two_folders(images, masks, root, passed, test):
   """Images in one folder, masks in another, of the same names."""
-  found = images_in(images, passed)
+  here = walk.Passed()
+  found = images_in(images, here)
   nested = not found
   if nested:
     found = images_below(images, passed)
+  else:
+    passed.add(here)
   if not found:
     raise ValueError(
       f'{images}: holds no image of a known format{_unread(passed)}'
@@ -98,7 +101,8 @@ def _two_folders(images, masks, root, passed, test):
   folder = masks[0]
   others = images_below(folder, masks=True) if nested else images_in(folder)
   if not others:
-    images_in(folder, passed)
+    passed = walk.Passed()
+    images_below(folder, passed)
     raise FileNotFoundError(
       f'{folder}: holds no mask that is read{_unread(passed)}; outlines '
       '(COCO, YOLO, LabelMe) become masks with medjax.convert'
