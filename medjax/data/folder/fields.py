@@ -14,7 +14,6 @@ from medjax.data.folder import cells, pattern, references
 from medjax.data.folder.entry import FIELDS, Entry, name_of, split_name
 from medjax.data.folder.found import filled, find, join
 from medjax.data.folder.places import Places
-from medjax.data.folder.tables import MISSING
 
 # Names of a case that a table's other columns cannot take.
 _TAKEN = frozenset(('image', 'mask', 'label', 'patient', 'id', 'split'))
@@ -56,7 +55,10 @@ def from_patterns(root, fields, passed):
     masks = {m for image, ms in own.items() for m in ms if m != image}
     found = [f for f in found if f.images[0] not in masks]
   places = Places(root)
-  entries = [_entry(places, told, f, f.values) for f in found]
+  structures = _structures(fields)
+  entries = [
+    _entry(places, told, f, f.values, structures=structures) for f in found
+  ]
   return entries, _notes(entries, told)
 
 
@@ -69,7 +71,9 @@ def from_table(table, root, fields, *, by_patient_id=False, **options):
   `options`: `uncertain` (see `cells.labels`) and `unlabelled`.
   """
   covariates = cells.columns_of(table, fields.get('covariates'))
-  told = _told(_defaults(table, fields), columns=table.columns)
+  fields = _defaults(table, fields)
+  told = _told(fields, columns=table.columns)
+  options['structures'] = _structures(fields)
   captured = pattern.names(*told['image'])
   _check_names(told, (*table.columns, *told, *captured), table)
   if not any(told[f] for f in ('label', 'mask', 'time')) and (
@@ -122,12 +126,20 @@ def _told(fields, *, columns=()):
     if len(texts) > 1 and field not in _SEVERAL:
       raise ValueError(f'data.fields.{field} must be one, not {texts}')
     told[field] = texts
-  told['structures'] = ()
-  if len(told['mask']) > 1:
-    told['structures'] = pattern.choices(fields['mask'])
-    if not set(told['structures']) <= set(columns):  # paths, not columns
-      told['mask'] = pattern.expand(fields['mask'])
+  if not set(_structures(fields)) <= set(columns):  # paths, not columns
+    told['mask'] = pattern.expand(fields['mask'])
   return told
+
+
+def _structures(fields):
+  """Names of the structures that masks are told for with {a,b}."""
+  names = pattern.choices(fields.get('mask') or '')
+  return names if len(names) > 1 else ()
+
+
+def _further(told):
+  """The fields that are further images."""
+  return [f for f in told if f not in FIELDS]
 
 
 def _defaults(table, fields):
@@ -196,7 +208,9 @@ def _values(row, told):
 # One case.
 
 
-def _entry(places, told, found, values, where='', runs=False, **options):
+def _entry(
+  places, told, found, values, where='', runs=False, structures=(), **options
+):
   """The `Entry` of images, with the fields that `values` fill."""
 
   def text(field):
@@ -207,23 +221,24 @@ def _entry(places, told, found, values, where='', runs=False, **options):
   image = found.images[0]
   split = text('split')
   others = {}
-  for field in told:
-    if field not in FIELDS and field != 'structures':
-      file = references.further(places, told[field][0], values, where)
-      if file is not None:
-        others[field] = file
+  for field in _further(told):
+    file = references.further(places, told[field][0], values, where)
+    if file is not None:
+      others[field] = file
   extra = {}
   if told['text'] and not cells.is_missing(told['text'][0], values):
     extra['text'] = text('text')
   masks = ()
   if told['mask'] and not runs:
-    masks = references.masks(places, told, values, image, where)
+    masks = references.masks(
+      places, told['mask'], values, image, where, apart=bool(structures)
+    )
   return Entry(
     id=text('id') or name_of(image, places.root),
     images=found.images,
     patient=text('patient'),
     masks=masks,
-    structures=told['structures'] if masks else (),
+    structures=structures if masks else (),
     runs=(values.get(told['mask'][0][1:-1], ''),) if runs else None,
     label=cells.label(told, values, where, **options),
     split=split_name(split) or split.lower(),
@@ -243,11 +258,7 @@ def _notes(entries, told, table=None):
   for field, has in (
     ('label', lambda e: e.label is not None),
     ('mask', lambda e: e.dense),
-    *(
-      (f, lambda e, f=f: f in e.others)
-      for f in told
-      if f not in FIELDS and f != 'structures'
-    ),
+    *((f, lambda e, f=f: f in e.others) for f in _further(told)),
   ):
     if not told[field] or not entries:
       continue
@@ -271,8 +282,3 @@ def _check_rows(entries):
       raise ValueError(
         f'{e.where}: {e.image} is already in {line}; keep one of the two'
       )
-
-
-def is_missing(cell):
-  """Whether a cell holds nothing."""
-  return cell.lower() in MISSING

@@ -11,16 +11,18 @@ _RUNS = re.compile(r'\d+ \d+( \d+ \d+)*')
 _NONE = ('-1', '')  # no structure, as Kaggle writes it
 
 
-def masks(places, told, values, image, where):
-  """The masks of a case; () where its cell in the table is empty."""
-  if where and any(
-    values.get(n, '').lower() in MISSING for n in pattern.names(*told['mask'])
-  ):
+def masks(places, texts, values, image, where, *, apart):
+  """The masks of a case; () where its cell in the table is empty.
+
+  apart: each text is a structure of its own, in one file.
+  """
+  names = pattern.names(*texts)
+  if where and any(values.get(n, '').lower() in MISSING for n in names):
     return ()
   found = []
-  for text in told['mask']:
+  for text in texts:
     own = _of(places, pattern.fill(text, values), image, where)
-    if told['structures'] and len(own) > 1:
+    if apart and len(own) > 1:
       raise ValueError(f'{own[1]}: second file of a structure after {own[0]}')
     found += own
   return tuple(found)

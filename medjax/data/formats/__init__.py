@@ -133,9 +133,11 @@ def _segments(path, volume):
     segments = {value: name for name, _, value in layers}
     array = volume.array[..., 0]
   else:
-    array, names = label_map(
-      {name: volume.array[..., at] == value for name, at, value in layers}
-    )
+    found = {n: volume.array[..., at] == value for n, at, value in layers}
+    try:
+      array, names = label_map(found)
+    except ValueError as e:
+      raise ValueError(f'{path}: {e}') from None
     segments = dict(enumerate(names[1:], start=1))
   array, _ = labels.settled(array, path)
   meta = {**volume.meta, 'segments': segments}

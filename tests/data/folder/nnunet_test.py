@@ -75,7 +75,7 @@ def test_as_it_lies(tmp_path):
   assert case['mask'].max() == 1 + number % 3
   splits = open_splits(tmp_path, dense=True)
   sizes = {s: len(c) for s, c in splits.items()}
-  assert sizes == {'train': 7, 'validation': 1, 'test': 2, 'unlabelled': 2}
+  assert sizes == {'train': 7, 'validation': 2, 'test': 1, 'unlabelled': 2}
   assert 'mask' not in splits['unlabelled'][0]
   assert 'imagesTs: 2 images without labelsTs' in str(cases.notes)
 
