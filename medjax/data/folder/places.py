@@ -46,7 +46,7 @@ class Places:
     cell = text.replace('\\', '/').strip('/')
     found = self._names().get(pathlib.PurePosixPath(cell).name, [])
     if '/' in cell:  # then its folders must be those of the file
-      found = [p for p in found if any(map(cell.endswith, self._tails(p)))]
+      found = [p for p in found if f'/{cell}'.endswith(self._tails(p))]
     if not found:
       raise FileNotFoundError(f'{where}: no file {self.root / text}')
     return found
