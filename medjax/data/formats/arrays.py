@@ -8,6 +8,7 @@ in mm, where there is one, is the image's.
 import math
 import os
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -123,14 +124,17 @@ def _npz(path):
         raw.check_promise(path, size, packed=True)
         if size > info.file_size:
           raise ValueError(f'{path}: truncated; copy it again')
-  except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as e:
+  except (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError,
+    RuntimeError,
+  ) as e:  # fmt: skip
     raise ValueError(f'{path}: not an .npz, or damaged ({e})') from None
 
   def load(name):
     try:
       with np.load(path, allow_pickle=False) as file:
         return file[name]
-    except (zipfile.BadZipFile, EOFError, OSError) as e:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as e:
       raise ValueError(f'{path}: damaged ({e}); copy it again') from None
 
   return {name: lambda name=name: load(name) for name in members}
@@ -171,7 +175,7 @@ def _hdf5(path):
   try:
     with h5py.File(path) as file:
       file.visititems(keep)
-  except OSError as e:
+  except (OSError, RuntimeError, KeyError) as e:
     said = ' '.join(str(e).split())[:120]
     raise ValueError(f'{path}: not HDF5, or damaged ({said})') from None
   if not found:
@@ -183,7 +187,7 @@ def _hdf5(path):
     try:
       with h5py.File(path) as file:
         return file[name][()]
-    except (OSError, KeyError) as e:
+    except (OSError, RuntimeError, KeyError) as e:
       said = ' '.join(str(e).split())[:120]
       raise ValueError(f'{path}: damaged ({said}); copy it again') from None
 

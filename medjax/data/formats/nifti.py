@@ -40,25 +40,23 @@ def read(path):
     if not path.is_file():
       raise FileNotFoundError(f'{path}: the header of an .img is missing')
   header, packed, notes = _header(path)
-  data, offset = path, None
+  data, least = path, header.sizeof_hdr
   if 'magic' not in header or header['magic'].item() == b'ni1':
-    data, packed = _beside(path)
-    offset = int(header['vox_offset'])
+    (data, packed), least = _beside(path), 0
   try:
     with np.errstate(all='ignore'):
       affine, more = _affine(header)
       dtype = header.get_data_dtype()
       scaling = header.get_slope_inter()
       shape = tuple(int(n) for n in header.get_data_shape())
-      if offset is None:
-        offset = int(header['vox_offset']) or header.sizeof_hdr + 4
+      offset = int(header['vox_offset']) or (least and least + 4)
   except Exception as e:  # of a dozen kinds, about fields that cannot be
     raise ValueError(
       f'{path}: damaged NIfTI header ({_line(e)}); copy it again'
     ) from None
   if dtype.kind not in 'iuf' and dtype not in _COLOURS:
     raise ValueError(f'{path}: cannot read voxels of type {dtype}')
-  if offset < (header.sizeof_hdr if data == path else 0):
+  if offset < least:
     raise ValueError(f'{path}: damaged NIfTI header (vox_offset {offset})')
   while len(shape) > 3 and shape[3] == 1:  # a time axis of one
     shape = shape[:3] + shape[4:]

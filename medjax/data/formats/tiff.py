@@ -6,9 +6,11 @@ page is, ImageJ, OME and tifffile write into the first page's description.
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import re
+import warnings
 
 import numpy as np
 import PIL.TiffImagePlugin
@@ -169,7 +171,7 @@ def _by_tifffile(path, about):
       'imagecodecs, or save it as 8 or 16 bits'
     ) from None
   try:
-    with tifffile.TiffFile(path) as file, np.errstate(all='ignore'):
+    with _quiet(), tifffile.TiffFile(path) as file:
       pages = [p for p in file.pages if not p.is_reduced]
       first = pages[0]
       claim = sum(p.nbytes for p in pages)
@@ -198,12 +200,25 @@ def _by_tifffile(path, about):
   return arrays
 
 
+@contextlib.contextmanager
+def _quiet():
+  """Keeps to itself what tifffile thinks of damage; it is raised as well."""
+  logger = logging.getLogger('tifffile')
+  before, logger.disabled = logger.disabled, True
+  try:
+    with np.errstate(all='ignore'), warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logger.disabled = before
+
+
 def _channels_last(array, axes):
   if array.ndim == 2:
     return array
   if array.ndim == 3 and 'S' in axes:
     return np.moveaxis(array, axes.index('S'), -1)
-  raise PictureError(f'a page with axes {axes} is not supported')
+  raise ValueError(f'a page has the axes {axes}')
 
 
 # What pages are.
