@@ -12,6 +12,8 @@ format that medjax.data.formats reads, or folders holding one DICOM series:
                                   gt/ and their like, in capitals too
     x.png x_mask.png              also x_seg, x_label, and x_mask_1, x_mask_2
     P001/image.nii.gz, mask.…     a folder for each patient; BIDS
+    image/*.dcm mask/x.dcm        a DICOM series, and what was drawn on it; or
+                                  P001/image/*.dcm P001/mask/x.dcm
     class_a/x.png class_b/y.png   one directory per class; or
                                   class_a/patient/…/x.png
 
@@ -46,7 +48,12 @@ from medjax.data.folder import fields as fields_lib
 from medjax.data.folder.cases import About, FolderCases, read_image
 from medjax.data.folder.cells import UNCERTAIN
 from medjax.data.folder.entry import SPLITS, Entry, name_of, split_name
-from medjax.data.folder.found import Found, channels, find_channels
+from medjax.data.folder.found import (
+  Found,
+  channels,
+  find_channels,
+  find_numbered,
+)
 
 __all__ = [
   'About',
@@ -54,6 +61,7 @@ __all__ = [
   'Found',
   'channels',
   'find_channels',
+  'find_numbered',
   'open_folder',
   'open_splits',
   'read_image',

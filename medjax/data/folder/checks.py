@@ -141,7 +141,9 @@ def _channels(path):
   return formats.picture_channels(path)
 
 
-_PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.webp', '.jp2')
+_PICTURES = (
+  '.png', '.jpg', '.jpeg', '.bmp', '.gif', '.webp', '.jp2', '.tif', '.tiff',
+)  # fmt: skip
 
 
 def check_patients(entries):

@@ -19,6 +19,8 @@ from medjax.data.folder.places import Places
 _TAKEN = frozenset(('image', 'mask', 'label', 'patient', 'id', 'split'))
 _TAKEN |= {'affine', 'spacing', 'index', 'valid', 'covariates', 'text'}
 _SEVERAL = ('image', 'label', 'mask')
+# Fields whose columns may be called Path, Label, …; an ID is often a patient's.
+_IN_CAPITALS = ('image', 'label', 'mask', 'patient', 'split')
 
 
 def check(fields):
@@ -147,8 +149,11 @@ def _defaults(table, fields):
   fields = {k: v for k, v in fields.items() if v}
   names = {f: (f,) for f in FIELDS if f not in ('covariates', 'text')}
   names |= {'image': ('path', 'image')}
+  small = {c.lower(): c for c in table.columns}
   for field, candidates in names.items():
     column = next((c for c in candidates if c in table.columns), None)
+    if column is None and field in _IN_CAPITALS:
+      column = next((small[c] for c in candidates if c in small), None)
     if column and field not in fields:
       fields[field] = column
   survival = {'time', 'event'} & set(fields)

@@ -3,10 +3,11 @@
 import collections
 import dataclasses
 import pathlib
+import re
 
 from medjax.data import formats
 from medjax.data.folder import pattern
-from medjax.data.folder.listing import images_below
+from medjax.data.folder.listing import images_below, images_in
 from medjax.data.folder.tables import MISSING
 
 
@@ -147,6 +148,34 @@ def find_channels(folder, image):
       'the model was trained on'
     )
   return found
+
+
+def find_numbered(folder, count):
+  """[`Found`]: the cases in a folder whose channels are x_0000, x_0001, ….
+
+  As nnU-Net names them; `count` is how many a model takes. Files without a
+  number are cases of one file. Raises FileNotFoundError where a channel of a
+  case is missing, or there is no image.
+  """
+  groups = collections.defaultdict(dict)
+  for path in images_in(pathlib.Path(folder)):
+    match = re.fullmatch(r'(.+)_(\d{4})', formats.stem(path))
+    if match and int(match[2]) < count:
+      groups[match[1]][int(match[2])] = path
+    else:
+      groups[formats.stem(path)][0] = path
+  if not groups:
+    raise FileNotFoundError(f'{folder} holds no image file')
+  width = max(map(len, groups.values()))
+  for name, files in groups.items():
+    if sorted(files) != list(range(width)):
+      raise FileNotFoundError(
+        f'{folder}/{name}: has channels {sorted(files)} of {width}'
+      )
+  return [
+    Found(tuple(files[k] for k in sorted(files)), {'id': name})
+    for name, files in sorted(groups.items())
+  ]
 
 
 def channels(image):

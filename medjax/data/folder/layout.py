@@ -46,9 +46,11 @@ def entries_in(root, passed, *, dense=False):
 
 def _layout(folder, root, passed, dense, *, test=False):
   folders = {p.name.lower(): p for p in folders_in(folder)}
-  images = next((folders[n] for n in _IMAGES if n in folders), None)
+  images, masks = _named(folders)
   if images:
-    masks = [folders[n] for n in _MASKS if n in folders]
+    one = _one_patient(folder, root)
+    if one:
+      return [one]
     return _two_folders(images, masks, root, passed, test)
   files = images_in(folder)
   stems = {formats.stem(f) for f in files}
@@ -61,6 +63,9 @@ def _layout(folder, root, passed, dense, *, test=False):
     found = pairs.by_name([f for f in files if f not in masks], masks)
     return [_paired(i, m, i, root) for i, m in found]
   folders = folders_in(folder)
+  drawn = [_one_patient(f, root) for f in folders]
+  if drawn and all(drawn):
+    return drawn
   entries = patients.entries(folder, folders, root, dense)
   if entries is not None:
     images_in(folder, passed)
@@ -76,6 +81,26 @@ def _layout(folder, root, passed, dense, *, test=False):
     )
   patients.check_classes(folder, entries)
   return entries
+
+
+def _named(folders):
+  """The folder of images, or None, and those of masks, best first."""
+  images = next((folders[n] for n in _IMAGES if n in folders), None)
+  return images, [folders[n] for n in _MASKS if n in folders]
+
+
+def _one_patient(folder, root):
+  """The case of image/*.dcm and mask/…: a series, and one file drawn on it."""
+  images, masks = _named({p.name.lower(): p for p in folders_in(folder)})
+  if not images or not masks or not formats.is_image(images):
+    return None
+  below, drawn = walk.listed(masks[0])
+  if formats.dicom_images(images) != [images] or len(drawn) != 1 or below:
+    return None
+  name = name_of(folder, root) if folder != root else root.resolve().name
+  return Entry(
+    id=name, images=(images,), masks=(drawn[0],), patient=folder.name
+  )
 
 
 def _two_folders(images, masks, root, passed, test):

@@ -21,14 +21,18 @@ def by_name(images, masks, *, beside=False):
   def key(path, stem):
     return (path.parent, stem) if beside else stem
 
+  keys = [key(image, formats.stem(image)) for image in images]
+  known = set(keys)
   by_stem = collections.defaultdict(list)
   for mask in masks:
     found = masked(mask)
     stem = found[0] if found and found[0] else formats.stem(mask)
-    by_stem[key(mask, stem)].append(mask)
-  keys = [key(image, formats.stem(image)) for image in images]
+    bare = key(mask, re.sub(r'[_\- ]\d+$', '', stem))
+    whole = key(mask, stem)
+    numbered = whole not in known and bare in known  # x_1 and x_2 of x
+    by_stem[bare if numbered else whole].append(mask)
   _check_twice(images, keys)
-  if not beside and not set(keys) & set(by_stem):
+  if not beside and not known & set(by_stem):
     keys, by_stem = _without_shared(images, masks) or (keys, by_stem)
   pairs = []
   for image, k in zip(images, keys, strict=True):
@@ -73,7 +77,8 @@ def _joined(masks):
   """The masks of one image, if they are numbered parts of one."""
   if len(masks) > 1:
     words = {masked(m)[1] if masked(m) else '' for m in masks}
-    if len(words) > 1:
+    endings = {formats.suffix(m) for m in masks}
+    if len(words) > 1 or len(endings) > 1:
       first, second = sorted(masks)[:2]
       raise ValueError(
         f'{second}: second mask for {formats.stem(first).rsplit("_", 1)[0]}, '

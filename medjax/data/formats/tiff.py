@@ -7,6 +7,7 @@ page is, ImageJ, OME and tifffile write into the first page's description.
 import contextlib
 import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -174,7 +175,9 @@ def _by_tifffile(path, about):
     with _quiet(), tifffile.TiffFile(path) as file:
       pages = [p for p in file.pages if not p.is_reduced]
       first = pages[0]
-      claim = sum(p.nbytes for p in pages)
+      claim = sum(
+        max(p.nbytes, math.prod(p.chunks) * p.dtype.itemsize) for p in pages
+      )
       if claim > max(2**26, 2000 * os.path.getsize(path)):
         raise PictureError(
           f'{path}: its header claims {claim} bytes, which the file cannot '

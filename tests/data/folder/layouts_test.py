@@ -140,6 +140,16 @@ def test_numbered_masks_are_masks(tmp_path, dense):
     assert 'mask' not in cases[0]
 
 
+def test_numbered_masks_in_a_folder_of_their_own(tmp_path):
+  for i in range(2):
+    picture(tmp_path / 'images' / f'cell{i}.png')
+    picture(tmp_path / 'masks' / f'cell{i}_1.png', 255)
+  second = np.zeros((6, 5), np.uint8)
+  second[5] = 255
+  PIL.Image.fromarray(second).save(tmp_path / 'masks' / 'cell1_2.png')
+  assert [c['mask'].sum() for c in opened(tmp_path)] == [6, 11]
+
+
 def test_several_masks_of_several_classes_are_not_joined(tmp_path):
   picture(tmp_path / 'x.png')
   picture(tmp_path / 'x_mask_1.png', 1)
@@ -281,6 +291,19 @@ def test_a_series_whose_first_file_is_no_image(tmp_path):
   dicom(tmp_path / 'b' / 'rt' / '0.dcm', RTStructureSetStorage)
   cases = opened(tmp_path)
   assert [c['image'].shape for c in cases] == [(5, 4, 3, 1)] * 4
+
+
+def test_a_series_and_what_is_drawn_on_it(shared_data, tmp_path):
+  """One patient, and a folder of such."""
+  home = shared_data('dicom_sts025')
+  one = opened(home / 'CT', dense=True)
+  assert len(one) == 1
+  assert one.entries[0].images == (home / 'CT' / 'image',)
+  for p, kind in (('P1', 'CT'), ('P2', 'PET')):
+    (tmp_path / p).symlink_to(home / kind)
+  cases = opened(tmp_path, dense=True)
+  assert [e.id for e in cases.entries] == ['P1', 'P2']
+  assert cases.num_classes == 2
 
 
 # What is left out.

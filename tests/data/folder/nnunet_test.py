@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medjax.data.folder import open_folder, open_splits
+from medjax.data.folder import find_numbered, open_folder, open_splits
 
 LABELS = {'background': 0, 'edema': 1, 'core': 2, 'enhancing': 3}
 REGIONS = {
@@ -182,6 +182,24 @@ def test_a_file_list(tmp_path):
   cases = open_folder(tmp_path, 'train', dense=True, fractions=(1, 0, 0))
   assert [c['id'] for c in cases] == ['p0', 'p1', 'p2']
   assert cases[2]['image'][1, 0, 0].tolist() == [200, 201]
+
+
+def test_images_to_predict_on(tmp_path):
+  root = task(tmp_path)
+  found = find_numbered(root / 'imagesTs', 2)
+  assert [f.id for f in found] == ['test_0', 'test_1']
+  assert [p.name for p in found[1].images] == [
+    'test_1_0000.nii.gz',
+    'test_1_0001.nii.gz',
+  ]
+  assert [f.id for f in find_numbered(root / 'labelsTr', 1)][:2] == ids(0, 1)
+  found[1].images[1].unlink()
+  with pytest.raises(
+    FileNotFoundError, match=r'test_1: has channels \[0\] of 2'
+  ):
+    find_numbered(root / 'imagesTs', 2)
+  with pytest.raises(FileNotFoundError, match='holds no image file'):
+    find_numbered(root, 2)
 
 
 def test_own_class_names_and_plain_labels(tmp_path):

@@ -41,6 +41,7 @@ def opened(folder, split='train', **options):
     ('path,label,age', '0,a,40.5', '1,b,39'),
     ('path,label,age', 'p/0,a,40.5', 'p/1,b,39'),
     (',path,label,age', '1,0.png,a,40.5', '2,1.png,b,39'),
+    ('Path,LABEL,age', 'p/0.png,a,40.5', 'p/1.png,b,39'),
     ('path\tlabel\tage', 'p/0.png\ta\t40,5', 'p/1.png\tb\t39,0'),
   ],
 )
