@@ -60,7 +60,13 @@ def default_config():
           split='',
           time='',
           event='',
+          text='',
+          covariates='',  # columns, 'age, sex'; NaN where a cell is empty
+          prior='',  # a further image; and so is a field of any other name
         ),
+        ignore=placeholder(int),  # the value of masks that is no class
+        mask_values=(),  # ((stored, class), …), where masks hold other values
+        uncertain='',  # what -1 is among labels: zero, one, ignore, class
         patient='',  # 'dicom', or a regular expression in the case's id
         fractions=(0.7, 0.15, 0.15),  # of patients: train, validation, test
         seed=placeholder(int),  # of their division; if none, the run's

@@ -260,6 +260,7 @@ def open_cases(config, parts):
 def _open_folder(config, parts):
   data, task = config.data, config.task
   names = () if task.get('regions') else task.get('class_names', ())
+  kind = lookup(tasks, task.name)
   return folder.open_folder(
     data.path,
     parts,
@@ -271,7 +272,11 @@ def _open_folder(config, parts):
     fields=data.fields.to_dict(),
     patient=data.patient,
     class_names=tuple(names or ()) or None,
-    dense='mask' in lookup(tasks, task.name).fields,
+    dense='mask' in kind.fields,
+    ignore=task.get('ignore') if data.ignore is None else data.ignore,
+    mask_values=dict(data.mask_values),
+    uncertain=data.uncertain,
+    unlabelled=kind.unlabelled,
   )
 
 

@@ -4,6 +4,12 @@ import dataclasses
 
 import numpy as np
 
+# Told by the cases themselves, where they can.
+_TOLD = (
+  'regions', 'region_order', 'ignore', 'num_labels', 'channel_names',
+  'normalisation', 'covariate_names', 'notes',
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
@@ -15,7 +21,11 @@ class DataFacts:
   regions, region_order: sets of labels that are predicted as one, and the label
     that each writes, where the data say so.
   ignore: the label of voxels that count for nothing, or None.
-  columns: names of the covariates.
+  num_labels: of masks, background included, without the one to ignore; None
+    where no file says it.
+  channel_names: of the channels; normalisation: 'zscore', 'ct', 'none',
+    'rescale_0_1' or 'rgb_0_1' for each, where the data say so.
+  covariate_names: of the columns of the covariates.
   unit_of_length: 'mm', or 'px' of pictures that do not say their scale.
   notes: what was assumed when they were read, a line each.
   """
@@ -27,7 +37,10 @@ class DataFacts:
   regions: tuple[tuple[int, ...], ...] = ()
   region_order: tuple[int, ...] = ()
   ignore: int | None = None
-  columns: tuple[str, ...] = ()
+  num_labels: int | None = None
+  channel_names: tuple[str, ...] = ()
+  normalisation: tuple[str, ...] = ()
+  covariate_names: tuple[str, ...] = ()
   unit_of_length: str = 'mm'
   notes: tuple[str, ...] = ()
 
@@ -39,7 +52,7 @@ class DataFacts:
     unscaled = np.allclose(case['affine'], np.eye(len(shape) + 1))
     told = {
       name: getattr(cases, name)
-      for name in ('regions', 'region_order', 'ignore', 'columns', 'notes')
+      for name in _TOLD
       if getattr(cases, name, None) is not None
     }
     return cls(

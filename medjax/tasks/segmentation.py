@@ -65,6 +65,7 @@ class Segmentation:
 
   inputs: ClassVar = ('image',)
   fields: ClassVar = ('mask',)
+  unlabelled: ClassVar = False
   over_batch: ClassVar = False
   measures: ClassVar = MEASURES
   num_classes: int
