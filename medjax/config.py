@@ -76,7 +76,9 @@ def default_config():
         splits=dict(train='train', validation='validation', test='test'),
         batch_size=16,  # over all devices and processes
         preprocess=(),  # medjax.data.transforms
-        patch_size=(),  # of training and sliding window; () is the whole image
+        # Of training and sliding window; () is the whole image, and None fits
+        # one to the first volume, or is whole pictures.
+        patch_size=(),
         foreground=1 / 3,  # share of patches centred on a labelled voxel
         cache_gb=2.0,  # decoded, preprocessed cases held in memory
       ),
@@ -270,7 +272,7 @@ def check(config):
     for entry in entries:
       if not hasattr(entry, 'items') or 'name' not in entry:
         raise ValueError(f'{name}: {entry!r} is no entry dict(name=…)')
-  for size in tuple(value('data.patch_size')):
+  for size in tuple(value('data.patch_size') or ()):
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
       raise ValueError(
         f'data.patch_size must be whole numbers of 1 or more, not {size!r}'

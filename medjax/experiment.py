@@ -139,7 +139,10 @@ def make(config, *, facts=None):
     _check_folds(config)
   # Members that differ in their seed have the same cases.
   first = _splits(runs[0][0])
-  facts = facts or DataFacts.of(first('train'))
+  if facts is None:
+    takes = inspect.signature(lookup(tasks, config.task.name)).parameters
+    count = 'num_classes' in takes and not config.task.get('num_classes')
+    facts = DataFacts.of(first('train'), count=count)
   one = _make(config, facts, first)
   if runs[0][0] is config:
     return one
@@ -178,15 +181,18 @@ def read_facts(workdir):
 
 def _make(config, facts, cases):
   task = make_task(config, facts)
+  data = _settings('Data', config.data)
+  if data.patch_size is None:
+    data = data._replace(patch_size=facts.patch_size())
   return Experiment(
     config=json.loads(config_lib.to_json(config)),
     seed=config.seed,
     facts=facts,
     task=task,
     model=make_model(config, task),
-    preprocess=make_preprocess(config, task),
+    preprocess=make_preprocess(config, task, facts),
     augment=make_augment(config.augment),
-    data=_settings('Data', config.data),
+    data=data,
     train=_settings('Train', config.train),
     inference=_settings('Inference', config.inference),
     cases=cases,
@@ -293,7 +299,8 @@ def make_task(config, facts):
   given = lambda name: task.get(name) not in (None, ())
   if 'regions' in taken and not given('regions') and facts.regions:
     task |= {'regions': facts.regions, 'region_order': facts.region_order}
-    task.setdefault('num_classes', len(facts.class_names))
+    task['class_names'] = task.get('class_names') or facts.class_names
+    task['num_classes'] = task.get('num_classes') or facts.num_labels
   if 'ignore' in taken and task.get('ignore') is None:
     task['ignore'] = facts.ignore
   if 'class_names' in taken and not (given('class_names') or given('regions')):
@@ -301,7 +308,7 @@ def make_task(config, facts):
   if 'num_classes' in taken:
     names, regions = task.get('class_names') or (), given('regions')
     if not task.get('num_classes'):
-      task['num_classes'] = len(names)
+      task['num_classes'] = len(names) or facts.num_labels
     elif names and not regions and len(names) != task['num_classes']:
       raise ValueError(
         f'task.num_classes is {task["num_classes"]}, but {config.data.name} '
@@ -327,12 +334,20 @@ def make_model(config, task):
   )
 
 
-def make_preprocess(config, task):
+def make_preprocess(config, task, facts):
   """One function sample → sample from config.data.preprocess, in order.
 
-  Further images that the task takes are prepared as the first is.
+  Further images that the task takes are prepared as the first is. `normalise`
+  does what the data say of their channels.
   """
-  steps = [build(transforms, spec) for spec in config.data.preprocess]
+  told = {
+    'schemes': facts.normalisation or ('zscore',),
+    'statistics': facts.statistics,
+  }
+  steps = [
+    build(transforms, spec, **(told if spec['name'] == 'normalise' else {}))
+    for spec in config.data.preprocess
+  ]
   chain = lambda sample: functools.reduce(
     lambda s, step: step(s), steps, sample
   )

@@ -21,12 +21,20 @@ from medjax.data import grid
 from medjax.data.formats import spacing_of
 from medjax.data.grid import along_axis as along_axis
 from medjax.data.grid import to_grid
+from medjax.data.intensity import (
+  normalise,
+  percentile,
+  scale,
+  window,
+  zscore,
+)
 
 __all__ = [
   'append_mask',
   'crop_foreground',
   'crop_or_pad',
   'distance_map',
+  'normalise',
   'orthogonal_views',
   'pad_to_multiple',
   'patch',
@@ -190,67 +198,6 @@ def patch(sample, rng, *, size, foreground=0.33, value=0.0, ignore=None):
   return _cropped(sample, start, size, value)
 
 
-# Intensity. All return float32.
-
-
-def zscore(sample, *, nonzero=False, channels=None):
-  """Zero mean and unit standard deviation, per image and channel.
-
-  `nonzero`: over the voxels that are not 0, which are left at 0 (skull-stripped
-  MRI). A constant channel becomes 0. `channels`: only these, by default all.
-  """
-  chosen = _channels('zscore', channels, sample['image'].shape[-1])
-
-  def channel(x):
-    inside = x[x != 0] if nonzero else x
-    if inside.size == 0 or inside.min() == inside.max():
-      return np.zeros_like(x)
-    mean = np.float32(inside.mean(dtype=np.float64))
-    deviation = np.float32(inside.std(dtype=np.float64))
-    y = (x - mean) / deviation
-    return np.where(x != 0, y, np.float32(0)) if nonzero else y
-
-  return _per_channel(sample, channel, chosen)
-
-
-def percentile(sample, *, low=0.5, high=99.5):
-  """Maps percentiles low…high of each channel to 0…1 and clips (MRI)."""
-
-  def channel(x):
-    bottom, top = np.percentile(x, (low, high))
-    if top <= bottom:
-      return np.zeros_like(x)
-    return np.clip((x - bottom) / (top - bottom), 0, 1).astype(np.float32)
-
-  return _per_channel(sample, channel)
-
-
-def window(sample, *, low, high):
-  """Maps low…high to 0…1 and clips: a CT window in HU, its two ends."""
-  if high <= low:
-    raise ValueError(f'window: high ({high}) must be above low ({low})')
-  image = sample['image'].astype(np.float32)
-  image = np.clip((image - low) / np.float32(high - low), 0, 1)
-  return {**sample, 'image': image}
-
-
-def scale(sample, *, mean=0.0, std=255.0, low=None, high=None, channels=None):
-  """(x - mean) / std with given numbers, one each or one per channel.
-
-  x is cut off at `low` and `high` first: with those of the foreground of a set
-  this is how nnU-Net normalises CT. `channels`: only these, by default all.
-  """
-  if np.any(np.asarray(std) == 0):
-    raise ValueError('scale: std must not be 0')
-  image = sample['image'].astype(np.float32)
-  chosen = _channels('scale', channels, image.shape[-1])
-  part = image[..., chosen]
-  if low is not None or high is not None:
-    part = np.clip(part, low, high)
-  image[..., chosen] = (part - np.float32(mean)) / np.float32(std)
-  return {**sample, 'image': image}
-
-
 def orthogonal_views(sample, *, of='middle'):
   """A cube (s, s, s, C) as a picture (s, s, 3C): its three views, as channels.
 
@@ -384,18 +331,3 @@ def _foreground_voxel(mask, rng, ignore):
   present = np.flatnonzero(np.bincount(labels))
   chosen = flat[labels == rng.choice(present)]
   return np.array(np.unravel_index(rng.choice(chosen), mask.shape))
-
-
-def _per_channel(sample, function, chosen=None):
-  image = sample['image'].astype(np.float32)
-  for c in range(image.shape[-1]) if chosen is None else chosen:
-    image[..., c] = function(image[..., c])
-  return {**sample, 'image': image}
-
-
-def _channels(name, channels, last):
-  """The channels as a list; those that the image lacks are refused."""
-  chosen = list(range(last) if channels is None else channels)
-  if not set(chosen) <= set(range(last)):
-    raise ValueError(f'{name}: channels {tuple(chosen)} of an image of {last}')
-  return chosen
