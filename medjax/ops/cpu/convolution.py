@@ -12,7 +12,9 @@ from medjax.ops.cpu.few_voxels import one_product
 from medjax.ops.cpu.plane import by_default, conv2d
 from medjax.ops.cpu.winograd import winograd
 
-_FEW = 256  # voxels of the output: with fewer, reading the kernel takes longest
+# Voxels of the output: with more, what windows see takes longer to copy than
+# the kernel.
+_FEW = 64
 _MANY = 256  # channels of either side: their products outweigh all else
 _PRODUCTS = 12  # channels times features: fewer are cheaper than transforms
 # Voxels of the batch, in 2-D and in 3-D: with fewer, Winograd's transforms of
