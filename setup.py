@@ -76,10 +76,14 @@ EXTRAS = {
     'pytest-xdist>=3.8',
     'ruff>=0.14',
     'scikit-learn>=1.7',
+    'setuptools>=77',
     'SimpleITK>=2.5',
     'tensorboard>=2.20',
   ],
 }
+
+# Folders of the checkout that an installed medjax has inside of it.
+SHIPPED = ('configs', 'configs.benchmarks', 'datasets')
 
 setuptools.setup(
   name='medjax',
@@ -88,8 +92,13 @@ setuptools.setup(
   long_description=(HERE / 'README.md').read_text(),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
-  packages=setuptools.find_packages(include=['medjax', 'medjax.*']),
+  packages=[
+    *setuptools.find_packages(include=['medjax', 'medjax.*']),
+    *(f'medjax.{name}' for name in SHIPPED),
+  ],
+  package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
   package_data={'medjax.reports': ['*.jinja']},
+  entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',
   install_requires=CORE,
   extras_require=EXTRAS,

@@ -28,7 +28,7 @@ def state():
   return engine.create_state(
     models.UNet(3),
     optax.adamw(1e-3),
-    (1, 32, 32, 32, 1),
+    (jax.ShapeDtypeStruct((1, 32, 32, 32, 1), 'float32'),),
     jax.random.key(0),
     engine.make_mesh(jax.local_devices()[:1]),
   )

@@ -127,25 +127,25 @@ def ours(job):
   from medjax import engine, experiment
   from medjax.data import pipeline
 
-  config = job.config()
-  cases = experiment.open_cases(config, 'train')
-  experiment.adopt(config, cases)
-  task = experiment.make_task(config)
-  data = config.data
-  samples = pipeline.Cached(
-    cases, experiment.make_preprocess(config), budget_bytes=2**31
-  )
+  made = experiment.make(job.config())
+  cases, data, task = made.cases('train'), made.data, made.task
+  samples = pipeline.Cached(cases, made.preprocess, budget_bytes=2**31)
   for i in range(len(cases)):
     samples[i]  # in memory, as its peer's are
-  patch = tuple(data.patch_size)
-  mesh = engine.make_mesh()
-  model = experiment.make_model(config, task)
-  shape = (1, *(patch or samples[0]['image'].shape[:-1]), 1)
-  tx, _ = experiment.make_optimizer(config, model, shape)
+  stream = functools.partial(
+    pipeline.TrainStream,
+    samples,
+    batch_size=data.batch_size,
+    inputs=task.inputs,
+    fields=task.fields,
+    patch_size=tuple(data.patch_size),
+    foreground=data.foreground,
+  )
+  inputs, mesh = stream(steps=STEPS).inputs, engine.make_mesh()
+  tx, _ = made.optimizer(inputs)
   key = engine.replicate(jax.random.key(0), mesh)
-  state = engine.create_state(model, tx, shape, jax.random.key(1), mesh)
-  augment = experiment.make_augment(config)
-  step = engine.make_train_step(model, task, tx, augment, mesh)
+  state = engine.create_state(made.model, tx, inputs, jax.random.key(1), mesh)
+  step = engine.make_train_step(made.model, task, tx, made.augment, mesh)
   metrics = engine.empty_metrics(mesh)
   epochs = itertools.count()
   facts = {'parameters': sum(x.size for x in jax.tree.leaves(state.params))}
@@ -154,16 +154,11 @@ def ours(job):
     nonlocal state, metrics
     first, waited = next(epochs) * STEPS, 0.0
     before = time.perf_counter()
-    stream = pipeline.TrainStream(
-      samples,
-      batch_size=data.batch_size,
-      steps=first + STEPS,
-      patch_size=patch,
-      foreground=data.foreground,
-    )
     batches = pipeline.to_device(
       pipeline.train_batches(
-        stream, local_batch_size=data.batch_size, start_step=first
+        stream(steps=first + STEPS),
+        local_batch_size=data.batch_size,
+        start_step=first,
       ),
       engine.sharded(mesh),
     )
@@ -184,12 +179,10 @@ def arrays(job):
   """The prepared training cases, channels first, as large as a patch."""
   from medjax import experiment
 
-  config = job.config()
-  cases = experiment.open_cases(config, 'train')
-  preprocess = experiment.make_preprocess(config)
+  made = experiment.make(config := job.config())
   patch = tuple(config.data.patch_size)
   kept = []
-  for case in map(preprocess, cases):
+  for case in map(made.preprocess, made.cases('train')):
     sample = {'image': np.moveaxis(case['image'], -1, 0).astype(np.float32)}
     if 'mask' in job.fields:
       short = np.maximum(np.subtract(patch, case['mask'].shape), 0)

@@ -24,7 +24,7 @@ import numpy as np
 import vessels
 
 from medjax.data import records
-from medjax.evaluate import write_json
+from medjax.files import write_json
 from medjax.metrics import bootstrap, classification, delong
 from medjax.run import per_case
 

@@ -56,11 +56,11 @@ def prepare(model, spec, freeze, batch_size):
   batch = {
     'image': rng.normal(size=(batch_size, *SHAPE)).astype('f'),
     'label': rng.integers(0, 2, batch_size).astype(np.int32),
-    'valid': np.ones(batch_size, bool),
   }
   batch = jax.device_put(batch, engine.sharded(mesh))
   key = engine.replicate(jax.random.key(0), mesh)
-  state = engine.create_state(model, tx, (1, *SHAPE), key, mesh)
+  inputs = (batch['image'][:1],)
+  state = engine.create_state(model, tx, inputs, key, mesh)
   step = engine.make_train_step(model, task, tx, lambda key, batch: batch, mesh)
   empty = engine.empty_metrics(mesh)
   compiled = step.lower(state, empty, batch, key).compile()

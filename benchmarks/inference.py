@@ -57,26 +57,26 @@ def ours(scan):
 
   from medjax import engine, models, tasks
   from medjax.prediction import windows
+  from medjax.prediction.forward import make_forward
 
   task = tasks.Segmentation(num_classes=train_step.CLASSES)
   model = scan.network.ours(models)
   mesh = engine.make_mesh(jax.local_devices())
   variables = train_step.variables_of(scan.network, model, peer_of(scan))
   variables = jax.device_put(variables, engine.replicated(mesh))
-  forward = engine.make_forward(model, task, mesh)
+  forward = functools.partial(make_forward(model, task, mesh), variables)
 
   def predict(volume):
-    ((_, labels),) = windows.predict_samples(
+    ((_, found),) = windows.predict_samples(
       forward,
-      variables,
       [{'image': volume}],
       mesh=mesh,
       batch_size=BATCH,
       patch_size=scan.patch,
       overlap=scan.overlap,
-      sink=lambda sample: windows.Rows(task.decode),
+      sink=lambda sample, name: windows.Rows(task.decode),
     )
-    return labels
+    return found['prediction']
 
   return ready(predict, scan)
 

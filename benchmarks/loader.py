@@ -313,6 +313,7 @@ def ours(data, cases):
       samples,
       batch_size=data.batch,
       steps=first + data.steps,
+      fields=('mask',) if data.patch else ('label',),
       patch_size=data.patch,
       foreground=1 / 3,
     )

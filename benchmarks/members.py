@@ -91,9 +91,9 @@ def prepare(name, size, count, way):
 
   model, task, batch = _network(name, size)
   mesh, tx = engine.make_mesh(), optax.adamw(1e-3)
-  shape = (1, *batch['image'].shape[1:])
+  inputs = (batch['image'][:1],)
   keys = [engine.replicate(jax.random.key(i), mesh) for i in range(count)]
-  states = [engine.create_state(model, tx, shape, key, mesh) for key in keys]
+  states = [engine.create_state(model, tx, inputs, key, mesh) for key in keys]
   batches = [jax.device_put(batch, engine.sharded(mesh))] * count
   metrics = [engine.empty_metrics(mesh)] * count
   step = engine.make_train_step(model, task, tx, _augment(), mesh)

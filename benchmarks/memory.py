@@ -47,12 +47,14 @@ def prepare(remat=False, microbatches=1):
   model = models.UNet(3, remat=remat)
   task = tasks.Segmentation(num_classes=3)
   mesh = engine.make_mesh(jax.local_devices()[:1])
-  tx = optax.adamw(1e-3)
+  tx, gradient = optax.adamw(1e-3), engine.whole_batch
+  if microbatches > 1:
+    gradient = engine.Microbatches(microbatches)
   step = engine.make_train_step(
-    model, task, tx, lambda key, batch: batch, mesh, microbatches=microbatches
+    model, task, tx, lambda key, batch: batch, mesh, gradient=gradient
   )
   create = lambda: engine.create_state(
-    model, tx, (1, 16, 16, 16, 1), jax.random.key(0), mesh
+    model, tx, (batch_shapes(16, 1)['image'],), jax.random.key(0), mesh
   )
   return model, task, step, create
 
@@ -89,6 +91,7 @@ def kept(side, *, remat=False, microbatches=1):
   """Bytes of the residuals of the backward pass, without the parameters."""
   import jax
 
+  from medjax import engine
   from medjax.ops import platform
 
   model, task, _, _ = prepare(remat)
@@ -96,8 +99,8 @@ def kept(side, *, remat=False, microbatches=1):
 
   def backward(params, batch):
     def loss(params):
-      logits = model.apply({'params': params}, batch['image'], train=True)
-      return task.loss(logits, batch).mean()
+      forward = engine.Forward(model, params, {}, jax.random.key(0))
+      return task.loss(forward, batch).mean()
 
     return jax.vjp(loss, params)[1]
 

@@ -104,7 +104,7 @@ def compiled_step(model, task, shape, batch_size, shard_above):
 
   state = jax.eval_shape(init, jax.random.key(0))
   sharding = engine.state_sharding(state, mesh, shard_above=shard_above)
-  batch = {'image': jnp.float32, 'mask' if task.dense else 'label': jnp.int32}
+  batch = {'image': jnp.float32, task.fields[0]: jnp.int32}
   count = DEVICES * batch_size
   shapes = {
     'image': (count, *shape), 'mask': (count, *shape[:-1]), 'label': (count,),
@@ -193,7 +193,8 @@ def work(index, count, port):
   model = models.UNet(3, features=(8, 16, 32))
   task, tx = tasks.Segmentation(num_classes=3), optax.sgd(0.01)
   shape, key = (32, 32, 32), jax.random.key(0)
-  state = engine.create_state(model, tx, (1, *shape, 1), key, mesh)
+  inputs = (jax.ShapeDtypeStruct((1, *shape, 1), 'float32'),)
+  state = engine.create_state(model, tx, inputs, key, mesh)
   step = engine.make_train_step(model, task, tx, lambda k, b: b, mesh)
   metrics, key = engine.empty_metrics(mesh), engine.replicate(key, mesh)
   rng = np.random.default_rng(index)

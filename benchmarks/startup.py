@@ -32,7 +32,7 @@ def first_step():
   """Trains as `medjax.main` does, and leaves after the first step."""
   import jax
 
-  from medjax import engine, main
+  from medjax import engine, experiment, main
 
   make = engine.make_train_step
 
@@ -47,7 +47,7 @@ def first_step():
 
   engine.make_train_step = make_train_step
   with tempfile.TemporaryDirectory() as workdir:
-    main.train(config(), workdir)
+    main.train(experiment.make(config()), workdir)
 
 
 def first_step_of_torch(path):
@@ -97,7 +97,7 @@ def slices():
   """The demo's training slices, channels first, in a file for the peer."""
   from medjax import experiment
 
-  cases = experiment.open_cases(config(), 'train')
+  cases = experiment.make(config()).cases('train')
   path = pathlib.Path(tempfile.mkdtemp()) / 'slices.npz'
   np.savez(
     path,

@@ -101,9 +101,8 @@ def variables_of(network, model, net):
 
   from medjax.finetune import adapted, loading
 
-  template = jax.eval_shape(
-    model.init, jax.random.key(0), np.zeros((1, *network.shape[1:]), np.float32)
-  )
+  image = np.zeros((1, *network.shape[1:]), np.float32)
+  template = jax.eval_shape(model.init, jax.random.key(0), image)
   if not network.dense:
     read = lambda tensor: tensor.detach().cpu().numpy().copy()
     return references.as_flax(net, read, template)
@@ -113,7 +112,7 @@ def variables_of(network, model, net):
 
   with tempfile.NamedTemporaryFile(suffix='.pth') as file:
     torch.save(net.state_dict(), file.name)
-    outline = adapted.outline(model, (1, *network.shape[1:]))
+    outline = adapted.outline(model, (image,))
     return loading.load(file.name, model, outline)[0]
 
 

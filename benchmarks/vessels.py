@@ -11,34 +11,19 @@ import pathlib
 
 import numpy as np
 
-from medjax import config as config_lib
-from medjax import experiment, tasks
-from medjax.evaluate import Predictor, write_json
+from medjax.files import write_json
 from medjax.metrics import classification
-from medjax.run.checkpoint import best_variables
+from medjax.prediction import trained
 
 
-class Vessels(tasks.Segmentation):
-  """Predicts the probability of a vessel, not a label."""
-
-  def decode(self, probabilities):
-    """The probability of class 1 (*s,)."""
-    return np.asarray(probabilities)[..., 1]
-
-
-def pixels(config, split, variables):
+def pixels(run, split):
   """(truth, probability, second observer) of a split's pixels in the field."""
-  cases = experiment.open_cases(config, split)
-  experiment.adopt(config, cases)
-  task = Vessels(
-    num_classes=2, class_names=tuple(config.task.class_names), loss=None
-  )
-  predictor = Predictor(config, task, experiment.make_model(config, task))
-  parts = []
-  for case, probability in predictor(variables, cases):
+  cases, parts = run.experiment.cases(split), []
+  for case, found in run.predict_cases(cases, probabilities=True):
     inside = case['field_of_view'] > 0
-    observer = case['second_observer']
-    parts.append([x[inside] for x in (case['mask'], probability, observer)])
+    probability = found.probabilities[..., 1]
+    maps = (case['mask'], probability, case['second_observer'])
+    parts.append([x[inside] for x in maps])
   truth, probability, observer = map(np.concatenate, zip(*parts, strict=True))
   return truth > 0, probability, observer > 0
 
@@ -56,11 +41,10 @@ def decisions(truth, said):
 
 def judge(workdir):
   """All of it, as a dict."""
-  config = config_lib.load(workdir)
-  _, variables = best_variables(workdir)
-  truth, probability, _ = pixels(config, 'validation', variables)
+  run = trained.load(workdir)
+  truth, probability, _ = pixels(run, 'validation')
   threshold = classification.threshold(truth, probability, criterion='f1')
-  truth, probability, observer = pixels(config, 'test', variables)
+  truth, probability, observer = pixels(run, 'test')
   auroc = classification.auroc(truth[:, None], probability[:, None])
   return {
     'auroc': float(auroc[0]),

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from scipy import ndimage
 
-from medjax.data import formats, records
+from medjax.data import download, formats, records
 from medjax.data.builders import Split
 
 URL = 'https://researchdata.kingston.ac.uk/96/1/CHASEDB1.zip'
@@ -58,7 +58,7 @@ class ChaseDb1(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     if self.manual_dir is None:
-      archive = records.fetch(URL, md5=MD5, folder=dl_manager.download_dir)
+      archive = download.fetch(URL, md5=MD5, folder=dl_manager.download_dir)
       folder = unpack(archive)
     else:
       folder = pathlib.Path(self.manual_dir)

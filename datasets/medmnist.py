@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import tensorflow_datasets as tfds
 
-from medjax.data import records
+from medjax.data import download, records
 from medjax.data.builders import Split
 
 URL = 'https://zenodo.org/records/10519652/files/{}.npz?download=1'
@@ -382,7 +382,7 @@ class Medmnist(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     name = self.builder_config.name
-    path = records.fetch(
+    path = download.fetch(
       URL.format(name),
       md5=configs()[name][2],
       folder=dl_manager.download_dir,

@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import tensorflow_datasets as tfds
 
-from medjax.data import formats, records
+from medjax.data import download, formats, records
 from medjax.data.builders import Split
 
 URL = 'https://msd-for-monai.s3-us-west-2.amazonaws.com/{}.tar'
@@ -147,7 +147,7 @@ class Msd(tfds.core.GeneratorBasedBuilder):
     task = TASKS[self.builder_config.name]
     downloads = pathlib.Path(dl_manager.download_dir)
     if self.manual_dir is None:
-      archive = records.fetch(
+      archive = download.fetch(
         URL.format(task.folder), md5=task.md5, folder=downloads
       )
       folder = unpack(archive, downloads, task)

@@ -1,4 +1,4 @@
-"""What the command lines share: quiet libraries and errors of one line."""
+"""Shared by the command lines: quiet libraries and errors of one line."""
 
 import contextlib
 import os

@@ -9,14 +9,26 @@ from ml_collections.config_dict import placeholder
 
 from medjax import files
 
-_COUNTS = (
-  'data.batch_size',
-  'train.steps',
-  'train.log_every',
-  'train.eval_every',
-  'train.microbatches',
-  'inference.batch_size',
-)
+# Field: (least, below which it must be, or None).
+_RANGES = {
+  'data.batch_size': (1, None),
+  'data.foreground': (0, None),
+  'data.cache_gb': (0, None),
+  'optimizer.learning_rate': (0, None),
+  'optimizer.weight_decay': (0, None),
+  'optimizer.clip_norm': (0, None),
+  'optimizer.layer_decay': (0, None),
+  'train.steps': (1, None),
+  'train.log_every': (1, None),
+  'train.eval_every': (1, None),
+  'train.patience': (0, None),
+  'train.ema_decay': (0, 1),
+  'train.microbatches': (1, None),
+  'train.shard_above': (0, None),
+  'inference.batch_size': (1, None),
+  'inference.overlap': (0, 1),
+}
+_LISTS = ('data.preprocess', 'augment')  # of entries with a name
 # Where things lie, which changes no result: another machine may say otherwise.
 _PLACES = ('data.data_dir', 'train.shard_above', 'train.together')
 
@@ -110,9 +122,21 @@ def to_json(config):
 def load(workdir):
   """The config that a workdir was trained with."""
   path = pathlib.Path(workdir) / 'config.json'
-  if not path.exists():
+  stored = files.read_json(path, mend='take another workdir, or train again')
+  if stored is None:
     raise FileNotFoundError(f'{path} is missing: {workdir} holds no run')
-  return ml_collections.ConfigDict(json.loads(path.read_text()))
+  if not isinstance(stored, dict):
+    raise ValueError(f'{path} holds no config: take another workdir')
+  defaults = json.loads(to_json(default_config()))
+  return ml_collections.ConfigDict(_filled(stored, defaults))
+
+
+def _filled(stored, defaults):
+  """A stored config with the defaults of fields that are newer than it."""
+  if not (isinstance(stored, dict) and isinstance(defaults, dict)):
+    return stored
+  old = {k: _filled(v, defaults.get(k)) for k, v in stored.items()}
+  return {**defaults, **old}
 
 
 def members(config, workdir):
@@ -190,9 +214,34 @@ def store(config, workdir):
   files.write_text(pathlib.Path(workdir) / 'config.json', to_json(config))
 
 
-def check_counts(config):
-  """Raises ValueError for a count in the config that is below 1."""
-  for name in _COUNTS:
-    group, field = name.split('.')
-    if config[group][field] < 1:
-      raise ValueError(f'{name} must be 1 or more, not {config[group][field]}')
+def check(config):
+  """Raises ValueError for a field whose value can mean nothing."""
+  value = lambda name: _get(config, name)
+  for name, (least, below) in _RANGES.items():
+    number = value(name)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+      raise ValueError(f'{name} must be a number, not {number!r}')
+    if not number >= least or (below is not None and not number < below):
+      range_ = f'{least} or more' + (f' and below {below:g}' if below else '')
+      raise ValueError(f'{name} must be {range_}, not {number}')
+  for name in _LISTS:
+    entries = value(name)
+    if isinstance(entries, str) or not isinstance(entries, list | tuple):
+      raise ValueError(
+        f'{name} must be a tuple of entries, (dict(name=…), …), not {entries!r}'
+        ': a tuple of one ends with a comma'
+      )
+    for entry in entries:
+      if not hasattr(entry, 'items') or 'name' not in entry:
+        raise ValueError(f'{name}: {entry!r} is no entry dict(name=…)')
+  for size in tuple(value('data.patch_size')):
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+      raise ValueError(
+        f'data.patch_size must be whole numbers of 1 or more, not {size!r}'
+      )
+
+
+def _get(config, name):
+  for part in name.split('.'):
+    config = config[part]
+  return config

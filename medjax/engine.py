@@ -29,7 +29,7 @@ class TrainState:
 
   @property
   def eval_variables(self):
-    """What a forward pass needs: averaged parameters where there are any."""
+    """Variables of a forward pass: averaged parameters where there are any."""
     params = self.params if self.ema is None else self.ema
     return {'params': params, **self.variables}
 
@@ -267,6 +267,15 @@ def _updated(state, variables, grads, tx, ema_decay):
   )
 
 
+def _check_whole(task, gradient):
+  """Raises ValueError where a gradient splits what a loss needs whole."""
+  if task.over_batch and getattr(gradient, 'splits', False):
+    raise ValueError(
+      f'the loss of {type(task).__name__} is one over the whole batch, which '
+      'cannot be split: set train.microbatches=1'
+    )
+
+
 def make_train_step(
   model,
   task,
@@ -291,11 +300,7 @@ def make_train_step(
   """
   everywhere = replicated(mesh)
   sharding = sharding or everywhere
-  if task.over_batch and getattr(gradient, 'splits', False):
-    raise ValueError(
-      f'the loss of {type(task).__name__} is one over the whole batch, which '
-      'cannot be split: set train.microbatches=1'
-    )
+  _check_whole(task, gradient)
 
   def train_step(state, metrics, batch, key):
     # Augmentation folds in each example's place in the stream, dropout the

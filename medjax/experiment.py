@@ -34,7 +34,7 @@ SPLITS = ('train', 'validation', 'test')
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What a run is made of.
+  """The parts of a run.
 
   Attributes:
     config: all fields as plain values, the record of the run.
@@ -133,7 +133,7 @@ def make(config, *, facts=None):
 
   The facts of the data are read from the training cases, unless given.
   """
-  config_lib.check_counts(config)
+  config_lib.check(config)
   runs = config_lib.members(config, '')
   if config.folds and facts is None:
     _check_folds(config)
@@ -150,13 +150,35 @@ def make(config, *, facts=None):
   return dataclasses.replace(one, members=members, folds=config.folds > 0)
 
 
-def restore(workdir, *, config=None):
+def restore(workdir, *, config=None, trust=False):
   """The Experiment of a workdir, with the facts of its data; none is opened.
 
-  `config` may stand for the stored one.
+  `config` may stand for the stored one. A stored one that names code outside
+  of medjax is refused, as it would run: `trust` says that it may.
   """
-  config = config_lib.load(workdir) if config is None else config
+  if config is None:
+    config = config_lib.load(workdir)
+    foreign = sorted(set(_foreign(config.to_dict())))
+    if foreign and not trust:
+      raise ValueError(
+        f'{workdir} names code outside of medjax, {foreign[0]!r}, which would '
+        'run: if you know where it comes from, say so with --trust'
+      )
   return make(config, facts=read_facts(workdir))
+
+
+def _foreign(part):
+  """Names of code outside of medjax in a part of a config."""
+  if isinstance(part, Mapping):
+    loss = part.get('loss')
+    names = [part.get('name'), *(loss if isinstance(loss, Mapping) else ())]
+    for name in names:
+      if ':' in str(name) and not str(name).startswith('medjax.'):
+        yield name
+    part = part.values()
+  if not isinstance(part, str) and hasattr(part, '__iter__'):
+    for value in part:
+      yield from _foreign(value)
 
 
 def read_facts(workdir):
@@ -201,7 +223,7 @@ def _splits(config):
   @functools.cache
   def cases(split):
     _check_splits(config.data.splits.to_dict())
-    return _open_parts(config, config.data.splits[split])
+    return open_cases(config, config.data.splits[split])
 
   return cases
 
@@ -224,7 +246,7 @@ def _check_splits(splits):
 def _check_folds(config):
   """Raises ValueError where the data have more folds than config.folds."""
   try:
-    _open_parts(config, f'fold{config.folds}')
+    open_cases(config, f'fold{config.folds}')
   except ValueError:
     return
   raise ValueError(
@@ -233,7 +255,8 @@ def _check_folds(config):
   )
 
 
-def _open_parts(config, parts):
+def open_cases(config, parts):
+  """The raw cases of parts of a set: 'train', 'fold1+fold2'."""
   data = config.data
   if data.name == 'folder':
     return _open_folder(config, parts)

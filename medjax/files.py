@@ -54,7 +54,7 @@ def write_json(path, tree):
 
 
 def read_json(path, *, mend):
-  """What a JSON file holds, or None where there is no file.
+  """Reads a JSON file; None where there is no file.
 
   Raises ValueError of one line for one that is damaged; it ends with `mend`,
   how to mend that.

@@ -11,7 +11,8 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from medjax import __version__, cli, experiment, report
+from medjax import __version__, cli, experiment, report, shipped
+from medjax.build import closest
 from medjax.evaluate import evaluate
 from medjax.run.processes import joined
 from medjax.train import train
@@ -37,7 +38,7 @@ def keep_programs():
 
 
 def facts():
-  """What ran where, for the record."""
+  """Command, versions, device and memory, for the record."""
   return {
     'command': shlex.join(['python', '-m', 'medjax.main', *sys.argv[1:]]),
     'medjax': __version__,
@@ -77,12 +78,35 @@ def run(argv):
 
 
 def parse(argv):
-  """Parses the flags; a config file that is missing is said at once."""
+  """Parses the flags; a config file that is missing is said at once.
+
+  'configs/unet.py' is that of medjax where the current folder has none.
+  """
+  argv = [
+    _found(a, before) for before, a in zip(['', *argv], argv, strict=False)
+  ]
   rest = cli.parse_flags(argv)
   file = config_flags.get_config_filename(flags.FLAGS['config'])
-  if not pathlib.Path(file.partition(':')[0]).is_file():
-    raise FileNotFoundError(f'--config={file}: no such file')
+  path = pathlib.Path(file.partition(':')[0])
+  if not path.is_file():
+    ours = [f'configs/{p.name}' for p in shipped.folder('configs').glob('*.py')]
+    raise FileNotFoundError(
+      f'--config={file}: no such file{closest(str(path), sorted(ours))}'
+    )
   return rest
+
+
+def _found(argument, before):
+  """An argument of the command line, with the whole path of a config."""
+  if before in ('--config', '-config'):
+    flag, file = '', argument
+  else:
+    flag, equals, file = argument.partition('=')
+    if flag not in ('--config', '-config') or not equals:
+      return argument
+    flag += equals
+  path, colon, variant = file.partition(':')
+  return f'{flag}{shipped.find(path)}{colon}{variant}'
 
 
 def main():

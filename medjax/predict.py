@@ -11,7 +11,14 @@ from medjax.prediction import files, trained
 
 
 def predict(
-  workdir, inputs, out, *, seg=False, uncertainty=False, calibrated=False
+  workdir,
+  inputs,
+  out,
+  *,
+  seg=False,
+  uncertainty=False,
+  calibrated=False,
+  trust=False,
 ):
   """Predicts images with the best checkpoint of `workdir` into `out`.
 
@@ -23,8 +30,9 @@ def predict(
   then says how sure it is; with `uncertainty` maps say so beside a mask.
   `calibrated` probabilities of a classifier are those after temperature scaling
   (medjax.metrics.calibration); the measures of uncertainty stay as they are.
+  `trust` lets the run name code outside of medjax.
   """
-  run = trained.load(workdir)
+  run = trained.load(workdir, trust=trust)
   config, task = run.experiment.config, run.task
   fields = config['data'].get('fields', {})
   found = files.input_files(inputs, fields.get('image', ''))
@@ -75,6 +83,9 @@ def main():
   parser.add_argument(
     '--calibrated', action='store_true', help='after temperature scaling'
   )
+  parser.add_argument(
+    '--trust', action='store_true', help='let the run name code of its own'
+  )
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   parser.add_argument('inputs', nargs='+', help='image files or folders')
   args = parser.parse_args()
@@ -86,6 +97,7 @@ def main():
       seg=args.seg,
       uncertainty=args.uncertainty,
       calibrated=args.calibrated,
+      trust=args.trust,
     )
 
 

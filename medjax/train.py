@@ -14,6 +14,7 @@ from medjax.evaluate import evaluate_cases, samples
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
 from medjax.prediction.predictor import Predictor, local_variables
+from medjax.run.lock import locked
 from medjax.run.member import Member
 from medjax.run.stop import Stopped, StopSignal
 
@@ -27,6 +28,13 @@ def train(experiment, workdir):
   Returns facts about the run for the record. Raises Stopped on Ctrl-C and
   SIGTERM, after saving; FloatingPointError on a loss that is not finite.
   """
+  with contextlib.ExitStack() as held:
+    if jax.process_index() == 0:
+      held.enter_context(locked(workdir))
+    return _train(experiment, workdir)
+
+
+def _train(experiment, workdir):
   started, settings = time.time(), experiment.train
   mesh = engine.make_mesh()
   members = _members(experiment, workdir, mesh)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from medjax import config as config_lib
@@ -56,9 +58,53 @@ def test_no_run(tmp_path):
 
 @pytest.mark.parametrize('field', ['steps', 'log_every', 'eval_every'])
 def test_counts_are_positive(field):
-  config_lib.check_counts(make())
+  config_lib.check(make())
   with pytest.raises(ValueError, match=f'train.{field} must be 1 or more'):
-    config_lib.check_counts(make(**{field: 0}))
+    config_lib.check(make(**{field: 0}))
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('optimizer.learning_rate', -1.0, 'must be 0 or more, not -1'),
+    ('optimizer.learning_rate', float('nan'), 'must be 0 or more, not nan'),
+    ('train.ema_decay', 2.0, 'must be 0 or more and below 1, not 2'),
+    ('train.patience', -1, 'must be 0 or more, not -1'),
+    ('inference.overlap', -1.0, 'must be 0 or more and below 1'),
+    ('inference.overlap', 1.0, 'must be 0 or more and below 1'),
+    ('data.cache_gb', -0.5, 'must be 0 or more'),
+    ('data.patch_size', (0, 0), 'whole numbers of 1 or more, not 0'),
+    ('data.patch_size', (8.5, 8), 'whole numbers of 1 or more, not 8.5'),
+    ('data.preprocess', 'zscore', 'a tuple of one ends with a comma'),
+    ('augment', 'flip', 'a tuple of one ends with a comma'),
+    ('augment', ('flip',), "'flip' is no entry"),
+  ],
+)
+def test_values_that_mean_nothing(field, value, message):
+  config = make()
+  *groups, last = field.split('.')
+  part = config[groups[0]] if groups else config
+  with config.ignore_type(), config.unlocked():
+    part[last] = value
+  with pytest.raises(ValueError, match=f'{field}.*{message}'):
+    config_lib.check(config)
+
+
+def test_a_stored_config_has_the_defaults_of_newer_fields(tmp_path):
+  stored = json.loads(config_lib.to_json(make()))
+  del stored['train']['patience'], stored['inference']
+  (tmp_path / 'config.json').write_text(json.dumps(stored))
+  found = config_lib.load(tmp_path)
+  assert found.train.patience == 0
+  assert found.inference.overlap == 0.5
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '"a"'])
+def test_a_damaged_config_is_one_line(tmp_path, text):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match=r'config\.json.*another workdir') as e:
+    config_lib.load(tmp_path)
+  assert '\n' not in str(e.value)
 
 
 def test_a_field_newer_than_the_run_has_its_default(tmp_path):

@@ -2,12 +2,14 @@ import functools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from medjax import engine, models
+from medjax import engine
+
+INPUTS = (jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32),)
+GRADIENTS = {1: engine.whole_batch, 2: engine.Microbatches(2)}
 
 
 class Net(nn.Module):
@@ -29,13 +31,13 @@ class Net(nn.Module):
 
 
 class Task:
-  def loss(self, outputs, batch):
+  over_batch = False
+
+  def loss(self, forward, batch):
+    outputs = forward(batch['image'])
     return optax.softmax_cross_entropy_with_integer_labels(
       outputs, batch['label']
     )
-
-  def predict(self, outputs):
-    return jax.nn.softmax(outputs)
 
 
 def noise(key, batch):
@@ -63,7 +65,7 @@ def run(
   state = engine.create_state(
     model,
     tx,
-    (1, 8, 8, 1),
+    INPUTS,
     jax.random.key(0),
     mesh,
     ema=ema,
@@ -146,7 +148,7 @@ def test_a_sharded_state_trains_alike_in_less_memory(microbatches):
   options = dict(
     tx=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)),
     ema_decay=0.9,
-    microbatches=microbatches,
+    gradient=GRADIENTS[microbatches],
   )
   whole, losses, *_ = run(8, **options)
   split, split_losses, step, _ = run(8, **options, shard_above=24)
@@ -173,7 +175,9 @@ def test_microbatches_give_the_gradient_of_the_whole_batch(devices):
   plain = Net(norm=False, dropout=0.0)
   sgd = optax.sgd(0.1)
   whole, whole_losses, *_ = run(devices, model=plain, tx=sgd)
-  parts, part_losses, *_ = run(devices, model=plain, tx=sgd, microbatches=4)
+  parts, part_losses, *_ = run(
+    devices, model=plain, tx=sgd, gradient=engine.Microbatches(4)
+  )
   np.testing.assert_allclose(part_losses, whole_losses, atol=1e-6)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
@@ -199,7 +203,7 @@ def test_ema_is_the_moving_average_of_the_parameters():
 def test_first_step_that_is_not_finite_is_named():
   mesh = engine.make_mesh(jax.devices()[:1])
   model, tx = Net(), optax.sgd(0.1)
-  state = engine.create_state(model, tx, (1, 8, 8, 1), jax.random.key(0), mesh)
+  state = engine.create_state(model, tx, INPUTS, jax.random.key(0), mesh)
   step = engine.make_train_step(model, Task(), tx, lambda k, b: b, mesh)
   metrics = engine.empty_metrics(mesh)
   image = np.ones((4, 8, 8, 1), np.float32)
@@ -218,77 +222,6 @@ def test_bad_step_is_none_when_all_is_well():
   assert engine.empty_metrics(mesh).bad_step.compute() == empty
 
 
-class Map(nn.Module):
-  """A dense net that is not symmetric: flips change it."""
-
-  @nn.compact
-  def __call__(self, x, *, train=False):
-    return nn.Conv(2, (3,) * (x.ndim - 2))(x)
-
-
-@pytest.mark.parametrize('rank', [2, 3])
-def test_flips_average_over_all_mirror_images(rank):
-  mesh = engine.make_mesh(jax.devices()[:2])
-  x = jax.random.normal(jax.random.key(2), (2, *(6,) * rank, 1))
-  variables = Map().init(jax.random.key(0), x)
-  forward = engine.make_forward(Map(), Task(), mesh, flips=True)
-  found = forward(variables, x)
-  expected = []
-  for bits in np.ndindex(*(2,) * rank):
-    axes = [a + 1 for a, bit in enumerate(bits) if bit]
-    flipped = jax.nn.softmax(Map().apply(variables, jnp.flip(x, axes)))
-    expected.append(jnp.flip(flipped, axes))
-  np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-6)
-
-
-@pytest.mark.parametrize(
-  ('model', 'shape', 'flips'),
-  [
-    (models.UNet(2, features=(4, 8)), (32, 16, 16), False),
-    (models.UNet(2, features=(4, 8)), (9, 29, 8), False),
-    (Map(), (9, 29, 8), True),
-  ],
-)
-def test_a_volume_spread_over_devices_is_predicted_alike(model, shape, flips):
-  images = np.random.default_rng(0).normal(size=(1, *shape, 1))
-  images = images.astype(np.float32)
-  init = jax.jit(lambda key, x: model.init(key, x, train=False))
-  variables = init(jax.random.key(0), images)
-  one = engine.make_mesh(jax.devices()[:1])
-  whole = engine.make_forward(model, Task(), one, flips=flips)
-  split = engine.make_spatial_forward(
-    model, Task(), engine.make_mesh(jax.devices()[:8]), flips=flips
-  )
-  found = split(variables, images)
-  assert found.shape == (1, *shape, 2)
-  np.testing.assert_allclose(found, whole(variables, images), atol=1e-5)
-
-
-@pytest.mark.parametrize('axis', [1, 2])  # depth is convolved differently
-def test_a_volume_spread_over_devices_needs_less_memory_on_each(axis):
-  model = models.UNet(num_classes=2, features=(4, 8))
-  shape = [1, 16, 16, 16, 1]
-  shape[axis] = 64
-  images = np.zeros(shape, np.float32)
-  variables = jax.eval_shape(
-    lambda key: model.init(key, images, train=False), jax.random.key(0)
-  )
-
-  def analysed(devices):
-    mesh = engine.make_mesh(jax.devices()[:devices])
-    apply = lambda variables, x: model.apply(variables, x, train=False)
-    program = engine._spatial_program(apply, mesh)
-    return program.lower(variables, images, axis=axis, size=64).compile()
-
-  one, eight = analysed(1), analysed(8)
-  # Neighbours exchange borders, and nobody gathers a map.
-  assert 'collective-permute' in eight.as_text()
-  assert 'all-gather' not in eight.as_text()
-  one, eight = one.memory_analysis(), eight.memory_analysis()
-  assert eight.temp_size_in_bytes < one.temp_size_in_bytes / 4
-  assert eight.output_size_in_bytes == one.output_size_in_bytes / 8
-
-
 # Members of an ensemble.
 
 
@@ -299,7 +232,7 @@ def compiled(n_devices):
   model, tx = Net(), optax.adam(1e-2)
   step = engine.make_train_step(model, Task(), tx, noise, mesh, ema_decay=0.9)
   state = engine.create_state(
-    model, tx, (1, 8, 8, 1), jax.random.key(0), mesh, ema=True
+    model, tx, INPUTS, jax.random.key(0), mesh, ema=True
   )
   return mesh, step, jax.tree.map(np.array, state)
 

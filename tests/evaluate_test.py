@@ -1,5 +1,5 @@
 import csv
-import json
+import dataclasses
 
 import flax.linen as nn
 import jax
@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax import engine, evaluate
+from medjax import engine, evaluate, experiment
 from medjax.config import default_config
+from medjax.data.facts import DataFacts
+from medjax.prediction.predictor import Predictor, local_variables
+from medjax.run import per_case
 from medjax.tasks import Classification, Segmentation
 
 TASK = Segmentation(num_classes=2)
@@ -61,12 +64,25 @@ def make_case(i=0, shape=(24, 14, 20), affine=None):
   }
 
 
-def predictor(*preprocess, task=TASK, model=None, **settings):
+def make(*preprocess, task=TASK, model=None, **settings):
   config = default_config()
+  config.model = dict(name='LeNet5')
+  config.task = dict(name='Classification', num_classes=2)
   config.data.preprocess = preprocess
   config.data.patch_size = settings.pop('patch_size', ())
   config.inference.update(batch_size=3, **settings)
-  return evaluate.Predictor(config, task, model or Threshold())
+  made = experiment.make(config, facts=DataFacts(channels=1, rank=3))
+  return dataclasses.replace(made, task=task, model=model or Threshold())
+
+
+def predictor(*preprocess, **settings):
+  """cases → [(case, prediction)]."""
+  made = make(*preprocess, **settings)
+  predict = Predictor(made).with_weights({})
+  return lambda cases: [
+    (sample['raw'], found.prediction)
+    for sample, found in predict(map(made.prepare, cases))
+  ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +94,7 @@ def test_flipped_and_permuted_cases_come_back_exactly(patch_size, shard_space):
     dict(name='reorient'), patch_size=patch_size, shard_space=shard_space
   )
   case = make_case()
-  ((raw, found),) = predict({}, [case])
+  ((raw, found),) = predict([case])
   assert raw is case
   assert found.dtype == np.uint8
   np.testing.assert_array_equal(found, case['mask'])
@@ -92,7 +108,7 @@ def test_resampled_cases_come_back_within_interpolation(patch_size):
     patch_size=patch_size,
   )
   cases = [make_case(0), make_case(1, (20, 12, 31))]
-  for case, (raw, found) in zip(cases, predict({}, cases), strict=True):
+  for case, (raw, found) in zip(cases, predict(cases), strict=True):
     assert raw is case
     assert found.shape == case['mask'].shape
     wrong = (found != case['mask']).sum()
@@ -105,7 +121,7 @@ def test_pictures_resized_and_cropped_come_back():
     dict(name='resize', shape=(40, 40), antialias=False),
   )
   case = make_case(shape=(30, 44), affine=np.eye(3))
-  ((_, found),) = predict({}, [case])
+  ((_, found),) = predict([case])
   assert found.shape == (30, 44)
   assert (found != case['mask']).sum() <= 0.05 * case['mask'].sum()
 
@@ -117,23 +133,24 @@ def test_probabilities_of_a_class_are_no_map():
     task=task,
     model=Brightness(),
   )
-  found = [p for _, p in predict({}, [make_case(i) for i in range(5)])]
+  found = [p for _, p in predict([make_case(i) for i in range(5)])]
   assert [p.shape for p in found] == [(2,)] * 5
   np.testing.assert_allclose(np.sum(found, 1), 1, rtol=1e-5)
 
 
 def test_a_class_is_no_map_to_spread_over_devices():
-  with pytest.raises(ValueError, match='shard_space is for segmentation'):
-    predictor(task=Classification(num_classes=2), shard_space=True)
+  task = Classification(num_classes=2)
+  predict = predictor(task=task, model=Brightness(), shard_space=True)
+  with pytest.raises(ValueError, match='shard_space is for models that give'):
+    predict([make_case()])
 
 
 def test_rows_come_in_the_order_of_the_cases_and_are_visited():
-  cases, seen = [make_case(i) for i in range(5)], []
+  cases, seen, made = [make_case(i) for i in range(5)], [], make()
   rows = evaluate.evaluate_cases(
-    predictor(),
-    {},
+    Predictor(made).with_weights({}),
     TASK,
-    cases,
+    [made.prepare(case) for case in cases],
     visit=lambda case, prediction, row: seen.append((case['id'], row['case'])),
   )
   assert [row['id'] for row in rows] == [f'case {i}' for i in range(5)]
@@ -147,11 +164,11 @@ def test_rows_come_in_the_order_of_the_cases_and_are_visited():
 def test_per_case_table(tmp_path):
   task = Segmentation(num_classes=3, class_names=('none', 'grey', 'white'))
   rows = [
-    {'split': s, 'case': i, 'id': f'{i}, "x"', 'patient': 'p',
+    {'split': s, 'id': f'{i}, "x"', 'patient': 'p',
      'dice': np.array([0.5, np.nan])}
     for i, s in enumerate(('validation', 'test'))
   ]  # fmt: skip
-  evaluate.write_per_case(tmp_path / 'per_case.csv', rows, task)
+  per_case.write(tmp_path / 'per_case.csv', rows, task.names)
   with (tmp_path / 'per_case.csv').open(newline='') as f:
     table = list(csv.DictReader(f))
   assert list(table[0]) == ['split', 'id', 'patient', 'dice/grey', 'dice/white']
@@ -161,27 +178,39 @@ def test_per_case_table(tmp_path):
 
 def test_per_case_table_of_labels(tmp_path):
   task = Classification(num_classes=2, class_names=('dark', 'bright'))
-  row = {'split': 'test', 'case': 0, 'id': '0', 'patient': '0'}
+  row = {'split': 'test', 'id': '0', 'patient': '0'}
   row |= {'probability': np.array([0.25, 0.75]), 'label': np.int32(1)}
-  evaluate.write_per_case(tmp_path / 'per_case.csv', [row], task)
+  per_case.write(tmp_path / 'per_case.csv', [row], task.names)
   head, line = (tmp_path / 'per_case.csv').read_text().splitlines()
   assert head == 'split,id,patient,probability/dark,probability/bright,label'
   assert line == 'test,0,0,0.25,0.75,1'
 
 
-def test_json_has_null_for_what_is_undefined(tmp_path):
-  tree = {
-    'a': np.array([1.0, np.nan]),
-    'b': (np.int32(3), float('inf')),
-    1: {'c': np.float32(0.5), 'd': 'text', 'e': None, 'f': True},
-  }
-  evaluate.write_json(tmp_path / 'x.json', tree)
-  assert json.loads((tmp_path / 'x.json').read_text()) == {
-    'a': [1.0, None],
-    'b': [3, None],
-    '1': {'c': 0.5, 'd': 'text', 'e': None, 'f': True},
-  }
-  assert [p.name for p in tmp_path.iterdir()] == ['x.json']
+def test_each_process_predicts_its_share_of_the_cases(monkeypatch):
+  made, seen = make(), []
+  samples = [made.prepare(make_case(i)) for i in range(5)]
+  predict = Predictor(made).with_weights({})
+  monkeypatch.setattr(evaluate, '_gathered', lambda rows: rows)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  for process in range(2):
+    monkeypatch.setattr(jax, 'process_index', lambda p=process: p)
+    rows = evaluate.evaluate_cases(predict, TASK, samples)
+    seen.append([row['case'] for row in rows])
+  assert seen == [[0, 2, 4], [1, 3]]
+
+
+def test_cases_without_reference_are_passed_over():
+  cases, made = [make_case(i) for i in range(4)], make()
+  for i in (0, 2):
+    del cases[i]['mask']
+  predict = Predictor(made).with_weights({})
+  samples = [made.prepare(case) for case in cases]
+  rows = evaluate.evaluate_cases(predict, TASK, samples)
+  assert [(row['case'], row['id']) for row in rows] == [
+    (1, 'case 1'), (3, 'case 3'),
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match='none of 1 cases has a mask'):
+    evaluate.evaluate_cases(predict, TASK, samples[:1])
 
 
 def test_variables_of_a_sharded_state_are_gathered():
@@ -193,5 +222,5 @@ def test_variables_of_a_sharded_state_are_gathered():
   sharding = engine.state_sharding(state, mesh, shard_above=64)
   state = jax.device_put(state, sharding)
   assert state.params['kernel'].addressable_data(0).shape == (1, 8)
-  found = evaluate.local_variables(state)
+  found = local_variables(state)
   np.testing.assert_array_equal(found['params']['kernel'], params['kernel'])

@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -19,6 +22,7 @@ def config(tmp_path):
   config.data.update(name='folder', path=str(tmp_path), table='grades.csv')
   config.data.fields.update(image='{file}', label='grade', patient='who')
   config.task = dict(name='Classification')
+  config.model = dict(name='LeNet5')
   return config
 
 
@@ -27,20 +31,26 @@ def test_folds_of_a_folder(config):
   config.data.splits = dict(
     train='fold2+fold3+fold4', validation='fold1', test='fold0'
   )
-  cases = {s: experiment.open_cases(config, s) for s in config.data.splits}
+  made = experiment.make(config)
+  cases = {split: made.cases(split) for split in experiment.SPLITS}
   assert {s: len(c) for s, c in cases.items()} == {
     'train': 6,
     'validation': 2,
     'test': 2,
   }
-  experiment.adopt(config, cases['train'])
-  assert config.task.class_names == ('high', 'low')
+  assert made.task.class_names == made.facts.class_names == ('high', 'low')
+  assert (made.task.num_classes, made.facts.channels, made.facts.rank) == (
+    2,
+    1,
+    2,
+  )
+  assert 'class_names' not in made.config['task']
   assert len({c['patient'] for s in cases.values() for c in s}) == 10
 
 
 def test_the_order_of_the_classes_is_that_of_the_task(config):
   config.task.class_names = ('low', 'high')
-  for case in experiment.open_cases(config, 'train'):
+  for case in experiment.make(config).cases('train'):
     assert case['label'] == case['image'].max() % 2
 
 
@@ -52,4 +62,81 @@ def test_a_part_in_two_splits_is_refused(train, test):
   config = default_config()
   config.data.splits = dict(train=train, validation='other', test=test)
   with pytest.raises(ValueError, match=r'data\.splits: .* too'):
-    experiment.open_cases(config, 'train')
+    experiment.make(config)
+
+
+def ids(config):
+  made = experiment.make(config)
+  return [sorted(c['id'] for c in made.cases(s)) for s in experiment.SPLITS]
+
+
+def test_the_seed_divides_a_folder_unless_the_data_have_their_own(config):
+  config.seed = 1
+  one = ids(config)
+  config.seed = 2
+  two = ids(config)
+  assert one != two
+  config.data.seed = 1
+  assert ids(config) == one
+
+
+def test_members_share_the_data_and_differ_in_their_seed(config):
+  config.members = 3
+  made = experiment.make(config)
+  assert [(f, e.seed) for f, e in made.members] == [
+    ('member0', 0), ('member1', 1), ('member2', 2),
+  ]  # fmt: skip
+  assert len({id(e.cases) for _, e in made.members}) == 1
+  config.members, config.folds, config.data.folds = 1, 3, 3
+  made = experiment.make(config)
+  tests = [[c['id'] for c in e.cases('test')] for _, e in made.members]
+  every = [name for part in tests for name in part]
+  assert len(every) == len(set(every)) == 10
+
+
+def test_a_workdir_is_enough_to_build_it_again(config, tmp_path, monkeypatch):
+  made = experiment.make(config)
+  made.store(tmp_path / 'run')
+  opened = lambda *args: pytest.fail('the data are opened')
+  monkeypatch.setattr(experiment, 'open_cases', opened)
+  again = experiment.restore(tmp_path / 'run')
+  assert (again.task, again.facts) == (made.task, made.facts)
+  assert (again.model, again.digest) == (made.model, made.digest)
+  with pytest.raises(FileNotFoundError, match='holds no run'):
+    experiment.restore(tmp_path)
+
+
+def test_only_the_experiment_and_the_commands_see_a_config_dict():
+  """Everything below takes plain arguments."""
+  home = pathlib.Path(experiment.__file__).parent
+  allowed = {'config.py', 'experiment.py', 'main.py', 'public.py'}
+  for path in home.rglob('*.py'):
+    if path.relative_to(home).as_posix() not in allowed:
+      text = path.read_text()
+      assert 'ConfigDict' not in text, path
+      assert 'ml_collections' not in text, path
+
+
+@pytest.mark.parametrize(
+  'field',
+  [
+    {'task': {'name': 'subprocess:Popen', 'args': 'true'}},
+    {'model': {'name': 'EncoderDecoder', 'backbone': {'name': 'os:system'}}},
+    {'augment': [{'name': 'views', 'augment': [{'name': 'os:system'}]}]},
+    {'data.preprocess': [{'name': 'os:system'}]},
+    {'optimizer.name': 'os:system'},
+    {'schedule.name': 'os:system'},
+    {'task.loss': {'os:system': 1.0}},
+  ],
+)
+def test_a_workdir_of_others_runs_no_code(config, tmp_path, field):
+  experiment.make(config).store(tmp_path / 'run')
+  path = tmp_path / 'run/config.json'
+  stored = json.loads(path.read_text())
+  ((name, value),) = field.items()
+  *groups, last = name.split('.')
+  part = stored[groups[0]] if groups else stored
+  part[last] = value
+  path.write_text(json.dumps(stored))
+  with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
+    experiment.restore(tmp_path / 'run')

@@ -15,6 +15,7 @@ ALLOWED = {
   'cli': set(),
   'files': set(),
   'progress': set(),
+  'shipped': set(),
   'config': {'files'},
   # Numbers.
   'ops': set(),
@@ -26,7 +27,7 @@ ALLOWED = {
   'tasks': {'build', 'files', 'losses', 'metrics', 'ops'},
   'optim': {'build'},
   # Data.
-  'data': {'build', 'files', 'progress'},
+  'data': {'build', 'files', 'progress', 'shipped'},
   'prepare': {'cli', 'data', 'progress'},
   'convert': {'cli', 'data'},
   # The spine.
@@ -57,8 +58,12 @@ ALLOWED = {
   'report': {'cli', 'files', 'reports'},
   'compare': {'cli', 'files', 'metrics', 'reports', 'run'},
   'predict': {'cli', 'data', 'experiment', 'prediction', 'tasks'},
-  'main': {'cli', 'config', 'evaluate', 'experiment', 'report', 'run', 'train'},
-  '__main__': {'cli'},
+  'main': {
+    'build', 'cli', 'config', 'evaluate', 'experiment', 'report', 'run',
+    'shipped', 'train',
+  },
+  'public': {'data', 'experiment', 'prediction', 'shipped'},
+  '__main__': {'build', 'cli'},
 }  # fmt: skip
 
 # Heavy or optional packages, and the only layers that may name them.
@@ -74,7 +79,9 @@ ONLY_IN = {
     'prepare',
     'report',
     'reports',
+    'shipped',
     'survey',
+    'public',
     '__main__',
   },
   'flax': {'engine', 'finetune', 'models', 'ops'},

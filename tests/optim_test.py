@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,38 +103,8 @@ def test_layers_below_the_head_learn_more_slowly():
   assert found == [-0.5, -1.0, -0.125]
 
 
-def test_a_group_begins_late_with_a_fresh_optimizer():
-  schedule = lambda step: 1.0 / (step + 1)
-  start = lambda path: 2 if path.startswith('encoder') else 0
-  tx = optim.make_optimizer(
-    'adamw', schedule, weight_decay=0.1, unfreeze=((2, ''),), start=start
-  )
-  fresh = optim.make_optimizer(
-    'adamw', lambda step: schedule(step + 2), weight_decay=0.1
-  )
-  params, state = PARAMS, tx.init(PARAMS)
-  later, later_state = PARAMS['encoder'], fresh.init(PARAMS['encoder'])
-  for step in range(5):
-    updates, state = tx.update(GRADS, state, params)
-    params = optax.apply_updates(params, updates)
-    if step >= 2:
-      updates, later_state = fresh.update(GRADS['encoder'], later_state, later)
-      later = optax.apply_updates(later, updates)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
-    jax.tree.map(close, params['encoder'], later)
-    assert (params['head']['bias'] != PARAMS['head']['bias']).all()
-
-
 def test_unknown_names_and_arguments():
   with pytest.raises(ValueError, match="did you mean 'adamw'"):
     optim.make_optimizer('adamww', lambda k: 1.0)
   with pytest.raises(ValueError, match="did you mean 'momentum'"):
     optim.make_optimizer('sgd', lambda k: 1.0, momentun=0.9)
-
-
-def test_stage():
-  unfreeze = ((100, 'a'), (20, 'b'))
-  assert [optim.stage(unfreeze, k) for k in (0, 19, 20, 99, 100, 500)] == [
-    0, 0, 20, 20, 100, 100,
-  ]  # fmt: skip
-  assert optim.stage((), 7) == 0

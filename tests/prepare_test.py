@@ -13,7 +13,7 @@ import time
 import pytest
 
 from medjax import prepare
-from medjax.data import builders, records
+from medjax.data import builders, download, records
 
 ROOT = pathlib.Path(prepare.__file__).resolve().parents[1]
 
@@ -22,7 +22,7 @@ import os
 import time
 import numpy as np
 import tensorflow_datasets as tfds
-from medjax.data import records
+from medjax.data import download, records
 from medjax.data.builders import Split
 
 class Slow(tfds.core.GeneratorBasedBuilder):
@@ -268,22 +268,22 @@ def test_fetch(tmp_path, server, capsys):
   md5 = hashlib.md5(b'content').hexdigest()
   here = tmp_path / 'downloads'
   with pytest.raises(ValueError, match='has MD5'):
-    records.fetch(f'{url}/a.npz', md5='0' * 32, folder=here)
+    download.fetch(f'{url}/a.npz', md5='0' * 32, folder=here)
   assert not list(here.iterdir())
-  path = records.fetch(f'{url}/a.npz?download=1', md5=md5, folder=here)
+  path = download.fetch(f'{url}/a.npz?download=1', md5=md5, folder=here)
   assert path.read_bytes() == b'content'
   (folder / 'a.npz').unlink()  # it is not asked for again
-  assert records.fetch(f'{url}/a.npz', md5=md5, folder=here) == path
+  assert download.fetch(f'{url}/a.npz', md5=md5, folder=here) == path
   for bad in (f'{url}/b.npz', 'http://127.0.0.1:9/b.npz'):
     with pytest.raises(FileNotFoundError, match='could not download') as e:
-      records.fetch(bad, md5=md5, folder=here)
+      download.fetch(bad, md5=md5, folder=here)
     assert '--manual_dir=' in str(e.value)
     assert '\n' not in str(e.value)
   capsys.readouterr()
-  at_hand = records.fetch(f'{url}/a.npz', md5=md5, folder='', manual_dir=here)
+  at_hand = download.fetch(f'{url}/a.npz', md5=md5, folder='', manual_dir=here)
   assert at_hand == path
   assert capsys.readouterr().out == ''
-  records.fetch(f'{url}/a.npz', md5='0' * 32, folder='', manual_dir=here)
+  download.fetch(f'{url}/a.npz', md5='0' * 32, folder='', manual_dir=here)
   assert capsys.readouterr().out.startswith('note: ')
 
 

@@ -281,6 +281,7 @@ def test_classification_writes_all_and_predicts_a_table(program, tmp_path):
   files = sorted((program.home / 'classes/dark').iterdir())[:3]
   code, _, err = program(
     f'--workdir={tmp_path / "run"}',
+    '--trust',
     *files,
     f'--out={tmp_path / "out"}',
     module='medjax.predict',
@@ -303,6 +304,7 @@ def test_volumes_come_back_on_their_own_grid(program, tmp_path):
   files = sorted((program.home / 'volumes/images').iterdir())[:2]
   code, _, err = program(
     f'--workdir={tmp_path / "run"}',
+    '--trust',
     *files,
     f'--out={tmp_path / "out"}',
     module='medjax.predict',
@@ -321,6 +323,7 @@ def test_predictions_on_pictures_and_what_cannot_be_predicted(
   def predict(*inputs, out='out', workdir=unbroken):
     return program(
       f'--workdir={workdir}',
+      '--trust',
       *inputs,
       f'--out={tmp_path / out}',
       module='medjax.predict',

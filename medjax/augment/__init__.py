@@ -16,6 +16,7 @@ from medjax.augment.intensity import (
 from medjax.augment.mixing import mixup
 from medjax.augment.resolution import gaussian_blur, low_resolution
 from medjax.augment.spatial import affine, flip, rot90
+from medjax.augment.views import views
 
 __all__ = [
   'affine',
@@ -28,4 +29,5 @@ __all__ = [
   'low_resolution',
   'mixup',
   'rot90',
+  'views',
 ]

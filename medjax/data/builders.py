@@ -18,12 +18,11 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 
+from medjax import shipped
 from medjax.build import closest
 
-FOLDERS = (
-  pathlib.Path('datasets'),
-  pathlib.Path(__file__).resolve().parents[2] / 'datasets',
-)
+# A file in the current folder wins.
+FOLDERS = (pathlib.Path('datasets'), shipped.folder('datasets'))
 
 
 @dataclasses.dataclass(frozen=True)

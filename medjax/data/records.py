@@ -1,113 +1,28 @@
 """Prepared data sets: how a case is stored as a record, and read again.
 
 Builders (datasets/*.py) describe their records with `features`, check and
-convert each case with `example`, and find their files with `fetch`. Training
-reads with `open_split`, which needs no builder code.
+convert each case with `example`, and find their files with `download.fetch`.
+Training reads with `open_split`, which needs no builder code.
 
-A raw case is a dict: `image` (*spatial, C), `mask` (*spatial,) and/or `label`,
-`id`, `patient`, `affine` (n+1, n+1), `spacing` (n,).
+`case` says what a raw case is.
 """
 
-import errno
 import functools
-import hashlib
-import http.client
 import os
 import pathlib
-import shutil
-import urllib.request
 from collections.abc import Sequence
 
 import numpy as np
 
 from medjax.build import closest
 from medjax.data import remote
-from medjax.data.formats import spacing_of
+from medjax.data.case import check_case
 
 
 def default_data_dir():
   """Where prepared data sets lie: $MEDJAX_DATA_DIR, or ~/medjax_data."""
   home = os.environ.get('MEDJAX_DATA_DIR', '~/medjax_data')
   return pathlib.Path(home).expanduser()
-
-
-# A case, checked.
-
-
-def check_case(case):
-  """Returns the case, or raises a ValueError naming its id and what is wrong.
-
-  Checked: id and patient; image (*spatial, C) finite; mask of the image's
-  spatial shape with integers ≥ 0; label a class index or a multi-hot vector;
-  one of the two, or a survival `time`, present; affine of the right size.
-  `spacing` and a missing `patient` are filled in.
-  """
-  name = case.get('id')
-  if not name or not isinstance(name, str):
-    raise ValueError(f'a case has no id (a non-empty str), but {name!r}')
-  image = np.asarray(case['image'])
-  n = image.ndim - 1
-  if n not in (2, 3):
-    raise ValueError(
-      f'{name}: image has shape {image.shape}; needs 2 or 3 spatial axes and '
-      'channels last'
-    )
-  if image.size == 0:
-    raise ValueError(f'{name}: image has shape {image.shape}, so no voxels')
-  if image.dtype.kind == 'f' and not np.isfinite(image).all():
-    count = int(image.size - np.isfinite(image).sum())
-    raise ValueError(
-      f'{name}: {count} of {image.size} voxels are NaN or infinite; replace '
-      'them first (numpy.nan_to_num)'
-    )
-  if not {'mask', 'label', 'time'} & set(case):
-    raise ValueError(f'{name}: has neither mask nor label; give one')
-  if 'mask' in case:
-    _check_mask(name, np.asarray(case['mask']), image.shape[:n])
-  if 'label' in case:
-    _check_label(name, np.asarray(case['label']))
-  affine = np.asarray(case.get('affine', np.eye(n + 1)), np.float64)
-  if affine.shape != (n + 1, n + 1) or abs(np.linalg.det(affine)) < 1e-12:
-    raise ValueError(
-      f'{name}: affine must be an invertible {n + 1}x{n + 1} matrix (voxel '
-      f'index → mm), not {affine.tolist()}'
-    )
-  return {
-    **case,
-    'patient': str(case.get('patient') or name),
-    'affine': affine,
-    'spacing': spacing_of(affine),
-  }
-
-
-def _check_mask(name, mask, shape):
-  if mask.shape != shape:
-    raise ValueError(
-      f'{name}: mask has shape {mask.shape} but the image {shape}; resample '
-      "the mask to the image's grid"
-    )
-  if mask.dtype.kind not in 'iub':
-    raise ValueError(
-      f'{name}: mask holds {mask.dtype}; labels must be whole numbers'
-    )
-  if mask.dtype.kind == 'i' and mask.min() < 0:
-    raise ValueError(
-      f'{name}: mask holds {mask.min()}; labels start at 0 (background)'
-    )
-
-
-def _check_label(name, label):
-  if label.dtype.kind not in 'iub':
-    raise ValueError(f'{name}: label {label} is not a whole number')
-  if label.ndim == 0 and label < 0:
-    raise ValueError(f'{name}: label is {label}; classes start at 0')
-  if label.ndim == 1 and label.max() > 1:
-    raise ValueError(f'{name}: a multi-label vector holds 0 and 1, not {label}')
-  if label.ndim > 1:
-    raise ValueError(
-      f'{name}: label has shape {label.shape}; needs one class index or a '
-      'vector of 0 and 1'
-    )
 
 
 # For builders.
@@ -208,75 +123,6 @@ def patient_folds(patients, *, folds=5, seed=0):
   names = sorted(set(patients))
   order = np.random.RandomState(seed).permutation(len(names))
   return {names[i]: place % folds for place, i in enumerate(order)}
-
-
-def fetch(url, *, md5, folder, manual_dir=None):
-  """Path of a file: in `manual_dir` if given, else downloaded to `folder`.
-
-  A file at hand whose MD5 differs is taken, and a line says so; a download
-  must match, and appears under its name only when it does.
-  """
-  filename = url.split('?')[0].rsplit('/', 1)[-1]
-  if manual_dir is not None:
-    path = pathlib.Path(manual_dir).expanduser() / filename
-    if not path.is_file():
-      raise FileNotFoundError(
-        f'{path}: no such file; download {url} into that folder'
-      )
-    found = _md5(path)
-    if found != md5:
-      print(
-        f'note: {path} has MD5 {found}, the official file {md5}: same name, '
-        'other content or order; using it as it is'
-      )
-    return path
-  path = pathlib.Path(folder) / filename
-  if path.is_file():
-    return path
-  by_hand = (
-    f'or download {filename} yourself and pass --manual_dir=FOLDER_WITH_IT'
-  )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'{filename}.partial-{os.getpid()}')
-  try:
-    _download(url, partial)
-    found = _md5(partial)
-    if found != md5:
-      raise ValueError(
-        f'{url}: the download has MD5 {found}, expected {md5}; try again, '
-        f'{by_hand}'
-      )
-    os.replace(partial, path)
-  except (OSError, http.client.HTTPException) as e:
-    if getattr(e, 'errno', None) == errno.ENOSPC:
-      raise
-    raise FileNotFoundError(
-      f'could not download {url} ({e}); check the network, {by_hand}'
-    ) from None
-  finally:
-    partial.unlink(missing_ok=True)
-  return path
-
-
-def _download(url, path):
-  import rich.progress
-
-  with urllib.request.urlopen(url, timeout=30) as source:
-    total = int(source.headers.get('Content-Length') or 0)
-    with (
-      rich.progress.wrap_file(
-        source, total, description=path.name.split('.partial')[0]
-      ) as stream,
-      path.open('wb') as target,
-    ):
-      shutil.copyfileobj(stream, target, 2**20)
-  if total and path.stat().st_size != total:
-    raise OSError(f'{path.stat().st_size} of {total} bytes came')
-
-
-def _md5(path):
-  with open(path, 'rb') as f:
-    return hashlib.file_digest(f, 'md5').hexdigest()
 
 
 # For training.

@@ -190,7 +190,7 @@ class Adapted:
     return y, {**changed, **same}
 
   def _intercept(self, params):
-    """What Linen is to do around the methods of the module's parts."""
+    """Returns the interceptor of the methods of the module's parts."""
     paths = [*flatten_dict(params, sep='/')]
 
     def intercept(method, args, kwargs, context):

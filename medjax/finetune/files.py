@@ -85,7 +85,7 @@ def _read_safetensors(path):
 
 
 def _read_torch(path):
-  """What torch.save wrote: a zip of a pickle and its arrays' bytes."""
+  """Reads a file of torch.save: a zip of a pickle and its arrays' bytes."""
   with zipfile.ZipFile(path) as file:
     pickles = [n for n in file.namelist() if n.endswith('data.pkl')]
     if len(pickles) != 1:

@@ -17,7 +17,7 @@ _BACKBONE = 'params/backbone/'
 
 @dataclasses.dataclass
 class Report:
-  """What became of the arrays; `str` is for the user."""
+  """The fate of each array; `str` is for the user."""
 
   source: str
   loaded: list = dataclasses.field(default_factory=list)

@@ -52,7 +52,7 @@ def paths_of(file):
 
 
 def _id(file):
-  """What the results of an image are called."""
+  """Name of the results of an image."""
   return file.id if isinstance(file, folder.Found) else formats.stem(file)
 
 

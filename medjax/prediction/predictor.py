@@ -15,7 +15,7 @@ from medjax.prediction.regrid import NativeMap
 
 
 class Found(NamedTuple):
-  """What is predicted of a case.
+  """The prediction of a case, by one model or several.
 
   prediction: what the task decodes of a map, on the grid of the raw case; else
     its vector, or several by name.
@@ -91,7 +91,7 @@ class Predictor:
     return found
 
   def _sink(self, sample, name):
-    """What makes a case's prediction of the slabs of a map."""
+    """Returns the collector that makes a case's map of its slabs."""
     raw, count = sample['raw'], len(self.weights)
     if name == 'prediction' and count > 1:
       function = functools.partial(ensemble.decode, self._task, count)

@@ -1,4 +1,4 @@
-"""What is predicted of one case, and what predicted it."""
+"""The prediction of one case, and where it comes from."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Provenance:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-  """What is predicted of one case.
+  """The prediction of one case.
 
   id: the case's.
   labels: a label map (*s,) on the case's own grid; None where the task gives

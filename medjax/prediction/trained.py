@@ -17,17 +17,18 @@ CALIBRATION = 'calibration.json'
 
 
 def load_calibration(workdir):
-  """What the validation split of a run decided; nothing before evaluation."""
+  """Reads the decisions of a run's validation split; none before evaluation."""
   path = pathlib.Path(workdir) / CALIBRATION
   return Calibration.of(files.read_json(path, mend='evaluate again'))
 
 
-def load(workdir):
+def load(workdir, *, trust=False):
   """The best checkpoint of a run, or of each of its members, as a `Trained`.
 
-  Raises FileNotFoundError where there is none.
+  `trust` lets the run name code outside of medjax. Raises FileNotFoundError
+  where there is no checkpoint.
   """
-  made = experiment.restore(workdir)
+  made = experiment.restore(workdir, trust=trust)
   found = [best_variables(folder) for _, folder in made.runs(workdir)]
   steps, variables = zip(*found, strict=True)
   return Trained(made, variables, steps, load_calibration(workdir))
@@ -92,7 +93,7 @@ class Trained:
       yield case, self._prediction(case, found, calibrated)
 
   def features(self, array, spacing=None, *, member=0, **fields):
-    """What a model gives with `features=True`, of the prepared whole image.
+    """Returns the model's features of the prepared whole image.
 
     Maps of every resolution, the embedding and the logits, numpy, without the
     axis of the batch.

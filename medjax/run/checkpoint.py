@@ -4,18 +4,67 @@ The data stream needs no state of its own: batch k is a pure function of the
 seed and k, so `state.step` says where it was.
 """
 
+import hashlib
+import json
 import math
 import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+_GLOBBED = '[]*?'  # Orbax looks for its files by patterns
+
 
 def _score(metrics):
   return metrics['score']
+
+
+def _digest(value):
+  """Of an array, or of what JSON can say; '' for what lies elsewhere too."""
+  if isinstance(value, jax.Array):
+    if not value.is_fully_replicated and not value.is_fully_addressable:
+      return ''
+    value = np.asarray(value)
+  if isinstance(value, np.ndarray | np.generic):
+    data = np.ascontiguousarray(value).tobytes()
+  else:
+    data = json.dumps(value).encode()
+  return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _digests(tree, prefix):
+  """{path: digest} of the leaves of a tree."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    f'{prefix}/{jax.tree_util.keystr(path, simple=True, separator="/")}': (
+      _digest(leaf)
+    )
+    for path, leaf in leaves
+  }
+
+
+def _check(found, saved):
+  """Raises ValueError for an array that is not the one that was saved."""
+  for path, digest in found.items():
+    if saved.get(path, '') not in ('', digest) or path not in saved:
+      raise ValueError(f'{path} is not as it was saved')
+
+
+def _put_aside(folder):
+  """Moves steps whose score cannot be read, on which Orbax does not start."""
+  for path in folder.glob('*/metrics/metrics'):
+    try:
+      json.loads(path.read_text())['score']
+    except (ValueError, KeyError, TypeError):
+      step = path.parents[1]
+      aside = folder.with_name(f'damaged-checkpoint-{step.name}')
+      shutil.rmtree(aside, ignore_errors=True)
+      step.rename(aside)
+      print(f'medjax: {step} is damaged; it is now {aside}', file=sys.stderr)
 
 
 class Checkpointer:
@@ -26,18 +75,25 @@ class Checkpointer:
   """
 
   def __init__(self, workdir, *, read_only=False):
-    # Newest and best are kept; a save without a score never counts as best.
+    # The newest, the one before it in case that is damaged, and the best; a
+    # save without a score never counts as best.
     keep = preservation_policy.AnyPreservationPolicy(
       [
-        preservation_policy.LatestN(1),
+        preservation_policy.LatestN(2),
         preservation_policy.BestN(
           get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
         ),
       ]
     )
     folder = pathlib.Path(workdir).absolute() / 'checkpoints'
+    if odd := [c for c in _GLOBBED if c in str(folder)]:
+      raise ValueError(
+        f'{workdir}: {odd[0]!r} in its path would hide checkpoints from Orbax: '
+        'take a --workdir without it'
+      )
     if not read_only:
       folder.mkdir(parents=True, exist_ok=True)
+    _put_aside(folder)
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
@@ -56,6 +112,7 @@ class Checkpointer:
         'state': ocp.PyTreeCheckpointHandler(),
         'train_metrics': ocp.PyTreeCheckpointHandler(),
         'history': ocp.JsonCheckpointHandler(),
+        'digests': ocp.JsonCheckpointHandler(),
       },
     )
 
@@ -79,6 +136,13 @@ class Checkpointer:
         state=ocp.args.PyTreeSave(state),
         train_metrics=ocp.args.PyTreeSave(metrics),
         history=ocp.args.JsonSave(history),
+        digests=ocp.args.JsonSave(
+          {
+            **_digests(state, 'state'),
+            **_digests(metrics, 'train_metrics'),
+            'history': _digest(history),
+          }
+        ),
       ),
       metrics={'score': score},
       force=True,
@@ -100,19 +164,70 @@ class Checkpointer:
 
   def best_step(self):
     """Step of the checkpoint with the best score; the newest if none has."""
-    scored = [
-      (self._manager.metrics(step)['score'], step)
-      for step in self._manager.all_steps()
-    ]
-    scored = [pair for pair in scored if pair[0] > -math.inf]
-    return max(scored)[1] if scored else self.latest_step()
+    steps = self._by_score()
+    return steps[0] if steps else None
 
-  def restore(self, step, state, metrics):
-    """(state, metrics, history) of `step`, with shapes and shardings as given.
+  def _by_score(self):
+    """All steps, the best first; of those without a score the newest."""
 
-    `state` and `metrics` are templates, such as a fresh run has.
+    def rank(step):
+      try:
+        return self._manager.metrics(step)['score'], step
+      except (ValueError, OSError, KeyError, TypeError):  # damaged
+        return -math.inf, step
+
+    ranks = map(rank, self._manager.all_steps())
+    return [step for _, step in sorted(ranks, reverse=True)]
+
+  def restore_newest(self, state, metrics):
+    """(state, metrics, history) of the newest whole step, or None of none.
+
+    Shapes and shardings are as given: `state` and `metrics` are templates,
+    such as a fresh run has.
     """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    if not steps:
+      return None
+    whole, found = self._first_whole(
+      steps, lambda step: self._restore(step, state, metrics)
+    )
+    for step in steps:
+      if step > whole:  # It will be written again.
+        self._manager.delete(step)
+    return found
 
+  def best_variables(self):
+    """(step, variables of a forward pass) of the best whole checkpoint.
+
+    numpy arrays, no template needed. Averaged parameters stand for the
+    parameters where the run kept them. The optimizer's part of the file is not
+    read. Raises FileNotFoundError where there is no checkpoint.
+    """
+    steps = self._by_score()
+    if not steps:
+      raise FileNotFoundError(
+        f'{self._manager.directory} holds no whole checkpoint'
+      )
+    return self._first_whole(steps, self._restore_variables)
+
+  def _first_whole(self, steps, read):
+    """(step, what `read` gives of it) of the first that is not damaged."""
+    for step in steps:
+      try:
+        return step, read(step)
+      except Exception as e:  # Orbax has many for a damaged file
+        reason = str(e).strip().splitlines() or [type(e).__name__]
+        print(
+          f'medjax: {self._manager.directory}/{step} is damaged '
+          f'({reason[0][:120]})',
+          file=sys.stderr,
+        )
+    raise ValueError(
+      f'{self._manager.directory}: no checkpoint is whole; delete the folder '
+      'and train again'
+    )
+
+  def _restore(self, step, state, metrics):
     def like(template):
       return ocp.args.PyTreeRestore(
         template,
@@ -125,16 +240,21 @@ class Checkpointer:
         state=like(state),
         train_metrics=like(metrics),
         history=ocp.args.JsonRestore(),
+        digests=ocp.args.JsonRestore(),
       ),
     )
-    return restored.state, restored.train_metrics, restored.history
+    found = restored.state, restored.train_metrics, restored.history
+    _check(
+      {
+        **_digests(found[0], 'state'),
+        **_digests(found[1], 'train_metrics'),
+        'history': _digest(found[2]),
+      },
+      restored.digests,
+    )
+    return found
 
-  def restore_variables(self, step):
-    """What a forward pass needs of `step`, as numpy arrays, no template.
-
-    Averaged parameters stand for the parameters where the run kept them. The
-    optimizer's part of the file is not read.
-    """
+  def _restore_variables(self, step):
     saved = self._manager.item_metadata(step).state
     wanted = 'ema' if saved['ema'] is not None else 'params'
     part = {wanted: saved[wanted], 'variables': saved['variables']}
@@ -146,10 +266,13 @@ class Checkpointer:
       args=ocp.args.Composite(
         state=ocp.args.PyTreeRestore(
           part, restore_args=as_numpy, partial_restore=True
-        )
+        ),
+        digests=ocp.args.JsonRestore(),
       ),
-    ).state
-    return {'params': restored[wanted], **restored['variables']}
+    )
+    state = restored.state
+    _check(_digests(state, 'state'), restored.digests)
+    return {'params': state[wanted], **state['variables']}
 
   def wait(self):
     """Returns when the last save is whole on disk; raises if it failed."""
@@ -167,14 +290,9 @@ class Checkpointer:
 
 
 def best_variables(workdir):
-  """(step, variables for a forward pass) of a run's best checkpoint.
+  """(step, variables for a forward pass) of a run's best whole checkpoint.
 
   Raises FileNotFoundError where there is none.
   """
-  checkpoints = Checkpointer(workdir, read_only=True)
-  step = checkpoints.best_step()
-  if step is None:
-    raise FileNotFoundError(f'{workdir}/checkpoints holds no whole checkpoint')
-  variables = checkpoints.restore_variables(step)
-  checkpoints.close()
-  return step, variables
+  with Checkpointer(workdir, read_only=True) as checkpoints:
+    return checkpoints.best_variables()

@@ -1,4 +1,4 @@
-"""What a run has of its own, be it the only one or a member of several."""
+"""One run, be it the only one or a member of several."""
 
 import math
 import pathlib
@@ -59,15 +59,19 @@ class Member:
     Without a checkpoint, nothing in the folder belongs to an older config yet.
     """
     experiment, main_process = self._experiment, not jax.process_index()
-    step = self.checkpoints.latest_step()
-    if step is not None:
+    if self.checkpoints.latest_step() is not None:
       config_lib.compare(experiment.config, self.workdir)
-      state, self.metrics, self.history = self.checkpoints.restore(
-        step, state, self.metrics
+    elif (self.workdir / 'metrics.json').exists():
+      raise ValueError(
+        f'{self.workdir} holds the results of a run whose checkpoints are '
+        'gone: take a new --workdir'
       )
-      logging.info('resumed at step %d', step)
     elif main_process:
       experiment.store(self.workdir)
+    found = self.checkpoints.restore_newest(state, self.metrics)
+    if found:
+      state, self.metrics, self.history = found
+      logging.info('resumed at step %d', int(state.step))
     self.state, self.step = state, int(state.step)
     self.writer = Writer(
       self.workdir,

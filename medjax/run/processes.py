@@ -65,7 +65,7 @@ def joined(coordinator, num_processes, process_id, *, workdir):
 
 
 def saved(workdir):
-  """What there is to go on from, for a user who wonders."""
+  """Says from which step the run can go on."""
   steps = [
     int(path.name)
     for path in (workdir / 'checkpoints').glob('*')

@@ -22,6 +22,8 @@ class Classification:
 
   loss: names in medjax.losses and their weights; by default cross-entropy
     (binary with multi_label).
+  inputs: fields of a case that the model is called with, the image first:
+    ('image', 'covariates') of `Fusion`.
   class_weights, label_smoothing: given to the losses that take them.
   aux_weight: of an auxiliary head's loss beside that of the main one, as
     torchvision trains Inception v3 (Szegedy et al. 2015 had 0.3).
@@ -29,13 +31,13 @@ class Classification:
   monitor: the score by which the best checkpoint is chosen.
   """
 
-  inputs: ClassVar = ('image',)
   fields: ClassVar = ('label',)
   over_batch: ClassVar = False
   measures: ClassVar = MEASURES
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
+  inputs: tuple[str, ...] = ('image',)
   multi_label: bool = False
   class_weights: tuple[float, ...] = ()
   label_smoothing: float = 0.0
@@ -45,6 +47,7 @@ class Classification:
   terms: tuple = dataclasses.field(init=False)
 
   def __post_init__(self, loss):
+    object.__setattr__(self, 'inputs', objective.frozen(self.inputs))
     for name in ('class_weights', 'class_names'):
       value = objective.frozen(getattr(self, name))
       object.__setattr__(self, name, value)

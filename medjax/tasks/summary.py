@@ -4,7 +4,7 @@ import numpy as np
 
 
 def patients(rows):
-  """What is resampled: a row's patient, or the case itself without one."""
+  """Names the patient of each row, by whom is resampled, or else the case."""
   if not rows:
     raise ValueError('no cases to summarize')
   return [str(row.get('patient') or row.get('id', i)) for i, row in

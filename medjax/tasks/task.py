@@ -1,4 +1,4 @@
-"""What a task is: the questions that the rest of medjax asks of it.
+"""The protocol of a task: the questions that the rest of medjax asks of it.
 
 A task says what the outputs of a model mean. On its way a case, as it lies in a
 data set, becomes a sample (preprocessed), a part of a batch, and a row of
@@ -29,7 +29,7 @@ class Measure(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-  """What the validation split decides; saved beside the checkpoint.
+  """Decisions of the validation split; saved beside the checkpoint.
 
   thresholds: above which a label is decided for, one per label or one of a
     binary task; None in place of one where validation could not tell.
@@ -83,16 +83,16 @@ class Task(Protocol):
     """
 
   def predict(self, outputs) -> jax.Array | dict[str, jax.Array]:
-    """What is predicted of each case of a batch, of the outputs of the model.
+    """Returns the prediction of each case of a batch, from the model's outputs.
 
     (b, k) is a vector of the case, (b, *s, k) a map on the grid of its image.
     Over the windows of a case maps are stitched and vectors averaged.
     """
 
   def decode(self, rows: np.ndarray) -> np.ndarray:
-    """What is kept of a map, (…, k) → (…,), on the host, slab by slab.
+    """Returns the labels of a map, (…, k) → (…,), on the host, slab by slab.
 
-    Of a vector it is what is decided for.
+    Of a vector it is the class that is decided for.
     """
 
   def check(self, case: Mapping) -> None:
@@ -102,7 +102,7 @@ class Task(Protocol):
     """A row: numbers, or vectors in the order of `names`; NaN: undefined."""
 
   def calibrate(self, rows: Sequence[Mapping]) -> Calibration:
-    """What the rows of the validation split decide."""
+    """Decides, on the rows of the validation split, what test will apply."""
 
   def summarize(
     self,
@@ -118,7 +118,7 @@ class Task(Protocol):
     """A prediction after what validation decided; as it is if nothing was."""
 
   def columns(self, prediction) -> dict[str, float]:
-    """What a table of predictions says of a case; {} where a map says it."""
+    """Returns the numbers of a case for a table; {} where a map says it all."""
 
   def shown(
     self, case: Mapping, prediction, row: Mapping

@@ -21,7 +21,14 @@ def cases(n=7, shape=(6, 5)):
 
 def stream(n=7, **options):
   return pipeline.TrainStream(
-    cases(n), **{'batch_size': 4, 'steps': 20, 'seed': 3, **options}
+    cases(n),
+    **{
+      'batch_size': 4,
+      'steps': 20,
+      'seed': 3,
+      'fields': ('mask', 'label'),
+      **options,
+    },
   )
 
 
@@ -83,13 +90,122 @@ def test_starting_late_gives_the_rest(threads):
   np.testing.assert_array_equal(late, batches[13:])
 
 
+def numbered(n=3, shape=(9, 8)):
+  """Cases of which every voxel differs from every other."""
+  size = int(np.prod(shape))
+  for i, case in enumerate(made := cases(n, shape)):
+    voxels = np.arange(i * size, (i + 1) * size, dtype=np.float32)
+    case['image'] = voxels.reshape(*shape, 1)
+    case['mask'] = (np.arange(size).reshape(shape) % 7 == i).astype(np.uint8)
+  return made
+
+
+def patches(**options):
+  """(image, mask) of every place of a stream of patches."""
+  found = pipeline.TrainStream(
+    numbered(),
+    **{
+      'batch_size': 4,
+      'steps': 8,
+      'seed': 3,
+      'fields': ('mask',),
+      'patch_size': (3, 3),
+      'foreground': 0.5,
+      **options,
+    },
+  )
+  return [(found[i]['image'], found[i]['mask']) for i in range(len(found))]
+
+
+def same(a, b):
+  return [all(map(np.array_equal, x, y)) for x, y in zip(a, b, strict=True)]
+
+
 def test_patches_are_a_function_of_seed_and_position():
-  options = dict(patch_size=(3, 3), foreground=0.5)
-  a, b = stream(**options), stream(**options)
-  for i in reversed(range(30)):
-    np.testing.assert_array_equal(a[i]['mask'], b[i]['mask'])
-    assert a[i]['image'].shape == (3, 3, 1)
-    assert a[i]['mask'].dtype == np.uint8  # int32 in a batch
+  first = patches()
+  assert all(same(first, patches()))
+  for image, mask in first:
+    assert image.shape == (3, 3, 1)
+    assert mask.dtype == np.uint8  # int32 in a batch
+    # Mask and image are of the same place.
+    case, place = divmod(image[..., 0].astype(int), 72)
+    np.testing.assert_array_equal(mask, (place % 7 == case))
+  # Another seed cuts elsewhere, and so do other places of one case.
+  assert sum(same(first, patches(seed=4))) < 3
+  assert len({image.tobytes() for image, _ in first}) > 28
+
+
+def test_patches_do_not_depend_on_processes_or_where_a_run_goes_on():
+  whole = patches()
+  parts = [patches(process_index=p, process_count=2) for p in range(2)]
+  for k in range(8):
+    joined = parts[0][2 * k : 2 * k + 2] + parts[1][2 * k : 2 * k + 2]
+    assert all(same(whole[4 * k : 4 * k + 4], joined))
+  late = pipeline.train_batches(
+    pipeline.TrainStream(
+      numbered(), batch_size=4, steps=8, seed=3, fields=('mask',),
+      patch_size=(3, 3), foreground=0.5,
+    ),
+    local_batch_size=4,
+    start_step=5,
+  )  # fmt: skip
+  for k, batch in enumerate(late, 5):
+    images = np.stack([image for image, _ in whole[4 * k : 4 * k + 4]])
+    np.testing.assert_array_equal(batch['image'], images)
+
+
+def test_share_of_patches_around_the_foreground():
+  """Of (9, 8) images with one voxel of foreground, in its corner."""
+  made = numbered(1)
+  made[0]['mask'] = np.zeros((9, 8), np.uint8)
+  made[0]['mask'][0, 0] = 1
+
+  def share(foreground):
+    found = pipeline.TrainStream(
+      made, batch_size=1, steps=400, fields=('mask',), patch_size=(3, 3),
+      foreground=foreground,
+    )  # fmt: skip
+    return np.mean([found[i]['mask'].any() for i in range(400)])
+
+  assert share(1.0) == 1
+  anywhere = 1 / (7 * 6)
+  assert share(0.0) == pytest.approx(anywhere, abs=0.03)
+  assert share(0.5) == pytest.approx(0.5 + 0.5 * anywhere, abs=0.06)
+
+
+def test_cases_without_a_field_share_batches_with_others():
+  made = numbered(4)
+  del made[0]['mask'], made[2]['label']
+  stream = pipeline.TrainStream(
+    made, batch_size=4, steps=3, fields=('mask', 'label'), patch_size=(3, 3)
+  )
+  for batch in pipeline.train_batches(stream, local_batch_size=4, start_step=0):
+    case = (batch['image'][:, 0, 0, 0] // 72).astype(int)
+    np.testing.assert_array_equal(batch['valid']['mask'], case != 0)
+    np.testing.assert_array_equal(batch['valid']['label'], case != 2)
+    assert (batch['mask'].dtype, batch['label'].dtype) == (np.int32, np.int32)
+    assert not batch['mask'][case == 0].any()
+    np.testing.assert_array_equal(batch['label'], np.where(case == 2, 0, case))
+
+
+def test_a_field_that_no_case_has_is_named():
+  made = numbered(2)
+  for case in made:
+    del case['label']
+  with pytest.raises(ValueError, match='no case of the training split has a l'):
+    pipeline.TrainStream(made, batch_size=2, steps=1, fields=('label',))
+
+
+def test_inputs_are_said_before_the_first_batch():
+  made = cases(3)
+  for case in made:
+    case['covariates'] = np.zeros(5, np.float32)
+  stream = pipeline.TrainStream(
+    made, batch_size=2, steps=1, inputs=('image', 'covariates')
+  )
+  image, covariates = stream.inputs
+  assert (image.shape, image.dtype) == ((1, 6, 5, 1), np.float32)
+  assert covariates.shape == (1, 5)
 
 
 def test_cache_prepares_once_within_its_budget():
@@ -113,7 +229,8 @@ def test_batches_lie_spread_over_the_mesh():
   found = list(pipeline.to_device(batches, engine.sharded(mesh)))
   assert len(found) == 2
   assert found[0]['image'].sharding.num_devices == 4
-  assert set(found[0]) == {'image', 'mask', 'label', 'index'}
+  assert set(found[0]) == {'image', 'mask', 'label', 'valid', 'index'}
+  assert found[0]['valid']['mask'].sharding.num_devices == 4
 
 
 def test_one_case_only():

@@ -358,13 +358,16 @@ LIBRARIES = {
 
 
 def load(path, model, shape, **options):
-  return loading.load(path, model, adapted.outline(model, shape), **options)
+  inputs = (jax.ShapeDtypeStruct(shape, np.float32),)
+  return loading.load(path, model, adapted.outline(model, inputs), **options)
 
 
 @pytest.mark.parametrize('name', LIBRARIES)
 def test_all_of_a_file_is_loaded(name, safetensors):
   model, state = LIBRARIES[name]
-  outline = adapted.outline(model, (1, 75, 75, 3))
+  outline = adapted.outline(
+    model, (jax.ShapeDtypeStruct((1, 75, 75, 3), np.float32),)
+  )
   variables, report = loading.load(safetensors(state), model, outline)
   found = flatten_dict(variables, sep='/')
   assert {k: v.shape for k, v in found.items()} == {

@@ -152,7 +152,8 @@ def test_a_few_steps_lower_the_loss(name, quick):
           {'params': params, **stats}, image, train=True,
           mutable=list(stats),
         )  # fmt: skip
-        return task.loss(outputs, batch).mean(), updates
+        losses = task.loss(lambda image: outputs, {**batch, 'image': image})
+        return losses.mean(), updates
 
       (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(params)
       updates, state = tx.update(gradients, state)

@@ -1,14 +1,18 @@
 """Members as one: by hand, voxel by voxel, on grids of their own."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from medjax import evaluate
+from medjax import evaluate, experiment
 from medjax.config import default_config
+from medjax.data.facts import DataFacts
 from medjax.prediction import ensemble
+from medjax.prediction.predictor import Predictor
 from medjax.tasks import Classification, Segmentation
 
 
@@ -43,27 +47,38 @@ def make_case(i=0, shape=(18, 14, 16)):
   }
 
 
-def make(kind, task, *, dense=True):
+def make(task, *, dense=True):
   config = default_config()
+  config.model = dict(name='LeNet5')
+  config.task = dict(name='Classification', num_classes=2)
   if dense:
     config.data.preprocess = (
       dict(name='reorient'),
       dict(name='resample', spacing=(1.2, 1.2, 1.2)),
     )
     config.data.patch_size = (12, 12, 12)
-  return kind(config, task, Bright(dense))
+  made = experiment.make(config, facts=DataFacts(channels=1, rank=3))
+  return dataclasses.replace(made, task=task, model=Bright(dense))
 
 
 def test_a_map_is_of_the_mean_on_the_cases_own_grid():
   task, cases = Segmentation(num_classes=2), [make_case(0), make_case(2)]
-  alone = make(evaluate.Predictor, task)
-  alone._decode = lambda p: p[..., 1]  # the probability itself
+  made = make(task)
+  samples, alone = [made.prepare(c) for c in cases], Predictor(made, maps=True)
   foreground = np.array(
-    [[found for _, found in alone(m, cases)] for m in MEMBERS], np.float64
+    [
+      [f.probabilities[..., 1] for _, f in alone.with_weights(m)(samples)]
+      for m in MEMBERS
+    ],
+    np.float64,
   )
-  predictor = make(evaluate.EnsemblePredictor, task)
-  for k, (case, labels, maps) in enumerate(predictor(MEMBERS, cases)):
-    assert case is cases[k]
+  predictor = Predictor(made, maps=True).with_weights(*MEMBERS)
+  for k, (sample, found) in enumerate(predictor(samples)):
+    assert sample['raw'] is cases[k]
+    labels, maps, kept = found
+    np.testing.assert_allclose(
+      kept[..., 1], foreground[:, k].mean(0), atol=1e-6
+    )
     p, mean = foreground[:, k], foreground[:, k].mean(0)
     clear = abs(mean - 0.5) > 1e-5
     np.testing.assert_array_equal(labels[clear], (mean > 0.5)[clear])
@@ -83,12 +98,14 @@ def test_a_map_is_of_the_mean_on_the_cases_own_grid():
 
 def test_rows_of_a_classifier_say_how_sure_it_is():
   task, cases = Classification(num_classes=2), [make_case(i) for i in range(3)]
+  made = make(task, dense=False)
+  samples, predictor = [made.prepare(c) for c in cases], Predictor(made)
   each = [
-    [p for _, p in make(evaluate.Predictor, task, dense=False)(m, cases)]
+    [found.prediction for _, found in predictor.with_weights(m)(samples)]
     for m in MEMBERS
   ]
-  predictor = make(evaluate.EnsemblePredictor, task, dense=False)
-  rows = evaluate.evaluate_cases(predictor, MEMBERS, task, cases)
+  together = predictor.with_weights(*MEMBERS)
+  rows = evaluate.evaluate_cases(together, task, samples)
   for k, row in enumerate(rows):
     p = np.array([member[k] for member in each], np.float64)
     np.testing.assert_allclose(row['probability'], p.mean(0), atol=1e-7)
@@ -101,11 +118,11 @@ def test_rows_of_a_classifier_say_how_sure_it_is():
 def test_regions_of_their_own_and_a_case_without_foreground():
   task = Segmentation(num_classes=3, regions=((1, 2), (2,)))
   p = np.array([[0.2, 0.1], [0.4, 0.7]])  # (members, regions)
-  found = ensemble.decode(task, p.reshape(1, 4))
+  found = ensemble.decode(task, 2, p.reshape(1, 4))
   each = [stats.entropy([x, 1 - x]) for x in p.mean(0)]
   assert found['entropy'] == pytest.approx(np.mean(each))
   assert (found['labels'], found['foreground']) == (0, True)
-  nothing = ensemble.decode(task, p.reshape(1, 4) / 10)
-  labels, maps = ensemble.read(task, nothing)
+  nothing = ensemble.decode(task, 2, p.reshape(1, 4) / 10)
+  labels, maps = ensemble.read(task, 2, nothing)
   assert labels.dtype == np.uint8
   assert np.isnan(ensemble.means(maps)['entropy'])

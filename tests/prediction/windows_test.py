@@ -10,17 +10,18 @@ MESH = engine.make_mesh(jax.devices()[:2])
 
 
 @jax.jit
-def twice(variables, images):
+def twice(inputs):
   """A 'network' without context: stitching must give its values back."""
-  return jnp.concatenate([images, 2 * images], -1)
+  (images,) = inputs
+  return {'map': jnp.concatenate([images, 2 * images], -1)}
 
 
 def predict(forward, images, **options):
   samples = ({'image': x, 'id': str(i)} for i, x in enumerate(images))
   return [
-    prediction
-    for _, prediction in windows.predict_samples(
-      forward, {}, samples, mesh=MESH, batch_size=3, **options
+    found['map']
+    for _, found in windows.predict_samples(
+      forward, samples, mesh=MESH, batch_size=3, **options
     )
   ]
 
@@ -57,7 +58,9 @@ def test_two_dimensions_and_sink_slab_by_slab():
   images = volumes((33, 17), (64, 5))
   blocks = []
 
-  def sink(sample):
+  def sink(sample, name):
+    assert name == 'map'
+
     def argmax(probabilities):
       blocks.append(len(probabilities))
       return probabilities.argmax(-1).astype(np.uint8)
@@ -82,9 +85,9 @@ def test_one_compiled_function_for_all_volumes():
   traces = []
 
   @jax.jit
-  def forward(variables, images):
-    traces.append(images.shape)
-    return images
+  def forward(inputs):
+    traces.append(inputs[0].shape)
+    return {'map': inputs[0]}
 
   predict(
     forward, volumes((9, 9, 9), (20, 5, 8), (8, 8, 31)), patch_size=(8,) * 3
@@ -103,3 +106,21 @@ def test_the_middle_of_a_patch_weighs_most():
 
 def test_no_samples():
   assert predict(twice, []) == []
+
+
+def test_vectors_are_averaged_over_windows_and_covariates_are_of_all():
+  @jax.jit
+  def forward(inputs):
+    images, covariates = inputs
+    return {'mean': images.mean((1, 2)) + covariates}
+
+  image = np.arange(32.0, dtype=np.float32).reshape(8, 4, 1)
+  samples = [
+    {'image': image, 'covariates': np.array([k], np.float32)} for k in (1, 2)
+  ]
+  found = windows.predict_samples(
+    forward, samples, mesh=MESH, batch_size=3, patch_size=(4, 4), overlap=0.0,
+    inputs=('image', 'covariates'),
+  )  # fmt: skip
+  for k, (_, values) in enumerate(found):
+    np.testing.assert_allclose(values['mean'], [15.5 + 1 + k], rtol=1e-6)

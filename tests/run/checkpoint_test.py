@@ -55,7 +55,7 @@ def test_best_and_newest_are_kept(tmp_path, scores, best, latest):
     assert checkpoints.best_step() == best
     assert checkpoints.latest_step() == latest
   kept = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
-  assert kept == {best, latest}
+  assert kept == {best, latest, max(latest - 1, 1)}  # the last but one too
 
 
 def test_of_equal_scores_one_is_best(tmp_path):
@@ -71,8 +71,8 @@ def test_restores_all_of_it(tmp_path, ema):
   with Checkpointer(tmp_path) as checkpoints:
     checkpoints.save(state, metrics(0.3), history)
   with Checkpointer(tmp_path) as checkpoints:
-    found, found_metrics, found_history = checkpoints.restore(
-      7, make_state(0, ema=ema), metrics()
+    found, found_metrics, found_history = checkpoints.restore_newest(
+      make_state(0, ema=ema), metrics()
     )
   assert jax.tree.structure(found) == jax.tree.structure(state)
   jax.tree.map(np.testing.assert_array_equal, found, state)
@@ -93,7 +93,7 @@ def test_restores_into_another_sharding(tmp_path, devices):
     checkpoints.save(place(state, 8, 16), metrics(), [])
   template = place(jax.tree.map(jnp.zeros_like, state), devices, 24)
   with Checkpointer(tmp_path) as checkpoints:
-    found, *_ = checkpoints.restore(3, template, metrics())
+    found, *_ = checkpoints.restore_newest(template, metrics())
   jax.tree.map(np.testing.assert_array_equal, found, state)
   kernel = found.params['dense']['kernel']
   assert kernel.addressable_data(0).shape == (3, 8 // devices)
@@ -142,3 +142,64 @@ def test_a_full_disk(tmp_path, monkeypatch):
 def test_no_checkpoint(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no whole checkpoint'):
     best_variables(tmp_path)
+
+
+def files_of(workdir, step):
+  folder = workdir / 'checkpoints' / str(step)
+  return [p for p in sorted(folder.rglob('*')) if p.is_file()]
+
+
+@pytest.mark.parametrize('damage', ['truncate', 'delete', 'flip'])
+def test_a_damaged_checkpoint_falls_back_to_a_whole_one(
+  tmp_path, damage, capsys
+):
+  """Whatever file of the newest is damaged, nothing wrong is read."""
+  save(tmp_path, [0.1, 0.2])
+  for i in range(len(files_of(tmp_path, 2))):
+    copy = tmp_path / f'copy{i}'
+    shutil.copytree(tmp_path / 'checkpoints', copy / 'checkpoints')
+    path = files_of(copy, 2)[i]
+    data = path.read_bytes()
+    if damage == 'delete':
+      path.unlink()
+    elif damage == 'flip' and data:
+      place = len(data) // 2
+      flipped = bytes([data[place] ^ 1])
+      path.write_bytes(data[:place] + flipped + data[place + 1 :])
+    else:
+      half = data[: len(data) // 2]
+      path.write_bytes(half if damage == 'truncate' else bytes(len(data)))
+    capsys.readouterr()
+    step, variables = best_variables(copy)
+    assert (variables['params']['dense']['kernel'] == step).all(), path
+    with Checkpointer(copy) as checkpoints:
+      state, _, history = checkpoints.restore_newest(make_state(0), metrics())
+      assert (state.params['dense']['kernel'] == int(state.step)).all(), path
+      assert len(history) == int(state.step), path
+      said = capsys.readouterr().err
+      if int(state.step) == 1:
+        assert 'is damaged' in said
+        assert all(len(line) < 400 for line in said.splitlines())
+        # What was damaged is written again.
+        checkpoints.save(make_state(2), metrics(), [[1, 0.1], [2, 0.2]])
+        checkpoints.wait()
+        assert checkpoints.latest_step() == 2
+
+
+def test_no_whole_checkpoint_is_said(tmp_path):
+  save(tmp_path, [0.1])
+  for path in files_of(tmp_path, 1):
+    path.write_bytes(b'')
+  with pytest.raises((ValueError, FileNotFoundError), match='whole'):
+    best_variables(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['a[1]', 'a*', 'what?'])
+def test_a_name_that_orbax_would_look_for_by_patterns(tmp_path, name):
+  with pytest.raises(ValueError, match='take a --workdir without it'):
+    Checkpointer(tmp_path / name)
+
+
+def test_a_name_with_a_blank(tmp_path):
+  save(tmp_path / 'a run', [0.5])
+  assert best_variables(tmp_path / 'a run')[0] == 1

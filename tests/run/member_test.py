@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medjax import experiment
 from medjax import train as train_lib
 from medjax.config import default_config
 from medjax.evaluate import evaluate
@@ -58,9 +59,14 @@ def make(pictures, **fields):
   return config
 
 
+def train(config, workdir):
+  made = experiment.make(config)
+  train_lib.train(made, workdir)
+  return made
+
+
 def run(config, workdir):
-  train_lib.train(config, workdir)
-  return evaluate(config, workdir)
+  return evaluate(train(config, workdir), workdir)
 
 
 def read_rows(workdir):
@@ -114,11 +120,11 @@ def test_members_together_are_runs_alone_and_their_mean_is_one(
   tables = []
   for calibrated in (False, True):
     out = tmp_path / f'out{calibrated}'
-    predict(tmp_path, files, out, calibrated=calibrated)
+    predict(tmp_path, files, out, calibrated=calibrated, trust=True)
     with (out / 'predictions.csv').open(newline='') as f:
       tables.append(list(csv.DictReader(f)))
   rows = {f'{row["id"]}.png': row for row in read_rows(tmp_path)}
-  temperature = results['validation']['temperature']
+  temperature = results['calibration']['temperature']
   for plain, calm in zip(*tables, strict=True):
     p, q = float(plain['dark']), float(calm['dark'])
     logit = np.log(p / (1 - p)) / temperature
@@ -128,7 +134,7 @@ def test_members_together_are_runs_alone_and_their_mean_is_one(
     if row:
       assert p == pytest.approx(float(row['probability/dark']), abs=1e-5)
   with pytest.raises(ValueError, match='members: 2 → 3'):
-    train_lib.train(make(pictures, **{**together, 'members': 3}), tmp_path)
+    train(make(pictures, **{**together, 'members': 3}), tmp_path)
 
 
 class StopAt(train_lib.StopSignal):
@@ -144,7 +150,7 @@ def test_folds_are_runs_alone_also_after_a_stop(
   folds = {'folds': 3, 'data.folds': 3}
   monkeypatch.setattr(train_lib, 'StopSignal', StopAt)
   with pytest.raises(Stopped):
-    train_lib.train(make(pictures, **folds), tmp_path)
+    train(make(pictures, **folds), tmp_path)
   monkeypatch.undo()
   # As if killed between two of its checkpoints: fold 2 begins again.
   shutil.rmtree(tmp_path / 'fold2/checkpoints')
@@ -165,16 +171,16 @@ def test_folds_are_runs_alone_also_after_a_stop(
   assert low < results['test']['scores']['auroc'] <= high
   assert 'validation' not in results
   with pytest.raises(ValueError, match='of a cross-validation each fold'):
-    predict(tmp_path, [], tmp_path / 'out', calibrated=True)
+    predict(tmp_path, [], tmp_path / 'out', calibrated=True, trust=True)
 
 
 def test_a_member_that_stops_early_leaves_the_others(pictures, tmp_path):
   patience = {'train.patience': 1, 'train.eval_every': 1}
-  train_lib.train(make(pictures, members=2, **patience), tmp_path)
+  train(make(pictures, members=2, **patience), tmp_path)
   found = {}
   for i in range(2):
     alone = make(pictures, **patience, **{'seed': i, 'data.seed': 0})
-    train_lib.train(alone, tmp_path / f'alone{i}')
+    train(alone, tmp_path / f'alone{i}')
     for name in ('member', 'alone'):
       saved = Checkpointer(tmp_path / f'{name}{i}', read_only=True)
       found[name, i] = saved.latest_step(), saved.best_step()
@@ -186,7 +192,7 @@ def test_a_member_that_stops_early_leaves_the_others(pictures, tmp_path):
 def test_fewer_folds_than_the_data_have(pictures, tmp_path):
   config = make(pictures, **{'folds': 3, 'data.folds': 4})
   with pytest.raises(ValueError, match='folds is 3, but folder has a fold3'):
-    train_lib.train(config, tmp_path)
+    train(config, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The classification task: loss, per-case rows, summary, thresholds."""
 
+import functools
 import json
 import time
 
@@ -11,6 +12,12 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from medjax import build, losses, tasks
+from medjax.tasks.task import Calibration
+
+
+def loss_of(task, outputs, batch):
+  """The loss where the model gives these outputs."""
+  return task.loss(lambda image: outputs, {'image': None, **batch})
 
 
 def _logits(k, b=4, seed=0):
@@ -62,10 +69,10 @@ def test_loss_takes_indices_and_mixed_labels():
   expected = losses.cross_entropy(
     logits, label, class_weights=(1, 2, 3), label_smoothing=0.1
   )
-  actual = jax.jit(task.loss)(logits, {'label': label})
+  actual = jax.jit(functools.partial(loss_of, task))(logits, {'label': label})
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
   soft = 0.4 * jax.nn.one_hot(label, 3) + 0.6 * jax.nn.one_hot(label[::-1], 3)
-  mixed = task.loss(logits, {'label': soft})
+  mixed = loss_of(task, logits, {'label': soft})
   flipped = losses.cross_entropy(
     logits, label[::-1], class_weights=(1, 2, 3), label_smoothing=0.1
   )
@@ -78,16 +85,16 @@ def test_auxiliary_heads_are_weighed(aux_weight):
   task = tasks.Classification(num_classes=3, **options)
   batch = {'label': jnp.array([0, 2, 1, 1])}
   main, *others = (_logits(3, seed=i) for i in range(3))
-  expected, *rest = (task.loss(y, batch) for y in (main, *others))
+  expected, *rest = (loss_of(task, y, batch) for y in (main, *others))
   expected += (0.4 if aux_weight is None else aux_weight) * sum(rest)
   np.testing.assert_allclose(
-    task.loss((main, *others), batch), expected, rtol=1e-6
+    loss_of(task, (main, *others), batch), expected, rtol=1e-6
   )
   np.testing.assert_array_equal(
     task.predict((main, *others)), task.predict(main)
   )
   with pytest.raises(ValueError, match='gives 4 outputs, the task needs 3'):
-    task.loss((main, _logits(4)), {'label': batch['label']})
+    loss_of(task, (main, _logits(4)), {'label': batch['label']})
 
 
 def test_multi_label_loss_and_prediction():
@@ -95,7 +102,7 @@ def test_multi_label_loss_and_prediction():
   logits = _logits(3)
   label = jnp.asarray(np.random.default_rng(1).integers(2, size=(4, 3)) * 1.0)
   np.testing.assert_allclose(
-    task.loss(logits, {'label': label}),
+    loss_of(task, logits, {'label': label}),
     losses.binary_cross_entropy(logits, label),
   )
   np.testing.assert_allclose(task.predict(logits), jax.nn.sigmoid(logits))
@@ -106,7 +113,7 @@ def test_multi_label_loss_and_prediction():
     num_classes=3, multi_label=True, loss={'focal': 1.0}
   )
   np.testing.assert_allclose(
-    focal.loss(logits, {'label': label}),
+    loss_of(focal, logits, {'label': label}),
     losses.focal(logits, label, multi_label=True),
   )
 
@@ -163,9 +170,9 @@ def test_bad_input_is_one_line_with_the_id(probability, label, message):
 def test_wrong_shapes_in_the_loss():
   task = tasks.Classification(num_classes=3, multi_label=True)
   with pytest.raises(ValueError, match='gives 2 outputs, the task needs 3'):
-    task.loss(_logits(2), {'label': jnp.zeros((4, 2))})
+    loss_of(task, _logits(2), {'label': jnp.zeros((4, 2))})
   with pytest.raises(ValueError, match='one column per label'):
-    task.loss(_logits(3), {'label': jnp.zeros(4, int)})
+    loss_of(task, _logits(3), {'label': jnp.zeros(4, int)})
 
 
 def test_binary_scores_are_sklearns():
@@ -220,10 +227,10 @@ def test_multi_class_scores_are_medmnists():
   assert scores['brier'] == pytest.approx(
     sklearn_metrics.brier_score_loss(y, p), rel=1e-12
   )
-  assert summary['thresholds'] is None
+  assert task.calibrate(rows).thresholds is None
   assert np.sum(summary['confusion']) == len(rows)
   with pytest.raises(ValueError, match='binary and multi-label'):
-    task.summarize(rows, thresholds=[0.5])
+    task.summarize(rows, calibration=Calibration(thresholds=(0.5,)))
 
 
 def test_multi_label_scores_are_medmnists():
@@ -236,10 +243,11 @@ def test_multi_label_scores_are_medmnists():
   )
   assert scores['accuracy'] == pytest.approx(((p > 0.5) == y).mean(), rel=1e-12)
   assert scores['brier'] == pytest.approx(((p - y) ** 2).mean(), rel=1e-12)
-  assert len(summary['thresholds']) == 3
+  calibration = task.calibrate(rows)
+  assert len(calibration.thresholds) == 3
   expected = sklearn_metrics.multilabel_confusion_matrix(y, p > 0.5)
   assert summary['confusion'] == expected.tolist()
-  again = task.summarize(rows, thresholds=summary['thresholds'], n_resamples=0)
+  again = task.summarize(rows, calibration=calibration, n_resamples=0)
   assert (
     again['scores']['balanced_accuracy_at_threshold']
     >= scores['balanced_accuracy']
@@ -250,15 +258,16 @@ def test_threshold_of_validation_is_applied_to_test():
   task = tasks.Classification(num_classes=2)
   validation, _, _ = _rows(task, seed=1)
   test, y, p = _rows(task, seed=2)
-  thresholds = task.summarize(validation, n_resamples=0)['thresholds']
-  summary = task.summarize(test, thresholds=thresholds)
+  chosen = task.calibrate(validation)
+  summary = task.summarize(test, calibration=chosen)
+  thresholds = [*chosen.thresholds]
   hard = p[:, 1] > thresholds[0]
   scores = summary['scores']
   assert scores['accuracy_at_threshold'] == pytest.approx((hard == y).mean())
   assert scores['accuracy'] == pytest.approx((p.argmax(1) == y).mean())
   assert scores['recall_at_threshold'] == pytest.approx(hard[y == 1].mean())
   assert summary['applied_thresholds'] == thresholds
-  assert summary['thresholds'] != thresholds
+  assert 'thresholds' not in summary  # what test would choose is not said
   matrix = sklearn_metrics.confusion_matrix(y, hard)
   assert summary['confusion_at_threshold'] == matrix.tolist()
   assert summary['intervals']['accuracy_at_threshold'][0] is not None
@@ -268,8 +277,9 @@ def test_temperature_of_validation_is_applied_to_test():
   task = tasks.Classification(num_classes=3)
   validation, _, _ = _rows(task, seed=1)
   test, y, p = _rows(task, seed=2)
-  temperature = task.summarize(validation, n_resamples=0)['temperature']
-  summary = task.summarize(test, temperature=temperature, n_resamples=20)
+  temperature = task.calibrate(validation).temperature
+  only = Calibration(temperature=temperature)
+  summary = task.summarize(test, calibration=only, n_resamples=20)
   scores = summary['scores']
   assert temperature != pytest.approx(1, abs=0.01)
   assert summary['applied_temperature'] == temperature
@@ -298,9 +308,9 @@ def test_one_class_only_leaves_nulls():
   assert summary['scores']['accuracy'] == 1
   assert summary['classes']['1']['auroc']['undefined'] == 3
   assert summary['classes']['1']['auroc']['n'] == 0
-  assert summary['thresholds'] == [None]
+  assert task.calibrate(rows).thresholds == (None,)
   assert summary['curves'] == {}
-  again = task.summarize(rows, thresholds=summary['thresholds'])
+  again = task.summarize(rows, calibration=task.calibrate(rows))
   assert again['scores']['accuracy_at_threshold'] == 1
   assert task.summarize(rows[:1])['scores']['accuracy'] == 1
 

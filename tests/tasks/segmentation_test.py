@@ -1,6 +1,7 @@
 """The segmentation task: loss, decoding, per-case metrics, summary."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -13,6 +14,11 @@ from medjax import build, losses, tasks
 from medjax.tasks import segmentation
 
 BRATS = ((1, 2, 3), (2, 3), (3,))
+
+
+def loss_of(task, outputs, batch):
+  """The loss where the model gives these outputs."""
+  return task.loss(lambda image: outputs, {'image': None, **batch})
 
 
 def _logits(shape, k, seed=0):
@@ -72,7 +78,7 @@ def test_loss_is_the_weighted_sum(shape):
   logits, mask = _logits(shape, 3), _mask(shape, 3)
   expected = 2 * losses.dice(logits, mask)
   expected += 0.5 * losses.cross_entropy(logits, mask)
-  actual = jax.jit(task.loss)(logits, {'mask': mask})
+  actual = jax.jit(functools.partial(loss_of, task))(logits, {'mask': mask})
   assert actual.shape == shape[:1]
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
@@ -83,7 +89,7 @@ def test_regions_loss_reads_unions_of_labels():
   hot = jnp.stack([mask > 0, mask > 1, mask > 2], -1)
   expected = losses.dice(logits, hot, multi_label=True)
   expected += losses.binary_cross_entropy(logits, hot)
-  actual = task.loss(logits, {'mask': mask})
+  actual = loss_of(task, logits, {'mask': mask})
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
@@ -97,14 +103,14 @@ def test_deep_supervision_weights_and_nearest_targets():
     losses.dice(z, y) + losses.cross_entropy(z, y)
     for z, y in zip(outputs, targets, strict=False)
   ]
-  actual = task.loss(outputs, {'mask': mask})
+  actual = loss_of(task, outputs, {'mask': mask})
   expected = (single[0] + 0.5 * single[1]) / 1.5
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
-  total = lambda o: task.loss(o, {'mask': mask}).sum()
+  total = lambda o: loss_of(task, o, {'mask': mask}).sum()
   gradient = jax.jit(jax.grad(total))(outputs)
   assert not np.any(gradient[2])
-  alone = task.loss(outputs[:1], {'mask': mask})
-  np.testing.assert_allclose(alone, task.loss(outputs[0], {'mask': mask}))
+  alone = loss_of(task, outputs[:1], {'mask': mask})
+  np.testing.assert_allclose(alone, loss_of(task, outputs[0], {'mask': mask}))
 
 
 def test_anisotropic_level_shapes():
@@ -115,13 +121,13 @@ def test_anisotropic_level_shapes():
     _logits((1, 5, 4, 4), 2),
     _logits((1, 3, 2, 2), 2),
   )
-  assert np.isfinite(task.loss(outputs, {'mask': mask})).all()
+  assert np.isfinite(loss_of(task, outputs, {'mask': mask})).all()
 
 
 def test_gradient_is_finite_on_an_empty_mask():
   task = tasks.Segmentation(num_classes=3)
   mask = jnp.zeros((2, 4, 4), int)
-  total = lambda z: task.loss(z, {'mask': mask}).sum()
+  total = lambda z: loss_of(task, z, {'mask': mask}).sum()
   gradient = jax.jit(jax.grad(total))(_logits((2, 4, 4), 3))
   assert np.isfinite(gradient).all()
 
@@ -161,7 +167,7 @@ def test_metrics_of_a_3d_case():
   mask[1:4, 2:6, 1:4] = 1
   prediction = np.roll(mask, 1, axis=2)
   row = task.metrics(prediction, _case(mask, spacing=(1, 1, 3)))
-  assert tuple(row) == segmentation.METRICS
+  assert tuple(row) == tuple(segmentation.MEASURES)
   assert all(v.shape == (2,) for v in row.values())
   assert row['dice'][0] == pytest.approx(2 / 3)
   assert row['hd95'][0] == pytest.approx(3)
@@ -255,7 +261,7 @@ def test_bad_arguments(arguments, message):
 def test_wrong_number_of_channels():
   task = tasks.Segmentation(num_classes=3)
   with pytest.raises(ValueError, match='gives 4 outputs, the task needs 3'):
-    task.loss(_logits((1, 4, 4), 4), {'mask': _mask((1, 4, 4), 3)})
+    loss_of(task, _logits((1, 4, 4), 4), {'mask': _mask((1, 4, 4), 3)})
 
 
 def test_summary_counts_every_kind_of_case():
@@ -273,7 +279,7 @@ def test_summary_counts_every_kind_of_case():
   summary = task.summarize(rows)
   assert json.loads(json.dumps(summary, allow_nan=False)) == summary
   assert summary['n'] == summary['patients'] == 4
-  assert set(summary['scores']) == set(segmentation.METRICS)
+  assert set(summary['scores']) == set(segmentation.MEASURES)
   dice = summary['classes']['grey']['dice']
   assert dice['value'] == pytest.approx(1 / 3)
   assert (dice['n'], dice['undefined']) == (3, 1)
@@ -318,7 +324,7 @@ def test_summary_is_seeded_and_resamples_patients():
   rng = np.random.default_rng(0)
   rows = [
     {'id': str(i), 'patient': f'p{i // 5}'}
-    | {m: np.array([rng.random()]) for m in segmentation.METRICS}
+    | {m: np.array([rng.random()]) for m in segmentation.MEASURES}
     for i in range(30)
   ]
   first = task.summarize(rows)

@@ -1,0 +1,30 @@
+"""One run per workdir: a lock that ends with the process that holds it."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+
+
+@contextlib.contextmanager
+def locked(workdir):
+  """Holds a workdir for the body.
+
+  Raises ValueError where another process holds it.
+  """
+  path = pathlib.Path(workdir) / '.lock'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('a+') as f:
+    try:
+      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      f.seek(0)
+      holder = f.read().strip() or '?'
+      raise ValueError(
+        f'{workdir}: process {holder} trains here; wait for it, or take '
+        'another --workdir'
+      ) from None
+    f.truncate(0)
+    f.write(str(os.getpid()))
+    f.flush()
+    yield
