@@ -96,6 +96,13 @@ def _unetr(*shape):
   return Case('MONAI', model, net, shape)
 
 
+def _swin_unetr(*shape):
+  sizes = dict(features=12, heads=(1, 2, 2, 3), window=2)
+  model = models.SwinUNETR(3, depths=(1, 2, 1, 1), **sizes)
+  net = lambda r: _segmentation('monai_swin_unetr', len(shape) - 2)(r, **sizes)
+  return Case('MONAI', model, net, shape)
+
+
 def _mednext(*shape):
   model = models.MedNeXt(3, (1, 2, 1), (2, 3, 2), width=4)
   return Case(
@@ -175,6 +182,8 @@ CASES = {
     _segmentation('nnunet_resenc'),
     (2, 16, 24, 1),
   ),
+  'swin_unetr': _swin_unetr(2, 64, 64, 1),
+  'swin_unetr_3d': _swin_unetr(1, 32, 32, 64, 1),
   'unetr': _unetr(2, 32, 16, 1),
   'unetr_3d': _unetr(2, 16, 16, 32, 1),
   'mednext': _mednext(2, 16, 12, 1),
