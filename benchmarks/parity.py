@@ -10,7 +10,7 @@ Columns: largest relative error of the logits in evaluation mode, in single
 precision; of any parameter's gradient, and of the running statistics of batch
 norm after a step in training mode, both in double precision, where no value at
 the kink of a ReLU falls to either side; parameters at 1000 classes, and as
-published (torchvision's where the paper gives none).
+published (torchvision's or MONAI's where the paper gives none).
 """
 
 import argparse
@@ -222,6 +222,7 @@ CASES = {
 
 # Of each variant the case that stands for it and its parameters, at 1000
 # classes and three channels unless `count` is told otherwise.
+_VOLUME = (1, 16, 16, 16, 1)
 PUBLISHED = {
   'LeNet5': ('lenet', 61_706, 10, (1, 32, 32, 1)),
   'AlexNet': ('alexnet', 61_100_840),
@@ -254,6 +255,10 @@ PUBLISHED = {
   'ConvNeXtS': ('convnext', 50_223_688),
   'ViTS16': ('vit_3d', 22_050_664),
   'ViTB16': ('vit_3d', 86_567_656),
+  'MedNeXtS': ('mednext_3d', 5_550_914, 2, _VOLUME),
+  'MedNeXtB': ('mednext_3d', 10_510_850, 2, _VOLUME),
+  'MedNeXtM': ('mednext_3d', 17_533_506, 2, _VOLUME),
+  'MedNeXtL': ('mednext_3d', 61_726_754, 2, _VOLUME),
 }
 
 
