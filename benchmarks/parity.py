@@ -182,7 +182,7 @@ CASES = {
     _segmentation('nnunet_resenc'),
     (2, 16, 24, 1),
   ),
-  'swin_unetr': _swin_unetr(2, 64, 32, 1),
+  'swin_unetr': _swin_unetr(2, 64, 64, 1),
   'swin_unetr_3d': _swin_unetr(2, 32, 32, 64, 1),
   'unetr': _unetr(2, 32, 16, 1),
   'unetr_3d': _unetr(2, 16, 16, 32, 1),
