@@ -58,7 +58,12 @@ EXTRAS = {
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
   # Independent implementations that the tests compare against.
-  'parity': ['monai>=1.5', 'torch>=2.8', 'transformers>=5'],
+  'parity': [
+    'dynamic-network-architectures>=0.4',
+    'monai>=1.5',
+    'torch>=2.8',
+    'transformers>=5',
+  ],
   # The site of `make docs`.
   'docs': ['mkdocstrings-python>=2', 'zensical>=0.0.70'],
   'bench': ['monai>=1.5', 'torch>=2.8'],
