@@ -35,7 +35,7 @@ class Task:
   class_names: of the labels from 0 on, or of the regions if there are some.
   regions: the labels of each; region_order: what each writes, later ones over
     earlier. ignore: the label that is no class, or None.
-  num_labels: of labels, background included, without ignore.
+  num_labels: of labels, background included, without ignore; None: untold.
   """
 
   channel_names: tuple[str, ...]
@@ -44,7 +44,7 @@ class Task:
   regions: tuple[tuple[int, ...], ...]
   region_order: tuple[int, ...]
   ignore: int | None
-  num_labels: int
+  num_labels: int | None
 
 
 def is_task(root):
@@ -132,7 +132,7 @@ def _json(path):
   except (ValueError, OSError) as e:
     raise ValueError(f'{path}: is not JSON ({e}); mend it') from None
   if not isinstance(found, dict):
-    raise ValueError(f'{path}: is no dataset.json of nnU-Net; mend it')
+    raise ValueError(f'{path}: not the dataset.json of nnU-Net; mend it')
   return found
 
 
@@ -168,6 +168,7 @@ def _task(path, about):
   else:
     by_number = {v[0]: k for k, v in labels.items()}
     names = tuple(by_number.get(i, 'background') for i in every)
+    names = names if labels else ()
   return Task(
     channel_names=channels,
     normalisation=tuple(
@@ -177,7 +178,7 @@ def _task(path, about):
     regions=regions,
     region_order=order,
     ignore=ignored[0] if ignored else None,
-    num_labels=len(every),
+    num_labels=len(every) if labels else None,
   )
 
 

@@ -175,12 +175,15 @@ def _by_tifffile(path, about):
     with _quiet(), tifffile.TiffFile(path) as file:
       pages = [p for p in file.pages if not p.is_reduced]
       first = pages[0]
+      size = os.path.getsize(path)
       claim = sum(
         max(p.nbytes, math.prod(p.chunks) * p.dtype.itemsize) for p in pages
       )
-      if claim > max(2**26, 2000 * os.path.getsize(path)):
+      if claim > max(2**26, 2000 * size) or any(
+        n > size for p in pages for n in p.databytecounts
+      ):
         raise PictureError(
-          f'{path}: its header claims {claim} bytes, which the file cannot '
+          f'{path}: truncated, or its header promises more than the file can '
           'hold; copy it again'
         )
       if any((p.shape, p.dtype) != (first.shape, first.dtype) for p in pages):

@@ -184,6 +184,12 @@ def test_a_file_list(tmp_path):
   assert cases[2]['image'][1, 0, 0].tolist() == [200, 201]
 
 
+def test_labels_without_names(tmp_path):
+  cases = open_folder(task(tmp_path, labels={}), 'train', dense=True)
+  assert (cases.class_names, cases.num_classes) == ((), 4)
+  assert cases[0]['mask'].max() > 0
+
+
 def test_images_to_predict_on(tmp_path):
   root = task(tmp_path)
   found = find_numbered(root / 'imagesTs', 2)
