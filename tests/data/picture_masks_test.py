@@ -134,6 +134,8 @@ def test_jpeg_masks_of_black_and_white(tmp_path, quality):
   np.testing.assert_array_equal(mask(path), blocks)
   again = saved(tmp_path, image.convert('RGB'), 'm.jpg', quality=quality)
   np.testing.assert_array_equal(mask(again), blocks)
+  inside = saved(tmp_path, image, 'm.tif', compression='jpeg', quality=quality)
+  np.testing.assert_array_equal(mask(inside), blocks)
 
 
 def test_jpeg_masks_resaved_as_png(tmp_path):

@@ -57,6 +57,8 @@ def read(path, *, labels=False):
     pages = [p[..., None] if p.ndim == 2 else p for p in pages]
   order, more = _order(path, about, len(pages))
   meta = {'format': 'image', 'unit': 'pixel'}
+  if about.lossy:
+    meta['lossy'] = True
   notes += more
   if palette:
     meta['palette'] = palette
@@ -88,6 +90,7 @@ class _About:
     self.kind = _FORMATS.get(int(kind), 'uint')
     self.samples = int(tags.get(277) or 1)
     self.white_first = tags.get(262) == 0
+    self.lossy = tags.get(259) in (6, 7, 34892)  # JPEG
     self.text = str(tags.get(270) or '')
     self.plain = len(set(bits)) == 1 and (
       (self.samples, self.bits, self.kind) in _PLAIN
@@ -133,7 +136,9 @@ def _by_pillow(path, about, labels):
           'slide?); save them apart'
         )
       pictures.check_size(path, image, count)
-      page, notes, palette = pictures.samples(path, image, labels)
+      page, notes, palette = pictures.samples(
+        path, image, labels, lossy=about.lossy
+      )
       pages.append(_right(about, page, labels))
   if _bool_of_tifffile(about):
     white = np.uint8(1 if labels else 255)
