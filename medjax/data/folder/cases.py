@@ -11,7 +11,7 @@ from medjax.data import formats
 from medjax.data.folder import masks
 from medjax.data.folder.grids import on_grid
 from medjax.data.formats import Volume
-from medjax.data.records import check_case
+from medjax.data.case import check_case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +129,6 @@ class FolderCases(Sequence):
       case['label'] = np.array(entry.label, np.int8 if negative else np.uint8)
     elif entry.label is not None:
       case['label'] = np.int32(self._index[entry.label])
-    if not {'mask', 'label', 'time'} & case.keys():  # without a reference
-      checked = check_case({**case, 'time': np.float32(0)})
-      return {k: v for k, v in checked.items() if k != 'time'}
     return check_case(case)
 
   def _mask(self, entry, volume):

@@ -6,7 +6,7 @@ import numpy as np
 
 from medjax.data import formats
 from medjax.data.folder.grids import on_grid
-from medjax.data.formats import polygons
+from medjax.data.formats import plain_name, polygons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,8 @@ def read(entry, volume, reading):
 def _one(path, entry, volume, reading):
   """(label map, notes, palette) of one file."""
   if formats.is_segmentation(path):
-    found = formats.read_segmentation(path, volume)
-    return _by_name(path, found, reading.names), (), None
+    found = formats.read_labels(path, volume, class_names=reading.names or None)
+    return found.array, found.meta['notes'], None
   mask = formats.read_mask(path, ignore=reading.ignore, values=reading.values)
   notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
   segments = mask.meta.get('segments')
@@ -77,7 +77,7 @@ def names_of(entries):
     if own:
       files += 1
     for name in own:
-      key = folded(name)
+      key = plain_name(name)
       names.setdefault(key, name)
       counts[key] = counts.get(key, 0) + 1
   if not names:
@@ -98,11 +98,6 @@ def names_of(entries):
   return ('background', *names.values()), tuple(notes)
 
 
-def folded(name):
-  """A structure's name without case, blanks and signs between its words."""
-  return ' '.join(name.replace('_', ' ').replace('-', ' ').casefold().split())
-
-
 def _named(path):
   """Names in a file, read only where its format has some."""
   name = path.name.lower()
@@ -114,8 +109,8 @@ def _named(path):
 def _by_name(path, found, names):
   """The label map of {structure: mask}; others than `names` are left out."""
   if names:
-    place = {folded(n): i for i, n in enumerate(names)}
-    known = {n: m for n, m in found.items() if folded(n) in place}
+    place = {plain_name(n): i for i, n in enumerate(names)}
+    known = {n: m for n, m in found.items() if plain_name(n) in place}
     if found and not known:
       raise ValueError(
         f'{path}: holds {", ".join(found)}, and none of the classes '
@@ -129,7 +124,7 @@ def _by_name(path, found, names):
     raise ValueError(f'{path}: {e}') from None
   if not names or labels is None:
     return labels
-  table = np.array([0, *(place[folded(n)] for n in order[1:])])
+  table = np.array([0, *(place[plain_name(n)] for n in order[1:])])
   return table.astype(np.min_scalar_type(int(table.max())))[labels]
 
 

@@ -24,7 +24,8 @@ from medjax.data.formats import (
   nrrd,
   tiff,
 )
-from medjax.data.formats.dicom import patient
+from medjax.data.formats.dicom import patient, read_labels
+from medjax.data.formats.dicom.segments import plain as plain_name
 from medjax.data.formats.volume import Volume, spacing_of
 
 __all__ = [
@@ -40,7 +41,9 @@ __all__ = [
   'patient_digest',
   'patient_of',
   'picture_channels',
+  'plain_name',
   'read',
+  'read_labels',
   'read_mask',
   'read_segmentation',
   'segment_names',
@@ -154,7 +157,7 @@ def segment_names(path):
   if module is nrrd:
     return tuple(dict.fromkeys(name for name, _, _ in nrrd.segments_of(path)))
   if module is dicom and is_segmentation(path):
-    return dicom_headers.names_of(path)
+    return tuple(dicom.segment_names(path))
   return ()
 
 

@@ -1,19 +1,8 @@
-"""What folders ask of DICOM headers: which files are images, names of masks."""
-
-import collections
+"""The images that DICOM files lying in one folder are, by their headers."""
 
 from medjax.data import walk
 from medjax.data.formats.dicom import header, is_dicom
-from medjax.data.formats.dicom.errors import parsing
 from medjax.data.formats.dicom.frames import frame_count, size_of
-
-_TAGS = [
-  'SOPClassUID',
-  'Modality',
-  'SegmentSequence',
-  'StructureSetROISequence',
-]
-
 
 _IMAGE_TAGS = [
   'SOPClassUID',
@@ -45,27 +34,3 @@ def images_of(folder):
       return [folder]
     pictures.append(file)
   return pictures if len(pictures) > 1 else [folder] * len(pictures)
-
-
-def names_of(path):
-  """The names, as `read_segmentation` gives them: distinct, in order."""
-  dataset = header.load(path, pixels=False, tags=_TAGS)
-  with parsing(path):
-    if header.modality_of(dataset) == 'RTSTRUCT':
-      kind = 'structure'
-      found = {
-        int(r.ROINumber): str(r.get('ROIName') or '').strip()
-        for r in dataset.get('StructureSetROISequence') or ()
-      }
-    else:
-      kind = 'segment'
-      found = {
-        int(s.SegmentNumber): str(s.get('SegmentLabel') or '').strip()
-        for s in dataset.get('SegmentSequence') or ()
-      }
-      found.pop(0, None)  # the background of a label map
-  counts = collections.Counter(found.values())
-  return tuple(
-    name if name and counts[name] == 1 else f'{name or kind} {number}'
-    for number, name in found.items()
-  )
