@@ -225,7 +225,7 @@ def test_what_is_assumed_and_left_out_is_printed(shared_data, tmp_path, capsys):
   said = capsys.readouterr().out
   assert 'note: 1 copies of files left out' in said
   assert 'note: rescaled slice by slice' in said
-  assert 'left out: 1 hidden, 1 .txt, 1 .dcm' in said
+  assert 'left out: 1 hidden files or folders, 1 .txt, 1 .dcm' in said
   for path in (ct[0], pet[0]):
     d = pydicom.dcmread(path, stop_before_pixels=True)
     assert str(d.SeriesInstanceUID) not in said
@@ -247,4 +247,6 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'scandir', scandir)
   good, bad = convert.find_jobs(tmp_path / 'in', tmp_path / 'out')[::-1]
   assert good.source == tmp_path / 'in' / 'a' / 'x.png'
-  assert bad.problem.endswith('b: cannot be read (Permission denied)')
+  assert bad.problem.endswith(
+    'b: this folder may not be read; change its rights, or take it away'
+  )

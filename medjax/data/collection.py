@@ -9,9 +9,9 @@ import dataclasses
 import os
 import pathlib
 
+from medjax.data import walk
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
-from medjax.data.formats.dicom.find import files_below
 
 _TAGS = [
   'PatientID',
@@ -55,7 +55,7 @@ def find_series(root):
   is damaged or names no patient.
   """
   groups, about = collections.defaultdict(list), {}
-  for path in filter(dicom.is_dicom, files_below(root)):
+  for path in filter(dicom.is_dicom, walk.files_below(root)):
     dataset = header.load(path, pixels=False, tags=_TAGS)
     if header.is_directory(dataset):
       continue

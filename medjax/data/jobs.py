@@ -5,10 +5,10 @@ import dataclasses
 import os
 import pathlib
 
-from medjax.data import formats
+from medjax.data import formats, walk
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
-from medjax.data.formats.dicom.find import files_below, is_directory
+from medjax.data.formats.dicom.find import is_directory
 
 # What OUT may end with to be a file.
 ENDINGS = {
@@ -68,7 +68,7 @@ def find_jobs(source, out):
       'another place'
     )
   jobs = _dicom_jobs(source, out)
-  for path in files_below(source, damaged={}):  # told by _dicom_jobs
+  for path in walk.files_below(source, unreadable={}):  # by _dicom_jobs
     suffix = formats.suffix(path)
     if suffix and suffix not in dicom.SUFFIXES:
       place = path.relative_to(source).parent / formats.stem(path)
@@ -91,14 +91,11 @@ def left_out(source, jobs):
   if not source.is_dir():
     return ''
   read = {f for job in jobs for f in (job.files or (job.source,))}
-  count = collections.Counter()
-  for path in files_below(source, hidden=True, damaged={}):
-    if path in read or path.suffix.lower() in _VOXELS:
+  count = walk.Passed()
+  for path in walk.files_below(source, count, unreadable={}):
+    if path in read or path.suffix.lower() in _VOXELS or is_directory(path):
       continue
-    hidden = any(p.startswith('.') for p in path.relative_to(source).parts)
-    if is_directory(path):
-      continue
-    count['hidden' if hidden else path.suffix.lower() or 'without suffix'] += 1
+    count[path.suffix.lower() or 'without suffix'] += 1
   return ', '.join(f'{n} {kind}' for kind, n in count.most_common())
 
 

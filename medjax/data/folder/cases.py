@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from medjax.data import formats
+from medjax.data.case import check_case
 from medjax.data.folder import masks
 from medjax.data.folder.grids import on_grid
 from medjax.data.formats import Volume
-from medjax.data.case import check_case
 
 
 @dataclasses.dataclass(frozen=True)

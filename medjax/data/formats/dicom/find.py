@@ -2,9 +2,9 @@
 
 import collections
 import dataclasses
-import os
 import pathlib
 
+from medjax.data import walk
 from medjax.data.formats.dicom import header
 from medjax.data.formats.dicom.errors import DicomError, quiet
 from medjax.data.formats.dicom.frames import TAGS, frames_of, size_of
@@ -83,7 +83,7 @@ def list_series(folder, *, damaged=None):
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
-  files = files_below(folder, damaged=damaged)
+  files = walk.files_below(folder, unreadable=damaged)
   return series_of(files, folder, damaged=damaged)
 
 
@@ -196,35 +196,6 @@ def _side_by_side(slices):
     return None
   said = f'{len(slices)} series of one slice each are taken as one'
   return _series(members, (said,))
-
-
-def files_below(folder, *, hidden=False, damaged=None):
-  """Regular files below a folder, sorted; hidden ones are left out.
-
-  Links to folders are followed, each folder once. A folder that cannot be read
-  is an OSError; with a dict `damaged`, it goes there with its line instead.
-  """
-
-  def failed(error):
-    if damaged is None:
-      raise error
-    path = pathlib.Path(error.filename)
-    damaged[path] = f'{path}: cannot be read ({error.strerror})'
-
-  seen = set()
-  for parent, folders, names in os.walk(
-    folder, followlinks=True, onerror=failed
-  ):
-    about = os.stat(parent)
-    if (about.st_dev, about.st_ino) in seen:
-      folders.clear()
-      continue
-    seen.add((about.st_dev, about.st_ino))
-    folders[:] = sorted(f for f in folders if hidden or f[0] != '.')
-    for name in sorted(names):
-      path = pathlib.Path(parent, name)
-      if (hidden or name[0] != '.') and path.is_file():
-        yield path
 
 
 def is_directory(path):

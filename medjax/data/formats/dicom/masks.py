@@ -3,9 +3,10 @@
 import dataclasses
 import pathlib
 
+from medjax.data import walk
 from medjax.data.formats.dicom import header
 from medjax.data.formats.dicom.errors import DicomError, parsing, quiet
-from medjax.data.formats.dicom.find import files_below, is_dicom, is_directory
+from medjax.data.formats.dicom.find import is_dicom, is_directory
 from medjax.data.formats.dicom.rtstruct import read_rtstruct
 from medjax.data.formats.dicom.segmentation import read_seg
 
@@ -87,7 +88,9 @@ def single(path):
   path = pathlib.Path(path)
   if not path.is_dir():
     return path
-  files = [p for p in files_below(path) if is_dicom(p) and not is_directory(p)]
+  files = [
+    p for p in walk.files_below(path) if is_dicom(p) and not is_directory(p)
+  ]
   if len(files) != 1:
     raise DicomError(
       f'{path}: holds {len(files)} DICOM files; name the segmentation itself'
