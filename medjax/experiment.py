@@ -277,6 +277,7 @@ def _open_folder(config, parts):
     where=data.where,
     fields=data.fields.to_dict(),
     patient=data.patient,
+    group=data.group,
     class_names=tuple(names or ()) or None,
     dense='mask' in kind.fields,
     ignore=task.get('ignore') if data.ignore is None else data.ignore,

@@ -56,7 +56,7 @@ ALLOWED = {
     'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
     'prepare', 'progress',
   },
-  'inspect': {'cli', 'files', 'reports', 'survey'},
+  'inspect': {'cli', 'data', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},
   'report': {'cli', 'files', 'reports'},
   'compare': {'cli', 'files', 'metrics', 'reports', 'run'},

@@ -33,7 +33,7 @@ import pathlib
 import re
 
 from medjax.build import closest
-from medjax.data import formats, walk
+from medjax.data import duplicates, formats, walk
 from medjax.data.folder import (
   checks,
   classes,
@@ -108,6 +108,8 @@ def open_folder(path, split, **options):
       label is -1) or 'class' (a label 'x uncertain' for each x); empty cells
       are then 0. By default both are refused.
     unlabelled: cases need no reference, and a folder of images alone is read.
+    group: 'duplicates': copies of an image, nearly or exactly, and their
+      patients stay in one split; every image is read for it.
 
   Patients are never shared between splits, and labels are spread evenly as far
   as that allows. Raises FileNotFoundError and ValueError, naming the file.
@@ -158,6 +160,7 @@ def _listed(
   mask_values=None,
   uncertain='',
   unlabelled=False,
+  group='',
 ):
   """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
@@ -172,29 +175,24 @@ def _listed(
   passed = walk.Passed()
   path = _table(root, table)
   if path is not None:
-    found = _from_table(
+    entries, about = _from_table(
       root, path, where, fields, patient == 'dicom', uncertain, unlabelled
     )
   elif where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
-  elif any(fields.values()):
-    entries, notes = fields_lib.from_patterns(root, fields, passed)
-    found = entries, About(notes=notes)
-  elif unlabelled:
-    found = _bare(root, passed), About()
   else:
-    found = _by_layout(root, passed, dense, folds)
-  entries, about = found
+    entries, about = _from_files(root, fields, passed, dense, folds, unlabelled)
   entries = [_with_patient(e, patient) for e in entries]
   checks.check_ids(entries, root)
   entries = checks.without_links(entries, passed)
+  entries, grouped = _grouped(entries, group)
   colour, notes = checks.colour(entries)
   about = dataclasses.replace(
     about,
     colour=colour,
     ignore=about.ignore if ignore is None else int(ignore),
     mask_values=_values(mask_values),
-    notes=(*about.notes, *notes, *passed.lines()),
+    notes=(*about.notes, *notes, *passed.lines(), *grouped),
   )
   if dense:
     about = _dense(root, entries, about, class_names)
@@ -209,6 +207,37 @@ def _listed(
   if dense:  # labels were for the balance
     entries = [dataclasses.replace(e, label=None) for e in entries]
   return root, entries, about
+
+
+def _from_files(root, fields, passed, dense, folds, unlabelled):
+  """(entries, About) of a folder without a table."""
+  if any(fields.values()):
+    entries, notes = fields_lib.from_patterns(root, fields, passed)
+    return entries, About(notes=notes)
+  if unlabelled:
+    return _bare(root, passed), About()
+  return _by_layout(root, passed, dense, folds)
+
+
+def _grouped(entries, group):
+  """Entries of which those that belong together have one patient, and notes.
+
+  Of 'duplicates' are images that are copies of each other, nearly or exactly,
+  and all images of their patients: no split parts them.
+  """
+  if group not in ('', 'duplicates'):
+    raise ValueError(f"data.group is 'duplicates' or empty, not {group!r}")
+  if not group:
+    return entries, ()
+  images = (read_image(e.images).array for e in entries)
+  names = duplicates.groups(images, [e.patient for e in entries])
+  changed = sum(n != e.patient for n, e in zip(names, entries, strict=True))
+  entries = [
+    dataclasses.replace(e, patient=n)
+    for n, e in zip(names, entries, strict=True)
+  ]
+  note = f'{changed} images joined the patient of an image like them'
+  return entries, (note,) if changed else ()
 
 
 def _from_table(
