@@ -81,7 +81,10 @@ EXPERIMENTS = {
     make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True),
     SMALL_UNET | {'data.patch_size': (8, 8, 8)},
   ),
-  'unet:folder': (make_cases((16, 15, 1), masks=True), ENCODER_DECODER),
+  'unet:folder': (
+    make_cases((16, 15, 1), TISSUE, masks=True),
+    ENCODER_DECODER,
+  ),
   'resnet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), SMALL_RESNET),
   'resnet:adrenalmnist3d': (make_cases((8, 8, 8, 1), BINARY), SMALL_RESNET),
   'resnet:lidc_nodules': (
@@ -207,7 +210,7 @@ def test_an_unknown_variant_is_named():
 
 
 def made_model(config):
-  facts = DataFacts(channels=1, rank=2)
+  facts = DataFacts(channels=1, rank=2, class_names=TISSUE)
   return experiment.make_model(config, experiment.make_task(config, facts))
 
 
