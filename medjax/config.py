@@ -85,7 +85,7 @@ def default_config():
       ),
       augment=(),  # medjax.augment
       model=dict(),  # medjax.models
-      pretrained=dict(  # medjax.pretrained
+      pretrained=dict(  # medjax.finetune.loading
         path='',  # .safetensors, .pth, or a workdir; '' is none
         partial=False,  # allow what does not fit on either side
         head=True,  # the file's, where its shape fits; else a new one

@@ -25,7 +25,7 @@ from medjax import config as config_lib
 from medjax import files, finetune, models, optim, prepare, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
-from medjax.data import folder, records, transforms
+from medjax.data import folder, pipeline, records, transforms
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 
@@ -68,6 +68,22 @@ class Experiment:
     """[(Experiment, folder)] of what is trained, mostly of itself alone."""
     workdir = pathlib.Path(workdir)
     return [(e, workdir / f) for f, e in self.members] or [(self, workdir)]
+
+  def stream(self, samples, *, process_index=0, process_count=1):
+    """The `TrainStream` of samples, as this experiment trains on them."""
+    return pipeline.TrainStream(
+      samples,
+      batch_size=self.data.batch_size,
+      steps=self.train.steps,
+      inputs=self.task.inputs,
+      fields=self.task.fields,
+      seed=self.seed,
+      patch_size=tuple(self.data.patch_size),
+      foreground=self.data.foreground,
+      ignore=getattr(self.task, 'ignore', None),
+      process_index=process_index,
+      process_count=process_count,
+    )
 
   def prepare(self, case):
     """The sample of a case, checked against the task by the caller, with it."""

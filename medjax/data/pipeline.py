@@ -186,13 +186,13 @@ class _Batches:
     return _stacked([self._examples[i] for i in places])
 
 
-def _stacked(examples, name=''):
-  """Examples, or parts of them by name, as a batch."""
-  if isinstance(examples[0], dict):
-    return {k: _stacked([e[k] for e in examples], k) for k in examples[0]}
-  # Masks rest in memory in one byte a voxel and train as int32.
-  dtype = np.int32 if name == 'mask' else None
-  return np.stack(examples, dtype=dtype, casting='unsafe')
+def _stacked(examples):
+  """Examples as a batch."""
+  batch = jax.tree.map(lambda *values: np.stack(values), *examples)
+  if 'mask' in batch:
+    # Masks rest in memory in one byte a voxel and train as int32.
+    batch['mask'] = batch['mask'].astype(np.int32)
+  return batch
 
 
 def train_batches(stream, *, local_batch_size, start_step, threads=4):

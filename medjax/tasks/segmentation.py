@@ -82,6 +82,10 @@ class Segmentation:
   def __post_init__(self, loss):
     for name in ('regions', 'region_order', 'class_names'):
       object.__setattr__(self, name, objective.frozen(getattr(self, name)))
+    if self.num_classes is None:
+      raise ValueError(
+        'no file says how many labels the masks have: set task.num_classes'
+      )
     if self.num_classes < 2:
       raise ValueError('num_classes counts the background: at least 2')
     if self.regions:

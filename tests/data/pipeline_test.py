@@ -195,6 +195,7 @@ def test_cases_without_a_field_share_batches_with_others():
     np.testing.assert_array_equal(batch['valid']['mask'], case != 0)
     np.testing.assert_array_equal(batch['valid']['label'], case != 2)
     assert (batch['mask'].dtype, batch['label'].dtype) == (np.int32, np.int32)
+    assert {v.dtype for v in batch['valid'].values()} == {np.dtype(bool)}
     assert not batch['mask'][case == 0].any()
     np.testing.assert_array_equal(batch['label'], np.where(case == 2, 0, case))
 
