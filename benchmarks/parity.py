@@ -10,7 +10,7 @@ Columns: largest relative error of the logits in evaluation mode, in single
 precision; of any parameter's gradient, and of the running statistics of batch
 norm after a step in training mode, both in double precision, where no value at
 the kink of a ReLU falls to either side; parameters at 1000 classes, and as
-published (torchvision's where the paper gives none).
+published (torchvision's or MONAI's where the paper gives none).
 """
 
 import argparse
@@ -96,6 +96,13 @@ def _unetr(*shape):
   return Case('MONAI', model, net, shape)
 
 
+def _swin_unetr(*shape):
+  sizes = dict(features=12, heads=(1, 2, 2, 3), window=2)
+  model = models.SwinUNETR(3, depths=(1, 2, 1, 1), **sizes)
+  net = lambda r: _segmentation('monai_swin_unetr', len(shape) - 2)(r, **sizes)
+  return Case('MONAI', model, net, shape)
+
+
 def _mednext(*shape):
   model = models.MedNeXt(3, (1, 2, 1), (2, 3, 2), width=4)
   return Case(
@@ -175,6 +182,8 @@ CASES = {
     _segmentation('nnunet_resenc'),
     (2, 16, 24, 1),
   ),
+  'swin_unetr': _swin_unetr(2, 64, 64, 1),
+  'swin_unetr_3d': _swin_unetr(2, 32, 32, 64, 1),
   'unetr': _unetr(2, 32, 16, 1),
   'unetr_3d': _unetr(2, 16, 16, 32, 1),
   'mednext': _mednext(2, 16, 12, 1),
@@ -213,6 +222,7 @@ CASES = {
 
 # Of each variant the case that stands for it and its parameters, at 1000
 # classes and three channels unless `count` is told otherwise.
+_VOLUME = (1, 16, 16, 16, 1)
 PUBLISHED = {
   'LeNet5': ('lenet', 61_706, 10, (1, 32, 32, 1)),
   'AlexNet': ('alexnet', 61_100_840),
@@ -245,6 +255,10 @@ PUBLISHED = {
   'ConvNeXtS': ('convnext', 50_223_688),
   'ViTS16': ('vit_3d', 22_050_664),
   'ViTB16': ('vit_3d', 86_567_656),
+  'MedNeXtS': ('mednext_3d', 5_550_914, 2, _VOLUME),
+  'MedNeXtB': ('mednext_3d', 10_510_850, 2, _VOLUME),
+  'MedNeXtM': ('mednext_3d', 17_533_506, 2, _VOLUME),
+  'MedNeXtL': ('mednext_3d', 61_726_754, 2, _VOLUME),
 }
 
 

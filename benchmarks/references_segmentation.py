@@ -163,3 +163,45 @@ def _positions(flat):
   """Ours have no batch axis."""
   key = 'params', 'positions', ''
   flat[key] = flat[key][0]
+
+
+def monai_swin_unetr(rank, *, features, heads, window):
+  """MONAI's SwinUNETR, with biases in its transposed convolutions."""
+  from monai.networks.nets import SwinUNETR
+
+  net = SwinUNETR(
+    1, 3, 2, (1, 2, 1, 1), heads, window, feature_size=features,
+    spatial_dims=rank, norm_name=('instance', {'affine': True}),
+  )  # fmt: skip
+  for module in net.modules():
+    if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+      module.bias = nn.Parameter(torch.zeros(module.out_channels))
+  level = lambda m: f'skip_{5 if m[1] == "10" else int(m[1]) - 1}'
+  layers = 'layer_0', 'layer_1', 'shortcut'
+  return renamed(
+    net,
+    (r'^swinViT\.patch_embed\.proj', 'patches'),
+    (
+      r'^swinViT\.layers(\d)\.0\.blocks\.(\d)\.',
+      lambda m: f'stage_{int(m[1]) - 1}_block_{m[2]}.',
+    ),
+    (
+      r'^swinViT\.layers(\d)\.0\.downsample',
+      lambda m: f'merge_{int(m[1]) - 1}',
+    ),
+    (r'(?<=merge_\d\.)reduction', 'reduce'),
+    (r'^(stage.*)\.norm(\d)', lambda m: f'{m[1]}.norm_{int(m[2]) - 1}'),
+    (r'attn\.qkv', 'attention.qkv'),
+    (r'attn\.proj', 'attention.out'),
+    (r'attn\.relative_position_bias_table', 'attention.positions'),
+    (r'mlp\.linear1', 'dense_0'),
+    (r'mlp\.linear2', 'dense_1'),
+    (r'^encoder(\d+)\.layer', level),
+    (r'^decoder(\d)\.transp_conv\.conv', lambda m: f'up_{int(m[1]) - 1}'),
+    (r'^decoder(\d)\.conv_block', lambda m: f'decoder_{int(m[1]) - 1}'),
+    (
+      r'^(skip_\d|decoder_\d)\.(conv|norm)(\d)(\.conv)?',
+      lambda m: f'{m[1]}.{layers[int(m[3]) - 1]}.{m[2]}',
+    ),
+    (r'^out\.conv\.conv', 'head'),
+  )

@@ -19,14 +19,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from medjax import augment as augment_lib
 from medjax import config as config_lib
-from medjax import files, finetune, models, optim, prepare, tasks
-from medjax.augment.compose import compose
-from medjax.build import build, lookup
-from medjax.data import folder, records, transforms
+from medjax import files, optim, prepare, tasks
+from medjax.build import lookup
+from medjax.data import folder, pipeline, records
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
+from medjax.parts import make_augment, make_model, make_preprocess, make_task
 
 SPLITS = ('train', 'validation', 'test')
 
@@ -67,6 +66,22 @@ class Experiment:
     """[(Experiment, folder)] of what is trained, mostly of itself alone."""
     workdir = pathlib.Path(workdir)
     return [(e, workdir / f) for f, e in self.members] or [(self, workdir)]
+
+  def stream(self, samples, *, process_index=0, process_count=1):
+    """The `TrainStream` of samples, as this experiment trains on them."""
+    return pipeline.TrainStream(
+      samples,
+      batch_size=self.data.batch_size,
+      steps=self.train.steps,
+      inputs=self.task.inputs,
+      fields=self.task.fields,
+      seed=self.seed,
+      patch_size=tuple(self.data.patch_size),
+      foreground=self.data.foreground,
+      ignore=getattr(self.task, 'ignore', None),
+      process_index=process_index,
+      process_count=process_count,
+    )
 
   def prepare(self, case):
     """The sample of a case, checked against the task by the caller, with it."""
@@ -159,7 +174,11 @@ def make(config, *, facts=None):
     _check_folds(config)
   # Members that differ in their seed have the same cases.
   first = _splits(runs[0][0])
-  facts = facts or DataFacts.of(first('train'))
+  if facts is None:
+    cases, kind = first('train'), lookup(tasks, config.task.get('name', ''))
+    takes = inspect.signature(kind).parameters
+    count = 'num_classes' in takes and not config.task.get('num_classes')
+    facts = DataFacts.of(cases, count=count)
   one = _make(config, facts, first)
   if runs[0][0] is config:
     return one
@@ -203,21 +222,24 @@ def read_facts(workdir):
 
 
 def _make(config, facts, cases):
-  patch = tuple(config.data.patch_size)
+  patch = tuple(config.data.patch_size or ())
   if patch and len(patch) != facts.rank:
     raise ValueError(
       f'data.patch_size {patch} is not {facts.rank} sizes, one for each axis'
     )
   task = make_task(config, facts)
+  data = _settings('Data', config.data)
+  if data.patch_size is None:
+    data = data._replace(patch_size=facts.patch_size())
   return Experiment(
     config=json.loads(config_lib.to_json(config)),
     seed=config.seed,
     facts=facts,
     task=task,
     model=make_model(config, task),
-    preprocess=make_preprocess(config, task),
+    preprocess=make_preprocess(config, task, facts),
     augment=make_augment(config.augment),
-    data=_settings('Data', config.data),
+    data=data,
     train=_settings('Train', config.train),
     inference=_settings('Inference', config.inference),
     cases=cases,
@@ -268,7 +290,7 @@ def open_cases(config, parts):
   """The raw cases of parts of a set: 'train', 'fold1+fold2'."""
   data = config.data
   if data.name == 'folder':
-    return _open_folder(config, parts)
+    return folder.open_folder(data.path, parts, **folder_options(config))
   if jax.process_index() == 0:
     prepare.prepare(
       data.name,
@@ -280,121 +302,19 @@ def open_cases(config, parts):
   return records.open_split(data.name, parts, data_dir=data.data_dir or None)
 
 
-def _open_folder(config, parts):
-  data, task = config.data, config.task
+def folder_options(config):
+  """The options of `folder.open_folder` that a config, also as a dict, says."""
+  data, task = config['data'], config['task']
   names = () if task.get('regions') else task.get('class_names', ())
-  return folder.open_folder(
-    data.path,
-    parts,
-    seed=config.seed if data.get('seed') is None else data.seed,
-    fractions=data.fractions,
-    folds=data.folds,
-    table=data.table,
-    where=data.where,
-    fields=data.fields.to_dict(),
-    patient=data.patient,
+  kind, alike = lookup(tasks, task.get('name', '')), (
+    'fractions', 'folds', 'table', 'where', 'patient', 'group', 'uncertain',
+  )  # fmt: skip
+  return {name: data[name] for name in alike} | dict(
+    seed=config['seed'] if data['seed'] is None else data['seed'],
+    fields=dict(data['fields']),
     class_names=tuple(names or ()) or None,
-    dense='mask' in lookup(tasks, task.name).fields,
+    dense='mask' in kind.fields,
+    ignore=task.get('ignore') if data['ignore'] is None else data['ignore'],
+    mask_values=dict(data['mask_values']),
+    unlabelled=kind.unlabelled,
   )
-
-
-# The objects.
-
-
-def make_task(config, facts):
-  """The task: what the outputs of the model mean.
-
-  What the config does not say and the task takes is told by the data.
-  """
-  task = config.task.to_dict()
-  taken = inspect.signature(lookup(tasks, task['name'])).parameters
-  given = lambda name: task.get(name) not in (None, ())
-  if 'regions' in taken and not given('regions') and facts.regions:
-    task |= {'regions': facts.regions, 'region_order': facts.region_order}
-    task.setdefault('num_classes', len(facts.class_names))
-  if 'ignore' in taken and task.get('ignore') is None:
-    task['ignore'] = facts.ignore
-  if 'class_names' in taken and not (given('class_names') or given('regions')):
-    task['class_names'] = facts.class_names
-  if 'num_classes' in taken:
-    names, regions = task.get('class_names') or (), given('regions')
-    if not task.get('num_classes'):
-      task['num_classes'] = len(names)
-    elif names and not regions and len(names) != task['num_classes']:
-      raise ValueError(
-        f'task.num_classes is {task["num_classes"]}, but {config.data.name} '
-        f'has {len(names)} classes: {", ".join(names)}'
-      )
-  return build(tasks, task)
-
-
-def make_model(config, task):
-  """The Linen module, with as many outputs as the task needs.
-
-  An argument that is itself a dict with a name, as a backbone is, is built
-  first. Where a part of the model trains, or something is added to it, this is
-  an `Adapted`, used in the same way.
-  """
-
-  def model(spec):
-    parts = {k: model(v) for k, v in spec.items() if hasattr(v, 'items')}
-    return build(models, {**spec, **parts}, num_classes=task.num_outputs)
-
-  module = model(config.model)
-  taken = inspect.signature(module.__call__).parameters
-  if not {'train', 'kwargs'} & {*taken}:
-    raise ValueError(
-      f'{config.model.name}: its __call__ takes no `train`, which says whether '
-      'it trains: def __call__(self, x, *, train=False)'
-    )
-  return build(finetune, config.adapt)(
-    module, freeze=tuple(config.optimizer.freeze)
-  )
-
-
-def make_preprocess(config, task):
-  """One function sample → sample from config.data.preprocess, in order.
-
-  Further images that the task takes are prepared as the first is.
-  """
-  steps = [build(transforms, spec) for spec in config.data.preprocess]
-  chain = lambda sample: functools.reduce(
-    lambda s, step: step(s), steps, sample
-  )
-
-  if config.data.patch_size and len(task.inputs) > 1:
-    # Which of the others lie on the image's grid is not known here.
-    raise ValueError(
-      f'{type(task).__name__} takes {", ".join(task.inputs)}, of which no '
-      'patches can be cut: leave data.patch_size empty, resize in '
-      'data.preprocess'
-    )
-
-  def preprocess(case):
-    sample = chain(case)
-    for name in task.inputs[1:]:
-      if np.ndim(case.get(name)) == np.ndim(case['image']):
-        affine = case.get(f'{name}_affine', case['affine'])
-        other = {'image': case[name], 'affine': affine, 'id': case['id']}
-        other['spacing'] = case.get(f'{name}_spacing', case['spacing'])
-        sample = {**sample, name: chain(other)['image']}
-    return sample
-
-  return preprocess
-
-
-def make_augment(specs):
-  """One function (key, batch) → batch of config.augment, in order.
-
-  An argument that is a list of such entries, as of `views`, is built first.
-  """
-
-  def part(spec):
-    inner = {
-      k: tuple(map(part, v))
-      for k, v in spec.items()
-      if isinstance(v, list | tuple) and v and hasattr(v[0], 'items')
-    }
-    return build(augment_lib, {**spec, **inner})
-
-  return compose([part(spec) for spec in specs])

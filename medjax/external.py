@@ -120,26 +120,20 @@ def _name(data, source):
 
 def _open(experiment, data, split):
   """The cases, what config.data says of them, and their splits."""
-  own, path = experiment.config['data'], pathlib.Path(data).expanduser()
+  own, facts = experiment.config['data'], experiment.facts
+  path = pathlib.Path(data).expanduser()
   if not path.exists():
     options = {'data_dir': own['data_dir'] or None}
     prepare.prepare(data, manual_dir=own['manual_dir'] or None, **options)
     known = records.info(data, **options)['splits']
     split = split or ('test' if 'test' in known else '+'.join(known))
     return records.open_split(data, split, **options), {'name': data}, split
-  dense = 'mask' in experiment.task.fields
-  names = experiment.facts.class_names
-  if dense and experiment.config['task'].get('regions'):
-    names = ()
-  seed = own['seed']
-  options = {
-    **{name: own[name] for name in ('table', 'where', 'fields', 'patient')},
-    'class_names': tuple(names) or None,
-    'dense': dense,
-    'seed': experiment.config['seed'] if seed is None else seed,
-    'fractions': own['fractions'],
-    'folds': own['folds'],
-  }
+  options = experiment_lib.folder_options(experiment.config)
+  regions = experiment.config['task'].get('regions')
+  if names := () if options['dense'] and regions else facts.class_names:
+    options['class_names'] = tuple(names)
+  if options['ignore'] is None:
+    options['ignore'] = facts.ignore
   if not split:  # Patients are not divided.
     options |= {'fractions': (0, 0, 1), 'folds': 0}
     split = '+'.join(folder.open_splits(path, **options))

@@ -7,12 +7,12 @@ import numpy as np
 
 from medjax import cli, files
 from medjax.data import formats
-from medjax.data.folder.cases import check_grid
-from medjax.data.folder.entry import MASK_STEM, images_in
+from medjax.data.folder.grids import on_grid
 from medjax.run import per_case
 from medjax.tasks import Segmentation
 
 _OVERLAY = re.compile(r'_overlay$')
+_MASK = re.compile(r'^(.+)_(mask|seg|label)$')
 
 
 def score(masks, references, *, common=False, patient='', nsd_tolerance=1.0):
@@ -35,7 +35,7 @@ def score(masks, references, *, common=False, patient='', nsd_tolerance=1.0):
   rows, units = [], set()
   for name, (mask, reference) in pairs.items():
     found, known = _read(mask), _read(reference)
-    check_grid(mask, found, reference, known)
+    found = on_grid(mask, found, reference, known)
     units.add(known.meta['unit'])
     case = {'id': name, 'mask': known.array, 'spacing': known.spacing}
     about = {'id': name, 'patient': _patient(name, patient, mask)}
@@ -102,11 +102,12 @@ def _named(folder):
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: no such folder')
   found = {}
-  paths = {formats.stem(path): path for path in images_in(folder)}
+  inside = sorted(p for p in folder.iterdir() if p.name[0] != '.')
+  paths = {formats.stem(p): p for p in inside if formats.is_image(p)}
   for stem, path in paths.items():
     if _OVERLAY.search(stem) and _OVERLAY.sub('', stem) in paths:
       continue  # a picture that predict draws beside a mask
-    match = MASK_STEM.match(stem)
+    match = _MASK.match(stem)
     name = match[1] if match else stem
     if name in found:
       raise ValueError(f'{path}: second mask of {name}, after {found[name]}')

@@ -1,4 +1,4 @@
-"""report.html of a workdir: `python -m medjax.report WORKDIR`."""
+"""Writes report.html of a workdir: `python -m medjax.report WORKDIR`."""
 
 from medjax import cli
 from medjax.reports.report import write_report

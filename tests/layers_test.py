@@ -34,9 +34,10 @@ ALLOWED = {
   'engine': set(),
   'run': {'build', 'config', 'data', 'engine', 'files', 'optim'},
   'finetune': {'run'},
+  'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
   'experiment': {
     'augment', 'build', 'config', 'data', 'engine', 'files', 'finetune',
-    'models', 'optim', 'prepare', 'tasks',
+    'models', 'optim', 'parts', 'prepare', 'tasks',
   },
   'prediction': {
     'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'metrics',
@@ -56,7 +57,7 @@ ALLOWED = {
     'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
     'prepare', 'progress',
   },
-  'inspect': {'cli', 'files', 'reports', 'survey'},
+  'inspect': {'cli', 'data', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},
   'report': {'cli', 'files', 'reports'},
   'masks': {'cli', 'data', 'files', 'run', 'tasks'},

@@ -328,7 +328,7 @@ def match(model, paths, weights):
   kind = type(model).__name__
   # SegResNet's default is that of MONAI.
   grouped = getattr(model, 'norm', None) == 'group' and kind != 'SegResNet'
-  if grouped and model.groups is None:
+  if grouped and getattr(model, 'groups', None) is None:
     raise ValueError(
       'weights do not tell how many groups their group norm has: give it as '
       "the model's `groups` (num_groups in MONAI and nnU-Net)"

@@ -41,12 +41,16 @@ def soft_skeleton(x: Float[Array, 'b *s K'], *, iterations: int):
   Shit et al. 2021, algorithm 1: what openings take away from ever more eroded
   masks. `iterations` is at least the radius in voxels of the thickest.
   """
-  eroded = _eroded(x)
-  skeleton = _left(x, eroded)
-  for _ in range(iterations):
-    x, eroded = eroded, _eroded(eroded)
+
+  def peel(state, _):
+    x, skeleton = state
+    eroded = _eroded(x)
     left = _left(x, eroded)
-    skeleton = skeleton + jax.nn.relu(left - skeleton * left)
+    return (eroded, skeleton + jax.nn.relu(left - skeleton * left)), None
+
+  # One body, compiled once.
+  state = x, jnp.zeros_like(x)
+  (_, skeleton), _ = jax.lax.scan(peel, state, length=iterations + 1)
   return skeleton
 
 

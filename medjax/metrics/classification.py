@@ -8,7 +8,6 @@ once. Results are (*r, k), agree with scikit-learn's (sample_weight), and are
 NaN where the cases at hand do not define them. A NaN score is an error.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +27,7 @@ from medjax.metrics.ranking import (
 
 __all__ = [
   'Counts', 'accuracy', 'areas', 'auprc', 'auroc', 'brier',
-  'classification_report', 'confusion_matrix', 'counts', 'defined_mean', 'ece',
+  'confusion_matrix', 'counts', 'defined_mean', 'ece',
   'f1', 'f_beta', 'false_positive_rate', 'npv', 'one_hot', 'precision',
   'precision_recall_curve', 'recall', 'reliability', 'roc_curve',
   'specificity', 'threshold',
@@ -178,40 +177,6 @@ def f_beta(c: Counts, *, beta) -> Result:
   c = _floats(c)
   found = (1 + beta**2) * c.tp
   return ratio(found, found + beta**2 * c.fn + c.fp)
-
-
-def classification_report(
-  truth: Truth,
-  predicted: Truth,
-  *,
-  class_names: Sequence[str],
-) -> dict[str, dict[str, float]]:
-  """Precision, recall, f1 and support per class, macro and weighted means.
-
-  scikit-learn's classification_report as a dict, but values that precision(),
-  recall() and f1() call NaN are left out of the means instead of counting as 0.
-  """
-  c = counts(truth, predicted)
-  if len(class_names) != len(c.tp):
-    raise ValueError(f'{len(class_names)} class_names of {len(c.tp)} columns')
-  support = c.tp + c.fn
-  columns = {'precision': precision(c), 'recall': recall(c), 'f1': f1(c)}
-  report = {
-    name: {m: float(v[i]) for m, v in columns.items()}
-    | {'support': int(support[i])}
-    for i, name in enumerate(class_names)
-  }
-  total = {'support': int(support.sum())}
-  report['macro average'] = {
-    m: float(defined_mean(v)) for m, v in columns.items()
-  } | total
-  report['weighted average'] = {
-    m: float(weighted_mean(v, support)) for m, v in columns.items()
-  } | total
-  return report
-
-
-# ---- calibration
 
 
 def brier(

@@ -86,6 +86,14 @@ def takes(terms, option):
   )
 
 
+def check_takes(terms, option, why):
+  """Raises ValueError for a loss that has no argument of this name."""
+  for name, _, _ in terms:
+    known = inspect.signature(build.lookup(losses, name)).parameters
+    if option not in known:
+      raise ValueError(f'{why} wants losses that take {option}, not {name!r}')
+
+
 def evaluate(terms, logits, target, **options):
   """Weighted sum of the losses: (b,).
 
@@ -124,3 +132,13 @@ def main_head(outputs):
   """Logits of the main head, float32."""
   logits = outputs[0] if isinstance(outputs, tuple | list) else outputs
   return logits.astype(jnp.float32)
+
+
+def check_resolution(outputs, mask):
+  """Raises ValueError unless the main head's map is on the grid of the mask."""
+  logits = outputs[0] if isinstance(outputs, tuple | list) else outputs
+  if logits.shape[:-1] != mask.shape:
+    raise ValueError(
+      f'the model gives logits {logits.shape[1:]} for a mask {mask.shape[1:]}: '
+      'it must give one vector for each voxel of its input'
+    )

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medjax import build
 from medjax.files import plain
 from medjax.metrics import bootstrap, segmentation, surface
 from medjax.metrics.classification import defined_mean
@@ -61,6 +60,8 @@ class Segmentation:
     decoded, later regions over earlier (nnU-Net's regions_class_order). Left
     out, it is the one label of a region that no later region holds.
   class_names: num_classes names, background first; or one per region.
+  ignore: a label of voxels that count for nothing, in the loss, the patches
+    or the metrics: what nobody annotated, say.
   nsd_tolerance: mm, of the normalised surface Dice.
   more_measures: functions outside of medjax, 'mine.metric:f', of two masks
     (*s,) bool and their spacing: f(prediction, reference, spacing) → number.
@@ -70,6 +71,7 @@ class Segmentation:
 
   inputs: ClassVar = ('image',)
   fields: ClassVar = ('mask',)
+  unlabelled: ClassVar = False
   over_batch: ClassVar = False
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
@@ -77,6 +79,7 @@ class Segmentation:
   regions: tuple[tuple[int, ...], ...] = ()
   region_order: tuple[int, ...] = ()
   class_names: tuple[str, ...] = ()
+  ignore: int | None = None
   nsd_tolerance: float = 1.0
   more_measures: tuple[str, ...] = ()
   monitor: str = 'dice'
@@ -85,6 +88,10 @@ class Segmentation:
   def __post_init__(self, loss):
     for name in ('regions', 'region_order', 'class_names', 'more_measures'):
       object.__setattr__(self, name, objective.frozen(getattr(self, name)))
+    if self.num_classes is None:
+      raise ValueError(
+        'no file says how many labels the masks have: set task.num_classes'
+      )
     if self.num_classes < 2:
       raise ValueError('num_classes counts the background: at least 2')
     if self.regions:
@@ -104,6 +111,12 @@ class Segmentation:
     terms = objective.parse(loss)
     objective.check_entropy(terms, entropy)
     objective.check_weights(terms, self.num_outputs)
+    if self.ignore is not None:
+      objective.check_takes(terms, 'valid', 'a label to ignore')
+      if 0 <= self.ignore < self.num_classes:
+        raise ValueError(
+          f'ignore={self.ignore} is one of the {self.num_classes} classes'
+        )
     object.__setattr__(self, 'terms', terms)
 
   def _check_regions(self):
@@ -130,7 +143,7 @@ class Segmentation:
   @property
   def measures(self):
     """name → Measure of all metrics."""
-    return {**MEASURES, **dict(map(_outside, self.more_measures))}
+    return {**MEASURES, **dict(map(summary.outside, self.more_measures))}
 
   @property
   def num_outputs(self):
@@ -164,13 +177,15 @@ class Segmentation:
     sum to 1; the mask is down-sampled by nearest neighbour (nnU-Net).
     """
     outputs = forward(batch['image'])
-    _check_resolution(outputs, batch['mask'])
+    objective.check_resolution(outputs, batch['mask'])
 
     def loss(logits):
       mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
-      return objective.evaluate(
-        self.terms, logits, self._target(mask), multi_label=bool(self.regions)
-      )
+      options = {'multi_label': bool(self.regions)}
+      if self.ignore is not None:
+        options['valid'] = mask != self.ignore
+      target = self._target(mask)
+      return objective.evaluate(self.terms, logits, target, **options)
 
     return objective.over_heads(loss, outputs, _level_weights, self.num_outputs)
 
@@ -203,7 +218,12 @@ class Segmentation:
     """Raises ValueError, one line with the id, for a mask it cannot use."""
     if 'mask' not in case:
       raise ValueError(f'case {case.get("id")!r} has no mask')
-    self._check_labels(np.asarray(case['mask']), case, 'mask')
+    mask = np.asarray(case['mask'])
+    self._check_labels(self._known(mask), case, 'mask')
+
+  def _known(self, mask):
+    """The mask with background where its label is to be ignored."""
+    return mask if self.ignore is None else mask * (mask != self.ignore)
 
   def _check_labels(self, labels, case, what):
     where = f'case {case.get("id")!r}: {what}'
@@ -223,7 +243,8 @@ class Segmentation:
     k: foreground classes or regions (names). Distances in mm by
     case['spacing'], or by the columns of case['affine']. NaN: undefined; see
     the table in medjax.metrics. A case that has a 'field_of_view' (*s,) is
-    judged inside of it: what lies outside counts as background in both maps.
+    judged inside of it: what lies outside, or is to be ignored, counts as
+    background in both maps.
     """
     self.check(case)
     prediction, mask = np.asarray(prediction), np.asarray(case['mask'])
@@ -233,9 +254,10 @@ class Segmentation:
         f'mask {mask.shape}'
       )
     self._check_labels(prediction, case, 'prediction')
+    inside = np.True_ if self.ignore is None else mask != self.ignore
     if 'field_of_view' in case:
-      inside = np.asarray(case['field_of_view']) > 0
-      prediction, mask = prediction * inside, mask * inside
+      inside = inside & (np.asarray(case['field_of_view']) > 0)
+    prediction, mask = prediction * inside, mask * inside
     spacing = _spacing(case, mask.ndim)
     sets = self.regions or [(v,) for v in range(1, self.num_classes)]
     box = surface.bounding_box((prediction > 0) | (mask > 0))
@@ -277,7 +299,8 @@ class Segmentation:
     """The case's mean Dice, and both maps."""
     dice = row['dice'][~np.isnan(row['dice'])]
     score = float(dice.mean()) if dice.size else np.nan
-    return score, {'mask': case['mask'], 'prediction': prediction}
+    mask = self._known(np.asarray(case['mask']))
+    return score, {'mask': mask, 'prediction': prediction}
 
   def summarize(self, rows, *, calibration=None, seed=0, n_resamples=1000):
     """Means over cases with 95 % bootstrap intervals by patient, JSON-able.
@@ -333,29 +356,6 @@ def _outcomes(values):
     'missed': (row['volume_error'] == -1).sum(0),
     'false_positive': (np.isnan(row['recall']) & ~undefined).sum(0),
   }
-
-
-def _outside(name):
-  """(name, Measure) of a function outside of medjax."""
-  if ':' not in name:
-    raise ValueError(f"more_measures: {name!r} is not 'package.module:name'")
-  function, short = build.lookup(summary, name), name.partition(':')[2]
-  measure = Measure(
-    lambda pair: function(pair.prediction, pair.reference, pair.spacing),
-    getattr(function, 'title', short.replace('_', ' ').capitalize()),
-    getattr(function, 'unit', ''),
-    getattr(function, 'higher', None),
-  )
-  return short, measure
-
-
-def _check_resolution(outputs, mask):
-  logits = outputs[0] if isinstance(outputs, tuple | list) else outputs
-  if logits.shape[:-1] != mask.shape:
-    raise ValueError(
-      f'the model gives logits {logits.shape[1:]} for a mask {mask.shape[1:]}: '
-      'it must give one vector for each voxel of its input'
-    )
 
 
 def _member(labels, region):

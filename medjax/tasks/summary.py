@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from medjax import build
+from medjax.tasks.task import Measure
+
 
 def patients(rows):
   """Names the patient of each row, by whom is resampled, or else the case."""
@@ -67,3 +70,17 @@ def spoken(results, split='test', most=4):
 
 def _number(value):
   return 'undefined' if value is None else f'{value:.3f}'
+
+
+def outside(name):
+  """(name, Measure) of a function outside of medjax."""
+  if ':' not in name:
+    raise ValueError(f"more_measures: {name!r} is not 'package.module:name'")
+  function, short = build.lookup(build, name), name.partition(':')[2]
+  measure = Measure(
+    lambda pair: function(pair.prediction, pair.reference, pair.spacing),
+    getattr(function, 'title', short.replace('_', ' ').capitalize()),
+    getattr(function, 'unit', ''),
+    getattr(function, 'higher', None),
+  )
+  return short, measure

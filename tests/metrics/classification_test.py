@@ -201,24 +201,6 @@ def test_perfectly_calibrated_has_no_ece():
   assert m.ece(confidence, right) == pytest.approx(0, abs=1e-12)
 
 
-def test_report_is_sklearns():
-  label, p, _ = _data()
-  predicted = p.argmax(1)
-  names = ['a', 'b', 'c']
-  ours = m.classification_report(
-    _hot(label), _hot(predicted), class_names=names
-  )
-  theirs = sklearn_metrics.classification_report(
-    label, predicted, target_names=names, output_dict=True
-  )
-  pairs = {name: name for name in names}
-  pairs |= {'macro average': 'macro avg', 'weighted average': 'weighted avg'}
-  for mine, other in pairs.items():
-    row = theirs[other]
-    expected = [row[k] for k in ('precision', 'recall', 'f1-score', 'support')]
-    np.testing.assert_allclose(list(ours[mine].values()), expected, rtol=1e-12)
-
-
 @pytest.mark.parametrize('decimals', [1, 15])
 def test_curves_are_sklearns(decimals):
   label, p, _ = _data(k=2, decimals=decimals)

@@ -11,11 +11,11 @@ import pytest
 from medjax import models
 
 KEY = jax.random.key(0)
-FAMILIES = (
+NAMES = (
   'AlexNet', 'ConvNeXtT', 'EfficientNetB0', 'InceptionV3', 'LeNet5',
   'MedNeXtS', 'MobileNetV2', 'MobileNetV3Small', 'ResEncUNet', 'ResNet18',
-  'SegResNet', 'UNet', 'UNet2015', 'UNet2018', 'UNETR', 'VGG11', 'ViTS16',
-  'VNet',
+  'SegResNet', 'SwinUNETR', 'UNet', 'UNet2015', 'UNet2018', 'UNETR', 'VGG11',
+  'ViTS16', 'VNet',
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def run(model, x, **options):
   return jax.eval_shape(init, KEY, x)
 
 
-FAMILIES = {name: getattr(models, name)(num_classes=3) for name in FAMILIES}
+FAMILIES = {name: getattr(models, name)(num_classes=3) for name in NAMES}
 FAMILIES['DenseNet'] = models.DenseNet(3, (1, 1), growth=4, width=8)
 
 
@@ -97,6 +97,7 @@ GROUPED = dict(
   vnet=models.VNet(4, (4, 6)),
   unetr=models.UNETR(3, features=2, width=4, depth=4, heads=2, image_size=16),
   unet2018=models.UNet2018(4, (4, 6)),
+  swin_unetr=models.SwinUNETR(3, features=4, heads=(1, 1, 1, 1), window=2),
   resenc=models.ResEncUNet(3, (4, 6), blocks_per_stage=(1, 1)),
   encoder_decoder=models.EncoderDecoder(
     3, models.ResNet(3, (1,), width=4), features=(4,)

@@ -71,6 +71,15 @@ MORE = dict(
   mednext=models.MedNeXt(
     3, (1, 1), (2, 2), width=4, dropout=0.1, drop_path=0.5
   ),
+  swin_unetr=models.SwinUNETR(
+    3,
+    features=4,
+    depths=(1, 2, 1, 1),
+    heads=(1, 2, 2, 2),
+    window=4,
+    dropout=0.1,
+    drop_path=0.5,
+  ),
   unetr=models.UNETR(
     3,
     features=2,
@@ -84,7 +93,7 @@ MORE = dict(
 )
 ALL = SMALL | MORE
 # Their maps cover mirrored or filled margins too, or lack the image's size.
-OTHERWISE = {'unet2015', 'unet2018', 'unetr'}
+OTHERWISE = {'unet2015', 'unet2018', 'unetr', 'swin_unetr'}
 
 
 def shapes_of(tree):
