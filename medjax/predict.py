@@ -56,7 +56,16 @@ def predict(
   maps = dict(segments=task.label_names if seg else None, most=most)
   if probabilities:
     maps['probabilities'] = task.label_names if task.exclusive else task.names
-  cases, table = (files.read_case(file) for file in found), []
+  table = _predict(run, found, out, maps, calibrated=calibrated)
+  if not found:
+    print(f'nothing to do: {out} holds all of it')
+  if table:
+    print(files.write_table(out, table, before.values()))
+
+
+def _predict(run, found, out, maps, *, calibrated):
+  """Writes the maps of files; returns [(path, Prediction)] of the others."""
+  table = []
   with progress.bar('predicting', len(found)) as advance:
 
     def watch(sample, window, count):
@@ -64,7 +73,10 @@ def predict(
       advance(0, f'{name}, window {window} of {count}' if count > 1 else name)
 
     predictions = run.predict_cases(
-      cases, calibrated=calibrated, probabilities=probabilities, watch=watch
+      (files.read_case(file) for file in found),
+      calibrated=calibrated,
+      probabilities='probabilities' in maps,
+      watch=watch,
     )
     for i, (case, prediction) in enumerate(predictions):
       if prediction.labels is not None:
@@ -74,10 +86,7 @@ def predict(
         result = max(prediction.values, key=prediction.values.get)
       advance()
       print(f'{i + 1}/{len(found)} {case["path"]} → {result}')
-  if not found:
-    print(f'nothing to do: {out} holds all of it')
-  if table:
-    print(files.write_table(out, table, before.values()))
+  return table
 
 
 def _check(run, workdir, found, out, seg, uncertainty, probabilities):
