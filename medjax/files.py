@@ -1,4 +1,4 @@
-"""Files that are put in place when they are whole, and JSON without NaN."""
+"""Files that are put in place when they are whole, JSON without NaN, CSV."""
 
 import contextlib
 import csv
@@ -8,7 +8,35 @@ import pathlib
 
 import numpy as np
 
+MOST = 128 * 2**20  # bytes of a file of text; an honest one has far fewer
+_LONGEST = 2**20  # characters of a line of a table
+
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
+
+
+def check_kind(path):
+  """Raises ValueError for what is there, but is neither a file nor a folder.
+
+  Opened, a FIFO or a device could be waited for without an end.
+  """
+  path = pathlib.Path(path)
+  if path.exists() and not (path.is_file() or path.is_dir()):
+    raise ValueError(
+      f'{path} is neither a file nor a folder (a pipe, socket or device?): '
+      'copy what it gives into a file'
+    )
+
+
+def check_text(path):
+  """Raises ValueError for what is no file of text, or too large to be one."""
+  path = pathlib.Path(path)
+  check_kind(path)
+  size = path.stat().st_size
+  if size > MOST:
+    raise ValueError(
+      f'{path} has {size / 2**20:.0f} MiB; medjax reads text of up to '
+      f'{MOST / 2**20:.0f}'
+    )
 
 
 @contextlib.contextmanager
@@ -16,13 +44,15 @@ def replacing(path, mode='w', **options):
   """Opens a file that takes the name `path` only when the body has ended.
 
   An error in the body leaves what was there before, and nothing beside it.
-  Makes the folder. `options` are those of `open`; text is UTF-8.
+  Makes the folder. `options` are those of `open`; text is UTF-8, in which a
+  byte of a file name that is none is \\udc….
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
   if 'b' not in mode:
     options.setdefault('encoding', 'utf-8')
+    options.setdefault('errors', 'backslashreplace')
   try:
     with partial.open(mode, **options) as f:
       yield f
@@ -64,6 +94,7 @@ def read_json(path, *, mend):
   path = pathlib.Path(path)
   if not path.exists():
     return None
+  check_text(path)
   try:
     return json.loads(path.read_text(encoding='utf-8'))
   except (ValueError, RecursionError) as e:
@@ -92,9 +123,10 @@ def read_csv(path, *, mend):
   how to mend that.
   """
   path = pathlib.Path(path)
+  check_text(path)
   with path.open(encoding='utf-8-sig', newline='') as f:
     try:
-      reader = csv.DictReader(f, restkey='', strict=True)
+      reader = csv.DictReader(_short(f), restkey='', strict=True)
       rows = list(reader)
     except (csv.Error, UnicodeDecodeError) as e:
       raise ValueError(
@@ -108,6 +140,14 @@ def read_csv(path, *, mend):
       )
   plain_rows = [{k: unquoted(v) for k, v in row.items()} for row in rows]
   return plain_rows, list(reader.fieldnames or ())
+
+
+def _short(lines):
+  """Yields the lines of an open file, none of which may be endless."""
+  while line := lines.readline(_LONGEST):
+    if len(line) == _LONGEST:
+      raise csv.Error(f'a line has {_LONGEST} characters or more')
+    yield line
 
 
 def _cell(value):

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import time
 
 import numpy as np
 
@@ -56,17 +57,64 @@ def predict(
   if uncertainty:
     most = np.log(task.num_outputs if task.exclusive else 2)
   segments = task.label_names if seg else None
-  cases, table = (files.read_case(file) for file in found), []
-  predictions = run.predict_cases(cases, calibrated=calibrated)
-  for i, (case, prediction) in enumerate(predictions):
-    if prediction.labels is not None:
-      result = files.write(out, case, prediction, segments=segments, most=most)
-    else:
-      table.append((case['path'], prediction))
-      result = max(prediction.values, key=prediction.values.get)
-    print(f'{i + 1}/{len(found)} {case["path"]} → {result}')
-  if table:
-    print(files.write_table(out, table))
+  errors = []
+
+  def refused(error):
+    line = cli.said(error)
+    if line is None:
+      raise error
+    errors.append(line)
+    print(f'failed: {line}', flush=True)
+
+  predictions = run.predict_cases(
+    _readable(found, refused), calibrated=calibrated, refused=refused
+  )
+  table = _Table(out)
+  try:
+    for i, (case, prediction) in enumerate(predictions):
+      if prediction.labels is not None:
+        result = files.write(
+          out, case, prediction, segments=segments, most=most
+        )
+      else:
+        table.add(case['path'], prediction)
+        result = max(prediction.values, key=prediction.values.get)
+      print(f'{i + 1}/{len(found)} {case["path"]} → {result}', flush=True)
+  finally:  # what was predicted stays, whatever comes
+    table.write()
+  if errors:
+    few = f'{len(errors)} of {len(found)} images failed; the first: '
+    raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
+
+
+def _readable(found, refused):
+  """Yields the cases of files; `refused` is told of those that are damaged."""
+  for file in found:
+    try:
+      case = files.read_case(file)
+    except Exception as e:
+      refused(e)
+      continue
+    yield case
+
+
+class _Table:
+  """predictions.csv, written now and then while there are more."""
+
+  _SECONDS = 10
+
+  def __init__(self, out):
+    self._out, self._rows, self._written = out, [], time.monotonic()
+
+  def add(self, path, prediction):
+    self._rows.append((path, prediction))
+    if time.monotonic() - self._written > self._SECONDS:
+      files.write_table(self._out, self._rows)
+      self._written = time.monotonic()
+
+  def write(self):
+    if self._rows:
+      print(files.write_table(self._out, self._rows))
 
 
 def main():

@@ -21,7 +21,6 @@ import os
 import pathlib
 import shutil
 import stat
-import threading
 import time
 import types
 
@@ -214,7 +213,7 @@ def _with_processes(count):
     with (
       progress.bar('writing shards', len(jobs)) as advance,
       concurrent.futures.ProcessPoolExecutor(
-        workers, spawn, initializer=_die_with_parent
+        workers, spawn, initializer=cli.as_worker
       ) as pool,
     ):
       futures = [pool.submit(builders.write_shard, job) for job in jobs]
@@ -227,16 +226,6 @@ def _with_processes(count):
         raise
 
   return write
-
-
-def _die_with_parent():
-  """Ends this process when the one that started it is killed."""
-
-  def watch():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
 
 
 def _with_beam(options):

@@ -12,9 +12,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 ALLOWED = {
   # Leaves.
   'build': set(),
-  'cli': set(),
+  'terminal': set(),
+  'cli': {'terminal'},
   'files': set(),
-  'progress': set(),
+  'progress': {'terminal'},
   'shipped': set(),
   'config': {'files'},
   # Numbers.
@@ -29,10 +30,10 @@ ALLOWED = {
   # Data.
   'data': {'build', 'files', 'progress', 'shipped'},
   'prepare': {'cli', 'data', 'files', 'progress'},
-  'convert': {'cli', 'data'},
+  'convert': {'cli', 'data', 'files'},
   # The spine.
   'engine': set(),
-  'run': {'config', 'data', 'engine', 'files'},
+  'run': {'config', 'data', 'engine', 'files', 'terminal'},
   'finetune': {'run'},
   'experiment': {
     'augment', 'build', 'config', 'data', 'engine', 'files', 'finetune',
@@ -78,6 +79,7 @@ ONLY_IN = {
     'config',
     'files',
     'progress',
+    'terminal',
     'inspect',
     'prepare',
     'report',

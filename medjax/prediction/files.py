@@ -27,6 +27,7 @@ def input_files(paths, image=''):
   """
   found = []
   for path in map(pathlib.Path, paths):
+    files.check_kind(path)
     if len(folder.channels(image)) > 1:
       found += folder.find_channels(path, image)
     elif path.is_dir() and not formats.is_image(path):

@@ -73,11 +73,15 @@ class Trained:
     ((_, prediction),) = self.predict_cases([case], **options)
     return prediction
 
-  def predict_cases(self, cases, *, probabilities=False, calibrated=False):
+  def predict_cases(
+    self, cases, *, probabilities=False, calibrated=False, refused=None
+  ):
     """Yields (raw case, its `Prediction`), in order.
 
     Windows of several cases share a batch. With `probabilities` those of a map
     are kept too; `calibrated` are those of a vector after temperature scaling.
+    `refused(error)` is told of a case that the model does not take, and the
+    others go on; by default it is raised.
 
     Raises ValueError for a case that the model does not take, and where nothing
     was decided by which to calibrate.
@@ -87,7 +91,7 @@ class Trained:
         'this run has no temperature: only evaluated classifiers have one, and '
         'of a cross-validation each fold'
       )
-    samples = (self.experiment.prepare(self._checked(case)) for case in cases)
+    samples = self._samples(cases, refused)
     for sample, found in self._predictor(probabilities)(samples):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
@@ -135,6 +139,17 @@ class Trained:
       'spacing': spacing,
       **fields,
     }
+
+  def _samples(self, cases, refused):
+    for case in cases:
+      try:
+        sample = self.experiment.prepare(self._checked(case))
+      except ValueError as e:
+        if refused is None:
+          raise
+        refused(e)
+        continue
+      yield sample
 
   def _checked(self, case):
     """The case, if the model takes it."""

@@ -171,6 +171,7 @@ def _read_log(path):
   """
   if not path.exists():
     return [], 0
+  files.check_text(path)
   text = path.read_text(encoding='utf-8', errors='replace')
   log, damaged = [], 0
   for line in text.splitlines(keepends=True):
@@ -197,6 +198,7 @@ def _read_cases(path):
   """The cases to show, [] without the file."""
   if not path.exists():
     return []
+  files.check_kind(path)
   try:
     cases = load_cases(path)
     for case in cases:
