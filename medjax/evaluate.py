@@ -150,13 +150,15 @@ def _evaluate(experiment, workdir, facts):
 
 def _write(workdir, task, rows, results, calibration, gallery):
   if calibration is not None:
-    files.write_json(workdir / CALIBRATION, dataclasses.asdict(calibration))
+    decided = dataclasses.asdict(calibration)
+    files.write_json(workdir / CALIBRATION, decided, sealed=True)
   table = [{'split': split, **row} for split in rows for row in rows[split]]
   for row in table:
     del row['case']
   per_case.write(workdir / 'per_case.csv', table, task.names)
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
-  files.write_json(workdir / 'metrics.json', results)
+  results['per_case_sha256'] = files.digest_of(workdir / 'per_case.csv')
+  files.write_json(workdir / 'metrics.json', results, sealed=True)
 
 
 def _pooled(members):

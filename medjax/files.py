@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import numpy as np
 MOST = 128 * 2**20  # bytes of a file of text; an honest one has far fewer
 _LONGEST = 2**20  # characters of a line of a table
 
+_SEAL = 'sha256'  # field of a JSON file, of all the others
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
 
 
@@ -80,25 +82,52 @@ def plain(value):
   return value
 
 
-def write_json(path, tree):
-  """Writes JSON whole, with null for NaN and infinity."""
-  write_text(path, json.dumps(plain(tree), indent=1) + '\n')
+def write_json(path, tree, *, sealed=False):
+  """Writes JSON whole, with null for NaN and infinity.
+
+  `sealed` adds a digest to a dict, by which `read_json` knows whether it is as
+  it was written.
+  """
+  tree = plain(tree)
+  if sealed:
+    tree = {**tree, _SEAL: _digest(tree)}
+  write_text(path, json.dumps(tree, indent=1) + '\n')
+
+
+def _digest(tree):
+  text = json.dumps(tree, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(path):
+  """SHA-256 of a file's bytes; None where there is no file."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    return None
+  with path.open('rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
 def read_json(path, *, mend):
   """Reads a JSON file; None where there is no file.
 
-  Raises ValueError of one line for one that is damaged; it ends with `mend`,
-  how to mend that.
+  Raises ValueError of one line for one that is damaged, or was changed after it
+  was sealed; it ends with `mend`, how to mend that.
   """
   path = pathlib.Path(path)
   if not path.exists():
     return None
   check_text(path)
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    tree = json.loads(path.read_text(encoding='utf-8'))
   except (ValueError, RecursionError) as e:
     raise ValueError(f'{path} is not JSON: {e}; {mend}') from None
+  seal = tree.pop(_SEAL, None) if isinstance(tree, dict) else None
+  if seal is not None and seal != _digest(tree):
+    raise ValueError(
+      f'{path} is damaged: it is not as it was written, by its {_SEAL}; {mend}'
+    )
+  return tree
 
 
 def write_csv(path, rows, *, columns=None):

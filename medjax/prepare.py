@@ -140,7 +140,11 @@ def _sweep(folder, *, seconds=0):
   for pattern in ('*.partial-*', '.*.partial'):
     for half_written in folder.glob(pattern):
       with contextlib.suppress(FileNotFoundError):  # another was faster
-        if time.time() - half_written.stat().st_mtime >= seconds:
+        if time.time() - half_written.stat().st_mtime < seconds:
+          continue
+        if half_written.is_dir():
+          shutil.rmtree(half_written, ignore_errors=True)
+        else:
           half_written.unlink()
 
 

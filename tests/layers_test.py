@@ -28,7 +28,7 @@ ALLOWED = {
   'tasks': {'build', 'files', 'losses', 'metrics', 'ops'},
   'optim': {'build'},
   # Data.
-  'data': {'build', 'files', 'progress', 'shipped'},
+  'data': {'build', 'files', 'progress', 'shipped', 'terminal'},
   'prepare': {'cli', 'data', 'files', 'progress'},
   'convert': {'cli', 'data', 'files'},
   # The spine.
@@ -49,7 +49,7 @@ ALLOWED = {
   },
   'train': {
     'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune',
-    'prediction', 'run',
+    'prediction', 'progress', 'run',
   },
   # Pages and what stands on them.
   'reports': {'cli', 'files', 'metrics'},
@@ -88,7 +88,7 @@ ONLY_IN = {
     'public',
     '__main__',
   },
-  'flax': {'engine', 'finetune', 'models', 'ops'},
+  'flax': {'engine', 'finetune', 'models', 'ops', 'prediction'},
   'optax': {'engine', 'optim', 'losses', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},

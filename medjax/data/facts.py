@@ -54,8 +54,36 @@ class DataFacts:
 
   @classmethod
   def read(cls, values):
-    """From what JSON gives back of `dataclasses.asdict`."""
-    return cls(**{k: _frozen(v) for k, v in values.items()})
+    """From what JSON gives back of `dataclasses.asdict`.
+
+    Raises ValueError for what is not that.
+    """
+    try:
+      facts = cls(**{k: _frozen(v) for k, v in values.items()})
+      _check(facts)
+    except (AttributeError, TypeError) as e:
+      raise ValueError(f'no facts of data: {e}') from None
+    return facts
+
+
+def _check(facts):
+  """Raises TypeError for a field that is of another kind."""
+  texts = (*facts.class_names, *facts.columns, *facts.notes)
+  whole = (
+    facts.channels,
+    facts.rank,
+    *facts.region_order,
+    *(label for region in facts.regions for label in region),
+    *(() if facts.ignore is None else (facts.ignore,)),
+  )
+  if not all(isinstance(t, str) for t in (*texts, facts.unit_of_length)):
+    raise TypeError('a name is no text')
+  if any(isinstance(n, bool) or not isinstance(n, int) for n in whole):
+    raise TypeError('a number is no whole number')
+  if facts.rank not in (2, 3) or facts.channels < 1:
+    raise TypeError(f'{facts.channels} channels, {facts.rank} axes')
+  if not all(isinstance(s, int | float) and s > 0 for s in facts.spacing):
+    raise TypeError(f'a spacing of {facts.spacing}')
 
 
 def _frozen(value):

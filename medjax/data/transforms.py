@@ -99,6 +99,8 @@ def resize(sample, *, shape, order='linear', antialias=True):
   """
   n = sample['affine'].shape[0] - 1
   shape = np.broadcast_to(np.asarray(shape, int), (n,))
+  if shape.min() < 1:
+    raise ValueError(f'resize: shape {shape} must be 1 or more on each axis')
   factor = np.asarray(sample['image'].shape[:n]) / shape
   if antialias and np.any(factor > 1) and order != 'nearest':
     sigma = (*np.maximum(0, (factor - 1) / 2), 0)
@@ -134,6 +136,8 @@ def crop_or_pad(sample, *, shape, value=0.0):
   old = sample['image'].shape[:n]
   if len(shape) != n:
     raise ValueError(f'crop_or_pad: shape {shape} for {n} spatial axes')
+  if any(s is not None and s < 1 for s in shape):
+    raise ValueError(f'crop_or_pad: shape {shape} must be 1 or more, or None')
   new = np.array(
     [o if s is None else s for o, s in zip(old, shape, strict=True)]
   )
@@ -189,6 +193,10 @@ def zscore(sample, *, nonzero=False, channels=None):
 
 def percentile(sample, *, low=0.5, high=99.5):
   """Maps percentiles low…high of each channel to 0…1 and clips (MRI)."""
+  if not 0 <= low < high <= 100:
+    raise ValueError(
+      f'percentile: low ({low}) must be below high ({high}), both of 0 to 100'
+    )
 
   def channel(x):
     bottom, top = np.percentile(x, (low, high))

@@ -29,7 +29,7 @@ _STORAGES = {
 _NESTS = ('state_dict', 'model', 'model_state_dict', 'net', 'network_weights')
 _PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
 # Bytes of what says where the arrays lie. Honest files have a hundredth.
-_MOST = 8 * 2**20
+_MOST = 4 * 2**20
 _DEPTH = 8  # of dicts around a state dict
 # What a pickle of a state dict does; each in time and memory of its length.
 _OPERATIONS = (

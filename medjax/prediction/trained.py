@@ -19,7 +19,11 @@ CALIBRATION = 'calibration.json'
 def load_calibration(workdir):
   """Reads the decisions of a run's validation split; none before evaluation."""
   path = pathlib.Path(workdir) / CALIBRATION
-  return Calibration.of(files.read_json(path, mend='evaluate again'))
+  values = files.read_json(path, mend='evaluate again')
+  try:
+    return Calibration.of(values)
+  except ValueError as e:
+    raise ValueError(f'{path} is damaged: {e}; evaluate again') from None
 
 
 def load(workdir, *, trust=False):

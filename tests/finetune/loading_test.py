@@ -590,7 +590,7 @@ def test_what_is_missing_or_left_over_is_refused(safetensors):
   more = state | conv('layer3.0.conv1', 16, 8, 3, 3)
   for part, message in (
     (without, 'missing in it are params/stage_1_block_0/layer_0/norm/scale, '),
-    (more, r'left over layer3\.0\.conv1\.weight\. loading.partial=True'),
+    (more, r'left over layer3\.0\.conv1\.weight\. pretrained.partial=True'),
   ):
     with pytest.raises(ValueError, match=message):
       load(safetensors(part), model, shape)
