@@ -9,6 +9,7 @@ silence, a traceback, or no end. As a test all of the last three are 0.
 import argparse
 import collections
 import contextlib
+import csv
 import dataclasses
 import io
 import json
@@ -48,7 +49,7 @@ def get_config():
   config = default_config()
   config.data.update(name='folder', path={path!r}, batch_size=8)
   config.data.preprocess = (dict(name='zscore'),)
-  config.model = dict(name='LeNet')
+  config.model = dict(name='LeNet5')
   config.task = dict(name='Classification', monitor='auroc')
   config.train.update(steps=6, log_every=2, eval_every=2)
   return config
@@ -84,9 +85,12 @@ def call(function, *arguments, **options):
   before = signal.signal(signal.SIGALRM, ring)
   signal.alarm(SECONDS)
   try:
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-      with cli.one_line_errors():
-        function(*arguments, **options)
+    with (
+      contextlib.redirect_stdout(out),
+      contextlib.redirect_stderr(err),
+      cli.one_line_errors(),
+    ):
+      function(*arguments, **options)
   except SystemExit as e:
     code = e.code
   except HangError:
@@ -186,7 +190,7 @@ class Target:
   images: pathlib.Path
   config: pathlib.Path
   metrics: dict
-  predictions: str
+  predictions: list
 
 
 def results(workdir):
@@ -196,12 +200,13 @@ def results(workdir):
 
 
 def table(out):
-  """The numbers of predictions.csv, without the folder of the files."""
+  """The rows of predictions.csv, without the folder of the files."""
   path = out / 'predictions.csv'
   if not path.exists():
-    return ''
-  rows = path.read_text(encoding='utf-8').splitlines()
-  return '\n'.join(row.rpartition('/')[2] for row in rows)
+    return []
+  with path.open(encoding='utf-8', newline='') as f:
+    rows = list(csv.DictReader(f))
+  return [{**row, 'file': row['file'].rpartition('/')[2]} for row in rows]
 
 
 def run(config, workdir):
@@ -276,7 +281,8 @@ def attack_workdir(attack, target, count):
   paths = [p.relative_to(target.workdir) for p in paths]
   paths = [p for p in paths if p.name != '.lock']
   deep = [p for p in paths if p.parts[0] == 'checkpoints']
-  flat = [p for p in paths if p not in deep]
+  made = ('.png', '.html')  # by the report, of the others
+  flat = [p for p in paths if p not in deep and p.suffix not in made]
   read_by = {
     'config.json': ('predict', 'evaluate', 'resume', 'report'),
     'facts.json': ('predict', 'evaluate'),
@@ -369,10 +375,9 @@ def attack_with_kills(attack, target, count):
     home = attack.folder()
     flags = f'--data_dir={home}', f'--manual_dir={npz}'
     killed('prepare', 'medmnist/pneumoniamnist', *flags)
-    found = {}
-    said = call(lambda home=home: found.update(prepared(home)))
+    said = call(prepared, home)
     attack.judge(
-      'kill, prepare', '', said, lambda found=found: found == records
+      'kill, prepare', '', said, lambda home=home: prepared(home) == records
     )
     out = attack.folder() / 'out'
     killed('convert', target.images, out)
@@ -431,12 +436,11 @@ def attack_with_names(attack, target):
   out = attack.folder() / 'out'
   said = call(predict, target.workdir, [folder], out)
   raw = {c for c in said.out + said.err if not c.isprintable()}
-  lines = table(out).splitlines()
   attack.judge(
     'names',
     'predict',
     said,
-    lambda: raw == {'\n'} and len(lines) == 1 + len(names),
+    lambda: raw == {'\n'} and len(table(out)) == len(names),
   )
   out = attack.folder() / 'out'
   said = call(convert.convert_all, folder, out)
@@ -453,7 +457,7 @@ def attack_with_streams(attack, target):
     stream = {
       'closed': lambda: None,
       'broken': lambda write=write: os.fdopen(write, 'w'),
-      'full': lambda: open('/dev/full', 'w'),
+      'full': lambda: os.fdopen(os.open('/dev/full', os.O_WRONLY), 'w'),
       'ascii': lambda: io.TextIOWrapper(io.BytesIO(), 'ascii'),
     }[what]()
 
@@ -491,9 +495,8 @@ def attack_with_pipes(attack, target):
   folder = attack.folder()
   os.mkfifo(folder / 'a.png')
   os.mkfifo(folder / 'b.csv')
-  with socket.socket(socket.AF_UNIX) as server:
-    with contextlib.chdir(folder):
-      server.bind('c.png')
+  with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(folder):
+    server.bind('c.png')
   tries = [
     (name, path)
     for path in (folder / 'a.png', folder / 'c.png', pathlib.Path('/dev/zero'))

@@ -89,8 +89,9 @@ def unpacked(archive, home):
       shutil.rmtree(old, ignore_errors=True)  # of an archive that is no more
     partial.rename(folder)
   except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as e:
+    line = ' '.join(str(e).split())[:120]
     raise ValueError(
-      f'{archive}: truncated or damaged ({e}); download it again'
+      f'{archive}: truncated or damaged ({line}); download it again'
     ) from None
   finally:
     shutil.rmtree(partial, ignore_errors=True)

@@ -259,5 +259,5 @@ def _find_weights(tree):
   }
   if not weights:
     few = ', '.join(str(k) for k in itertools.islice(tree, 8))
-    raise ValueError(f'holds no tensors but {few}')
+    raise ValueError(f'holds no tensors but {few or "nothing"}')
   return weights
