@@ -39,20 +39,7 @@ def predict(
   found = files.input_files(inputs, fields.get('image', ''))
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  if any(out.samefile(q.parent) for p in found for q in files.paths_of(p)):
-    raise ValueError(f'{out} holds an input; results need another folder')
-  writes_maps = 'mask' in task.fields
-  if seg and not writes_maps:
-    raise ValueError(f'{workdir} holds a classifier, which writes no DICOM SEG')
-  if uncertainty and not (len(run.variables) > 1 and writes_maps):
-    raise ValueError(
-      f'{workdir} holds no members that segment, so there are no maps of '
-      'uncertainty'
-    )
-  sources = [files.paths_of(p)[0] for p in found] if seg else ()
-  odd = [p for p in sources if not formats.is_dicom(p)]
-  if odd:
-    raise ValueError(f'{odd[0]} is not DICOM, so no DICOM SEG can refer to it')
+  _check(workdir, run, found, out, seg=seg, uncertainty=uncertainty)
   most = None
   if uncertainty:
     most = np.log(task.num_outputs if task.exclusive else 2)
@@ -85,6 +72,24 @@ def predict(
   if errors:
     few = f'{len(errors)} of {len(found)} images failed; the first: '
     raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
+
+
+def _check(workdir, run, found, out, *, seg, uncertainty):
+  """Raises ValueError for what cannot be written of this run or these files."""
+  if any(out.samefile(q.parent) for p in found for q in files.paths_of(p)):
+    raise ValueError(f'{out} holds an input; results need another folder')
+  writes_maps = 'mask' in run.task.fields
+  if seg and not writes_maps:
+    raise ValueError(f'{workdir} holds a classifier, which writes no DICOM SEG')
+  if uncertainty and not (len(run.variables) > 1 and writes_maps):
+    raise ValueError(
+      f'{workdir} holds no members that segment, so there are no maps of '
+      'uncertainty'
+    )
+  sources = [files.paths_of(p)[0] for p in found] if seg else ()
+  odd = [p for p in sources if not formats.is_dicom(p)]
+  if odd:
+    raise ValueError(f'{odd[0]} is not DICOM, so no DICOM SEG can refer to it')
 
 
 def _readable(found, refused):

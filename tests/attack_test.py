@@ -362,7 +362,13 @@ def attack_with_kills(attack, target, count):
       f'--workdir={workdir}',
       '--mode=evaluate',
     )
-    attack.judge('kill, evaluate', '', *attempt('report', target, workdir))
+    said = call(write_report, workdir)
+    attack.judge(
+      'kill, evaluate',
+      '',
+      said,
+      lambda workdir=workdir: results(workdir) == target.metrics,
+    )
     killed(
       'predict',
       f'--workdir={workdir}',

@@ -60,6 +60,8 @@ def _id(file):
 def read_case(file):
   """A raw case without reference of one of `input_files`."""
   paths = paths_of(file)
+  for path in paths:
+    files.check_kind(path)
   volume = folder.read_image(paths)
   return {
     'image': volume.array,
