@@ -1,12 +1,13 @@
 # make demo: train, evaluate and report on real MRI. make test: all tests.
 # make bench: side by side with PyTorch and MONAI, into benchmarks/README.md.
+# make docs: the guides and the API reference as a site, into site/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 EXTRAS ?= demo,test
 WORKDIR ?= runs/demo
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench docs
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m medjax.main --config=configs/unet.py --workdir=$(WORKDIR)
@@ -21,6 +22,10 @@ lint: $(VENV)/.installed-$(EXTRAS)
 bench: $(VENV)/.installed-demo,bench
 	$(BIN)/python benchmarks/suite.py
 	$(BIN)/python benchmarks/suite.py --table
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/zensical build --strict
 
 $(VENV)/.installed-%: setup.py
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

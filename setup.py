@@ -45,6 +45,8 @@ EXTRAS = {
     'pylibjpeg>=2.1',
     'pylibjpeg-openjpeg>=2.5',
   ],
+  # TIFF beyond 8 bits and several pages, JPEG 2000 pictures, HDF5.
+  'formats': ['h5py>=3.14', 'imagecodecs>=2026.3', 'tifffile>=2026.1'],
   # Preparing what outgrows one machine. Holds back other packages' versions:
   # give it an environment of its own.
   'beam': ['apache-beam>=2.77'],
@@ -58,10 +60,18 @@ EXTRAS = {
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
   # Independent implementations that the tests compare against.
-  'parity': ['monai>=1.5', 'torch>=2.8', 'transformers>=5'],
+  'parity': [
+    'dynamic-network-architectures>=0.4',
+    'monai>=1.5',
+    'torch>=2.8',
+    'transformers>=5',
+  ],
+  # The site of `make docs`.
+  'docs': ['mkdocstrings-python>=2', 'zensical>=0.0.70'],
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
+    'h5py>=3.14',
     'highdicom>=0.28',
     'imagecodecs>=2026.3',
     'ipykernel>=7',
@@ -79,6 +89,7 @@ EXTRAS = {
     'setuptools>=77',
     'SimpleITK>=2.5',
     'tensorboard>=2.20',
+    'tifffile>=2026.1',
   ],
 }
 

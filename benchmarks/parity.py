@@ -10,7 +10,7 @@ Columns: largest relative error of the logits in evaluation mode, in single
 precision; of any parameter's gradient, and of the running statistics of batch
 norm after a step in training mode, both in double precision, where no value at
 the kink of a ReLU falls to either side; parameters at 1000 classes, and as
-published (torchvision's where the paper gives none).
+published (torchvision's or MONAI's where the paper gives none).
 """
 
 import argparse
@@ -77,6 +77,39 @@ def _efficientnet(*shape):
   return Case('MONAI', model, net, shape)
 
 
+def _segmentation(name, *arguments):
+  """A network of `references_segmentation`."""
+
+  def net(references, **options):
+    del references
+    import references_segmentation
+
+    return getattr(references_segmentation, name)(*arguments, **options)
+
+  return net
+
+
+def _unetr(*shape):
+  sizes = dict(features=4, width=12, heads=2, hidden=16)
+  model = models.UNETR(3, **sizes, image_size=shape[1:-1])
+  net = lambda r: _segmentation('monai_unetr', shape[1:-1])(r, **sizes)
+  return Case('MONAI', model, net, shape)
+
+
+def _swin_unetr(*shape):
+  sizes = dict(features=12, heads=(1, 2, 2, 3), window=2)
+  model = models.SwinUNETR(3, depths=(1, 2, 1, 1), **sizes)
+  net = lambda r: _segmentation('monai_swin_unetr', len(shape) - 2)(r, **sizes)
+  return Case('MONAI', model, net, shape)
+
+
+def _mednext(*shape):
+  model = models.MedNeXt(3, (1, 2, 1), (2, 3, 2), width=4)
+  return Case(
+    'MONAI', model, _segmentation('monai_mednext', len(shape) - 2), shape
+  )
+
+
 CASES = {
   'lenet': Case(
     'torch.nn', models.LeNet5(3), lambda r: r.lenet(), (2, 32, 32, 1)
@@ -137,6 +170,24 @@ CASES = {
     lambda r: r.UNet2015(margin=20),
     (2, 24, 24, 1),
   ),
+  'unet2018': Case(
+    'MONAI',
+    models.UNet2018(3, (4, 6, 8), norm='batch'),
+    _segmentation('monai_unet2018'),
+    (2, 16, 24, 1),
+  ),
+  'resenc': Case(
+    'dynamic_network_architectures',
+    models.ResEncUNet(3, (4, 6, 8), blocks_per_stage=(1, 2, 2)),
+    _segmentation('nnunet_resenc'),
+    (2, 16, 24, 1),
+  ),
+  'swin_unetr': _swin_unetr(2, 64, 64, 1),
+  'swin_unetr_3d': _swin_unetr(2, 32, 32, 64, 1),
+  'unetr': _unetr(2, 32, 16, 1),
+  'unetr_3d': _unetr(2, 16, 16, 32, 1),
+  'mednext': _mednext(2, 16, 12, 1),
+  'mednext_3d': _mednext(2, 4, 8, 4, 1),
   'segresnet': Case(
     'MONAI',
     models.SegResNet(3, (8, 16), (1, 2)),
@@ -171,6 +222,7 @@ CASES = {
 
 # Of each variant the case that stands for it and its parameters, at 1000
 # classes and three channels unless `count` is told otherwise.
+_VOLUME = (1, 16, 16, 16, 1)
 PUBLISHED = {
   'LeNet5': ('lenet', 61_706, 10, (1, 32, 32, 1)),
   'AlexNet': ('alexnet', 61_100_840),
@@ -203,6 +255,10 @@ PUBLISHED = {
   'ConvNeXtS': ('convnext', 50_223_688),
   'ViTS16': ('vit_3d', 22_050_664),
   'ViTB16': ('vit_3d', 86_567_656),
+  'MedNeXtS': ('mednext_3d', 5_550_914, 2, _VOLUME),
+  'MedNeXtB': ('mednext_3d', 10_510_850, 2, _VOLUME),
+  'MedNeXtM': ('mednext_3d', 17_533_506, 2, _VOLUME),
+  'MedNeXtL': ('mednext_3d', 61_726_754, 2, _VOLUME),
 }
 
 

@@ -75,7 +75,7 @@ def _leaves(module, read, grid):
       weight = weight.reshape(len(weight), -1, *grid)
       weight = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)
     leaves = {('params', 'kernel'): np.moveaxis(weight, (0, 1), (-1, -2))}
-  if module.bias is not None:
+  if getattr(module, 'bias', None) is not None:
     leaves['params', 'bias'] = read(module.bias)
   if getattr(module, 'running_mean', None) is not None:
     leaves['batch_stats', 'mean'] = read(module.running_mean)

@@ -6,6 +6,8 @@
   --config.data.path=DIR (medjax/data/folder says how it may look).
 """
 
+from ml_collections.config_dict import placeholder
+
 from medjax.config import default_config
 
 # What nnU-Net draws, in its order and with its probabilities (version 2; see
@@ -98,13 +100,15 @@ def hippocampus():
 
 
 def folder():
-  """Your images and masks: pictures of one size, or set a patch size."""
+  """Your images and masks: pictures of one size, or volumes by patches."""
   config = default_config()
-  config.data.update(name='folder', batch_size=8)
-  config.data.preprocess = (dict(name='zscore'),)
+  config.data.update(name='folder', batch_size=8, patch_size=None)
+  # The z-score, unless a dataset.json names the channels otherwise.
+  config.data.preprocess = (dict(name='normalise'),)
   config.augment = NNUNET
   config.model = dict(name='UNet', features=(16, 32, 64, 128))
-  config.task = dict(name='Segmentation', num_classes=2)
+  # Without a number, the labels are those that the data name or hold.
+  config.task = dict(name='Segmentation', num_classes=placeholder(int))
   config.optimizer.update(learning_rate=2e-3, weight_decay=1e-4)
   config.schedule.update(name='cosine', warmup_steps=50)
   config.train.update(steps=2000, log_every=20, eval_every=200)

@@ -11,6 +11,8 @@ from medjax.data import collection, formats, records, transforms
 from medjax.data.builders import Split
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
+from medjax.data.formats.dicom.pet import SUV_TIMES
+from medjax.data.formats.dicom.segments import classes_of
 
 FOLDS = 5
 AIR = -1024.0  # HU outside of the CT
@@ -123,7 +125,7 @@ def find_studies(folder, *, with_ct):
       Study(
         id=f'{pet.patient}_{count[pet.patient]}',
         pet=pet,
-        factor=dicom.suv_factor(first, pet.files[0]),
+        factor=_factor(first, pet),
         ct=_ct(pet, beside) if with_ct else None,
         drawn=_drawn(pet, beside),
       )
@@ -131,6 +133,13 @@ def find_studies(folder, *, with_ct):
   if not studies:
     raise FileNotFoundError(f'{folder}: holds no PET series to make SUV of')
   return studies
+
+
+def _factor(first, pet):
+  """What makes SUV; the scan begins with the series' earliest acquisition."""
+  tags = [*SUV_TIMES, 'SOPClassUID']
+  headers = [header.load(p, pixels=False, tags=tags) for p in pet.files]
+  return dicom.suv_factor(first, pet.files[0], series=headers)
 
 
 def _ct(pet, beside):
@@ -153,33 +162,15 @@ def _drawn(pet, beside):
 
 def class_names(studies):
   """'background' and the names of all structures, sorted."""
-  paths = {p for s in studies for p in s.drawn}
-  return ['background', *sorted({n for p in paths for n in structures(p)})]
-
-
-def structures(path):
-  """Names of the structures of an RTSTRUCT, or of the segments of a SEG."""
-  dataset = header.load(path, pixels=False)
-  with header.parsing(path):
-    names = [
-      str(item.get(keyword) or '').strip()
-      for sequence, keyword in (
-        ('StructureSetROISequence', 'ROIName'),
-        ('SegmentSequence', 'SegmentLabel'),
-      )
-      for item in dataset.get(sequence) or ()
-      if item.get('SegmentNumber') != 0  # the background of a label map
-    ]
-  default = 'segment' if 'SegmentSequence' in dataset else 'structure'
-  return {n or default for n in names}
+  return list(dicom.class_names_of({p for s in studies for p in s.drawn}))
 
 
 def case(study, names):
   """SUV and, if the study has a CT, HU; the mask of what was drawn."""
-  pet = dicom.read(study.pet.folder, series=study.pet.uid)
+  pet = dicom.read_files(study.pet.files)
   channels = [pet.array * np.float32(study.factor)]
   if study.ct:
-    ct = dicom.read(study.ct.folder, series=study.ct.uid)
+    ct = dicom.read_files(study.ct.files)
     channels.append(on_grid(ct, pet))
   return {
     'id': study.id,
@@ -204,10 +195,9 @@ def label_map(study, pet, names):
   """The structures on the grid of the PET, (*spatial,); the smallest on top."""
   masks = []
   for path in study.drawn:
-    for name, mask in formats.read_segmentation(path, pet).items():
-      # The reader sets a number behind a name that occurs twice.
-      known = name if name in names else name.rpartition(' ')[0]
-      masks.append((mask.sum(), names.index(known), mask))
+    drawn = formats.read_segmentation(path, pet)
+    classes, _ = classes_of(drawn, names, path)
+    masks += [(drawn[n].sum(), index, drawn[n]) for n, index in classes.items()]
   labels = np.zeros(pet.array.shape[:3], np.int32)
   for _, index, mask in sorted(masks, key=lambda m: -m[0]):
     labels[mask] = index

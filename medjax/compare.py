@@ -1,4 +1,4 @@
-"""Two runs on the same cases: `python -m medjax.compare RUN_A RUN_B`.
+"""Compares two runs on the same cases: `python -m medjax.compare A B`.
 
 Reads per_case.csv of both (medjax.run.per_case says what else may be given),
 and what metrics.json says of the names in it.

@@ -60,8 +60,15 @@ def default_config():
           split='',
           time='',
           event='',
+          text='',
+          covariates='',  # columns, 'age, sex'; NaN where a cell is empty
+          prior='',  # a further image; and so is a field of any other name
         ),
+        ignore=placeholder(int),  # the value of masks that is no class
+        mask_values=(),  # ((stored, class), …), where masks hold other values
+        uncertain='',  # what -1 is among labels: zero, one, ignore, class
         patient='',  # 'dicom', or a regular expression in the case's id
+        group='',  # 'duplicates': copies of an image stay in one split
         fractions=(0.7, 0.15, 0.15),  # of patients: train, validation, test
         seed=placeholder(int),  # of their division; if none, the run's
         folds=0,  # instead: fold0, fold1, … for `splits` below
@@ -70,13 +77,15 @@ def default_config():
         splits=dict(train='train', validation='validation', test='test'),
         batch_size=16,  # over all devices and processes
         preprocess=(),  # medjax.data.transforms
-        patch_size=(),  # of training and sliding window; () is the whole image
+        # Of training and sliding window; () is the whole image, and None fits
+        # one to the first volume, or is whole pictures.
+        patch_size=(),
         foreground=1 / 3,  # share of patches centred on a labelled voxel
         cache_gb=2.0,  # decoded, preprocessed cases held in memory
       ),
       augment=(),  # medjax.augment
       model=dict(),  # medjax.models
-      pretrained=dict(  # medjax.pretrained
+      pretrained=dict(  # medjax.finetune.loading
         path='',  # .safetensors, .pth, or a workdir; '' is none
         partial=False,  # allow what does not fit on either side
         head=True,  # the file's, where its shape fits; else a new one
@@ -265,7 +274,7 @@ def check(config):
     for entry in entries:
       if not hasattr(entry, 'items') or 'name' not in entry:
         raise ValueError(f'{name}: {entry!r} is no entry dict(name=…)')
-  for size in tuple(value('data.patch_size')):
+  for size in tuple(value('data.patch_size') or ()):
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
       raise ValueError(
         f'data.patch_size must be whole numbers of 1 or more, not {size!r}'

@@ -2,12 +2,13 @@
 
 IN is an image file, or a folder: every DICOM series and every image file below
 it is converted. OUT becomes a folder with one result for each, named after
-where it came from. Nothing about the patient is printed or stored, except what
-file and folder names tell.
+where it came from; if it ends as an image does (y.nii.gz), it is that file.
+What was assumed of an image, and which files were left out, is printed.
+Nothing about the patient is printed or stored, except what file and folder
+names tell.
 """
 
 import argparse
-import collections
 import concurrent.futures
 import dataclasses
 import multiprocessing
@@ -18,92 +19,104 @@ import shutil
 import numpy as np
 import PIL.Image
 
-from medjax import cli, files
+from medjax import cli
 from medjax.data import formats
 from medjax.data.formats import dicom
+from medjax.data.jobs import ENDINGS, Job, find_jobs, left_out
+
+__all__ = ['Job', 'Outcome', 'attempts', 'convert', 'convert_all', 'find_jobs']
 
 SUFFIXES = {'nifti': '.nii.gz', 'png': '.png', 'jpeg': '.jpg'}
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-  """One image to convert: a file, or the series `uid` below a folder.
+class Outcome:
+  """What became of a job: a path (None: it was there), or a line of an error.
 
-  `problem`: why it cannot be, as was found when looking for images.
+  notes: what was assumed of the image.
   """
 
-  source: pathlib.Path
-  target: pathlib.Path
-  uid: str | None = None
-  problem: str = ''
-
-  def __str__(self):
-    return f'{self.source} series {self.uid}' if self.uid else f'{self.source}'
-
-
-def find_jobs(source, out):
-  """The `Job`s for all images at `source`, a file or folder.
-
-  Targets have no suffix yet. Raises ValueError if two inputs would get one
-  name.
-  """
-  source, out = pathlib.Path(source), pathlib.Path(out)
-  if not source.exists():
-    raise FileNotFoundError(f'{source}: no such file or folder')
-  files.check_kind(source)
-  if not source.is_dir():
-    return [Job(source, out / formats.stem(source))]
-  if out.resolve().is_relative_to(source.resolve()):
-    raise ValueError(
-      f'{out}: lies inside {source}, whose images are converted; choose '
-      'another place'
-    )
-  jobs = _dicom_jobs(source, out)
-  for parent, folders, names in os.walk(source):
-    folders[:] = sorted(f for f in folders if not f.startswith('.'))
-    for name in sorted(names):
-      path = pathlib.Path(parent, name)
-      ending = formats.suffix(path)
-      if name.startswith('.') or not ending or ending in dicom.SUFFIXES:
-        continue
-      place = path.relative_to(source).parent / formats.stem(path)
-      jobs.append(Job(path, out / place))
-  if not jobs:
-    raise ValueError(f'{source}: holds no image; known: {formats.SUFFIXES}')
-  _check_names(jobs)
-  return jobs
+  written: pathlib.Path | None = None
+  error: str = ''
+  notes: tuple[str, ...] = ()
 
 
 def convert(job, to=None, window=None):
   """Converts one image; returns what was written, or None if it was there.
 
-  `to`: 'nifti', 'png' or 'jpeg'; None: nifti for volumes, png for pictures.
-  NIfTI keeps values and affine. PNG and JPEG are 8 bits: `window` (low, high)
-  becomes 0 to 255; without one the file's own window, else the range of the
-  values (8 bits stay as they are). A volume becomes a folder of slices along
-  its last axis, each shown as the file's rows and columns.
+  `to`: 'nifti', 'png' or 'jpeg'; None: nifti for what has a place (volumes and
+  single slices), png for pictures. NIfTI keeps values and affine. PNG and JPEG
+  are 8 bits: `window` (low, high) becomes 0 to 255; without one the file's own
+  window, else the range of the values (8 bits stay as they are). A volume
+  becomes a folder of slices along its last axis, each shown as the file's rows
+  and columns.
   """
-  for ending in (SUFFIXES[to],) if to else SUFFIXES.values():
-    for name in (job.target.name + ending, job.target.name):
-      if job.target.with_name(name).exists():
-        return None
-  if job.uid is None:
-    volume = formats.read(job.source)
-  else:
-    volume = dicom.read(job.source, series=job.uid)
+  return _converted(job, to, window)[0]
+
+
+def _converted(job, to, window):
+  """What was written, or None, and notes."""
+  named = ENDINGS.get(job.ending)
+  if named and to not in (None, named):
+    raise ValueError(f'{job.target}: is not called as {to} is; drop --to')
+  to = to or named
+  if _is_there(job, to):
+    return None, ()
+  volume = (
+    dicom.read_files(job.files) if job.files else formats.read(job.source)
+  )
+  notes = tuple(volume.meta.get('notes', ()))
   flat = volume.affine.shape == (3, 3)
-  to = to or ('png' if flat else 'nifti')
+  placed = not flat or volume.meta.get('affine') is not None
+  to = to or ('nifti' if placed else 'png')
   job.target.parent.mkdir(parents=True, exist_ok=True)
   if to == 'nifti':
-    target = job.target.with_name(job.target.name + SUFFIXES[to])
-    array, affine = volume.array, volume.affine
-    if flat and array.shape[-1] > 1:
-      array = array[:, :, None]  # else channels would be taken for slices
-    formats.write(
-      target, array[..., 0] if array.shape[-1] == 1 else array, affine
+    if volume.meta.get('unit') == 'pixel':
+      notes += ('the size of its voxels is unknown: 1 mm is written',)
+    target = job.target
+    if not job.ending:
+      target = target.with_name(target.name + SUFFIXES[to])
+    formats.write(target, *_on_axes(volume))
+    return target, notes
+  if job.ending and not flat:
+    raise ValueError(
+      f'{job.source}: is a volume, of which {job.ending} holds one slice; give '
+      'a folder, or a file that ends in .nii.gz'
     )
-    return target
-  return _write_pictures(job.target, volume, flat, SUFFIXES[to], window)
+  ending = job.ending or SUFFIXES[to]
+  shown = _window(volume, window)
+  if shown and not (window or volume.meta.get('window')):
+    notes += (f'{shown[0]:g} to {shown[1]:g}, its own range, is shown',)
+  return _write_pictures(job, volume, flat, ending, window), notes
+
+
+def _is_there(job, to):
+  """Whether the result of a job exists, as a file or a folder of slices."""
+  if job.ending:
+    return job.target.exists()
+  return any(
+    job.target.with_name(name).exists()
+    for ending in ((SUFFIXES[to],) if to else SUFFIXES.values())
+    for name in (job.target.name + ending, job.target.name)
+  )
+
+
+def _on_axes(volume):
+  """Voxels and affine (4, 4) as NIfTI has them; channels of one are dropped.
+
+  A single slice keeps its place: of DICOM, whose pictures are (row, column),
+  as (column, row, 1), the axes that its series would have.
+  """
+  array, affine = volume.array, volume.affine
+  if affine.shape == (3, 3):
+    place = volume.meta.get('affine')
+    if place is not None and volume.meta.get('format') == 'dicom':
+      array, place = array.swapaxes(0, 1), place[:, [1, 0, 2, 3]]
+    affine = affine if place is None else place
+    # Else channels would be taken for slices.
+    if place is not None or array.shape[-1] > 1:
+      array = array[:, :, None]
+  return (array[..., 0] if array.shape[-1] == 1 else array), affine
 
 
 def to_uint8(array, window):
@@ -113,16 +126,23 @@ def to_uint8(array, window):
   return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 
-def _write_pictures(target, volume, flat, ending, window):
-  array = volume.array
+def _window(volume, window):
+  """The values that become 0 and 255; None for 8 bits without a window."""
+  window = window or volume.meta.get('window')
+  if window or volume.array.dtype == np.uint8:
+    return window
+  return float(volume.array.min()), float(volume.array.max())
+
+
+def _write_pictures(job, volume, flat, ending, window):
+  array, target = volume.array, job.target
   if array.shape[-1] not in (1, 3):
     raise ValueError(
       f'{target.name}: has {array.shape[-1]} channels; a picture has 1 or 3'
     )
-  window = window or volume.meta.get('window')
-  if array.dtype != np.uint8:
-    window = window or (float(array.min()), float(array.max()))
-  path = target.with_name(target.name + ending) if flat else target
+  window = _window(volume, window)
+  named = bool(job.ending) or not flat
+  path = target if named else target.with_name(target.name + ending)
   partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
   try:
     if flat:
@@ -146,75 +166,27 @@ def _write_pictures(target, volume, flat, ending, window):
 def _save(array, window, path):
   array = to_uint8(array, window) if window else array
   picture = array[..., 0] if array.shape[-1] == 1 else array
-  options = {'quality': 95} if path.suffix == '.jpg' else {}
+  options = {'quality': 95} if path.suffix in ('.jpg', '.jpeg') else {}
   PIL.Image.fromarray(np.ascontiguousarray(picture)).save(path, **options)
 
 
-def _dicom_jobs(source, out):
-  """One job for a series; names come from folders, then series numbers.
-
-  Files of one frame without a place (X-rays) are pictures of their own. A
-  damaged file fails the series beside it, which may lack its slice.
-  """
-  damaged = {}
-  try:
-    series = dicom.list_series(source, damaged=damaged)
-  except dicom.NoImagesError:
-    series = []
-  problems = {path.parent: line for path, line in damaged.items()}
-  places = collections.Counter(_common(s.files) for s in series)
-  jobs, told = [], set()
-  for s in series:
-    if len(s.files) == 1 or not s.placed:
-      for file in s.files:
-        place = file.relative_to(source)
-        jobs.append(Job(file, out / place.parent / formats.stem(place)))
-      continue
-    folder = _common(s.files)
-    place = folder.relative_to(source)
-    name = place.name or source.resolve().name
-    if places[folder] > 1:
-      name = f'{name}_{s.number or "series"}_{s.uid.split(".")[-1][-6:]}'
-    problem = problems.get(folder, '')
-    told.add(folder)
-    jobs.append(Job(folder, out / place.parent / name, s.uid, problem))
-  for path, line in damaged.items():
-    if path.parent not in told:
-      target = out / path.relative_to(source)
-      jobs.append(Job(path, target, problem=line))
-  return jobs
-
-
-def _common(files):
-  return pathlib.Path(os.path.commonpath([f.parent for f in files]))
-
-
-def _check_names(jobs):
-  taken = {}
-  for job in jobs:
-    # File systems that ignore case would merge A.png and a.png.
-    other = taken.setdefault(str(job.target).lower(), job)
-    if other is not job:
-      raise ValueError(
-        f'{other} and {job} would both become {job.target.name}; rename one, '
-        'or convert them into two folders'
-      )
-
-
 def _attempt(job, to, window):
-  """(what was written or None, error line or '')."""
+  """The `Outcome` of a job in this process."""
   if job.problem:
-    return None, job.problem
+    return Outcome(error=job.problem)
   try:
-    return convert(job, to, window), ''
+    written, notes = _converted(job, to, window)
+    return Outcome(written, notes=notes)
   except cli.USER_ERRORS as e:
-    return None, ' '.join(str(e).split())
+    return Outcome(error=' '.join(str(e).split()))
   except MemoryError:
-    return None, f'{job}: does not fit into memory; use fewer --workers'
+    return Outcome(
+      error=f'{job}: does not fit into memory; use fewer --workers'
+    )
 
 
 def attempts(jobs, to=None, window=None, workers=1):
-  """(job, what was written or None, error line or '') of each, as they end.
+  """(job, its `Outcome`) of each, as they end.
 
   A job that ends its process (the system does that when memory runs out) is an
   error of that job alone: those that were under way are tried again, one after
@@ -233,7 +205,7 @@ def attempts(jobs, to=None, window=None, workers=1):
       try:
         for future in concurrent.futures.as_completed(futures):
           try:
-            yield futures[future], *future.result()
+            yield futures[future], future.result()
           except concurrent.futures.process.BrokenProcessPool:
             lost.add(futures[future])
       except BaseException:  # Ctrl-C: those under way end, no other begins
@@ -242,7 +214,8 @@ def attempts(jobs, to=None, window=None, workers=1):
     again = [j for j in batch if j in lost]
     if again and width == 1:
       ended, *again = again
-      yield ended, None, f'{ended}: ended its process; out of memory?'
+      said = f'{ended}: ended its process; out of memory?'
+      yield ended, Outcome(error=said)
       alone = len(again)
     else:
       alone = 2 * workers if again else 0
@@ -255,16 +228,23 @@ def convert_all(source, out, *, to=None, window=None, workers=None):
   workers = min(workers or os.cpu_count() or 1, len(jobs))
   errors, there = [], 0
   done = attempts(jobs, to, window, workers)
-  for count, (job, result, error) in enumerate(done, start=1):
-    if error:
-      errors.append(error)
-    there += not error and result is None
-    said = f'failed: {error}' if error else result or 'is there already'
+  for count, (job, outcome) in enumerate(done, start=1):
+    said = outcome.written or 'is there already'
+    if outcome.error:
+      errors.append(outcome.error)
+      said = f'failed: {outcome.error}'
+    elif outcome.written is None:
+      there += 1
     print(f'{count}/{len(jobs)} {job} → {said}', flush=True)
+    for note in outcome.notes:
+      print(f'  note: {note}', flush=True)
   print(
     f'{len(jobs) - len(errors) - there} converted, {there} there already, '
     f'{len(errors)} failed'
   )
+  left = left_out(pathlib.Path(source), jobs)
+  if left:
+    print(f'left out: {left}')
   return errors
 
 
@@ -285,7 +265,9 @@ def main():
   """Command line entry point."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('source', metavar='IN', help='image file or folder')
-  parser.add_argument('out', metavar='OUT', help='folder for the results')
+  parser.add_argument(
+    'out', metavar='OUT', help='folder for the results, or the one file'
+  )
   parser.add_argument(
     '--to', choices=SUFFIXES, help='[nifti for volumes, png for pictures]'
   )

@@ -25,7 +25,7 @@ from medjax import config as config_lib
 from medjax import files, finetune, models, optim, prepare, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
-from medjax.data import folder, records, transforms
+from medjax.data import folder, pipeline, records, transforms
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 
@@ -68,6 +68,22 @@ class Experiment:
     """[(Experiment, folder)] of what is trained, mostly of itself alone."""
     workdir = pathlib.Path(workdir)
     return [(e, workdir / f) for f, e in self.members] or [(self, workdir)]
+
+  def stream(self, samples, *, process_index=0, process_count=1):
+    """The `TrainStream` of samples, as this experiment trains on them."""
+    return pipeline.TrainStream(
+      samples,
+      batch_size=self.data.batch_size,
+      steps=self.train.steps,
+      inputs=self.task.inputs,
+      fields=self.task.fields,
+      seed=self.seed,
+      patch_size=tuple(self.data.patch_size),
+      foreground=self.data.foreground,
+      ignore=getattr(self.task, 'ignore', None),
+      process_index=process_index,
+      process_count=process_count,
+    )
 
   def prepare(self, case):
     """The sample of a case, checked against the task by the caller, with it."""
@@ -140,7 +156,10 @@ def make(config, *, facts=None):
     _check_folds(config)
   # Members that differ in their seed have the same cases.
   first = _splits(runs[0][0])
-  facts = facts or DataFacts.of(first('train'))
+  if facts is None:
+    takes = inspect.signature(lookup(tasks, config.task.name)).parameters
+    count = 'num_classes' in takes and not config.task.get('num_classes')
+    facts = DataFacts.of(first('train'), count=count)
   one = _make(config, facts, first)
   if runs[0][0] is config:
     return one
@@ -192,15 +211,18 @@ def read_facts(workdir):
 
 def _make(config, facts, cases):
   task = make_task(config, facts)
+  data = _settings('Data', config.data)
+  if data.patch_size is None:
+    data = data._replace(patch_size=facts.patch_size())
   return Experiment(
     config=json.loads(config_lib.to_json(config)),
     seed=config.seed,
     facts=facts,
     task=task,
     model=make_model(config, task),
-    preprocess=make_preprocess(config, task),
+    preprocess=make_preprocess(config, task, facts),
     augment=make_augment(config.augment),
-    data=_settings('Data', config.data),
+    data=data,
     train=_settings('Train', config.train),
     inference=_settings('Inference', config.inference),
     cases=cases,
@@ -274,6 +296,7 @@ def open_cases(config, parts):
 def _open_folder(config, parts):
   data, task = config.data, config.task
   names = () if task.get('regions') else task.get('class_names', ())
+  kind = lookup(tasks, task.name)
   return folder.open_folder(
     data.path,
     parts,
@@ -284,8 +307,13 @@ def _open_folder(config, parts):
     where=data.where,
     fields=data.fields.to_dict(),
     patient=data.patient,
+    group=data.group,
     class_names=tuple(names or ()) or None,
-    dense='mask' in lookup(tasks, task.name).fields,
+    dense='mask' in kind.fields,
+    ignore=task.get('ignore') if data.ignore is None else data.ignore,
+    mask_values=dict(data.mask_values),
+    uncertain=data.uncertain,
+    unlabelled=kind.unlabelled,
   )
 
 
@@ -302,7 +330,8 @@ def make_task(config, facts):
   given = lambda name: task.get(name) not in (None, ())
   if 'regions' in taken and not given('regions') and facts.regions:
     task |= {'regions': facts.regions, 'region_order': facts.region_order}
-    task.setdefault('num_classes', len(facts.class_names))
+    task['class_names'] = task.get('class_names') or facts.class_names
+    task['num_classes'] = task.get('num_classes') or facts.num_labels
   if 'ignore' in taken and task.get('ignore') is None:
     task['ignore'] = facts.ignore
   if 'class_names' in taken and not (given('class_names') or given('regions')):
@@ -310,7 +339,7 @@ def make_task(config, facts):
   if 'num_classes' in taken:
     names, regions = task.get('class_names') or (), given('regions')
     if not task.get('num_classes'):
-      task['num_classes'] = len(names)
+      task['num_classes'] = len(names) or facts.num_labels
     elif names and not regions and len(names) != task['num_classes']:
       raise ValueError(
         f'task.num_classes is {task["num_classes"]}, but {config.data.name} '
@@ -336,12 +365,20 @@ def make_model(config, task):
   )
 
 
-def make_preprocess(config, task):
+def make_preprocess(config, task, facts):
   """One function sample → sample from config.data.preprocess, in order.
 
-  Further images that the task takes are prepared as the first is.
+  Further images that the task takes are prepared as the first is. `normalise`
+  does what the data say of their channels.
   """
-  steps = [build(transforms, spec) for spec in config.data.preprocess]
+  told = {
+    'schemes': facts.normalisation or ('zscore',),
+    'statistics': facts.statistics,
+  }
+  steps = [
+    build(transforms, spec, **(told if spec['name'] == 'normalise' else {}))
+    for spec in config.data.preprocess
+  ]
   chain = lambda sample: functools.reduce(
     lambda s, step: step(s), steps, sample
   )

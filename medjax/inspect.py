@@ -15,12 +15,12 @@ import pathlib
 import numpy as np
 
 from medjax import cli, files
+from medjax.data.duplicates import find_twins
 from medjax.reports import figures, page
 from medjax.reports import text as text_lib
 from medjax.reports.gallery import display_slice
 from medjax.reports.measures import Measures
 from medjax.survey import arguments, panels, summary
-from medjax.survey.duplicates import find_twins
 from medjax.survey.finding import named
 from medjax.survey.findings import findings
 from medjax.survey.fingerprint import fingerprint

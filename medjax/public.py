@@ -34,18 +34,10 @@ def batches(config, split='train'):
   samples = pipeline.Cached(
     made.cases(split), checked, budget_bytes=int(data.cache_gb * 2**30)
   )
-  stream = pipeline.TrainStream(
-    samples,
-    batch_size=data.batch_size,
-    steps=made.train.steps,
-    inputs=task.inputs,
-    fields=task.fields,
-    seed=made.seed,
-    patch_size=tuple(data.patch_size),
-    foreground=data.foreground,
-  )
   return pipeline.train_batches(
-    stream, local_batch_size=data.batch_size, start_step=0
+    made.stream(samples),
+    local_batch_size=data.batch_size,
+    start_step=0,
   )
 
 

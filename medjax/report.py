@@ -1,4 +1,4 @@
-"""report.html of a workdir: `python -m medjax.report WORKDIR`."""
+"""Writes report.html of a workdir: `python -m medjax.report WORKDIR`."""
 
 import argparse
 

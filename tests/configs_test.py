@@ -1,18 +1,20 @@
 """Every experiment takes two steps and an evaluation on synthetic cases."""
 
-import importlib.util
+import itertools
 import json
 import math
 import pathlib
 import sys
 
+import evidence
 import jax
 import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from medjax import engine, experiment
+from medjax import engine, experiment, public
+from medjax.data.facts import DataFacts
 from medjax.evaluate import evaluate
 from medjax.train import train
 
@@ -25,8 +27,13 @@ class Cases(list):
   class_names = ()
 
 
-def make_cases(shape, class_names=(), *, n=4, masks=False, multi_label=False):
-  """n raw cases of noise; `masks` of the classes, or labels."""
+def make_cases(
+  shape, class_names=(), *, n=4, masks=False, multi_label=False, further=()
+):
+  """n raw cases of noise; `masks` of the classes, or labels.
+
+  `further`: names of other masks that a case has.
+  """
   rng = np.random.default_rng(0)
   rank = len(shape) - 1
   classes = len(class_names) or 2
@@ -46,11 +53,14 @@ def make_cases(shape, class_names=(), *, n=4, masks=False, multi_label=False):
       case['label'] = rng.integers(0, 2, classes).astype(np.uint8)
     else:
       case['label'] = np.int32(i % classes)
+    for name in further:
+      case[name] = rng.integers(0, 2, shape[:-1]).astype(np.uint8)
     cases.append(case)
   return cases
 
 
 TISSUE = ('background', 'grey', 'white')
+NODULE = ('benign', 'malignant')
 HIPPOCAMPUS = ('background', 'anterior', 'posterior')
 BINARY = ('normal', 'pneumonia')
 FINDINGS = tuple(f'finding {i}' for i in range(14))
@@ -71,11 +81,14 @@ EXPERIMENTS = {
     make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True),
     SMALL_UNET | {'data.patch_size': (8, 8, 8)},
   ),
-  'unet:folder': (make_cases((16, 15, 1), masks=True), ENCODER_DECODER),
+  'unet:folder': (
+    make_cases((16, 15, 1), TISSUE, masks=True),
+    ENCODER_DECODER,
+  ),
   'resnet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), SMALL_RESNET),
   'resnet:adrenalmnist3d': (make_cases((8, 8, 8, 1), BINARY), SMALL_RESNET),
   'resnet:lidc_nodules': (
-    make_cases((9, 8, 3, 1), ('benign', 'malignant')),
+    make_cases((9, 8, 3, 1), NODULE),
     SMALL_RESNET,
   ),
   'resnet:folder': (make_cases((30, 40, 3), ('a', 'b', 'c')), SMALL_RESNET),
@@ -84,21 +97,58 @@ EXPERIMENTS = {
     make_cases((28, 28, 1), FINDINGS, multi_label=True),
     {},
   ),
+  'benchmarks/chase_db1': (
+    make_cases(
+      (20, 22, 3), masks=True, further=('field_of_view', 'second_observer')
+    ),
+    SMALL_UNET | {'data.patch_size': (16, 16)},
+  ),
+  'benchmarks/hippocampus:fold0,small-deep_supervision': (
+    make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True),
+    {'model.features': (2, 4, 4), 'data.patch_size': (8, 8, 8)},
+  ),
+  'benchmarks/lidc_nodules:malignancy,fold1': (
+    make_cases((9, 8, 3, 1), NODULE, further=('mask',)),
+    {'members': 1, 'model.width': 2, 'model.stage_sizes': (1, 1)},
+  ),
+  'benchmarks/lidc_nodules:mask,fold4': (
+    make_cases((9, 8, 5, 1), ('background', 'nodule'), masks=True),
+    SMALL_UNET | {'data.patch_size': (8, 8, 4)},
+  ),
+  'benchmarks/medmnist:adrenalmnist3d,official': (
+    make_cases((8, 8, 8, 1), BINARY),
+    SMALL_RESNET,
+  ),
+  'benchmarks/medmnist:adrenalmnist3d,best': (
+    make_cases((8, 8, 8, 1), BINARY),
+    SMALL_RESNET,
+  ),
 }
 
 
 def load(name):
-  file, _, variant = name.partition(':')
-  path = ROOT / 'configs' / f'{file}.py'
-  spec = importlib.util.spec_from_file_location(f'configs_{file}', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant)
+  file, colon, variant = name.partition(':')
+  return public.read_config(f'{ROOT}/configs/{file}.py{colon}{variant}')
 
 
 def test_every_file_is_tried():
-  files = {p.stem for p in (ROOT / 'configs').glob('*.py')}
+  configs = ROOT / 'configs'
+  files = {
+    str(p.relative_to(configs).with_suffix('')) for p in configs.rglob('*.py')
+  }
+  files -= {'planned'}  # tests/plan_test.py
   assert files == {name.partition(':')[0] for name in EXPERIMENTS}
+
+
+def test_every_row_of_the_results_is_an_experiment_with_splits_apart():
+  runs = [options for row in evidence.ROWS.values() for options in row.runs]
+  assert len(runs) == len({*runs}) > 20
+  for row in evidence.ROWS.values():
+    for options in row.runs.values():
+      name = options.split()[0].replace('.py', '', 1)
+      splits = load(f'benchmarks/{name}').data.splits.to_dict()
+      parts = [{*text.split('+')} for text in splits.values()]
+      assert not any(a & b for a, b in itertools.combinations(parts, 2))
 
 
 @pytest.fixture
@@ -131,7 +181,7 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
   # One device: what eight do is tested elsewhere, and compiles for longer.
   one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
-  monkeypatch.setattr(experiment, 'open_cases', lambda config, split: cases)
+  monkeypatch.setattr(experiment, 'open_cases', lambda config, parts: cases)
   make, compiled = engine.make_train_step, []
   monkeypatch.setattr(
     engine,
@@ -140,9 +190,10 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
       compiled.append(make(*args, **options)) or compiled[0]
     ),
   )
-  train(config, tmp_path)
+  made = experiment.make(config)
+  train(made, tmp_path)
   assert compiled[0]._cache_size() == 1  # once, evaluations between or not
-  results = evaluate(config, tmp_path)
+  results = evaluate(made, tmp_path)
   log = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   losses = [json.loads(line).get('train/loss', 0.0) for line in log]
   assert len(losses) == 4
@@ -156,6 +207,11 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
 def test_an_unknown_variant_is_named():
   with pytest.raises(ValueError, match=r"hippocampus.*not 'hipocampus'"):
     load('unet:hipocampus')
+
+
+def made_model(config):
+  facts = DataFacts(channels=1, rank=2, class_names=TISSUE)
+  return experiment.make_model(config, experiment.make_task(config, facts))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +230,7 @@ def test_another_model_by_the_command_line(option, name, monkeypatch):
   config_flags.DEFINE_config_file('config', flag_values=values)
   values(argv)
   config = values.config
-  model = experiment.make_model(config, experiment.make_task(config))
+  model = made_model(config)
   assert type(model).__name__ == name
   assert model.num_classes == 3
 
@@ -183,4 +239,4 @@ def test_a_misspelt_backbone_is_named():
   config = load('unet:folder')
   config.model = dict(name='EncoderDecoder', backbone=dict(name='ResNet81'))
   with pytest.raises(ValueError, match="'ResNet81'; did you mean 'ResNet18'"):
-    experiment.make_model(config, experiment.make_task(config))
+    made_model(config)

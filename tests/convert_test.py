@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 import PIL.Image
+import pydicom
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from medjax import convert
 from medjax.data import formats
@@ -70,7 +72,8 @@ def test_a_job_that_ends_its_process_is_one_failure(tmp_path):
     PIL.Image.fromarray(np.full((4, 5), 9, np.uint8)).save(path)
     jobs.append(convert.Job(path, tmp_path / 'out' / name))
   jobs.insert(1, convert.Job(Deadly(), tmp_path / 'out' / 'd'))
-  found = {j.target.name: e for j, _, e in convert.attempts(jobs, workers=2)}
+  done = convert.attempts(jobs, workers=2)
+  found = {job.target.name: outcome.error for job, outcome in done}
   assert found == {
     'a': '', 'b': '', 'c': '',
     'd': 'deadly.png: ended its process; out of memory?',
@@ -108,6 +111,9 @@ def test_two_inputs_never_share_a_name(tmp_path):
     convert.find_jobs(tmp_path, tmp_path.parent / 'out')
   with pytest.raises(ValueError, match=r'lies inside'):
     convert.find_jobs(tmp_path, tmp_path / 'out')
+  os.mkfifo(tmp_path / 'pipe.png')
+  with pytest.raises(ValueError, match=r'pipe\.png: is neither a file nor a'):
+    convert.find_jobs(tmp_path / 'pipe.png', tmp_path.parent / 'out')
   with pytest.raises(FileNotFoundError, match=r'no such file'):
     convert.find_jobs(tmp_path / 'x', tmp_path)
 
@@ -143,3 +149,104 @@ def test_command_line(shared_data, tmp_path):
   assert len(errors) == 1
   assert 'x.dcm: not a DICOM file' in errors[0]
   assert not list((tmp_path).glob('b/*'))
+
+
+def test_the_name_of_a_file_is_a_file(shared_data, tmp_path):
+  home = shared_data('dicom_sts025')
+  one = sorted((home / 'CT' / 'image').iterdir())[3]
+  out = tmp_path / 'out'
+
+  def converted(source, name, to=None):
+    (job,) = convert.find_jobs(source, out / name)
+    return convert.convert(job, to)
+
+  for source, name in (
+    (home / 'MR_T1' / 'image', 'y.nii.gz'),
+    (one, 'y.nii'),
+    (one, 'deep/y.PNG'),
+    (one, 'y.jpeg'),
+  ):
+    assert converted(source, name) == out / name
+    assert (out / name).is_file()
+    assert converted(source, name) is None  # is there already
+  assert sorted(os.listdir(out)) == ['deep', 'y.jpeg', 'y.nii', 'y.nii.gz']
+  with pytest.raises(ValueError, match=r'is one file, and .* holds 3 images'):
+    converted(home, 'z.nii.gz')
+  with pytest.raises(ValueError, match=r'\.dcm is not written; give a folder'):
+    converted(one, 'z.dcm')
+  with pytest.raises(
+    ValueError, match=r'is a volume, of which \.png holds one'
+  ):
+    converted(home / 'MR_T1' / 'image', 'z.png')
+  with pytest.raises(ValueError, match=r'is not called as png is; drop --to'):
+    converted(one, 'z.nii.gz', to='png')
+  (out / 'folder.nii.gz').mkdir()
+  found = converted(one, 'folder.nii.gz')
+  assert found == out / 'folder.nii.gz' / f'{one.stem}.nii.gz'
+
+
+def test_a_slice_keeps_its_place(shared_data, tmp_path):
+  folder = shared_data('dicom_sts025') / 'CT' / 'image'
+  one = sorted(folder.iterdir())[3]
+  (job,) = convert.find_jobs(one, tmp_path)
+  written = convert.convert(job)
+  image, theirs = (sitk.ReadImage(str(p)) for p in (written, one))
+  np.testing.assert_array_equal(*map(sitk.GetArrayFromImage, (image, theirs)))
+  np.testing.assert_allclose(image.GetOrigin(), theirs.GetOrigin(), atol=1e-3)
+  np.testing.assert_allclose(image.GetDirection(), theirs.GetDirection())
+  np.testing.assert_allclose(image.GetSpacing()[:2], theirs.GetSpacing()[:2])
+  # A NIfTI of two axes as well.
+  place = np.diag([2.0, 3, 4, 1])
+  place[:3, 3] = 5, 6, 7
+  flat = np.arange(20, dtype=np.int16).reshape(4, 5)
+  formats.write(tmp_path / 'flat.nii.gz', flat, place)
+  (job,) = convert.find_jobs(tmp_path / 'flat.nii.gz', tmp_path / 'out')
+  again = formats.read(convert.convert(job))
+  np.testing.assert_array_equal(again.array[:, :, 0, 0], flat)
+  np.testing.assert_allclose(again.affine, place)
+
+
+def test_what_is_assumed_and_left_out_is_printed(shared_data, tmp_path, capsys):
+  tree = tmp_path / 'tree'
+  for name in ('a', 'b'):
+    (tree / name).mkdir(parents=True)
+  ct = sorted((shared_data('dicom_sts025') / 'CT' / 'image').iterdir())[:3]
+  pet = sorted((shared_data('dicom_sts025') / 'PET' / 'image').iterdir())[:3]
+  for path in (*ct, ct[0]):
+    (tree / 'a' / f'ct{path.name}').write_bytes(path.read_bytes())
+  (tree / 'a' / 'copy.dcm').write_bytes(ct[0].read_bytes())
+  for path in pet:
+    (tree / 'a' / f'pet{path.name}').write_bytes(path.read_bytes())
+  structures = shared_data('dicom_sts025') / 'CT' / 'mask' / 'RS.dcm'
+  (tree / 'b' / 'rs.dcm').write_bytes(structures.read_bytes())
+  (tree / 'b' / 'notes.txt').write_text('x')
+  (tree / 'b' / '.hidden.png').write_bytes(b'x')
+  assert not convert.convert_all(tree, tmp_path / 'out', workers=1)
+  said = capsys.readouterr().out
+  assert 'note: 1 copies of files left out' in said
+  assert 'note: rescaled slice by slice' in said
+  assert 'left out: 1 hidden files or folders, 1 .txt, 1 .dcm' in said
+  for path in (ct[0], pet[0]):
+    d = pydicom.dcmread(path, stop_before_pixels=True)
+    assert str(d.SeriesInstanceUID) not in said
+    assert str(d.SeriesInstanceUID)[-6:] not in said
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch):
+  for name in ('a', 'b'):
+    (tmp_path / 'in' / name).mkdir(parents=True)
+    picture = PIL.Image.fromarray(np.full((4, 5), 9, np.uint8))
+    picture.save(tmp_path / 'in' / name / 'x.png')
+  whole = os.scandir
+
+  def scandir(path):
+    if str(path).endswith('b'):
+      raise PermissionError(13, 'Permission denied', str(path))
+    return whole(path)
+
+  monkeypatch.setattr(os, 'scandir', scandir)
+  good, bad = convert.find_jobs(tmp_path / 'in', tmp_path / 'out')[::-1]
+  assert good.source == tmp_path / 'in' / 'a' / 'x.png'
+  assert bad.problem.endswith(
+    'b: this folder may not be read; change its rights, or take it away'
+  )

@@ -225,10 +225,10 @@ def converted(folder):
   out = folder.with_name('converted')
   shutil.rmtree(out, ignore_errors=True)
   for job in convert.find_jobs(folder, out):
-    written, line = convert._attempt(job, None, None)
-    if line:
-      raise ValueError(line)
-    assert written.exists()
+    outcome = convert._attempt(job, None, None)
+    if outcome.error:
+      raise ValueError(outcome.error)
+    assert outcome.written.exists()
 
 
 def high_throughput():

@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 
 from medjax import inspect
-from medjax.survey import duplicates, findings, measure, summary
+from medjax.data import duplicates
+from medjax.survey import findings, measure, summary
 from medjax.survey.source import Source, open_source
 
 LABELS = ('benign', 'malignant')

@@ -30,7 +30,7 @@ ALLOWED = {
   # Data.
   'data': {'build', 'files', 'progress', 'shipped', 'terminal'},
   'prepare': {'cli', 'data', 'files', 'progress'},
-  'convert': {'cli', 'data', 'files'},
+  'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
   'run': {'config', 'data', 'engine', 'files', 'terminal'},
@@ -57,7 +57,7 @@ ALLOWED = {
     'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
     'prepare', 'progress',
   },
-  'inspect': {'cli', 'files', 'reports', 'survey'},
+  'inspect': {'cli', 'data', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},
   'report': {'cli', 'files', 'reports'},
   'compare': {'cli', 'files', 'metrics', 'reports', 'run'},

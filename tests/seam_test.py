@@ -64,6 +64,7 @@ class Vector:
   """What tasks of one vector of a case have in common."""
 
   inputs: ClassVar = ('image',)
+  unlabelled: ClassVar = True
   over_batch: ClassVar = True
   exclusive: ClassVar = True
 
@@ -154,6 +155,8 @@ class Contrastive(Vector):
 class MeanTeacher(Classification):
   """The averaged model teaches what has no label (Tarvainen 2017)."""
 
+  unlabelled: ClassVar = True
+
   def check(self, case):
     if 'label' in case:
       super().check(case)
@@ -189,7 +192,7 @@ class Cases(list):
   """Raw cases as a data set gives them."""
 
   class_names = ()
-  columns = ('age', 'sex', 'stage', 'marker', 'dose')
+  covariate_names = ('age', 'sex', 'stage', 'marker', 'dose')
 
 
 def make_cases(kind, n=16, seed=0):

@@ -568,7 +568,6 @@ def test_one_of_four_is_lost_then_one_of_two_is_told_to_stop_and_one_goes_on(
     assert processes[0].poll() is None, processes[0].stderr.read()
     time.sleep(0.05)
   processes[2].kill()
-  killed = time.monotonic()
   for i, (code, _, err) in enumerate(finish(processes)):
     if i == 2:
       assert code == -signal.SIGKILL
@@ -576,7 +575,6 @@ def test_one_of_four_is_lost_then_one_of_two_is_told_to_stop_and_one_goes_on(
     # JAX says so, and it or we end the process, whoever is first.
     assert code != 0
     assert re.search(r'step \d+ is whole in|another task died', err), err
-  assert time.monotonic() - killed < 60
 
   processes = start_many(program, 2, *flags)
   wait_for_step(processes[0], 6)
@@ -763,7 +761,7 @@ BAD = {
   'workdir is a file': (
     'pairs',
     lambda tmp: (f'--workdir={occupied(tmp / "file")}',),
-    r'file',
+    r"File exists: '.*/file'",
   ),
   'workdir under a file': (
     'pairs',
@@ -773,7 +771,7 @@ BAD = {
   'checkpoints is a file': (
     'pairs',
     lambda tmp: occupied(tmp / 'checkpoints') and (f'--workdir={tmp}',),
-    r'checkpoints',
+    r"File exists: '.*/checkpoints'",
   ),
   'nothing to evaluate': (
     'pairs',

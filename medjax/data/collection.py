@@ -1,7 +1,7 @@
 """A folder of DICOM files, however nested, as the series of its patients.
 
 Builders list a collection with `find_series`, which reads headers only, and
-read the series they want with `formats.dicom.read(s.folder, series=s.uid)`.
+read the series they want with `formats.dicom.read_files(s.files)`.
 """
 
 import collections
@@ -9,6 +9,7 @@ import dataclasses
 import os
 import pathlib
 
+from medjax.data import walk
 from medjax.data.formats import dicom
 from medjax.data.formats.dicom import header
 
@@ -54,13 +55,16 @@ def find_series(root):
   is damaged or names no patient.
   """
   groups, about = collections.defaultdict(list), {}
-  for path in _files(root):
+  for path in filter(dicom.is_dicom, walk.files_below(root)):
     dataset = header.load(path, pixels=False, tags=_TAGS)
-    if dataset.get('SOPClassUID') == '1.2.840.10008.1.3.10':  # a DICOMDIR
+    if header.is_directory(dataset):
       continue
-    key = tuple(
-      str(dataset.get(k) or '').strip()
-      for k in ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID')
+    key = (
+      *(
+        str(dataset.get(k) or '').strip()
+        for k in ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID')
+      ),
+      header.modality_of(dataset),
     )
     if not key[0]:
       raise ValueError(
@@ -70,7 +74,7 @@ def find_series(root):
     groups[key].append(path)
     if key not in about:
       with header.parsing(path):
-        about[key] = header.modality_of(dataset), *_references(dataset)
+        about[key] = _references(dataset)
   if not groups:
     raise FileNotFoundError(f'{root}: holds no DICOM files')
   return [
@@ -88,19 +92,3 @@ def _references(dataset):
       items += study.get('RTReferencedSeriesSequence') or ()
   uids = frozenset(str(i.get('SeriesInstanceUID') or '') for i in items)
   return str(frame or ''), uids - {''}
-
-
-def _files(root):
-  """DICOM files below a folder in order; hidden ones are left out."""
-  for parent, folders, names in os.walk(root):
-    folders[:] = sorted(f for f in folders if not f.startswith('.'))
-    for name in sorted(names):
-      path = pathlib.Path(parent, name)
-      if name.startswith('.') or not path.is_file():
-        continue
-      if name.lower().endswith(dicom.SUFFIXES):
-        yield path
-        continue
-      with path.open('rb') as f:
-        if dicom.matches(f.read(132)):
-          yield path

@@ -4,52 +4,86 @@ import dataclasses
 
 import numpy as np
 
+# Told by the cases themselves, where they can.
+_TOLD = (
+  'regions', 'region_order', 'ignore', 'num_labels', 'channel_names',
+  'normalisation', 'covariate_names', 'notes',
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class DataFacts:
   """Facts of the data that an experiment is built on.
 
   channels, rank: of an image, and its spatial axes.
-  spacing: of the first case, mm, (rank,).
+  shape, spacing: of the first case's image, and of its voxels in mm, (rank,).
   class_names: in the order of the labels; of masks the background is first.
   regions, region_order: sets of labels that are predicted as one, and the label
     that each writes, where the data say so.
   ignore: the label of voxels that count for nothing, or None.
-  columns: names of the covariates.
+  num_labels: of masks, background included, without the one to ignore; None
+    where no file says it.
+  channel_names: of the channels; normalisation: 'zscore', 'ct', 'none',
+    'rescale_0_1' or 'rgb_0_1' for each, where the data say so.
+  statistics: (mean, std, 0.5 %, 99.5 %) of the foreground of each channel,
+    where one is 'ct'.
+  covariate_names: of the columns of the covariates.
   unit_of_length: 'mm', or 'px' of pictures that do not say their scale.
   notes: what was assumed when they were read, a line each.
   """
 
   channels: int
   rank: int
+  shape: tuple[int, ...] = ()
   spacing: tuple[float, ...] = ()
   class_names: tuple[str, ...] = ()
   regions: tuple[tuple[int, ...], ...] = ()
   region_order: tuple[int, ...] = ()
   ignore: int | None = None
-  columns: tuple[str, ...] = ()
+  num_labels: int | None = None
+  channel_names: tuple[str, ...] = ()
+  normalisation: tuple[str, ...] = ()
+  statistics: tuple[tuple[float, ...], ...] = ()
+  covariate_names: tuple[str, ...] = ()
   unit_of_length: str = 'mm'
   notes: tuple[str, ...] = ()
 
   @classmethod
-  def of(cls, cases):
-    """Of a sequence of raw cases, which is read as far as its first."""
+  def of(cls, cases, *, count=False):
+    """Of a sequence of raw cases.
+
+    Read is the first; all are where an intensity of CT is to be normalised, and
+    all masks where `count` asks for labels that nothing names.
+    """
     case = cases[0]
     *shape, channels = case['image'].shape
     unscaled = np.allclose(case['affine'], np.eye(len(shape) + 1))
     told = {
       name: getattr(cases, name)
-      for name in ('regions', 'region_order', 'ignore', 'columns', 'notes')
+      for name in _TOLD
       if getattr(cases, name, None) is not None
     }
+    if count and not (told.get('num_labels') or cases.class_names):
+      told['num_labels'] = int(cases.num_classes)
+    if 'ct' in told.get('normalisation', ()):
+      told['statistics'] = _foreground(cases)
     return cls(
       channels=int(channels),
       rank=len(shape),
+      shape=tuple(map(int, shape)),
       spacing=tuple(map(float, np.asarray(case['spacing']))),
       class_names=tuple(cases.class_names or ()),
       # Pictures without a scale are read as of 1 mm a pixel.
       unit_of_length='px' if len(shape) == 2 and unscaled else 'mm',
       **{k: _frozen(v) for k, v in told.items()},
+    )
+
+  def patch_size(self, *, most=96, multiple=8):
+    """A patch that fits the first volume; () for pictures, which are whole."""
+    if self.rank == 2:
+      return ()
+    return tuple(
+      max(min(n, most) // multiple * multiple, multiple) for n in self.shape
     )
 
   @classmethod
@@ -84,6 +118,24 @@ def _check(facts):
     raise TypeError(f'{facts.channels} channels, {facts.rank} axes')
   if not all(isinstance(s, int | float) and s > 0 for s in facts.spacing):
     raise TypeError(f'a spacing of {facts.spacing}')
+
+
+def _foreground(cases, *, drawn=10_000):
+  """(mean, std, 0.5 %, 99.5 %) of the labelled voxels of each channel.
+
+  As nnU-Net: at most `drawn` voxels of a case, by a fixed seed.
+  """
+  rng, found = np.random.default_rng(1234), []
+  for case in cases:
+    voxels = case['image'][case['mask'] > 0] if 'mask' in case else ()
+    if len(voxels):
+      found.append(rng.choice(voxels, min(drawn, len(voxels)), replace=False))
+  if not found:
+    raise ValueError('no training case has a labelled voxel to normalise CT by')
+  voxels = np.concatenate(found).astype(np.float64)
+  low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
+  rows = zip(voxels.mean(0), voxels.std(0), low, high, strict=True)
+  return tuple(tuple(map(float, row)) for row in rows)
 
 
 def _frozen(value):

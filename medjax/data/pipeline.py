@@ -75,6 +75,7 @@ class TrainStream:
     seed=0,
     patch_size=(),
     foreground=0.0,
+    ignore=None,
     process_index=0,
     process_count=1,
   ):
@@ -86,7 +87,8 @@ class TrainStream:
     self._samples = samples
     self._global, self._local = batch_size, batch_size // process_count
     self._steps, self._seed, self._process = steps, seed, process_index
-    self._patch_size, self._foreground = patch_size, foreground
+    self._patch_size = patch_size
+    self._patches = {'foreground': foreground, 'ignore': ignore}
     # A batch may span epochs, and threads work on several batches.
     self._order = functools.lru_cache(maxsize=8)(self._shuffled)
     self._inputs, self._fields = inputs, fields
@@ -119,9 +121,7 @@ class TrainStream:
     if not self._patch_size:
       return sample
     rng = np.random.default_rng((self._seed, position))
-    return transforms.patch(
-      sample, rng, size=self._patch_size, foreground=self._foreground
-    )
+    return transforms.patch(sample, rng, size=self._patch_size, **self._patches)
 
   def _find_form(self):
     """Shape and dtype of each field of an example."""
@@ -186,13 +186,13 @@ class _Batches:
     return _stacked([self._examples[i] for i in places])
 
 
-def _stacked(examples, name=''):
-  """Examples, or parts of them by name, as a batch."""
-  if isinstance(examples[0], dict):
-    return {k: _stacked([e[k] for e in examples], k) for k in examples[0]}
-  # Masks rest in memory in one byte a voxel and train as int32.
-  dtype = np.int32 if name == 'mask' else None
-  return np.stack(examples, dtype=dtype, casting='unsafe')
+def _stacked(examples):
+  """Examples as a batch."""
+  batch = jax.tree.map(lambda *values: np.stack(values), *examples)
+  if 'mask' in batch:
+    # Masks rest in memory in one byte a voxel and train as int32.
+    batch['mask'] = batch['mask'].astype(np.int32)
+  return batch
 
 
 def train_batches(stream, *, local_batch_size, start_step, threads=4):

@@ -6,7 +6,7 @@ import re
 import jax
 import numpy as np
 
-_TRANSPOSED = re.compile(r'(^|/)(upsample|up)_\d+/kernel$')
+_TRANSPOSED = re.compile(r'(^|/)(upsample|up)(_\d+)?/kernel$')
 
 
 def from_torch(array, path, shape, *, bins=0):

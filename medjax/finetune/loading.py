@@ -139,44 +139,60 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
   rank = len(outline[first].shape) - 2 if first else 2
   for key, leaf in outline.items():
     name, rest = source.name(key), key.split('/', 1)[1]
-    replaceable = bool(_HEAD.match(rest))
-    if name is None or (replaceable and not head):
+    if name is None or (_HEAD.match(rest) and not head):
       report.new.append(key)
-      continue
-    if name not in source.weights:
-      if replaceable:
-        report.new.append(key)
-      elif source.torch and name.endswith('.bias'):
-        report.zero.append(key)
+    elif name not in source.weights:
+      if _lacking(report, source, name, key):
         leaves[key] = np.zeros(leaf.shape, np.float32)
-      else:
-        report.missing.append(key)
-      continue
-    used.add(name)
-    array = source.weights[name]
-    if source.torch:
-      array = fitting.from_torch(
-        array, rest, leaf.shape, bins=_bins(model, rest)
-      )
-    fitted = fitting.fit(
-      array,
-      leaf.shape,
-      first=key == first,
-      channels=channels,
-      grid=_grid(model, rest, rank),
-    )
-    if fitted:
-      leaves[key] = np.asarray(fitted[0], np.float32)
-      report.loaded.append(key)
-      if fitted[1]:
-        report.reshaped.append(f'{key} {fitted[1]}')
-    elif replaceable:
-      report.new.append(key)
     else:
-      raise ValueError(
-        f'{path}: {name} is {array.shape}, in our order of axes, and {key} of '
-        f'the model {leaf.shape}'
+      used.add(name)
+      array = source.weights[name]
+      if source.torch:
+        bins = _bins(model, rest)
+        array = fitting.from_torch(array, rest, leaf.shape, bins=bins)
+      fitted = fitting.fit(
+        array,
+        leaf.shape,
+        first=key == first,
+        channels=channels,
+        grid=_grid(model, rest, rank),
       )
+      if _taken(report, fitted, key):
+        leaves[key] = np.asarray(fitted[0], np.float32)
+      elif key not in report.new:
+        raise ValueError(
+          f'{path}: {name} is {array.shape}, in our order of axes, and {key} '
+          f'of the model {leaf.shape}'
+        )
+  _check_whole(report, source, used, path, partial)
+  return unflatten_dict(leaves, sep='/'), report
+
+
+def _lacking(report, source, name, key):
+  """Reports an array that the file has not; whether it is to be zero."""
+  if _HEAD.match(key.split('/', 1)[1]):
+    report.new.append(key)
+  elif source.torch and name.endswith('.bias'):
+    report.zero.append(key)
+    return True
+  else:
+    report.missing.append(key)
+  return False
+
+
+def _taken(report, fitted, key):
+  """Reports an array of the file; whether it fits. A head may be new."""
+  if fitted:
+    report.loaded.append(key)
+    if fitted[1]:
+      report.reshaped.append(f'{key} {fitted[1]}')
+  elif _HEAD.match(key.split('/', 1)[1]):
+    report.new.append(key)
+  return bool(fitted)
+
+
+def _check_whole(report, source, used, path, partial):
+  """Reports what is left over; raises ValueError where that may not be."""
   left = sorted(set(source.weights) - used)
   report.unused = [name for name in left if source.is_head(name)]
   report.unexpected = [name for name in left if not source.is_head(name)]
@@ -187,7 +203,6 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
       f'{_some(report.unexpected, 2) or "none"}. pretrained.partial=True '
       'loads what fits'
     )
-  return unflatten_dict(leaves, sep='/'), report
 
 
 def _bins(model, path):

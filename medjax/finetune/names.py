@@ -8,6 +8,9 @@ import functools
 import math
 import re
 
+from medjax.finetune import segmentation_names
+from medjax.finetune.segmentation_names import conv_norm
+
 
 def _resnet(model):
   """torchvision; timm has the same."""
@@ -128,7 +131,7 @@ def _mobilenet_v2(model):
       pair = (f'{name}.0', f'{name}.1')
       if part == 'project':
         pair = (name, f'features.{i + 1}.conv.{k + 1}')
-      table |= _pair(f'block_{i}/{part}', *pair)
+      table |= conv_norm(f'block_{i}/{part}', *pair)
   return table | _ends(i + 2)
 
 
@@ -150,7 +153,7 @@ def _numbered(i, name, parts):
   """A block whose parts torchvision numbers."""
   table = {}
   for k, part in enumerate(parts):
-    table |= _pair(f'block_{i}/{part}', f'{name}.{k}.0', f'{name}.{k}.1')
+    table |= conv_norm(f'block_{i}/{part}', f'{name}.{k}.0', f'{name}.{k}.1')
     if part == 'squeeze_excite':
       table[f'block_{i}/{part}/reduce'] = f'{name}.{k}.fc1'
       table[f'block_{i}/{part}/expand'] = f'{name}.{k}.fc2'
@@ -160,14 +163,14 @@ def _numbered(i, name, parts):
 def _ends(last):
   """First and last convolution of torchvision's `features`."""
   stem, last = 'features.0', f'features.{last}'
-  return _pair('stem', f'{stem}.0', f'{stem}.1') | _pair(
+  return conv_norm('stem', f'{stem}.0', f'{stem}.1') | conv_norm(
     'last', f'{last}.0', f'{last}.1'
   )
 
 
 def _timm_inverted(model):
   """timm, where MobileNet and EfficientNet are one."""
-  table = _pair('stem', 'conv_stem', 'bn1') | {'head': 'classifier'}
+  table = conv_norm('stem', 'conv_stem', 'bn1') | {'head': 'classifier'}
   for i, stage, j, parts in _blocks(model):
     name, count = f'blocks.{stage}.{j}', 0
     for part in parts:
@@ -182,13 +185,13 @@ def _timm_inverted(model):
         'project': 'conv_pwl' if 'expand' in parts else 'conv_pw',
       }[part]
       pair = (f'{name}.{conv}', f'{name}.bn{count}')
-      table |= _pair(f'block_{i}/{part}', *pair)
+      table |= conv_norm(f'block_{i}/{part}', *pair)
   if getattr(model, 'hidden', 0):  # MobileNetV3
     last = f'blocks.{stage + 1}.0'
-    return table | _pair('last', f'{last}.conv', f'{last}.bn1') | {
+    return table | conv_norm('last', f'{last}.conv', f'{last}.bn1') | {
       'dense': 'conv_head'
     }  # fmt: skip
-  return table | _pair('last', 'conv_head', 'bn2')
+  return table | conv_norm('last', 'conv_head', 'bn2')
 
 
 def _convnext(model):
@@ -269,61 +272,6 @@ def _timm_vit(model):
   }
 
 
-def _pair(path, conv, norm):
-  return {f'{path}/conv': conv, f'{path}/norm': norm}
-
-
-def _dynunet(model):
-  """MONAI's DynUNet of plain blocks, which is nnU-Net's network."""
-  last = len(model.features) - 1
-  table = {'head': 'output_block.conv.conv'}
-  stages = {f'encoder_{i}': f'downsamples.{i - 1}' for i in range(1, last)}
-  stages |= {'encoder_0': 'input_block', f'encoder_{last}': 'bottleneck'}
-  for i in range(last):
-    up = f'upsamples.{last - 1 - i}'
-    table[f'upsample_{i}'] = f'{up}.transp_conv.conv'
-    stages[f'decoder_{i}'] = f'{up}.conv_block'
-    table[f'head_{i + 1}'] = f'deep_supervision_heads.{i}.conv.conv'
-  for path, name in stages.items():
-    for j in range(2):
-      table[f'{path}/conv_{j}'] = f'{name}.conv{j + 1}.conv'
-      table[f'{path}/norm_{j}'] = f'{name}.norm{j + 1}'
-  return table
-
-
-def _segresnet(model):
-  last = len(model.features) - 1
-  down = lambda part: lambda i, j, k: f'down_layers.{i}.{j + 1}.' + part(k)
-  up = lambda part: lambda i, j, k: f'up_layers.{last - 1 - i}.{j}.' + part(k)
-  conv, norm = lambda k: f'conv{k + 1}.conv', lambda k: f'norm{k + 1}'
-  return {
-    'stem': 'convInit.conv',
-    r'stage_(\d+)_down': lambda i: f'down_layers.{i}.0.conv',
-    r'decoder_(\d+)_up': lambda i: f'up_samples.{last - 1 - i}.0.conv',
-    r'stage_(\d+)_block_(\d+)/conv_(\d)': down(conv),
-    r'stage_(\d+)_block_(\d+)/norm_(\d)': down(norm),
-    r'decoder_(\d+)_block_(\d+)/conv_(\d)': up(conv),
-    r'decoder_(\d+)_block_(\d+)/norm_(\d)': up(norm),
-    'norm': 'conv_final.0',
-    'head': 'conv_final.2.conv',
-  }
-
-
-def _vnet(model):
-  del model
-  unit = lambda name: (f'{name}.conv_block.conv', f'{name}.conv_block.adn.N')
-  table = _pair('stem', *unit('in_tr')) | _pair('head/layer', *unit('out_tr'))
-  table['head/logits'] = 'out_tr.conv2'
-  for i in range(5):
-    down, up = f'down_tr{16 * 2**i}', f'up_tr{32 * 2**i}'
-    table |= _pair(f'down_{i}', f'{down}.down_conv', f'{down}.bn1')
-    table |= {f'up_{i}': f'{up}.up_conv', f'up_norm_{i}': f'{up}.bn1'}
-    for j in range(3):
-      for path, name in ((f'encoder_{i}', down), (f'decoder_{i}', up)):
-        table |= _pair(f'{path}/layer_{j}', *unit(f'{name}.ops.{j}'))
-  return table
-
-
 _TABLES = {
   'AlexNet': {'torchvision': _alexnet},
   'ConvNeXt': {'torchvision': _convnext, 'timm': _timm_convnext},
@@ -341,11 +289,16 @@ _TABLES = {
     'torchvision V3': _mobilenet_v3,
     'timm': _timm_inverted,
   },
+  'ResEncUNet': {'nnU-Net': segmentation_names.nnunet},
   'ResNet': {'torchvision': _resnet},
-  'SegResNet': {'MONAI': _segresnet},
-  'UNet': {'MONAI DynUNet': _dynunet},
+  'SegResNet': {'MONAI': segmentation_names.segresnet},
+  'UNet': {
+    'MONAI DynUNet': segmentation_names.dynunet,
+    'nnU-Net': segmentation_names.nnunet,
+  },
+  'UNet2018': {'MONAI UNet': segmentation_names.unet2018},
   'VGG': {'torchvision': _vgg},
-  'VNet': {'MONAI': _vnet},
+  'VNet': {'MONAI': segmentation_names.vnet},
   'ViT': {
     'torchvision': _vit,
     'torchvision, old': functools.partial(
@@ -355,10 +308,13 @@ _TABLES = {
   },
 }
 # Copies in a file of what it holds elsewhere, and counters.
-_COPIES = re.compile(r'(^|\.)num_batches_tracked$|^skip_layers\.')
+_COPIES = re.compile(
+  r'(^|\.)num_batches_tracked$|^skip_layers\.|^decoder\.encoder\.'
+  r'|\.all_modules\.'
+)
 _LEAVES = {
   'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',
-  'mean': 'running_mean', 'var': 'running_var',
+  'mean': 'running_mean', 'var': 'running_var', 'slope': 'weight',
 }  # fmt: skip
 
 
@@ -366,9 +322,17 @@ def match(model, paths, weights):
   """(library, table) whose names for a Linen module are those of the file.
 
   Raises:
-    ValueError: if none is.
+    ValueError: if none is, or for a group norm of which nobody says how many
+      groups it has: weights do not tell.
   """
   kind = type(model).__name__
+  # SegResNet's default is that of MONAI.
+  grouped = getattr(model, 'norm', None) == 'group' and kind != 'SegResNet'
+  if grouped and getattr(model, 'groups', None) is None:
+    raise ValueError(
+      'weights do not tell how many groups their group norm has: give it as '
+      "the model's `groups` (num_groups in MONAI and nnU-Net)"
+    )
   if kind not in _TABLES:
     raise ValueError(
       f"no library's names are known for {kind}, only for " + ', '.join(_TABLES)

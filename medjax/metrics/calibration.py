@@ -1,4 +1,6 @@
-"""Temperature scaling: probabilities as sure as they are right; host, float64.
+"""Probabilities as sure as they are right: errors, temperature; host, float64.
+
+Expected calibration error and reliability are in medjax.metrics.classification.
 
 Logits are not needed: log p is the logit but for a constant, which softmax
 forgets. Probabilities below float32's resolution count as that, as in
@@ -6,9 +8,11 @@ scikit-learn's log_loss of float32.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Float
 
+from medjax.metrics import classification, inputs
 from medjax.metrics.bootstrap import weighted_mean
+from medjax.metrics.inputs import Scores, Truth, Weights
 
 _LEAST = float(np.finfo(np.float32).eps)
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -16,7 +20,7 @@ _COLDEST, _HOTTEST = 0.05, 20.0
 
 def _logits(probability, exclusive):
   """(n, j, c): j distributions over c outcomes, up to a constant each."""
-  p = np.asarray(probability, float)
+  p = inputs.probabilities(probability, exclusive=exclusive)
   if exclusive:
     return np.log(np.maximum(p, _LEAST))[:, None]
   p = np.clip(p, _LEAST, 1 - _LEAST)
@@ -24,9 +28,21 @@ def _logits(probability, exclusive):
 
 
 def _outcomes(truth, exclusive):
+  truth = np.asarray(inputs.mask(truth, name='truth'))
   if exclusive:
+    if (truth.sum(-1) != 1).any():
+      raise ValueError('truth of exclusive classes must be one-hot')
     return truth[:, None]
   return np.stack([~truth, truth], -1)
+
+
+def _pair(truth, probability, exclusive):
+  logits, outcomes = (
+    _logits(probability, exclusive),
+    _outcomes(truth, exclusive),
+  )
+  inputs.same_shape(outcomes, logits, names=('truth', 'probability'))
+  return logits, outcomes
 
 
 def _log_softmax(x):
@@ -35,33 +51,74 @@ def _log_softmax(x):
 
 
 def nll(
-  truth: Bool[np.ndarray, 'n k'],
-  probability: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  probability: Scores,
   *,
   exclusive: bool = True,
-  weights: Float[np.ndarray, '*r n'] | None = None,
+  weights: Weights = None,
 ) -> Float[np.ndarray, '*r']:
   """Mean negative log-likelihood, nats; of exclusive=False mean over labels."""
-  logs = _log_softmax(_logits(probability, exclusive))
-  each = -(logs * _outcomes(truth, exclusive)).sum(-1).mean(-1)
-  weights = np.ones(len(truth)) if weights is None else weights
-  return weighted_mean(each, weights)
+  logits, outcomes = _pair(truth, probability, exclusive)
+  each = -(_log_softmax(logits) * outcomes).sum(-1).mean(-1)
+  return weighted_mean(each, inputs.case_weights(weights, len(truth)))
+
+
+def classwise_ece(
+  truth: Truth,
+  probability: Scores,
+  *,
+  bins: int = 15,
+  weights: Weights = None,
+) -> Float[np.ndarray, '*r k']:
+  """Expected calibration error of each class's own probability, (*r, k).
+
+  Their mean is the class-wise ECE of Kull et al. 2019 (section 2), the static
+  calibration error of Nixon et al. 2019: it sees the classes that are not the
+  likeliest too. Every column is binned from 0 to 1.
+  """
+  truth, p = inputs.truth_and(truth, probability, inputs.probabilities)
+  each = [
+    classification.ece(p[:, k], truth[:, k], bins=bins, weights=weights)
+    for k in range(p.shape[1])
+  ]
+  return np.stack(each, -1)
+
+
+def mce(
+  confidence: Scores,
+  correct: Truth,
+  *,
+  bins: int = 15,
+  weights: Weights = None,
+) -> Float[np.ndarray, '*r']:
+  """Maximum calibration error: the largest gap of a bin that has cases.
+
+  Naeini et al. 2015, section 3; bins as of classification.ece. Of few cases a
+  bin with one says little.
+  """
+  confidence, share, number = classification.reliability(
+    confidence, correct, bins=bins, weights=weights
+  )
+  gap = np.where(number > 0, np.abs(confidence - share), 0)
+  return np.asarray(np.where(number.sum(-1) > 0, gap.max(-1), np.nan))
 
 
 def scaled(
-  probability: Real[np.ndarray, 'n k'],
+  probability: Scores,
   temperature: float,
   *,
   exclusive: bool = True,
 ) -> Float[np.ndarray, 'n k']:
   """Probabilities whose logits are divided by the temperature."""
+  if not temperature > 0:
+    raise ValueError(f'temperature must be positive, not {temperature}')
   p = np.exp(_log_softmax(_logits(probability, exclusive) / temperature))
   return p[:, 0] if exclusive else p[..., 1]
 
 
 def temperature(
-  truth: Bool[np.ndarray, 'n k'],
-  probability: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  probability: Scores,
   *,
   exclusive: bool = True,
 ) -> float:
@@ -70,8 +127,7 @@ def temperature(
   From 0.05 to 20; above 1 the probabilities were too sure. One for all labels
   with exclusive=False. Choose on validation, never on the test split.
   """
-  logits = _logits(probability, exclusive)
-  outcomes = _outcomes(truth, exclusive)
+  logits, outcomes = _pair(truth, probability, exclusive)
 
   def slope(inverse):
     p = np.exp(_log_softmax(inverse * logits))

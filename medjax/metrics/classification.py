@@ -8,16 +8,34 @@ once. Results are (*r, k), agree with scikit-learn's (sample_weight), and are
 NaN where the cases at hand do not define them. A NaN score is an error.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Real
+from jaxtyping import Bool, Float
 
-from medjax.metrics.bootstrap import weighted_mean
+from medjax.metrics import inputs
+from medjax.metrics.bootstrap import ratio, weighted_mean
+from medjax.metrics.inputs import Labels, Scores, Truth, Weights
+from medjax.metrics.ranking import (
+  areas,
+  auprc,
+  auroc,
+  precision_recall_curve,
+  roc_curve,
+  threshold,
+)
 
-Weights = Float[np.ndarray, '*r n'] | None
+__all__ = [
+  'Counts', 'accuracy', 'areas', 'auprc', 'auroc', 'brier',
+  'confusion_matrix', 'counts', 'defined_mean', 'ece',
+  'f1', 'f_beta', 'false_positive_rate', 'npv', 'one_hot', 'precision',
+  'precision_recall_curve', 'recall', 'reliability', 'roc_curve',
+  'specificity', 'threshold',
+]  # fmt: skip
+
 Result = Float[np.ndarray, '...']
+
+_NAMES = ('truth', 'predicted')
 
 
 class Counts(NamedTuple):
@@ -29,48 +47,37 @@ class Counts(NamedTuple):
   tn: np.ndarray
 
 
-def one_hot(
-  label: Integer[np.ndarray, 'n'], num_classes: int
-) -> Bool[np.ndarray, 'n k']:
-  """Class indices as one column per class."""
+def one_hot(label: Labels, num_classes: int) -> Bool[np.ndarray, 'n k']:
+  """Class indices (n,) as one column per class."""
+  label = np.asarray(inputs.labels(label, num_classes=num_classes))
   return label[:, None] == np.arange(num_classes)
-
-
-def _ones(weights, n):
-  return np.ones(n) if weights is None else weights
-
-
-def _ratio(numerator, denominator):
-  with np.errstate(invalid='ignore', divide='ignore'):
-    return np.where(denominator > 0, numerator / denominator, np.nan)
-
-
-def finite(scores):
-  """Scores as float64; ValueError if one is NaN or infinite."""
-  scores = np.asarray(scores, float)
-  if not np.isfinite(scores).all():
-    bad = int((~np.isfinite(scores)).sum())
-    raise ValueError(f'{bad} of {scores.size} scores are NaN or infinite')
-  return scores
 
 
 def defined_mean(values: Result, *, where=True) -> Result:
   """Mean over the last axis (classes) of what is not NaN; NaN if none is."""
   defined = ~np.isnan(values) & where
-  return _ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
+  return ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
+
+
+def _floats(c):
+  """Counts as floats: small unsigned ones would wrap in a sum."""
+  return Counts(*(np.asarray(x, float) for x in c))
 
 
 # ---- decisions
 
 
 def counts(
-  truth: Bool[np.ndarray, 'n k'],
-  predicted: Bool[np.ndarray, 'n k'],
+  truth: Truth,
+  predicted: Truth,
   *,
   weights: Weights = None,
 ) -> Counts:
   """Counts of each class against the rest."""
-  w = _ones(weights, len(truth))
+  truth, predicted = map(
+    np.asarray, inputs.masks(truth, predicted, names=_NAMES)
+  )
+  w = inputs.case_weights(weights, len(truth))
   cells = (
     truth & predicted, ~truth & predicted, truth & ~predicted,
     ~truth & ~predicted,
@@ -79,22 +86,27 @@ def counts(
 
 
 def confusion_matrix(
-  label: Integer[np.ndarray, 'n'],
-  predicted: Integer[np.ndarray, 'n'],
+  label: Labels,
+  predicted: Labels,
   *,
   num_classes: int,
   weights: Weights = None,
 ) -> Result:
   """Rows: true class, columns: predicted class; (*r, K, K)."""
-  w = _ones(weights, len(label))
+  w = inputs.case_weights(weights, len(label))
+  label, predicted = (
+    np.asarray(inputs.labels(x, num_classes=num_classes, name=name))
+    for x, name in ((label, 'label'), (predicted, 'predicted'))
+  )
+  inputs.same_shape(label, predicted, names=('label', 'predicted'))
   cells = one_hot(label * num_classes + predicted, num_classes**2)
   flat = w @ cells.astype(float)
   return flat.reshape(*flat.shape[:-1], num_classes, num_classes)
 
 
 def accuracy(
-  truth: Bool[np.ndarray, 'n k'],
-  predicted: Bool[np.ndarray, 'n k'],
+  truth: Truth,
+  predicted: Truth,
   *,
   weights: Weights = None,
 ) -> Result:
@@ -102,8 +114,11 @@ def accuracy(
 
   The mean over labels is what MedMNIST calls ACC of a multi-label set.
   """
+  truth, predicted = map(
+    np.asarray, inputs.masks(truth, predicted, names=_NAMES)
+  )
   right = (truth == predicted).astype(float)
-  return weighted_mean(right, _ones(weights, len(truth)))
+  return weighted_mean(right, inputs.case_weights(weights, len(truth)))
 
 
 def precision(c: Counts) -> Result:
@@ -112,206 +127,61 @@ def precision(c: Counts) -> Result:
   A class that has cases and is never predicted scores 0; NaN when it has none
   and is never predicted.
   """
+  c = _floats(c)
   predicted = c.tp + c.fp
-  return _ratio(c.tp, np.where(predicted > 0, predicted, c.fn))
+  return ratio(c.tp, np.where(predicted > 0, predicted, c.fn))
 
 
 def recall(c: Counts) -> Result:
   """TP / (TP + FN), sensitivity; NaN for a class without cases."""
-  return _ratio(c.tp, c.tp + c.fn)
+  c = _floats(c)
+  return ratio(c.tp, c.tp + c.fn)
 
 
 def specificity(c: Counts) -> Result:
   """TN / (TN + FP); NaN when every case is of the class."""
-  return _ratio(c.tn, c.tn + c.fp)
+  c = _floats(c)
+  return ratio(c.tn, c.tn + c.fp)
 
 
 def f1(c: Counts) -> Result:
   """2 TP / (2 TP + FP + FN); NaN when absent and never predicted."""
-  return _ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn)
+  c = _floats(c)
+  return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn)
 
 
-def classification_report(
-  truth: Bool[np.ndarray, 'n k'],
-  predicted: Bool[np.ndarray, 'n k'],
-  *,
-  class_names: Sequence[str],
-) -> dict[str, dict[str, float]]:
-  """Precision, recall, f1 and support per class, macro and weighted means.
+def npv(c: Counts) -> Result:
+  """TN / (TN + FN), negative predictive value.
 
-  scikit-learn's classification_report as a dict, but values that precision(),
-  recall() and f1() call NaN are left out of the means instead of counting as 0.
+  NaN when every case is of the class and found, 0 when none is and all are
+  called it, as precision() of the rest.
   """
-  c = counts(truth, predicted)
-  support = c.tp + c.fn
-  columns = {'precision': precision(c), 'recall': recall(c), 'f1': f1(c)}
-  report = {
-    name: {m: float(v[i]) for m, v in columns.items()}
-    | {'support': int(support[i])}
-    for i, name in enumerate(class_names)
-  }
-  total = {'support': int(support.sum())}
-  report['macro average'] = {
-    m: float(defined_mean(v)) for m, v in columns.items()
-  } | total
-  report['weighted average'] = {
-    m: float(weighted_mean(v, support)) for m, v in columns.items()
-  } | total
-  return report
+  c = _floats(c)
+  predicted = c.tn + c.fn
+  return ratio(c.tn, np.where(predicted > 0, predicted, c.fp))
 
 
-# ---- ranking
+def false_positive_rate(c: Counts) -> Result:
+  """FP / (FP + TN) = 1 - specificity; NaN when every case is of the class."""
+  c = _floats(c)
+  return ratio(c.fp, c.fp + c.tn)
 
 
-class _Ranked(NamedTuple):
-  """Distinct scores of one class, rising, and the cases at or below each."""
+def f_beta(c: Counts, *, beta) -> Result:
+  """F score that holds recall beta times as important as precision.
 
-  score: np.ndarray  # (g,)
-  positive: np.ndarray  # (*r, g)
-  negative: np.ndarray  # (*r, g)
-
-
-def _rank(truth, score, weights):
-  order = np.argsort(score, kind='stable')
-  score, truth = score[order], truth[order]
-  last = np.append(np.diff(score) > 0, True)
-  w = weights[..., order]
-  positive, negative = np.cumsum(w * truth, -1), np.cumsum(w * ~truth, -1)
-  if not last.all():
-    positive, negative = positive[..., last], negative[..., last]
-  return _Ranked(score[last], positive, negative)
-
-
-def _before(cumulative):
-  return np.concatenate(
-    [np.zeros_like(cumulative[..., :1]), cumulative[..., :-1]], -1
-  )
-
-
-def _areas(ranked):
-  positives, negatives = ranked.positive[..., -1], ranked.negative[..., -1]
-  below = _before(ranked.negative)
-  tp = positives[..., None] - _before(ranked.positive)
-  gained = np.diff(ranked.positive, prepend=0)
-  # A positive beats the negatives below it, and half of those at its score.
-  beaten = np.einsum('...g,...g', gained, ranked.negative + below) / 2
-  # Where nothing was drawn at or above a score, nothing is gained either.
-  above = np.maximum(tp + negatives[..., None] - below, 1e-300)
-  at_score = np.einsum('...g,...g', gained, tp / above)
-  return _ratio(beaten, positives * negatives), _ratio(at_score, positives)
-
-
-def areas(
-  truth: Bool[np.ndarray, 'n k'],
-  score: Real[np.ndarray, 'n k'],
-  *,
-  weights: Weights = None,
-) -> tuple[Result, Result]:
-  """auroc() and auprc() from one sorting, (*r, k) each."""
-  score = finite(score)
-  w = _ones(weights, len(truth))
-  columns = zip(truth.T, score.T, strict=True)
-  each = [_areas(_rank(t, s, w)) for t, s in columns]
-  roc, prc = (np.stack(values, -1) for values in zip(*each, strict=True))
-  return roc, prc
-
-
-def auroc(
-  truth: Bool[np.ndarray, 'n k'],
-  score: Real[np.ndarray, 'n k'],
-  *,
-  weights: Weights = None,
-) -> Result:
-  """Area under the ROC curve of each class against the rest, (*r, k).
-
-  Ties count one half. NaN for a class with no positives or no negatives. The
-  mean over classes is MedMNIST's AUC of a multi-class or multi-label set; of a
-  binary set it is the value of class 1.
+  (1 + β²) TP / ((1 + β²) TP + β² FN + FP); NaN when absent and never predicted.
   """
-  return areas(truth, score, weights=weights)[0]
-
-
-def auprc(
-  truth: Bool[np.ndarray, 'n k'],
-  score: Real[np.ndarray, 'n k'],
-  *,
-  weights: Weights = None,
-) -> Result:
-  """Average precision, Σ (recall step · precision), of each class, (*r, k).
-
-  As scikit-learn's average_precision_score: no interpolation. NaN for a class
-  with no positives.
-  """
-  return areas(truth, score, weights=weights)[1]
-
-
-def roc_curve(
-  truth: Bool[np.ndarray, 'n'], score: Real[np.ndarray, 'n']
-) -> tuple[Result, Result, Result]:
-  """False positive rate, true positive rate, threshold, from (0, 0) to (1, 1).
-
-  A point's positives are the scores at or above its threshold; the first
-  threshold is infinite.
-  """
-  ranked = _rank(truth, finite(score), np.ones(len(truth)))
-  rates = []
-  for below in (ranked.negative, ranked.positive):
-    above = below[-1] - _before(below)
-    rates.append(_ratio(np.append(above, 0)[::-1], below[-1]))
-  return *rates, np.append(ranked.score, np.inf)[::-1]
-
-
-def precision_recall_curve(
-  truth: Bool[np.ndarray, 'n'], score: Real[np.ndarray, 'n']
-) -> tuple[Result, Result, Result]:
-  """Recall, precision, threshold, from recall 0 (precision 1) to recall 1."""
-  ranked = _rank(truth, finite(score), np.ones(len(truth)))
-  tp = ranked.positive[-1] - _before(ranked.positive)
-  fp = ranked.negative[-1] - _before(ranked.negative)
-  recalls = np.append(_ratio(tp, tp[0]), 0)
-  precisions = np.append(_ratio(tp, tp + fp), 1)
-  thresholds = np.append(ranked.score, np.inf)
-  return recalls[::-1], precisions[::-1], thresholds[::-1]
-
-
-def threshold(
-  truth: Bool[np.ndarray, 'n'],
-  score: Real[np.ndarray, 'n'],
-  *,
-  criterion: str = 'youden',
-) -> float:
-  """Threshold t such that `score > t` is the best decision on these cases.
-
-  'youden' (the default: it does not depend on how common the class is)
-  maximises sensitivity + specificity - 1, 'f1' the F1 score. t lies midway
-  between two scores; of equals the nearest to one half is taken. NaN when the
-  cases are of one class. Choose on validation, never on the test split.
-  """
-  if criterion not in ('youden', 'f1'):
-    raise ValueError(f"criterion is 'youden' or 'f1', not {criterion!r}")
-  score = finite(score)
-  if truth.all() or not truth.any():
-    return float('nan')
-  ranked = _rank(truth, score, np.ones(len(truth)))
-  fn, tn = (np.append(0, x) for x in (ranked.positive, ranked.negative))
-  tp, fp = fn[-1] - fn, tn[-1] - tn
-  if criterion == 'youden':
-    value = tp / fn[-1] - fp / tn[-1]
-  else:
-    value = 2 * tp / (2 * tp + fp + fn)
-  low, high = ranked.score[0], ranked.score[-1]
-  middles = (ranked.score[1:] + ranked.score[:-1]) / 2
-  candidates = np.concatenate([[np.nextafter(low, -np.inf)], middles, [high]])
-  best = np.flatnonzero(value >= value.max() - 1e-12)
-  return float(candidates[best[np.abs(candidates[best] - 0.5).argmin()]])
-
-
-# ---- calibration
+  if not beta > 0:
+    raise ValueError(f'beta must be positive, not {beta}')
+  c = _floats(c)
+  found = (1 + beta**2) * c.tp
+  return ratio(found, found + beta**2 * c.fn + c.fp)
 
 
 def brier(
-  truth: Bool[np.ndarray, 'n k'],
-  probability: Real[np.ndarray, 'n k'],
+  truth: Truth,
+  probability: Scores,
   *,
   weights: Weights = None,
 ) -> Result:
@@ -320,8 +190,10 @@ def brier(
   The usual binary score is that of column 1; the multi-class score (Brier
   1950, 0 to 2) is the sum over classes, that of scikit-learn.
   """
-  errors = (finite(probability) - truth) ** 2
-  return weighted_mean(errors, _ones(weights, len(truth)))
+  truth, p = inputs.truth_and(truth, probability, inputs.probabilities)
+  return weighted_mean(
+    (p - truth) ** 2, inputs.case_weights(weights, len(truth))
+  )
 
 
 def _bin(confidence, bins):
@@ -330,8 +202,8 @@ def _bin(confidence, bins):
 
 
 def reliability(
-  confidence: Real[np.ndarray, 'n'],
-  correct: Bool[np.ndarray, 'n'],
+  confidence: Scores,
+  correct: Truth,
   *,
   bins: int = 15,
   weights: Weights = None,
@@ -340,20 +212,22 @@ def reliability(
 
   Bins of equal width over [0, 1]; NaN for an empty one.
   """
-  confidence = finite(confidence)
-  w = _ones(weights, len(confidence))
+  correct, confidence = inputs.truth_and(
+    correct, confidence, inputs.probabilities
+  )
+  w = inputs.case_weights(weights, len(confidence))
   member = one_hot(_bin(confidence, bins), bins).astype(float)
   number = w @ member
   return (
-    _ratio(w @ (member * confidence[:, None]), number),
-    _ratio(w @ (member * correct[:, None]), number),
+    ratio(w @ (member * confidence[:, None]), number),
+    ratio(w @ (member * correct[:, None]), number),
     number,
   )
 
 
 def ece(
-  confidence: Real[np.ndarray, 'n'],
-  correct: Bool[np.ndarray, 'n'],
+  confidence: Scores,
+  correct: Truth,
   *,
   bins: int = 15,
   weights: Weights = None,
@@ -367,4 +241,4 @@ def ece(
     confidence, correct, bins=bins, weights=weights
   )
   gap = np.where(number > 0, np.abs(confidence - share), 0)
-  return _ratio((gap * number).sum(-1), number.sum(-1))
+  return ratio((gap * number).sum(-1), number.sum(-1))

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy  # its stats takes half a second: not before it is used
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Float
 
-from medjax.metrics.classification import finite
+from medjax.metrics import inputs
+from medjax.metrics.inputs import Scores, Truth
 
 
 class DeLong(NamedTuple):
@@ -21,7 +22,7 @@ class DeLong(NamedTuple):
 
 
 def placements(
-  truth: Bool[np.ndarray, 'n'], score: Real[np.ndarray, 'n']
+  truth: Truth, score: Scores
 ) -> tuple[Float[np.ndarray, 'p'], Float[np.ndarray, 'q']]:
   """How far each case is on its right side: positives (p,), negatives (q,).
 
@@ -29,7 +30,7 @@ def placements(
   of positives that beat it; a tie is one half. The mean of either is the
   AUROC. From midranks in O(n log n): Sun & Xu 2014, section III.
   """
-  score = finite(score)
+  truth, score = inputs.truth_and(truth, score, inputs.scores)
   positive, negative = score[truth], score[~truth]
   ranks = scipy.stats.rankdata(score)
   # A rank among all, less that among one's own, counts the others below.
@@ -39,9 +40,9 @@ def placements(
 
 
 def delong(
-  truth: Bool[np.ndarray, 'n'],
-  score_a: Real[np.ndarray, 'n'],
-  score_b: Real[np.ndarray, 'n'],
+  truth: Truth,
+  score_a: Scores,
+  score_b: Scores,
   *,
   level=0.95,
 ) -> DeLong:

@@ -12,8 +12,10 @@ Where others differ:
   of both sets pooled.
 - ASSD is the mean over both sets pooled, as MONAI (symmetric=True); SimpleITK's
   average is the mean of the two directed means.
+- masd() is that mean of two means.
 - NSD counts surface voxels within the tolerance, as MONAI without subvoxels;
-  DeepMind's is a share of surface area.
+  DeepMind's is a share of surface area:
+  medjax.metrics.subvoxel.
 - SimpleITK's HausdorffDistanceImageFilter measures between the filled masks,
   and a voxel inside the other mask has distance 0: a hole in one mask counts
   less. Given the two surfaces as images it agrees with hausdorff().
@@ -26,6 +28,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import spatial
+
+from medjax.metrics import inputs
+from medjax.metrics.inputs import Mask
 
 # Spacings are float32 in NIfTI headers: 1.0000001 mm is within 1 mm.
 _SLACK = 1e-6
@@ -41,8 +46,9 @@ class SurfaceDistances(NamedTuple):
   to_prediction: Float[np.ndarray, 'r']
 
 
-def bounding_box(mask: Bool[np.ndarray, '*s']) -> tuple[slice, ...]:
+def bounding_box(mask: Mask) -> tuple[slice, ...]:
   """Smallest box that holds all of the mask; empty slices when it is empty."""
+  mask = _host(mask)
   box = []
   for axis in range(mask.ndim):
     others = tuple(a for a in range(mask.ndim) if a != axis)
@@ -51,8 +57,13 @@ def bounding_box(mask: Bool[np.ndarray, '*s']) -> tuple[slice, ...]:
   return tuple(box)
 
 
-def surface(mask: Bool[np.ndarray, '*s']) -> Bool[np.ndarray, '*s']:
+def _host(mask, name='mask'):
+  return np.asarray(inputs.mask(mask, name=name))
+
+
+def surface(mask: Mask) -> Bool[np.ndarray, '*s']:
   """Voxels of the mask with a face neighbour outside it."""
+  mask = _host(mask)
   interior = mask.copy()
   for axis in range(mask.ndim):
     m, i = np.moveaxis(mask, axis, 0), np.moveaxis(interior, axis, 0)
@@ -63,23 +74,20 @@ def surface(mask: Bool[np.ndarray, '*s']) -> Bool[np.ndarray, '*s']:
 
 
 def surface_distances(
-  prediction: Bool[np.ndarray, '*s'],
-  reference: Bool[np.ndarray, '*s'],
-  *,
-  spacing,
+  prediction: Mask, reference: Mask, *, spacing
 ) -> SurfaceDistances:
   """Distances from each surface to the other; spacing (n,) in mm.
 
   A k-d tree over the surface voxels: its cost follows the surface, not the
-  image. Raises ValueError when shapes or spacing do not fit.
+  image. Masks are bool, 0/1 or 0/255.
+
+  Raises:
+    ValueError: for label maps, and when shapes or spacing do not fit.
   """
-  spacing = np.broadcast_to(np.asarray(spacing, float), (prediction.ndim,))
-  if prediction.shape != reference.shape:
-    raise ValueError(
-      f'masks of different shapes: {prediction.shape} and {reference.shape}'
-    )
-  if not (np.isfinite(spacing) & (spacing > 0)).all():
-    raise ValueError(f'spacing must be positive, not {spacing.tolist()}')
+  prediction = _host(prediction, 'prediction')
+  reference = _host(reference, 'reference')
+  inputs.same_shape(prediction, reference, names=('prediction', 'reference'))
+  spacing = inputs.spacing(spacing, prediction.ndim)
   box = bounding_box(prediction | reference)
   edges = [surface(mask[box]) for mask in (prediction, reference)]
   points = [np.argwhere(edge) * spacing for edge in edges]
@@ -131,12 +139,25 @@ def assd(d: SurfaceDistances) -> float:
   return float(np.concatenate(d).mean())
 
 
+def masd(d: SurfaceDistances) -> float:
+  """Mean average surface distance, mm; NaN when a mask is empty.
+
+  The mean of the two directed means, each surface worth the same however large
+  (Reinke et al. 2024; SimpleITK's average Hausdorff distance of the surfaces).
+  """
+  if _undefined(d):
+    return float('nan')
+  return float(np.mean([x.mean() for x in d]))
+
+
 def nsd(d: SurfaceDistances, *, tolerance) -> float:
   """Normalised surface Dice: share of both surfaces within `tolerance` mm.
 
   Nikolov et al. 2021, on surface voxels. NaN when both masks are empty, 0 when
   one is.
   """
+  if not tolerance >= 0:
+    raise ValueError(f'tolerance must be 0 mm or more, not {tolerance}')
   total = len(d.to_reference) + len(d.to_prediction)
   if not total:
     return float('nan')

@@ -8,7 +8,11 @@ that its members agree on is that of the data, the rest that of the model
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Real
+
+from medjax.metrics import inputs
+
+Probability = Real[np.ndarray, '...'] | Bool[np.ndarray, '...']
 
 
 class Uncertainty(NamedTuple):
@@ -20,25 +24,40 @@ class Uncertainty(NamedTuple):
 
 
 def entropy(
-  probability: Float[np.ndarray, '*s k'], *, exclusive: bool = True
-) -> Float[np.ndarray, '*s']:
-  """-Σ p log p over classes; 0 log 0 is 0.
+  probability: Probability, *, exclusive: bool = True
+) -> Float[np.ndarray, '...']:
+  """-Σ p log p over classes, (*s, k) → (*s,); 0 log 0 is 0.
 
   With exclusive=False the columns are labels of their own, and this is the mean
   of their binary entropies.
+
+  Raises:
+    ValueError: for what is no probability, and exclusive ones that do not sum
+      to 1.
   """
+  p = _read(probability, exclusive)
   if not exclusive:
-    pairs = np.stack([probability, 1 - probability], -1)
-    return np.asarray(entropy(pairs).mean(-1))
-  logs = np.log(np.where(probability > 0, probability, 1))
+    return np.asarray(_entropy(np.stack([p, 1 - p], -1)).mean(-1))
+  return _entropy(p)
+
+
+def _read(probability, exclusive):
+  # Maps are large: float32 stays float32.
+  dtype = np.float32 if probability.dtype == np.float32 else float
+  return inputs.probabilities(probability, exclusive=exclusive, dtype=dtype)
+
+
+def _entropy(p):
+  logs = np.log(np.where(p > 0, p, 1))
   # Not below zero where rounding has left a probability above one.
-  return np.asarray(np.maximum(-(probability * logs).sum(-1), 0))
+  return np.asarray(np.maximum(-(p * logs).sum(-1), 0))
 
 
 def uncertainty(
-  probability: Float[np.ndarray, 'm *s k'], *, exclusive: bool = True
+  probability: Probability, *, exclusive: bool = True
 ) -> Uncertainty:
-  """Entropies of m members' probabilities and of their mean."""
+  """Entropies of m members' probabilities (m, *s, k) and of their mean."""
+  probability = _read(probability, exclusive)
   total = entropy(probability.mean(0), exclusive=exclusive)
   each = entropy(probability, exclusive=exclusive).mean(0)
   return Uncertainty(total, each, np.maximum(total - each, 0))

@@ -1,4 +1,4 @@
-"""What every model costs: `python -m medjax.models [--input=…] [NAMES…]`.
+"""Lists the models and what they cost: `python -m medjax.models [NAMES…]`.
 
 A table of the registered models, to choose one by: parameters, operations of a
 forward pass, memory for activations. Nothing is compiled or run.

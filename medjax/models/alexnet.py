@@ -46,7 +46,7 @@ class AlexNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`; the
+    With features=True the dict of `layers.pyramid`; the
     embedding is what the last of the three dense layers sees.
 
     Raises:
@@ -81,6 +81,5 @@ class AlexNet(nn.Module):
           self.hidden, kernel_init=UNIFORM, dtype=self.dtype, name=f'dense_{i}'
         )(x)
       )
-    if features:
-      return pyramid(maps, x)
-    return classify(x, self.num_classes, train, dtype=self.dtype)
+    logits = classify(x, self.num_classes, train, dtype=self.dtype)
+    return pyramid(maps, x, logits) if features else logits

@@ -94,7 +94,7 @@ class ConvNeXt(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
     """
     rates = iter(depth_rates(self.drop_path, sum(self.stage_sizes)))
     maps = []
@@ -116,9 +116,7 @@ class ConvNeXt(nn.Module):
         x = block(x, train)
       maps.append(x)
     pooled = self._norm('norm')(global_mean(x))
-    if features:
-      return pyramid(maps, pooled)
-    return classify(
+    logits = classify(
       pooled,
       self.num_classes,
       train,
@@ -126,6 +124,7 @@ class ConvNeXt(nn.Module):
       kernel_init=_NORMAL,
       dtype=self.dtype,
     )
+    return pyramid(maps, pooled, logits) if features else logits
 
   @nn.nowrap
   def _norm(self, name):

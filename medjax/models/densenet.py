@@ -9,12 +9,14 @@ import jax.numpy as jnp
 
 from medjax.models.layers import (
   ConvNorm,
+  activation,
   classify,
   fitted,
   global_mean,
   make_norm,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.pooling import avg_pool, max_pool
 
@@ -22,7 +24,7 @@ _HE = nn.initializers.he_normal()
 
 
 class Layer(nn.Module):
-  """norm – ReLU – 1-voxel conv – norm – ReLU – 3-voxel conv.
+  """norm – activation – 1-voxel conv – norm – activation – 3-voxel conv.
 
   `norm` makes a norm, `layer` a convolution with or without one. All maps
   before this layer are concatenated in here, so that recomputation keeps no
@@ -33,15 +35,17 @@ class Layer(nn.Module):
   bottleneck: int
   norm: Callable
   layer: Callable
+  activation: Callable
   dropout: float
 
   @nn.compact
   def __call__(self, maps, train):
     """[(b, *spatial, c), …] → (b, *spatial, growth)."""
     x = jnp.concatenate(maps, -1)
-    x = nn.relu(self.norm(x.shape[-1], train=train, name='norm')(x))
+    act = self.activation
+    x = act(self.norm(x.shape[-1], train=train, name='norm')(x))
     channels = self.bottleneck * self.growth
-    x = nn.relu(self.layer(channels, 1, name='squeeze')(x, train))
+    x = act(self.layer(channels, 1, name='squeeze')(x, train))
     x = self.layer(self.growth, 3, norm=None, name='grow')(x, train)
     return nn.Dropout(self.dropout, deterministic=not train)(x)
 
@@ -63,6 +67,9 @@ class DenseNet(nn.Module):
     width: channels of the stem.
     bottleneck: channels between a layer's convolutions, in units of growth.
     norm: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
+    activation: 'relu', 'leaky_relu', 'elu', …; see `layers.activation`.
     dropout: rate after each layer; the paper has 0.2 without augmentation.
     remat: recompute a layer's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
@@ -74,6 +81,8 @@ class DenseNet(nn.Module):
   width: int = 64
   bottleneck: int = 4
   norm: str = 'batch'
+  groups: int | None = None
+  activation: str = 'relu'
   dropout: float = 0.0
   remat: bool = False
   dtype: Any = None
@@ -82,17 +91,18 @@ class DenseNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`; those
+    With features=True the dict of `layers.pyramid`; those
     of a dense block after its norm and ReLU.
 
     Raises:
       ValueError: for an unknown norm.
     """
-    norm = functools.partial(make_norm, self.norm, dtype=self.dtype)
+    kind, act = with_groups(self.norm, self.groups), activation(self.activation)
+    norm = functools.partial(make_norm, kind, dtype=self.dtype)
     layer = functools.partial(
-      ConvNorm, norm=self.norm, kernel_init=_HE, dtype=self.dtype
+      ConvNorm, norm=kind, kernel_init=_HE, dtype=self.dtype
     )
-    x = nn.relu(layer(self.width, 7, 2, name='stem')(x, train))
+    x = act(layer(self.width, 7, 2, name='stem')(x, train))
     maps = [x]
     x = max_pool(x, 3, strides=2, padding=1)
     for i, layers in enumerate(self.stage_sizes):
@@ -104,17 +114,16 @@ class DenseNet(nn.Module):
       grown = [x]
       for j in range(layers):
         grow = recomputed(Layer, self.remat)(
-          self.growth, self.bottleneck, norm, layer, self.dropout,
+          self.growth, self.bottleneck, norm, layer, act, self.dropout,
           name=f'stage_{i}_layer_{j}',
         )  # fmt: skip
         grown.append(grow(grown, train))
       x = jnp.concatenate(grown, -1)
-      x = nn.relu(norm(x.shape[-1], train=train, name=f'stage_{i}_norm')(x))
+      x = act(norm(x.shape[-1], train=train, name=f'stage_{i}_norm')(x))
       maps.append(x)
     pooled = global_mean(x)
-    if features:
-      return pyramid(maps, pooled)
-    return classify(pooled, self.num_classes, train, dtype=self.dtype)
+    logits = classify(pooled, self.num_classes, train, dtype=self.dtype)
+    return pyramid(maps, pooled, logits) if features else logits
 
 
 DenseNet121 = functools.partial(DenseNet, stage_sizes=(6, 12, 24, 16))

@@ -14,6 +14,7 @@ from medjax.models.layers import (
   global_mean,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.models.mobilenet import (
   InvertedResidual,
@@ -54,6 +55,8 @@ class EfficientNet(nn.Module):
     stem: channels of the first convolution.
     last: channels of the last convolution.
     norm: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
     epsilon: of the norm.
     dropout: rate before the head.
     drop_path: rate of stochastic depth at the last block, growing from 0.
@@ -68,6 +71,7 @@ class EfficientNet(nn.Module):
   stem: int = 32
   last: int = 1280
   norm: str = 'batch'
+  groups: int | None = None
   epsilon: float = 1e-5
   dropout: float = 0.2
   drop_path: float = 0.2
@@ -78,13 +82,16 @@ class EfficientNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm.
     """
     layer = functools.partial(
-      ConvNorm, norm=self.norm, epsilon=self.epsilon, dtype=self.dtype
+      ConvNorm,
+      norm=with_groups(self.norm, self.groups),
+      epsilon=self.epsilon,
+      dtype=self.dtype,
     )
     x = layer(multiple_of_8(self.stem * self.width), 3, 2, name='stem')(
       x, train
@@ -116,9 +123,7 @@ class EfficientNet(nn.Module):
     last = layer(multiple_of_8(self.last * self.width), 1, name='last')
     maps.append(nn.silu(last(maps[-1], train)))
     pooled = global_mean(maps[-1])
-    if features:
-      return pyramid(maps, pooled)
-    return classify(
+    logits = classify(
       pooled,
       self.num_classes,
       train,
@@ -126,6 +131,7 @@ class EfficientNet(nn.Module):
       kernel_init=_HEAD,
       dtype=self.dtype,
     )
+    return pyramid(maps, pooled, logits) if features else logits
 
   @nn.nowrap
   def _blocks(self):

@@ -8,17 +8,27 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from medjax.models.layers import ConvNorm, global_mean, pyramid, recomputed
+from medjax.models.layers import (
+  ConvNorm,
+  activation,
+  classify_voxels,
+  global_mean,
+  headless,
+  pyramid,
+  recomputed,
+  with_groups,
+)
 from medjax.ops.upsampling import linear_upsample
 
 _HE = nn.initializers.variance_scaling(2, 'fan_in', 'normal')
 
 
 class Stage(nn.Module):
-  """Twice 3-voxel convolution – norm – ReLU."""
+  """Twice 3-voxel convolution – norm – activation."""
 
   features: int
-  norm: str
+  norm: str | tuple[str, int]
+  activation: str
   dtype: Any
 
   @nn.compact
@@ -33,7 +43,7 @@ class Stage(nn.Module):
         dtype=self.dtype,
         name=f'layer_{i}',
       )(x, train)
-      x = nn.relu(x)
+      x = activation(self.activation)(x)
     return x
 
 
@@ -57,6 +67,9 @@ class EncoderDecoder(nn.Module):
     features: channels of the decoder's stages, the finest first; the last is
       that of all coarser ones.
     norm: of the decoder: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
+    activation: of the decoder: 'relu', 'elu', …; see `layers.activation`.
     dropout: rate, of whole feature maps, before the head.
     remat: recompute a decoder stage's activations in the backward pass.
     dtype: of the decoder's computation; parameters and logits are float32.
@@ -66,19 +79,26 @@ class EncoderDecoder(nn.Module):
   backbone: nn.Module
   features: Sequence[int] = (16, 32, 64, 128, 256)
   norm: str = 'batch'
+  groups: int | None = None
+  activation: str = 'relu'
   dropout: float = 0.0
   remat: bool = False
   dtype: Any = None
+
+  def __post_init__(self):
+    self.backbone = headless(self.backbone)
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm, or a backbone that gives no maps.
     """
+    norm = with_groups(self.norm, self.groups)
     encoder = self._encode(x, train)
     sizes, decoder = _sizes(encoder, x.shape[1:-1]), []
     x, skips = encoder[-1], {y.shape[1:-1]: y for y in encoder}
@@ -88,18 +108,20 @@ class EncoderDecoder(nn.Module):
         x = jnp.concatenate([x, skips[n]], -1)
       width = self.features[min(i, len(self.features) - 1)]
       stage = recomputed(Stage, self.remat)
-      x = stage(width, self.norm, self.dtype, name=f'decoder_{i}')(x, train)
+      x = stage(width, norm, self.activation, self.dtype, name=f'decoder_{i}')(
+        x, train
+      )
       decoder.insert(0, x)
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), decoder)
     spatial = tuple(range(1, x.ndim - 1))
     x = nn.Dropout(
       self.dropout, broadcast_dims=spatial, deterministic=not train
     )(x)
-    head = nn.Dense(
-      self.num_classes, kernel_init=_HE, dtype=self.dtype, name='head'
+    logits = classify_voxels(
+      x, self.num_classes, kernel_init=_HE, dtype=self.dtype
     )
-    return head(x).astype(jnp.float32)
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, decoder)
 
   @nn.nowrap
   def _encode(self, x, train):

@@ -14,6 +14,7 @@ from medjax.models.layers import (
   global_mean,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.pooling import avg_pool, max_pool
 
@@ -156,6 +157,8 @@ class InceptionV3(nn.Module):
     aux: an auxiliary head on the maps of block_7, for training.
     width: multiplies all channels, rounded, one at least.
     norm: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
     dropout: rate before the head.
     remat: recompute a block's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
@@ -165,6 +168,7 @@ class InceptionV3(nn.Module):
   aux: bool = True
   width: float = 1.0
   norm: str = 'batch'
+  groups: int | None = None
   dropout: float = 0.5
   remat: bool = False
   dtype: Any = None
@@ -174,7 +178,7 @@ class InceptionV3(nn.Module):
     """(b, row, column, c) → logits (b, num_classes), float32.
 
     With aux and train=True a tuple: those logits, and the auxiliary head's.
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: if the image is not 2-D or has a side below 75 pixels.
@@ -187,7 +191,7 @@ class InceptionV3(nn.Module):
     layer = functools.partial(
       _layer,
       width=self.width,
-      norm=self.norm,
+      norm=with_groups(self.norm, self.groups),
       kernel_init=_truncated(0.1),
       dtype=self.dtype,
     )
@@ -202,12 +206,10 @@ class InceptionV3(nn.Module):
       block = recomputed(Mixed, self.remat)
       x = block(branches, layer, name=f'block_{i}')(x, train)
       maps.append(x)
-      if i == 7 and self.aux and not features:
+      if i == 7 and self.aux and self.num_classes:
         aux = Auxiliary(self.num_classes, layer, self.dtype, name='aux')
         auxiliary = aux(x, train)
     pooled = global_mean(x)
-    if features:
-      return pyramid(maps, pooled)
     logits = classify(
       pooled,
       self.num_classes,
@@ -216,4 +218,6 @@ class InceptionV3(nn.Module):
       kernel_init=_truncated(0.1),
       dtype=self.dtype,
     )
-    return (logits, auxiliary) if self.aux and train else logits
+    if self.aux and self.num_classes and train:
+      logits = logits, auxiliary
+    return pyramid(maps, pooled, logits) if features else logits

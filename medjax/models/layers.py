@@ -20,6 +20,15 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=conv)
 HE = nn.initializers.variance_scaling(2, 'fan_out', 'normal')
 # torch's default for convolutions and dense layers.
 UNIFORM = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+# torch's: a leaky ReLU of slope 0.01, and no approximation of the GELU.
+_ACTIVATIONS = {
+  'relu': nn.relu,
+  'leaky_relu': functools.partial(nn.leaky_relu, negative_slope=0.01),
+  'elu': nn.elu,
+  'gelu': functools.partial(nn.gelu, approximate=False),
+  'silu': nn.silu,
+  'softplus': nn.softplus,
+}
 
 
 def per_axis(value, rank):
@@ -62,8 +71,11 @@ def classify(
 ):
   """Logits (b, num_classes), float32, of an embedding (b, c).
 
-  Dropout, and the dense layer `head` of the module that calls this.
+  Dropout, and the dense layer `head` of the module that calls this; a network
+  of no classes, a backbone, has no such layer and logits (b, 0).
   """
+  if num_classes == 0:
+    return jnp.zeros((len(x), 0), jnp.float32)
   x = nn.Dropout(dropout, deterministic=not train)(x)
   head = nn.Dense(
     num_classes, kernel_init=kernel_init, dtype=dtype, name='head'
@@ -71,18 +83,38 @@ def classify(
   return head(x).astype(jnp.float32)
 
 
-def pyramid(maps, pooled, decoder=()):
-  """What a network gives for features=True, of its maps in their order.
+def classify_voxels(x, num_classes, *, kernel_init, dtype=None, name='head'):
+  """Logits (b, *spatial, num_classes), float32, of a map (b, *spatial, c).
 
-  {'stage_0': … 'stage_n': …, 'pooled': (b, c) float32}: the last map of every
-  resolution, the finest first, and the embedding that the head would see. A
-  segmentation network has 'decoder_0' … between them, the finest first too.
+  The dense layer `head` of the module that calls this, if there are classes.
+  """
+  if num_classes == 0:
+    return jnp.zeros((*x.shape[:-1], 0), jnp.float32)
+  head = nn.Dense(num_classes, kernel_init=kernel_init, dtype=dtype, name=name)
+  return head(x).astype(jnp.float32)
+
+
+def headless(model):
+  """The network without its head, if it has one: a backbone."""
+  return (
+    model.clone(num_classes=0) if getattr(model, 'num_classes', 0) else model
+  )
+
+
+def pyramid(maps, pooled, logits, decoder=()):
+  """Names what a network gives for features=True, of its maps in their order.
+
+  {'stage_0': … 'stage_n': …, 'pooled': (b, c) float32, 'logits': …}: the last
+  map of every resolution, the finest first; the embedding, which in a
+  classification network the head sees; and what the call without features
+  gives. A segmentation network has 'decoder_0' …, the finest first, between
+  the maps and the embedding.
   """
   named = {}
   for name, group in (('stage', maps), ('decoder', decoder)):
     last = {x.shape[1:-1]: x for x in group}
     named |= {f'{name}_{i}': x for i, x in enumerate(last.values())}
-  return {**named, 'pooled': pooled.astype(jnp.float32)}
+  return {**named, 'pooled': pooled.astype(jnp.float32), 'logits': logits}
 
 
 def depth_rates(rate, blocks):
@@ -115,6 +147,32 @@ class DropPath(nn.Module):
     )(x)
 
 
+def with_groups(norm, groups):
+  """A `kind` for `make_norm`: of 'group', with this number of groups.
+
+  Raises:
+    ValueError: for groups of another norm.
+  """
+  if groups is None:
+    return norm
+  if norm != 'group':
+    raise ValueError(f"groups are those of norm='group', not of {norm!r}")
+  return norm, groups
+
+
+def activation(kind):
+  """An activation by its name.
+
+  Raises:
+    ValueError: for an unknown one.
+  """
+  if kind not in _ACTIVATIONS:
+    raise ValueError(
+      f'activation is one of {", ".join(_ACTIVATIONS)}, not {kind!r}'
+    )
+  return _ACTIVATIONS[kind]
+
+
 def make_norm(
   kind, features, *, train, dtype, name, momentum=0.9, epsilon=1e-5, groups=None
 ):
@@ -123,7 +181,7 @@ def make_norm(
   Statistics are float32 whatever the dtype. Under `jit` over a mesh those of
   'batch' are of the global batch. 'group' has 16 channels per group (Wu & He
   2018, table 3), fewer where 16 do not divide, or as many groups as `groups`
-  says.
+  or a kind ('group', groups) says.
 
   The running statistics become momentum × old + (1 − momentum) × new:
   `momentum` is one minus PyTorch's. The variance of n values is the biased one
@@ -133,6 +191,8 @@ def make_norm(
   Raises:
     ValueError: for another kind.
   """
+  if isinstance(kind, tuple):
+    kind, groups = kind
   if kind == 'batch':
     return nn.BatchNorm(
       use_running_average=not train,
@@ -182,7 +242,7 @@ class ConvNorm(nn.Module):
     groups: of channels; None: one per channel, a depthwise convolution.
     padding: as in flax; None keeps a kernel centred on its voxel.
     use_bias: a bias before the norm.
-    norm: 'batch', 'instance', 'group', or None for none.
+    norm: 'batch', 'instance', 'group', ('group', groups), or None for none.
     momentum, epsilon: of the norm; see `make_norm`.
     kernel_init: of the convolution.
     dtype: of the computation.
@@ -194,7 +254,7 @@ class ConvNorm(nn.Module):
   groups: int | None = 1
   padding: Any = None
   use_bias: bool = False
-  norm: str | None = 'batch'
+  norm: str | tuple[str, int] | None = 'batch'
   momentum: float = 0.9
   epsilon: float = 1e-5
   kernel_init: Any = HE

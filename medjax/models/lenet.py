@@ -34,7 +34,7 @@ class LeNet5(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: if a side has fewer than 16 voxels.
@@ -62,9 +62,7 @@ class LeNet5(nn.Module):
         x
       )
       x = nn.relu(x)
-    if features:
-      return pyramid(maps, x)
-    return classify(
+    logits = classify(
       x,
       self.num_classes,
       train,
@@ -72,3 +70,4 @@ class LeNet5(nn.Module):
       kernel_init=_HE,
       dtype=self.dtype,
     )
+    return pyramid(maps, x, logits) if features else logits

@@ -15,6 +15,7 @@ from medjax.models.layers import (
   global_mean,
   pyramid,
   recomputed,
+  with_groups,
 )
 
 _NORMAL = nn.initializers.normal(0.01)
@@ -143,6 +144,8 @@ class MobileNet(nn.Module):
     width: multiplies all channels, rounded to a multiple of eight; those of
       `last` only if it is above one.
     norm: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
     momentum, epsilon: of the norm; see `layers.make_norm`.
     dropout: rate before the head.
     drop_path: rate of stochastic depth at the last block, growing from 0.
@@ -158,6 +161,7 @@ class MobileNet(nn.Module):
   activation: Callable
   width: float = 1.0
   norm: str = 'batch'
+  groups: int | None = None
   momentum: float = 0.9
   epsilon: float = 1e-5
   dropout: float = 0.2
@@ -169,14 +173,14 @@ class MobileNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm.
     """
     layer = functools.partial(
       ConvNorm,
-      norm=self.norm,
+      norm=with_groups(self.norm, self.groups),
       momentum=self.momentum,
       epsilon=self.epsilon,
       dtype=self.dtype,
@@ -218,9 +222,7 @@ class MobileNet(nn.Module):
         name='dense',
       )
       pooled = self.activation(dense(pooled))
-    if features:
-      return pyramid(maps, pooled)
-    return classify(
+    logits = classify(
       pooled,
       self.num_classes,
       train,
@@ -228,6 +230,7 @@ class MobileNet(nn.Module):
       kernel_init=_NORMAL,
       dtype=self.dtype,
     )
+    return pyramid(maps, pooled, logits) if features else logits
 
 
 MobileNetV2 = functools.partial(

@@ -9,11 +9,13 @@ import flax.linen as nn
 from medjax.models.layers import (
   ConvNorm,
   DropPath,
+  activation,
   classify,
   depth_rates,
   global_mean,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.pooling import max_pool
 
@@ -29,6 +31,7 @@ class Block(nn.Module):
   kernel_sizes: Sequence[int]
   strides: Sequence[int]
   layer: Callable
+  activation: Callable
   drop_path: float
 
   @nn.compact
@@ -37,13 +40,13 @@ class Block(nn.Module):
     shortcut = x
     layers = zip(self.features, self.kernel_sizes, self.strides, strict=True)
     for i, layer in enumerate(layers):
-      x = nn.relu(x) if i else x
+      x = self.activation(x) if i else x
       x = self.layer(*layer, name=f'layer_{i}')(x, train)
     if shortcut.shape != x.shape:
       shortcut = self.layer(
         self.features[-1], 1, max(self.strides), name='shortcut'
       )(shortcut, train)
-    return nn.relu(shortcut + DropPath(self.drop_path)(x, train))
+    return self.activation(shortcut + DropPath(self.drop_path)(x, train))
 
 
 class ResNet(nn.Module):
@@ -66,6 +69,9 @@ class ResNet(nn.Module):
     stem: 'imagenet' (7 voxels, stride 2, and max-pool) or 'small' (3 voxels,
       stride 1, none) for images of some 32 voxels a side.
     norm: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
+    activation: 'relu', 'leaky_relu', 'elu', …; see `layers.activation`.
     dropout: rate before the head.
     drop_path: rate of stochastic depth at the last block, growing from 0.
     remat: recompute a block's activations in the backward pass.
@@ -78,6 +84,8 @@ class ResNet(nn.Module):
   width: int = 64
   stem: str = 'imagenet'
   norm: str = 'batch'
+  groups: int | None = None
+  activation: str = 'relu'
   dropout: float = 0.0
   drop_path: float = 0.0
   remat: bool = False
@@ -87,15 +95,16 @@ class ResNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown stem, block or norm.
     """
-    layer = functools.partial(ConvNorm, norm=self.norm, dtype=self.dtype)
+    norm, act = with_groups(self.norm, self.groups), activation(self.activation)
+    layer = functools.partial(ConvNorm, norm=norm, dtype=self.dtype)
     small = self._is_small()
     x = layer(self.width, *((3, 1) if small else (7, 2)), name='stem')(x, train)
-    x = nn.relu(x)
+    x = act(x)
     maps = [x]
     if not small:
       x = max_pool(x, 3, strides=2, padding=1)
@@ -106,16 +115,15 @@ class ResNet(nn.Module):
         layers = self._layers(self.width * 2**i, stride)
         name = f'stage_{i}_block_{j}'
         block = recomputed(Block, self.remat)(
-          *layers, layer, next(rates), name=name
+          *layers, layer, act, next(rates), name=name
         )
         x = block(x, train)
         maps.append(x)
     pooled = global_mean(x)
-    if features:
-      return pyramid(maps, pooled)
-    return classify(
+    logits = classify(
       pooled, self.num_classes, train, dropout=self.dropout, dtype=self.dtype
     )
+    return pyramid(maps, pooled, logits) if features else logits
 
   @nn.nowrap
   def _is_small(self):

@@ -5,30 +5,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
+from medjax.models import layers
 from medjax.models.layers import (
   Conv,
   DropPath,
   centred,
+  classify_voxels,
   depth_rates,
   global_mean,
   make_norm,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.upsampling import linear_upsample
 
 _HE = nn.initializers.variance_scaling(2, 'fan_in', 'normal')
 
 
-def _norm_relu(x, norm, train, dtype, name):
+def _norm_act(x, norm, activation, train, dtype, name):
   features = x.shape[-1]
   norm = make_norm(
     norm, features, train=train, dtype=dtype, name=name,
     groups=math.gcd(8, features),
   )  # fmt: skip
-  return nn.relu(norm(x))
+  return layers.activation(activation)(norm(x))
 
 
 def _conv(x, features, kernel, strides, dtype, name):
@@ -47,9 +49,10 @@ def _conv(x, features, kernel, strides, dtype, name):
 
 
 class Block(nn.Module):
-  """Twice norm – ReLU – 3-voxel convolution, and its input."""
+  """Twice norm – activation – 3-voxel convolution, and its input."""
 
-  norm: str
+  norm: str | tuple[str, int]
+  activation: str
   drop_path: float
   dtype: Any
 
@@ -58,7 +61,9 @@ class Block(nn.Module):
     """(b, *spatial, c) → the same."""
     y = x
     for i in range(2):
-      y = _norm_relu(y, self.norm, train, self.dtype, f'norm_{i}')
+      y = _norm_act(
+        y, self.norm, self.activation, train, self.dtype, f'norm_{i}'
+      )
       y = _conv(y, x.shape[-1], 3, 1, self.dtype, f'conv_{i}')
     return x + DropPath(self.drop_path)(y, train)
 
@@ -82,6 +87,8 @@ class SegResNet(nn.Module):
     decoder_blocks: per stage but the coarsest, the finest first. None: 1.
     norm: 'group' (8 groups, fewer where 8 do not divide), 'instance' or
       'batch'.
+    groups: of a group norm; None: 8, fewer where 8 do not divide.
+    activation: 'relu', 'leaky_relu', 'elu', …; see `layers.activation`.
     dropout: rate, of whole feature maps, after the stem; the paper has 0.2.
     drop_path: rate of stochastic depth at the encoder's last block, growing
       from 0.
@@ -94,6 +101,8 @@ class SegResNet(nn.Module):
   encoder_blocks: Sequence[int] | None = None
   decoder_blocks: Sequence[int] | None = None
   norm: str = 'group'
+  groups: int | None = None
+  activation: str = 'relu'
   dropout: float = 0.0
   drop_path: float = 0.0
   remat: bool = False
@@ -103,13 +112,14 @@ class SegResNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm, or blocks that do not fit features.
     """
     down, up = self._plan()
     block = recomputed(Block, self.remat)
+    acts = with_groups(self.norm, self.groups), self.activation
     rates = iter(depth_rates(self.drop_path, sum(down)))
     x = _conv(x, self.features[0], 3, 1, self.dtype, 'stem')
     spatial = tuple(range(1, x.ndim - 1))
@@ -122,22 +132,22 @@ class SegResNet(nn.Module):
         x = _conv(x, n, 3, 2, self.dtype, f'stage_{i}_down')
       for j in range(down[i]):
         name = f'stage_{i}_block_{j}'
-        x = block(self.norm, next(rates), self.dtype, name=name)(x, train)
+        x = block(*acts, next(rates), self.dtype, name=name)(x, train)
       encoder.append(x)
     for i, skip in reversed(list(enumerate(encoder[:-1]))):
       x = _conv(x, self.features[i], 1, 1, self.dtype, f'decoder_{i}_up')
       x = linear_upsample(x, skip.shape[1:-1]) + skip
       for j in range(up[i]):
         name = f'decoder_{i}_block_{j}'
-        x = block(self.norm, 0.0, self.dtype, name=name)(x, train)
+        x = block(*acts, 0.0, self.dtype, name=name)(x, train)
       decoder.insert(0, x)
-    x = _norm_relu(x, self.norm, train, self.dtype, 'norm')
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), [x, *decoder[1:]])
-    head = nn.Dense(
-      self.num_classes, kernel_init=_HE, dtype=self.dtype, name='head'
+    x = _norm_act(x, *acts, train, self.dtype, 'norm')
+    logits = classify_voxels(
+      x, self.num_classes, kernel_init=_HE, dtype=self.dtype
     )
-    return head(x).astype(jnp.float32)
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, [x, *decoder[1:]])
 
   @nn.nowrap
   def _plan(self):

@@ -11,13 +11,16 @@ from medjax.models.layers import (
   Conv,
   ConvTranspose,
   DropPath,
+  activation,
   centred,
+  classify_voxels,
   depth_rates,
   global_mean,
   make_norm,
   per_axis,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.pooling import avg_pool
 from medjax.ops.upsampling import linear_upsample
@@ -34,7 +37,7 @@ _HE_TRANSPOSED = nn.initializers.variance_scaling(
 
 
 class Stage(nn.Module):
-  """Convolutions at one resolution: conv – dropout – norm – leaky ReLU.
+  """Convolutions at one resolution: conv – dropout – norm – activation.
 
   The first convolution strides. A residual stage adds its input before the
   last activation: averaged over the stride (what is missing at an odd border
@@ -46,7 +49,8 @@ class Stage(nn.Module):
   kernel_size: tuple[int, ...]
   strides: tuple[int, ...]
   convs: int
-  norm: str
+  norm: str | tuple[str, int]
+  activation: str
   residual: bool
   dropout: float
   drop_path: float
@@ -75,7 +79,7 @@ class Stage(nn.Module):
       if self.residual and i == self.convs - 1:
         x = DropPath(self.drop_path)(x, train)
         x = x + self._shortcut(inputs, train)
-      x = nn.leaky_relu(x, _SLOPE)
+      x = activation(self.activation)(x)
     return x
 
   @nn.nowrap
@@ -159,10 +163,17 @@ class UNet(nn.Module):
     num_classes: channels of the logits.
     features: channels of each stage.
     strides: of each stage's first convolution, an integer or one per axis; a
-      plan's first entry is 1. None: 1 and then 2 everywhere.
+      plan's first entry is 1. None: 1 and then 2 everywhere. With another
+      first entry the finest logits are interpolated linearly to the image's
+      size, which MONAI and nnU-Net leave to the caller.
     kernel_sizes: of each stage, odd, an integer or one per axis. None: 3.
+    decoder_kernel_sizes: of each stage but the coarsest, on the way up. None:
+      those of the way down. MONAI's DynUNet has kernel_sizes[1:].
     convs_per_stage: convolutions per stage, on the way down and up.
     norm: 'instance', 'batch' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
+    activation: 'leaky_relu', 'relu', 'elu', …; see `layers.activation`.
     residual: encoder stages are residual blocks, as in nnU-Net's ResEnc.
     attention: the skip connections, but for the finest, pass attention gates
       whose signal is the decoder's next coarser stage (Oktay et al. 2018).
@@ -179,8 +190,11 @@ class UNet(nn.Module):
   features: Sequence[int] = (32, 64, 128, 256)
   strides: Sequence[int | Sequence[int]] | None = None
   kernel_sizes: Sequence[int | Sequence[int]] | None = None
+  decoder_kernel_sizes: Sequence[int | Sequence[int]] | None = None
   convs_per_stage: int = 2
   norm: str = 'instance'
+  groups: int | None = None
+  activation: str = 'leaky_relu'
   residual: bool = False
   attention: bool = False
   deep_supervision: bool = False
@@ -195,8 +209,8 @@ class UNet(nn.Module):
 
     With deep supervision and train=True a tuple of logits, the highest
     resolution first, one per decoder stage: its spatial sizes are divided by
-    the strides and rounded up. With features=True the maps instead, in a
-    dict: stage_0 …, decoder_0 … (finest first) and pooled (b, c).
+    the strides and rounded up. With features=True the dict of
+    `layers.pyramid`.
 
     Raises:
       ValueError: if strides or kernel sizes do not fit features or rank, or
@@ -204,31 +218,41 @@ class UNet(nn.Module):
     """
     encoder = self._encode(x, train)
     decoder = self._decode(encoder, train)
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), decoder)
-    levels = decoder or encoder
-    logits = []
-    for i, level in enumerate(levels if self.deep_supervision else levels[:1]):
-      head = nn.Dense(
+    size, levels = x.shape[1:-1], decoder or encoder
+    logits = [
+      classify_voxels(
+        level,
         self.num_classes,
         kernel_init=_HE,
         dtype=self.dtype,
         name=f'head_{i}' if i else 'head',
       )
-      logits.append(head(level).astype(jnp.float32))
-    return tuple(logits) if self.deep_supervision and train else logits[0]
+      for i, level in enumerate(levels if self.deep_supervision else levels[:1])
+    ]
+    if logits[0].shape[1:-1] != size:
+      logits[0] = linear_upsample(logits[0], size)
+    logits = tuple(logits) if self.deep_supervision and train else logits[0]
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, decoder)
 
   @nn.nowrap
   def _encode(self, x, train):
     """The map of every stage, the finest first."""
     if self.drop_path and not self.residual:
       raise ValueError('drop_path of a UNet needs residual=True')
-    strides, kernels = self._plan(x.ndim - 2)
+    strides, kernels, _ = self._plan(x.ndim - 2)
     maps = []
     rates = depth_rates(self.drop_path, len(strides))
     for i, stride in enumerate(strides):
       stage = self._stage(
-        f'encoder_{i}', kernels[i], stride, self.residual, rates[i]
+        f'encoder_{i}',
+        i,
+        kernels[i],
+        stride,
+        convs=self.convs_per_stage,
+        residual=self.residual,
+        drop_path=rates[i],
       )
       x = stage(x, train)
       maps.append(x)
@@ -238,7 +262,7 @@ class UNet(nn.Module):
   def _decode(self, skips, train):
     """The decoded map of every stage but the coarsest, the finest first."""
     *skips, x = skips
-    strides, kernels = self._plan(x.ndim - 2)
+    strides, _, kernels = self._plan(x.ndim - 2)
     maps = []
     for i, skip in reversed(list(enumerate(skips))):
       # The finest skip is too close to the image to be weighed.
@@ -253,20 +277,24 @@ class UNet(nn.Module):
       )(x)
       x = x[tuple(slice(n) for n in skip.shape[:-1])]
       x = jnp.concatenate([x, skip], axis=-1)
-      stage = self._stage(f'decoder_{i}', kernels[i], (1,) * (x.ndim - 2))
+      ones, convs = (1,) * (x.ndim - 2), self.convs_per_stage
+      stage = self._stage(f'decoder_{i}', i, kernels[i], ones, convs=convs)
       x = stage(x, train)
       maps.insert(0, x)
     return maps
 
   @nn.nowrap
-  def _stage(self, name, kernel_size, strides, residual=False, drop_path=0.0):
-    stage = recomputed(Stage, self.remat)
-    return stage(
-      self.features[int(name.rpartition('_')[2])],
+  def _stage(
+    self, name, i, kernel_size, strides, *, convs, residual=False, drop_path=0.0
+  ):
+    """Convolutions with the features of stage i."""
+    return recomputed(Stage, self.remat)(
+      self.features[i],
       kernel_size,
       strides,
-      self.convs_per_stage,
-      self.norm,
+      convs,
+      with_groups(self.norm, self.groups),
+      self.activation,
       residual,
       self.dropout,
       drop_path,
@@ -276,20 +304,25 @@ class UNet(nn.Module):
 
   @nn.nowrap
   def _plan(self, rank):
-    """Strides and kernel sizes, per stage and axis."""
+    """Strides, kernel sizes and those of the decoder, per stage and axis."""
     stages = len(self.features)
     strides = self.strides or (1,) + (2,) * (stages - 1)
     kernels = self.kernel_sizes or (3,) * stages
-    for name, values in (('strides', strides), ('kernel_sizes', kernels)):
-      if len(values) != stages:
+    up = self.decoder_kernel_sizes or kernels[:-1]
+    plan = []
+    for name, values, n in (
+      ('strides', strides, stages),
+      ('kernel_sizes', kernels, stages),
+      ('decoder_kernel_sizes', up, stages - 1),
+    ):
+      if len(values) != n:
         raise ValueError(
           f'UNet has {stages} stages (features={tuple(self.features)}) but '
-          f'{len(values)} {name}; give one per stage'
+          f'{len(values)} {name}; give {n}'
         )
-    strides = [per_axis(s, rank) for s in strides]
-    kernels = [per_axis(k, rank) for k in kernels]
-    if any(s != 1 for s in strides[0]):
-      raise ValueError(f'the first stage of a UNet has stride 1: {strides}')
-    if any(k % 2 == 0 for kernel in kernels for k in kernel):
-      raise ValueError(f'kernel sizes of a UNet are odd, got {kernels}')
-    return strides, kernels
+      plan.append([per_axis(value, rank) for value in values])
+    if any(
+      k % 2 == 0 for sizes in plan[1:] for kernel in sizes for k in kernel
+    ):
+      raise ValueError(f'kernel sizes of a UNet are odd, got {plan[1:]}')
+    return plan

@@ -10,6 +10,7 @@ import numpy as np
 from medjax.models.layers import (
   Conv,
   ConvTranspose,
+  classify_voxels,
   global_mean,
   pyramid,
   recomputed,
@@ -73,7 +74,7 @@ class UNet2015(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
-    With features=True the maps of `layers.pyramid`; they cover the mirrored
+    With features=True the dict of `layers.pyramid`; its maps cover the mirrored
     margins too, the more the coarser they are.
     """
     size = x.shape[1:-1]
@@ -95,13 +96,13 @@ class UNet2015(nn.Module):
       x = jnp.concatenate([_centre(encoder[i], x.shape[1:-1]), x], -1)
       x = stage(n, self.dtype, name=f'decoder_{i}')(x, train)
       decoder.insert(0, x)
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), decoder)
     x = x[(slice(None), *(slice(n) for n in size))]
-    head = nn.Dense(
-      self.num_classes, kernel_init=_HE, dtype=self.dtype, name='head'
+    logits = classify_voxels(
+      x, self.num_classes, kernel_init=_HE, dtype=self.dtype
     )
-    return head(x).astype(jnp.float32)
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, decoder)
 
   @nn.nowrap
   def _continued(self, x):

@@ -12,6 +12,7 @@ from medjax.models.layers import (
   fitted,
   pyramid,
   recomputed,
+  with_groups,
 )
 from medjax.ops.pooling import adaptive_avg_pool, max_pool
 
@@ -62,6 +63,8 @@ class VGG(nn.Module):
     hidden: units of the two dense layers before the head.
     grid: bins per axis that the dense layers see.
     norm: None as in the paper, 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
     dropout: rate after each of the two dense layers.
     remat: recompute a stage's activations in the backward pass.
     dtype: of the computation; parameters and logits are float32.
@@ -73,6 +76,7 @@ class VGG(nn.Module):
   hidden: int = 4096
   grid: int = 7
   norm: str | None = None
+  groups: int | None = None
   dropout: float = 0.5
   remat: bool = False
   dtype: Any = None
@@ -81,7 +85,7 @@ class VGG(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`; the
+    With features=True the dict of `layers.pyramid`; the
     embedding is what the last of the three dense layers sees.
 
     Raises:
@@ -91,9 +95,13 @@ class VGG(nn.Module):
     for i, convs in enumerate(self.stage_sizes):
       channels = self.width * min(2**i, 8)
       stage = recomputed(Stage, self.remat)
-      x = stage(channels, convs, self.norm, self.dtype, name=f'stage_{i}')(
-        x, train
-      )
+      x = stage(
+        channels,
+        convs,
+        with_groups(self.norm, self.groups),
+        self.dtype,
+        name=f'stage_{i}',
+      )(x, train)
       maps.append(x)
       x = max_pool(x, fitted(2, x), strides=2)
     maps.append(x)
@@ -106,9 +114,7 @@ class VGG(nn.Module):
       # The second layer's dropout is the head's.
       rate = 0.0 if i else self.dropout
       x = nn.Dropout(rate, deterministic=not train)(nn.relu(dense(x)))
-    if features:
-      return pyramid(maps, x)
-    return classify(
+    logits = classify(
       x,
       self.num_classes,
       train,
@@ -116,6 +122,7 @@ class VGG(nn.Module):
       kernel_init=_NORMAL,
       dtype=self.dtype,
     )
+    return pyramid(maps, x, logits) if features else logits
 
 
 VGG11 = functools.partial(VGG, stage_sizes=(1, 1, 2, 2, 2))

@@ -120,8 +120,8 @@ class ViT(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True {'stage_0': the patches' tokens on their grid,
-    'pooled': the class token}, both after the last norm.
+    With features=True the dict of `layers.pyramid`: 'stage_0' are the patches'
+    tokens on their grid, 'pooled' the class token, both after the last norm.
 
     Raises:
       ValueError: if the heads do not divide the width, or a size does not fit
@@ -147,11 +147,11 @@ class ViT(nn.Module):
       )
       x = block(x, train)
     x = nn.LayerNorm(_EPSILON, dtype=self.dtype, name='norm')(x)
-    if features:
-      return pyramid([x[:, 1:].reshape(batch, *grid, width)], x[:, 0])
-    return classify(
-      x[:, 0], self.num_classes, train, kernel_init=_NORMAL, dtype=self.dtype
+    token, patches = x[:, 0], x[:, 1:].reshape(batch, *grid, width)
+    logits = classify(
+      token, self.num_classes, train, kernel_init=_NORMAL, dtype=self.dtype
     )
+    return pyramid([patches], token, logits) if features else logits
 
   @nn.nowrap
   def _patches(self, x):

@@ -10,21 +10,27 @@ from medjax.models.layers import (
   ConvNorm,
   ConvTranspose,
   DropPath,
+  activation,
   depth_rates,
   global_mean,
   make_norm,
   pyramid,
   recomputed,
+  with_groups,
 )
 
 _HE = nn.initializers.variance_scaling(2, 'fan_in', 'normal')
 
 
 class Stage(nn.Module):
-  """5-voxel convolutions with norm and ELU, added to their input; an ELU."""
+  """5-voxel convolutions with norm and ELU, added to their input; an ELU.
+
+  Or another `activation`.
+  """
 
   convs: int
-  norm: str
+  norm: str | tuple[str, int]
+  activation: str
   dropout: float
   drop_path: float
   dtype: Any
@@ -32,7 +38,7 @@ class Stage(nn.Module):
   @nn.compact
   def __call__(self, x, train):
     """(b, *spatial, c) → the same."""
-    y = _dropout(self.dropout, x, train)
+    y, act = _dropout(self.dropout, x, train), activation(self.activation)
     for i in range(self.convs):
       y = ConvNorm(
         x.shape[-1],
@@ -42,20 +48,23 @@ class Stage(nn.Module):
         dtype=self.dtype,
         name=f'layer_{i}',
       )(y, train)
-      y = nn.elu(y)
-    return nn.elu(x + DropPath(self.drop_path)(y, train))
+      y = act(y)
+    return act(x + DropPath(self.drop_path)(y, train))
 
 
 class Head(nn.Module):
   """A 5-voxel convolution onto the classes, norm, ELU; a 1-voxel one."""
 
   num_classes: int
-  norm: str
+  norm: str | tuple[str, int]
+  activation: str
   dtype: Any
 
   @nn.compact
   def __call__(self, x, train):
     """(b, *spatial, c) → (b, *spatial, num_classes)."""
+    if self.num_classes == 0:
+      return x[..., :0]
     x = ConvNorm(
       self.num_classes,
       5,
@@ -66,7 +75,7 @@ class Head(nn.Module):
     )(x, train)
     return nn.Dense(
       self.num_classes, kernel_init=_HE, dtype=self.dtype, name='logits'
-    )(nn.elu(x))
+    )(activation(self.activation)(x))
 
 
 def _dropout(rate, x, train):
@@ -92,6 +101,9 @@ class VNet(nn.Module):
     num_classes: channels of the logits.
     features: channels of each stage.
     norm: 'batch', 'instance' or 'group'.
+    groups: of a group norm; None: 16 channels each, fewer where 16 do not
+      divide.
+    activation: 'elu', 'relu', 'leaky_relu', …; see `layers.activation`.
     dropout: rate, of whole feature maps, where MONAI has it: of skip
       connections, and in the two coarsest stages on either way. MONAI's
       default is 0.5, the paper gives none.
@@ -103,6 +115,8 @@ class VNet(nn.Module):
   num_classes: int
   features: Sequence[int] = (16, 32, 64, 128, 256)
   norm: str = 'batch'
+  groups: int | None = None
+  activation: str = 'elu'
   dropout: float = 0.0
   drop_path: float = 0.0
   remat: bool = False
@@ -112,17 +126,21 @@ class VNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, *spatial, num_classes), float32.
 
-    With features=True the maps and the embedding of `layers.pyramid`.
+    With features=True the dict of `layers.pyramid`.
 
     Raises:
       ValueError: for an unknown norm.
     """
     encoder = self._encode(x, train)
     decoder = self._decode(encoder, train)
-    if features:
-      return pyramid(encoder, global_mean(encoder[-1]), decoder)
-    head = Head(self.num_classes, self.norm, self.dtype, name='head')
-    return head((decoder or encoder)[0], train).astype(jnp.float32)
+    norm = with_groups(self.norm, self.groups)
+    head = Head(
+      self.num_classes, norm, self.activation, self.dtype, name='head'
+    )
+    logits = head((decoder or encoder)[0], train).astype(jnp.float32)
+    if not features:
+      return logits
+    return pyramid(encoder, global_mean(encoder[-1]), logits, decoder)
 
   @nn.nowrap
   def _encode(self, x, train):
@@ -130,12 +148,17 @@ class VNet(nn.Module):
     stages = len(self.features)
     rates = depth_rates(self.drop_path, stages)
     layer = lambda *args, **options: ConvNorm(
-      *args, norm=self.norm, kernel_init=_HE, dtype=self.dtype, **options
+      *args,
+      norm=with_groups(self.norm, self.groups),
+      kernel_init=_HE,
+      dtype=self.dtype,
+      **options,
     )
     first = self.features[0]
     repeated = jnp.tile(x, -(-first // x.shape[-1]))[..., :first]
     x = layer(first, 5, name='stem')(x, train)
-    maps = [nn.elu(x + repeated)]
+    act = activation(self.activation)
+    maps = [act(x + repeated)]
     for i in range(1, stages):
       # An odd border is filled up, so that a stage rounds up.
       rest = [(0, n % 2) for n in maps[-1].shape[1:-1]]
@@ -145,7 +168,7 @@ class VNet(nn.Module):
       convs = 2 if i == stages - 1 else min(i, 3)
       dropout = self.dropout if i >= stages - 2 else 0.0
       stage = self._stage(f'encoder_{i}', convs, dropout, rates[i])
-      maps.append(stage(nn.elu(x), train))
+      maps.append(stage(act(x), train))
     return maps
 
   @nn.nowrap
@@ -162,10 +185,14 @@ class VNet(nn.Module):
       )(x)
       x = x[tuple(slice(n) for n in skip.shape[:-1])]
       norm = make_norm(
-        self.norm, n, train=train, dtype=self.dtype, name=f'up_norm_{i}'
+        with_groups(self.norm, self.groups),
+        n,
+        train=train,
+        dtype=self.dtype,
+        name=f'up_norm_{i}',
       )
       skip = _dropout(self.dropout, skip, train)
-      x = jnp.concatenate([nn.elu(norm(x)), skip], -1)
+      x = jnp.concatenate([activation(self.activation)(norm(x)), skip], -1)
       x = self._stage(f'decoder_{i}', 1 if i < 2 else 2)(x, train)
       maps.insert(0, x)
     return maps
@@ -173,5 +200,11 @@ class VNet(nn.Module):
   @nn.nowrap
   def _stage(self, name, convs, dropout=0.0, drop_path=0.0):
     return recomputed(Stage, self.remat)(
-      convs, self.norm, dropout, drop_path, self.dtype, name=name
+      convs,
+      with_groups(self.norm, self.groups),
+      self.activation,
+      dropout,
+      drop_path,
+      self.dtype,
+      name=name,
     )

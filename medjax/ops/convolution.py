@@ -1,18 +1,10 @@
 """Convolution, channels last, written for the platform it is traced for."""
 
-import functools
-
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from medjax.ops import platform, windows
-from medjax.ops.convolution_2d import by_default, conv2d
-from medjax.ops.depthwise import depthwise
-from medjax.ops.winograd import winograd
-
-_MANY = 256  # channels of either side: their products outweigh all else
-_PRODUCTS = 12  # channels times features: fewer are cheaper than transforms
+from medjax.ops import platform
+from medjax.ops.cpu import convolution as on_cpu
 
 
 def conv(
@@ -30,16 +22,9 @@ def conv(
   """`lax.conv_general_dilated`, channels last, fast on a CPU too.
 
   Made to be passed as `nn.Conv(conv_general_dilated=conv)`. What XLA is slow
-  at on CPUs is written differently there. A 3-D convolution becomes 2-D ones:
-  by Winograd's method where it has three taps of depth, else one whose channels
-  are those of all taps. In 2-D, Winograd's method serves where channels are
-  many, neighbours are computed together where features are few, and the
-  gradient of a kernel is summed over rows. A convolution of one voxel is a
-  matrix product; a depthwise one (a group per channel, one output each) is a
-  sum of products over taps. Winograd's method costs a digit; with a higher
-  `precision` taps are summed one by one. Half-precision inputs are computed in
-  float32: a CPU gains nothing from them. The platform is that of
-  `ops.platform`; on any other this is lax itself.
+  at on CPUs is written differently there (`ops.cpu.convolution`), at the price
+  of a digit, unless a higher `precision` is asked for. The platform is that of
+  `ops.platform`; on any other, and of one axis, this is lax itself.
 
   Args:
     lhs: images (b, *spatial, c).
@@ -82,15 +67,7 @@ def conv(
     return lax.conv_general_dilated(
       lhs, rhs, dimension_numbers=numbers, **options
     )
-  if 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]:
-    form = depthwise
-  elif feature_group_count == 1 and all(k == 1 for k in rhs.shape[:-2]):
-    form = _pointwise
-  else:
-    form = _conv2d if rank == 2 else _conv3d_as_2d
-  wide = jnp.promote_types(lhs.dtype, jnp.float32)
-  out = form(lhs.astype(wide), rhs.astype(wide), **options)
-  return out.astype(lhs.dtype)
+  return on_cpu.conv(lhs, rhs, **options)
 
 
 def _explicit(padding, lhs, rhs, window_strides, rhs_dilation):
@@ -103,86 +80,3 @@ def _explicit(padding, lhs, rhs, window_strides, rhs_dilation):
   return tuple(
     lax.padtype_to_pads(lhs.shape[1:-1], extent, window_strides, padding)
   )
-
-
-def _pointwise(lhs, rhs, *, window_strides, padding, precision, **_):
-  """A convolution of one voxel as a matrix product."""
-  lhs = windows.padded(lhs, padding)
-  lhs = lax.slice(lhs, (0,) * lhs.ndim, lhs.shape, (1, *window_strides, 1))
-  out = conv2d(
-    lhs.reshape(len(lhs), -1, *lhs.shape[-2:]),
-    rhs.reshape(1, 1, *rhs.shape[-2:]),
-    window_strides=(1, 1),
-    padding=((0, 0), (0, 0)),
-    rhs_dilation=(1, 1),
-    precision=precision,
-  )
-  return out.reshape(*lhs.shape[:-1], -1)
-
-
-def _conv3d_as_2d(lhs, rhs, **options):
-  """A 3-D convolution as 2-D ones: by Winograd's method or of stacked taps."""
-  lhs = windows.padded(lhs, (options['padding'][0], (0, 0), (0, 0)))
-  if rhs.shape[-2] * rhs.shape[-1] >= _PRODUCTS and _is_plain(rhs, **options):
-    planes = functools.partial(_planes, **_of_planes(**options))
-    return winograd(lhs, rhs, planes)
-  return _stacked(lhs, rhs, **options)
-
-
-def _is_plain(
-  rhs, *, window_strides, rhs_dilation, feature_group_count, precision, **_
-):
-  """Whether Winograd's method does for the first axis: it costs a digit."""
-  return (
-    rhs.shape[0] == 3
-    and window_strides[0] == rhs_dilation[0] == feature_group_count == 1
-    and by_default(precision)
-  )
-
-
-def _of_planes(*, window_strides, padding, rhs_dilation, **options):
-  """The options of the axes but the first."""
-  return dict(
-    window_strides=window_strides[1:],
-    padding=padding[1:],
-    rhs_dilation=rhs_dilation[1:],
-    **options,
-  )
-
-
-def _planes(lhs, rhs, **options):
-  """2-D convolution of every plane: (b, d, h, w, c) → (b, d, h', w', o)."""
-  out = conv2d(lhs.reshape(-1, *lhs.shape[2:]), rhs, **options)
-  return out.reshape(*lhs.shape[:2], *out.shape[1:])
-
-
-def _stacked(lhs, rhs, *, feature_group_count, **options):
-  """A 3-D convolution as a 2-D one whose channels are those of all taps."""
-  taps = rhs.shape[0]
-  stride, dilation = options['window_strides'][0], options['rhs_dilation'][0]
-  depth = windows.count(lhs.shape[1], (0, 0), taps, stride, dilation)
-  shifted = [
-    lax.slice_in_dim(lhs, start, start + (depth - 1) * stride + 1, stride, 1)
-    for start in range(0, taps * dilation, dilation)
-  ]
-  # Grouped channels stay together: (groups, taps, channels of a group).
-  groups = feature_group_count
-  stacked = jnp.stack(
-    [x.reshape(*x.shape[:-1], groups, -1) for x in shifted], -2
-  )
-  return _planes(
-    stacked.reshape(*stacked.shape[:4], -1),
-    jnp.moveaxis(rhs, 0, 2).reshape(*rhs.shape[1:3], -1, rhs.shape[-1]),
-    feature_group_count=groups,
-    **_of_planes(**options),
-  )
-
-
-def _conv2d(lhs, rhs, **options):
-  """A 2-D convolution: by Winograd's method where channels are many."""
-  if min(rhs.shape[-2:]) < _MANY or not _is_plain(rhs, **options):
-    return conv2d(lhs, rhs, **options)
-  above, beside = options['padding']
-  options['padding'] = (0, 0), beside
-  rows = lambda lhs, rhs: conv2d(lhs, rhs[None], **options)
-  return winograd(windows.padded(lhs, (above, (0, 0))), rhs, rows)

@@ -214,6 +214,12 @@ def _stacked(windows, size):
   return stacked
 
 
+def _places(count, devices):
+  """How many windows a batch of `count` is filled up to: a power of two."""
+  power = 1 << (count - 1).bit_length()
+  return -(-power // devices) * devices
+
+
 def predict_samples(
   forward,
   samples,
@@ -229,8 +235,9 @@ def predict_samples(
 
   `forward` gives, for a list of the inputs (b, …), {name: (b, …)}; it sees one
   shape for all volumes of a patch size: windows of several cases share a batch,
-  and the last batch is filled up with zeros. `inputs` are the fields of a
-  sample that it is called with, the image first.
+  and the last batch is filled up with zeros. Samples that do not fill even one
+  are filled up to a power of two: one image is not computed as sixty-four.
+  `inputs` are the fields of a sample that it is called with, the image first.
 
   What has the grid of the windows is stitched: `sink(sample, name)` takes the
   mean, slab by slab, with `add(rows (k, …, K))`, and gives the wanted output, a
@@ -255,8 +262,11 @@ def predict_samples(
   # One batch is computed while the one before it is stitched.
   flight = collections.deque()
   items = _windows(samples, inputs, tuple(patch_size), overlap)
+  full = False
   for batch in _batches(items, batch_size):
-    arrays = _stacked([window for *_, window in batch], batch_size)
+    full = full or len(batch) == batch_size
+    size = batch_size if full else _places(len(batch), mesh.size)
+    arrays = _stacked([window for *_, window in batch], min(size, batch_size))
     flight.append((batch, forward(jax.device_put(arrays, sharding))))
     if len(flight) > 1:
       yield from collect(*flight.popleft())

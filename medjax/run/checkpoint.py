@@ -240,19 +240,25 @@ class Checkpointer:
         state=like(state),
         train_metrics=like(metrics),
         history=ocp.args.JsonRestore(),
-        digests=ocp.args.JsonRestore(),
+        **self._digests_of(step),
       ),
     )
     found = restored.state, restored.train_metrics, restored.history
-    _check(
-      {
-        **_digests(found[0], 'state'),
-        **_digests(found[1], 'train_metrics'),
-        'history': _digest(found[2]),
-      },
-      restored.digests,
-    )
+    if 'digests' in restored:
+      _check(
+        {
+          **_digests(found[0], 'state'),
+          **_digests(found[1], 'train_metrics'),
+          'history': _digest(found[2]),
+        },
+        restored.digests,
+      )
     return found
+
+  def _digests_of(self, step):
+    """What asks for the digests of a step; {} of one from before there were."""
+    known = (self._manager.directory / str(step) / 'digests').exists()
+    return {'digests': ocp.args.JsonRestore()} if known else {}
 
   def _restore_variables(self, step):
     saved = self._manager.item_metadata(step).state
@@ -267,11 +273,12 @@ class Checkpointer:
         state=ocp.args.PyTreeRestore(
           part, restore_args=as_numpy, partial_restore=True
         ),
-        digests=ocp.args.JsonRestore(),
+        **self._digests_of(step),
       ),
     )
     state = restored.state
-    _check(_digests(state, 'state'), restored.digests)
+    if 'digests' in restored:
+      _check(_digests(state, 'state'), restored.digests)
     return {'params': state[wanted], **state['variables']}
 
   def wait(self):

@@ -35,16 +35,8 @@ class Member:
     self.workdir.mkdir(parents=True, exist_ok=True)
     self.validation = validation
     self.experiment, self._mesh = experiment, mesh
-    data, task = experiment.data, experiment.task
-    self._stream = pipeline.TrainStream(
+    self._stream = experiment.stream(
       samples,
-      batch_size=data.batch_size,
-      steps=experiment.train.steps,
-      inputs=task.inputs,
-      fields=task.fields,
-      seed=experiment.seed,
-      patch_size=tuple(data.patch_size),
-      foreground=data.foreground,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )

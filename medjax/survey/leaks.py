@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from medjax.survey import duplicates
+from medjax.data import duplicates
 from medjax.survey.finding import Finding, count, named
 
 
@@ -69,7 +69,8 @@ def _duplicates(cases, twins):
         'error' if exactly else 'warning',
         f'{what} also in {first}.'
         if exactly
-        else f'{what} much like one of {first} ({_limit(cases)}).',
+        else f'{what} much like one of {first} ({_limit(cases)}). '
+        "data.group='duplicates' keeps such images in one split.",
         tuple(f'{cases[i].id} = {cases[j].id}' for i, j in found),
       )
     if within:

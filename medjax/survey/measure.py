@@ -11,8 +11,8 @@ import dataclasses
 import numpy as np
 
 from medjax import progress
+from medjax.data import duplicates
 from medjax.data.formats.volume import orientation_of
-from medjax.survey import duplicates
 from medjax.survey.source import Source
 
 # Values kept of the foreground of all cases together, an equal share of each.

@@ -32,6 +32,7 @@ class Classification:
   """
 
   fields: ClassVar = ('label',)
+  unlabelled: ClassVar = False
   over_batch: ClassVar = False
   measures: ClassVar = MEASURES
   num_classes: int

@@ -56,6 +56,14 @@ def takes(terms, option):
   )
 
 
+def check_takes(terms, option, why):
+  """Raises ValueError for a loss that has no argument of this name."""
+  for name, _, _ in terms:
+    known = inspect.signature(build.lookup(losses, name)).parameters
+    if option not in known:
+      raise ValueError(f'{why} wants losses that take {option}, not {name!r}')
+
+
 def evaluate(terms, logits, target, **options):
   """Weighted sum of the losses: (b,).
 

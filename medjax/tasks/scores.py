@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from medjax.metrics import calibration, classification
+from medjax.metrics import agreement, calibration, classification
 from medjax.metrics.classification import defined_mean
 from medjax.tasks.task import Measure
 
@@ -37,6 +37,18 @@ def _balanced_accuracy(d):
   if d.cases.task.multi_label:
     return defined_mean((recall + d.by_class['specificity']) / 2)
   return defined_mean(recall)
+
+
+def _mcc(d):
+  """Of all classes at once; of labels the mean over those that define it."""
+  if d.cases.task.multi_label:
+    counts = classification.counts(
+      d.cases.truth, d.decisions, weights=d.weights
+    )
+    return defined_mean(agreement.mcc(agreement.one_against_rest(counts)))
+  truth, decided = d.cases.truth.astype(float), d.decisions.astype(float)
+  matrix = np.einsum('...n,nk,nj->...kj', d.weights, truth, decided)
+  return agreement.mcc(matrix)
 
 
 def _brier(cases, probability, weights):
@@ -69,6 +81,7 @@ def _nll(cases, probability, weights):
 ACCURACIES = {
   'accuracy': Measure(_accuracy, 'Accuracy'),
   'balanced_accuracy': Measure(_balanced_accuracy, 'Balanced accuracy'),
+  'mcc': Measure(_mcc, 'Matthews correlation'),
 }
 # Of decisions by class: (*r, K) of classification.Counts.
 DECISIONS = {
@@ -76,6 +89,7 @@ DECISIONS = {
   'recall': Measure(classification.recall, 'Recall (sensitivity)'),
   'specificity': Measure(classification.specificity, 'Specificity'),
   'f1': Measure(classification.f1, 'F1'),
+  'npv': Measure(classification.npv, 'Negative predictive value'),
 }
 # Of probabilities by class: (*r, K) of classification.areas, one sorting.
 RANKINGS = {

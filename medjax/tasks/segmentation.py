@@ -57,12 +57,15 @@ class Segmentation:
     decoded, later regions over earlier (nnU-Net's regions_class_order). Left
     out, it is the one label of a region that no later region holds.
   class_names: num_classes names, background first; or one per region.
+  ignore: a label of voxels that count for nothing, in the loss, the patches
+    or the metrics: what nobody annotated, say.
   nsd_tolerance: mm, of the normalised surface Dice.
   monitor: the score by which the best checkpoint is chosen.
   """
 
   inputs: ClassVar = ('image',)
   fields: ClassVar = ('mask',)
+  unlabelled: ClassVar = False
   over_batch: ClassVar = False
   measures: ClassVar = MEASURES
   num_classes: int
@@ -71,6 +74,7 @@ class Segmentation:
   regions: tuple[tuple[int, ...], ...] = ()
   region_order: tuple[int, ...] = ()
   class_names: tuple[str, ...] = ()
+  ignore: int | None = None
   nsd_tolerance: float = 1.0
   monitor: str = 'dice'
   terms: tuple = dataclasses.field(init=False)
@@ -78,6 +82,10 @@ class Segmentation:
   def __post_init__(self, loss):
     for name in ('regions', 'region_order', 'class_names'):
       object.__setattr__(self, name, objective.frozen(getattr(self, name)))
+    if self.num_classes is None:
+      raise ValueError(
+        'no file says how many labels the masks have: set task.num_classes'
+      )
     if self.num_classes < 2:
       raise ValueError('num_classes counts the background: at least 2')
     if self.regions:
@@ -96,6 +104,12 @@ class Segmentation:
       loss = {'dice': 1.0, entropy: 1.0}
     terms = objective.parse(loss)
     objective.check_entropy(terms, entropy)
+    if self.ignore is not None:
+      objective.check_takes(terms, 'valid', 'a label to ignore')
+      if 0 <= self.ignore < self.num_classes:
+        raise ValueError(
+          f'ignore={self.ignore} is one of the {self.num_classes} classes'
+        )
     object.__setattr__(self, 'terms', terms)
 
   def _check_regions(self):
@@ -154,9 +168,11 @@ class Segmentation:
 
     def loss(logits):
       mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
-      return objective.evaluate(
-        self.terms, logits, self._target(mask), multi_label=bool(self.regions)
-      )
+      options = {'multi_label': bool(self.regions)}
+      if self.ignore is not None:
+        options['valid'] = mask != self.ignore
+      target = self._target(mask)
+      return objective.evaluate(self.terms, logits, target, **options)
 
     return objective.over_heads(loss, outputs, _level_weights, self.num_outputs)
 
@@ -189,7 +205,12 @@ class Segmentation:
     """Raises ValueError, one line with the id, for a mask it cannot use."""
     if 'mask' not in case:
       raise ValueError(f'case {case.get("id")!r} has no mask')
-    self._check_labels(np.asarray(case['mask']), case, 'mask')
+    mask = np.asarray(case['mask'])
+    self._check_labels(self._known(mask), case, 'mask')
+
+  def _known(self, mask):
+    """The mask with background where its label is to be ignored."""
+    return mask if self.ignore is None else mask * (mask != self.ignore)
 
   def _check_labels(self, labels, case, what):
     where = f'case {case.get("id")!r}: {what}'
@@ -209,7 +230,8 @@ class Segmentation:
     k: foreground classes or regions (names). Distances in mm by
     case['spacing'], or by the columns of case['affine']. NaN: undefined; see
     the table in medjax.metrics. A case that has a 'field_of_view' (*s,) is
-    judged inside of it: what lies outside counts as background in both maps.
+    judged inside of it: what lies outside, or is to be ignored, counts as
+    background in both maps.
     """
     self.check(case)
     prediction, mask = np.asarray(prediction), np.asarray(case['mask'])
@@ -219,9 +241,10 @@ class Segmentation:
         f'mask {mask.shape}'
       )
     self._check_labels(prediction, case, 'prediction')
+    inside = np.True_ if self.ignore is None else mask != self.ignore
     if 'field_of_view' in case:
-      inside = np.asarray(case['field_of_view']) > 0
-      prediction, mask = prediction * inside, mask * inside
+      inside = inside & (np.asarray(case['field_of_view']) > 0)
+    prediction, mask = prediction * inside, mask * inside
     spacing = _spacing(case, mask.ndim)
     box = surface.bounding_box((prediction > 0) | (mask > 0))
     prediction, mask = prediction[box], mask[box]
@@ -258,7 +281,8 @@ class Segmentation:
     """The case's mean Dice, and both maps."""
     dice = row['dice'][~np.isnan(row['dice'])]
     score = float(dice.mean()) if dice.size else np.nan
-    return score, {'mask': case['mask'], 'prediction': prediction}
+    mask = self._known(np.asarray(case['mask']))
+    return score, {'mask': mask, 'prediction': prediction}
 
   def summarize(self, rows, *, calibration=None, seed=0, n_resamples=1000):
     """Means over cases with 95 % bootstrap intervals by patient, JSON-able.

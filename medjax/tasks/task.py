@@ -67,8 +67,9 @@ class Task(Protocol):
     field that is an image too is prepared as the image is.
   fields: fields of a case that the loss and the metrics need. A case without
     one may be trained on where `check` allows it: in a batch its place is
-    filled with zeros, and batch['valid'][field] (b,) is False.
+    filled with zeros, and `batch['valid'][field]` (b,) is False.
   num_outputs: what the model is told as `num_classes`.
+  unlabelled: whether a data set may have cases without any reference.
   over_batch: whether the loss of a case depends on the other cases of the
     batch, which then cannot be split into microbatches.
   monitor: the score of `summarize` that chooses the best checkpoint, by the
@@ -80,6 +81,7 @@ class Task(Protocol):
   inputs: tuple[str, ...]
   fields: tuple[str, ...]
   num_outputs: int
+  unlabelled: bool
   over_batch: bool
   monitor: str
   names: tuple[str, ...]

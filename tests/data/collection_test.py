@@ -1,6 +1,7 @@
 import shutil
 
 import numpy as np
+import pydicom.fileset
 import pytest
 
 from medjax.data import collection
@@ -50,3 +51,13 @@ def test_bad_folders(tmp_path):
   (tmp_path / 'a.dcm').write_bytes(b'')
   with pytest.raises(ValueError, match=r'a\.dcm: the file is empty'):
     collection.find_series(tmp_path)
+
+
+def test_a_dicomdir_is_no_series(shared_data, tmp_path):
+  home = shared_data('dicom_sts025') / 'CT' / 'image'
+  for path in sorted(home.iterdir())[:2]:
+    shutil.copy(path, tmp_path)
+  medium = pydicom.fileset.FileSet()
+  medium.write(tmp_path)
+  (found,) = collection.find_series(tmp_path)
+  assert len(found.files) == 2

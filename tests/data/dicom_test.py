@@ -1,15 +1,20 @@
 """DICOM images: series, multi-frame files, X-rays; against SimpleITK."""
 
+import pathlib
+import sys
+
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 
 from medjax.data import formats
 from medjax.data.formats import dicom
+
+sys.path.append(str(pathlib.Path(__file__).parent))
+from dicom_series import dataset, line, save, series
 
 SERIES = (
   'dicom_sts025/PET/image',
@@ -17,66 +22,6 @@ SERIES = (
   'dicom_sts025/MR_T1/image',
   'dicom_breast_dce/image_dce_pe1',
 )
-NAME = 'DOE^JANE'
-
-
-def dataset(array, **fields):
-  """One MR image (rows, columns[, 3]) whose patient must never be seen."""
-  d = Dataset()
-  d.file_meta = FileMetaDataset()
-  d.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-  d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = (
-    pydicom.uid.MRImageStorage
-  )
-  d.SOPInstanceUID = pydicom.uid.generate_uid()
-  d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-  d.PatientName, d.PatientID, d.PatientBirthDate = NAME, '4711', '19500101'
-  d.SeriesDescription, d.ProtocolName = f'brain of {NAME}', NAME
-  d.SeriesInstanceUID, d.FrameOfReferenceUID = '1.2.3', '1.2.4'
-  d.Modality, d.SeriesNumber = 'MR', 7
-  d.Rows, d.Columns = array.shape[:2]
-  d.SamplesPerPixel = 3 if array.ndim == 3 else 1
-  d.PhotometricInterpretation = 'RGB' if array.ndim == 3 else 'MONOCHROME2'
-  if array.ndim == 3:
-    d.PlanarConfiguration = 0
-  bits = array.dtype.itemsize * 8
-  d.BitsAllocated, d.BitsStored, d.HighBit = bits, bits, bits - 1
-  d.PixelRepresentation = int(array.dtype.kind == 'i')
-  d.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-  d.PixelSpacing = [0.5, 0.75]
-  d.SliceThickness = 2
-  d.PixelData = array.tobytes()
-  for key, value in fields.items():
-    if value is None:
-      del d[key]
-    else:
-      setattr(d, key, value)
-  return d
-
-
-def save(d, path):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  d.save_as(path, enforce_file_format=True)
-  return path
-
-
-def series(folder, positions, **fields):
-  """A series with one slice at each position; slice k holds 100 k + …"""
-  rng = np.random.default_rng(0)
-  for k, position in enumerate(positions):
-    array = (100 * k + rng.integers(0, 50, (4, 6))).astype(np.int16)
-    own = {n: f(k) if callable(f) else f for n, f in fields.items()}
-    d = dataset(array, ImagePositionPatient=list(position), **own)
-    # Names and numbers run against the positions.
-    d.InstanceNumber = k + 1
-    save(d, folder / f'{90 - k}.dcm')
-  return folder
-
-
-def line(positions, step=(0, 0, 2.5)):
-  return [
-    tuple(np.array([10.0, 20, 30]) + k * np.array(step)) for k in positions
-  ]
 
 
 def itk(folder):
@@ -369,142 +314,3 @@ def test_frames_without_a_place(tmp_path):
   assert volume.array.shape == (6, 4, 3, 1)
   assert volume.meta['unit'] == 'pixel'
   assert volume.meta['notes'][0].startswith('frames have no place')
-
-
-# Bad inputs.
-
-
-def bad_series(p, name):
-  """Makes the bad input `name` in folder p; returns what to read."""
-  five = line(range(5))
-  d = dataset(np.zeros((4, 6), np.int16), ImagePositionPatient=[10, 20, 50])
-  path = p / 'x.dcm'
-  match name:
-    case 'missing slices':
-      series(p, [q for i, q in enumerate(line(range(9))) if i not in (3, 4)])
-    case 'uneven slices':
-      series(p, line([0, 1, 2.4, 3.1, 4.9]))
-    case 'crooked':
-      series(p, [(10 + (k == 2), 20, 30 + k) for k in range(5)])
-    case 'two at one place':
-      series(p, [*five, five[2]], EchoTime=lambda k: 5 + 10 * (k == 5))
-    case 'mixed orientations':
-      series(p, five)
-      d.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
-      save(d, path)
-    case 'mixed sizes':
-      series(p, five)
-      d.Rows, d.Columns = 6, 4
-      save(d, path)
-    case 'mixed pixel spacing':
-      series(p, five)
-      d.PixelSpacing = [0.5, 0.5]
-      save(d, path)
-    case 'no position':
-      series(p, five)
-      del d.ImagePositionPatient
-      save(d, path)
-    case 'no directions':
-      series(p, five, ImageOrientationPatient=[0] * 6)
-    case 'junk folder':
-      (p / 'a.txt').write_text('hello')
-      (p / 'b').write_bytes(b'\x00\xff' * 300)
-    case 'damaged slice':
-      series(p, five)
-      whole = (p / '88.dcm').read_bytes()
-      (p / '88.dcm').write_bytes(whole[:-20])
-      return p
-    case 'junk slice':
-      series(p, five)
-      (p / '88.dcm').write_bytes(b'junk' * 200)
-    case 'truncated header':
-      save(d, path)
-      path.write_bytes(path.read_bytes()[:300])
-      return path
-    case 'truncated pixels':
-      save(d, path)
-      path.write_bytes(path.read_bytes()[:-11])
-      return path
-    case 'no pixels':
-      del d.PixelData
-      return save(d, path)
-    case 'no rows':
-      d.Rows = 0
-      return save(d, path)
-    case 'lying size':
-      d.Rows = d.Columns = 65535
-      return save(d, path)
-    case 'lying frames':
-      d.NumberOfFrames = 2**30
-      return save(d, path)
-    case 'lying compressed size':
-      d = pydicom.dcmread(
-        get_testdata_file('MR_small_jpeg_ls_lossless.dcm', download=False)
-      )
-      d.Rows = d.Columns = 65535
-      return save(d, path)
-    case 'slope is a word':
-      save(d, path)
-      d.RescaleSlope = 1.5
-      save(d, path)
-      path.write_bytes(path.read_bytes().replace(b'1.5 ', b'abc '))
-      return path
-    case 'empty':
-      path.write_bytes(b'')
-      return path
-    case 'deflate bomb':
-      import zlib
-
-      d.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2.1.99'
-      save(d, path)
-      meta = path.read_bytes()
-      meta = meta[: 144 + int.from_bytes(meta[140:144], 'little')]
-      deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-      with path.open('wb') as f:
-        f.write(meta)
-        block = bytes(2**22)
-        f.write(deflate.compress(block))
-        f.write(deflate.flush())
-      return path
-  return p
-
-
-BAD = {
-  'missing slices': '2 slices are missing, 2 of them between 35.00 and 42.50',
-  'uneven slices': 'the distance between slices varies from 1.75 to 4.50 mm',
-  'crooked': 'slices lie up to 1.00 mm off a straight, even line',
-  'two at one place': 'lie at the same place (they differ in EchoTime',
-  'mixed orientations': '5 axial, 1 sagittal',
-  'mixed sizes': '5 4x6, 1 6x4',
-  'mixed pixel spacing': 'pixel spacing varies within the series',
-  'no position': '1 of 6 images have no ImagePositionPatient (x.dcm)',
-  'no directions': 'is no pair of right-angled directions',
-  'junk folder': 'no DICOM images among 2 files',
-  'damaged slice': '88.dcm: truncated: 28 of 48 bytes of pixels',
-  'junk slice': '88.dcm: not a DICOM file',
-  'truncated header': 'cut off in its header',
-  'truncated pixels': 'truncated: 37 of 48 bytes of pixels',
-  'no pixels': 'holds no pixels',
-  'no rows': 'holds no image',
-  'lying size': 'truncated: 48 of 8589672450 bytes',
-  'lying frames': 'NumberOfFrames is 1.07374e+09',
-  'lying compressed size': 'cannot hold',
-  'slope is a word': 'RescaleSlope is not a number',
-  'empty': 'the file is empty',
-  'deflate bomb': 'inflates to more than 1 MiB',
-}
-
-
-@pytest.mark.parametrize('name', BAD)
-def test_bad_inputs_get_one_line(tmp_path, name, monkeypatch):
-  monkeypatch.setattr(dicom.header, '_INFLATED_LIMIT', 2**20)
-  folder = tmp_path / 'bad'
-  folder.mkdir()
-  path = bad_series(folder, name)
-  with pytest.raises(ValueError, match=r'.') as e:
-    formats.read(path)
-  said = str(e.value)
-  assert BAD[name] in said
-  assert str(folder) in said
-  assert '\n' not in said
-  assert NAME not in said

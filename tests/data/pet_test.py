@@ -66,6 +66,52 @@ def test_derived_series_uses_the_acquisition():
   assert dicom.suv_factor(siemens) == pytest.approx(expected(3600), rel=1e-4)
 
 
+def test_the_earliest_acquisition_of_the_series_counts():
+  """QIBA: of a series that was sent anew, whose lowest bed came last."""
+  late = {'SeriesTime': '123000'}
+  times = ('121000', '120500', '120000')
+  beds = [pet(**late, AcquisitionTime=t) for t in times]
+  for bed in beds:
+    assert dicom.suv_factor(bed, series=beds) == pytest.approx(expected(3600))
+  assert dicom.suv_factor(beds[0]) == pytest.approx(expected(4200))
+  # As one element, where the two are not there.
+  joined = pet(**late, AcquisitionTime=None, AcquisitionDate=None)
+  joined.AcquisitionDateTime = '20200101120000'
+  assert dicom.suv_factor(joined) == pytest.approx(expected(3600))
+  # A series that began before every acquisition is believed.
+  early = [pet(AcquisitionTime=t) for t in times]
+  assert dicom.suv_factor(early[0], series=early) == pytest.approx(
+    expected(3600)
+  )
+  # The frame's reference time is that of the earliest, if it is over 0.
+  for reference in (0, -5):
+    for bed in beds:
+      bed.FrameReferenceTime, bed.ActualFrameDuration = reference, 150000
+    found = dicom.suv_factor(beds[0], series=beds)
+    assert found == pytest.approx(expected(3600))
+
+
+def test_long_lived_tracers_wait_for_days():
+  zirconium = {
+    'RadionuclideHalfLife': 78.41 * 3600,
+    'RadiopharmaceuticalStartDateTime': '20191227120000',
+  }
+  found = dicom.suv_factor(pet(**zirconium))
+  decayed = 350e6 * 2 ** (-120 / 78.41)
+  assert found == pytest.approx(70000 / decayed)
+  zirconium['RadiopharmaceuticalStartDateTime'] = '20191020120000'
+  with pytest.raises(ValueError, match=r'starts 105120 min after the inj'):
+    dicom.suv_factor(pet(**zirconium))
+  # A time without its day may be of any.
+  del zirconium['RadiopharmaceuticalStartDateTime']
+  with pytest.raises(
+    ValueError, match=r'names no day, which a half-life of 78'
+  ):
+    dicom.suv_factor(pet(**zirconium))
+  with pytest.raises(ValueError, match=r'starts 7200 min after the injection'):
+    dicom.suv_factor(pet(RadiopharmaceuticalStartDateTime='20191227120000'))
+
+
 def test_vendor_units(tmp_path):
   assert dicom.suv_factor(pet(Units='GML')) == 1
   philips = pet(Units='CNTS', PatientWeight=None)

@@ -173,6 +173,17 @@ def test_share_of_patches_around_the_foreground():
   assert share(0.5) == pytest.approx(0.5 + 0.5 * anywhere, abs=0.06)
 
 
+def test_what_is_to_be_ignored_is_no_foreground():
+  made = numbered(1, (20, 20))
+  made[0]['mask'] = np.full((20, 20), 255, np.uint8)
+  made[0]['mask'][0, 0] = 1
+  stream = pipeline.TrainStream(
+    made, batch_size=1, steps=20, fields=('mask',), patch_size=(3, 3),
+    foreground=1.0, ignore=255,
+  )  # fmt: skip
+  assert all((stream[i]['mask'] == 1).any() for i in range(20))
+
+
 def test_cases_without_a_field_share_batches_with_others():
   made = numbered(4)
   del made[0]['mask'], made[2]['label']
@@ -184,6 +195,7 @@ def test_cases_without_a_field_share_batches_with_others():
     np.testing.assert_array_equal(batch['valid']['mask'], case != 0)
     np.testing.assert_array_equal(batch['valid']['label'], case != 2)
     assert (batch['mask'].dtype, batch['label'].dtype) == (np.int32, np.int32)
+    assert {v.dtype for v in batch['valid'].values()} == {np.dtype(bool)}
     assert not batch['mask'][case == 0].any()
     np.testing.assert_array_equal(batch['label'], np.where(case == 2, 0, case))
 

@@ -484,8 +484,8 @@ def test_numbers_of_a_set_normalise_ct_and_channels_are_left_alone():
 @pytest.mark.parametrize(
   ('name', 'options', 'line'),
   [
-    ('resize', dict(shape=0), 'must be 1 or more on each axis'),
-    ('resize', dict(shape=(4, -1)), 'must be 1 or more on each axis'),
+    ('resize', dict(shape=0), 'must be positive'),
+    ('resize', dict(shape=(4, -1)), 'must be positive'),
     ('crop_or_pad', dict(shape=(0, None)), 'must be 1 or more, or None'),
     ('percentile', dict(low=99, high=1), r'low \(99\) must be below high'),
     ('percentile', dict(low=0, high=101), 'both of 0 to 100'),

@@ -381,7 +381,7 @@ def test_all_of_a_file_is_loaded(name, safetensors):
   np.testing.assert_allclose(sums(found.values()), sums(theirs), rtol=1e-5)
 
 
-def test_resnet_equals_torch_with_these_names(tmp_path):
+def test_resnet_equals_torch_with_these_names(tmp_path, assert_equal):
   torch = pytest.importorskip('torch')
   nn = torch.nn
 
@@ -408,57 +408,76 @@ def test_resnet_equals_torch_with_these_names(tmp_path):
   net.add_module('average', nn.AdaptiveAvgPool2d(1))
   net.add_module('flatten', nn.Flatten())
   net.add_module('fc', nn.Linear(8, 3))
-  assert_equal(torch, net, RESNET(3, (1, 1), stem='small'), tmp_path, (11, 13))
+  assert_equal(torch, net, RESNET(3, (1, 1), stem='small'), (11, 13))
 
 
-def assert_equal(torch, net, model, tmp_path, size, **options):
-  """The torch network, saved and loaded, gives the same."""
-  torch.manual_seed(0)
-  with torch.no_grad():
-    for p in (*net.parameters(), *net.buffers()):
-      if p.is_floating_point():
-        p.add_(0.1 * torch.rand(p.shape))
-  torch.save({'state_dict': net.state_dict()}, tmp_path / 'net.pth')
-  x = np.random.default_rng(0).normal(size=(2, *size, 1)).astype('f')
-  variables, report = load(tmp_path / 'net.pth', model, x.shape, **options)
-  with torch.no_grad():
-    y = net.eval()(torch.tensor(np.moveaxis(x, -1, 1).copy())).numpy()
-  found = jax.jit(model.apply, compiler_options=QUICK)(variables, x)
-  y = np.moveaxis(y, 1, -1)
-  np.testing.assert_allclose(found, y, atol=1e-4 * np.abs(y).max())
-  return report
-
-
-def test_monai_dynunet(tmp_path):
+def test_monai_dynunet(tmp_path, assert_equal):
   torch = pytest.importorskip('torch')
   nets = pytest.importorskip('monai.networks.nets')
   net = nets.DynUNet(
     2, 1, 3, (3, 3, 3), (1, 2, 2), (2, 2), filters=(4, 6, 8)
   )  # fmt: skip
   model = models.UNet(3, (4, 6, 8))
-  report = assert_equal(torch, net, model, tmp_path, (16, 12))
+  report = assert_equal(torch, net, model, (16, 12))
   assert len(report.zero) == 12  # MONAI's convolutions have no bias
   assert not report.missing + report.unexpected + report.new
 
 
-def test_monai_densenet(tmp_path):
+def test_monai_dynunet_of_any_norm_activation_kernel_and_stride(
+  tmp_path, assert_equal
+):
+  torch = pytest.importorskip('torch')
+  nets = pytest.importorskip('monai.networks.nets')
+  kernels, strides = (1, 3, (5, 3)), (2, 2, (1, 2))
+  net = nets.DynUNet(
+    2, 1, 3, kernels, strides, strides[1:], filters=(4, 6, 8),
+    norm_name=('group', {'num_groups': 2}), act_name='elu',
+  )  # fmt: skip
+  whole = torch.nn.Sequential()
+  whole.add_module('model', net)
+  whole.add_module('size', torch.nn.Upsample(scale_factor=2, mode='bilinear'))
+  model = models.UNet(
+    3, (4, 6, 8), strides, kernel_sizes=kernels,
+    decoder_kernel_sizes=kernels[1:], norm='group', groups=2, activation='elu',
+  )  # fmt: skip
+  assert_equal(torch, whole, model, (16, 16))
+  with pytest.raises(ValueError, match=r'net\.pth: .* how many groups'):
+    load(tmp_path / 'net.pth', model.clone(groups=None), (1, 16, 16, 1))
+
+
+@pytest.mark.parametrize(
+  ('size', 'strides', 'norm'),
+  [((16, 8), (2, 2), 'instance'), ((4, 12, 4), (1, (2, 3, 1)), 'batch')],
+)
+def test_monai_unet(size, strides, norm, assert_equal):
+  torch = pytest.importorskip('torch')
+  nets = pytest.importorskip('monai.networks.nets')
+  net = nets.UNet(
+    len(size), 1, 3, (4, 6, 8), strides, num_res_units=2, norm=norm
+  )
+  model = models.UNet2018(3, (4, 6, 8), strides, norm=norm)
+  report = assert_equal(torch, net, model, size)
+  assert not report.missing + report.unexpected + report.new + report.zero
+
+
+def test_monai_densenet(tmp_path, assert_equal):
   torch = pytest.importorskip('torch')
   nets = pytest.importorskip('monai.networks.nets')
   net = nets.DenseNet(
     2, 1, 3, init_features=8, growth_rate=4, block_config=(2, 1)
   )
   model = models.DenseNet(3, (2, 1), growth=4, width=8)
-  assert_equal(torch, net, model, tmp_path, (33, 37))
+  assert_equal(torch, net, model, (33, 37))
 
 
-def test_monai_segresnet(tmp_path):
+def test_monai_segresnet(tmp_path, assert_equal):
   torch = pytest.importorskip('torch')
   nets = pytest.importorskip('monai.networks.nets')
   net = nets.SegResNet(2, 8, 1, 3, blocks_down=(1, 2), blocks_up=(1,))
   model = models.SegResNet(
     3, (8, 16), encoder_blocks=(1, 2), decoder_blocks=(1,)
   )
-  report = assert_equal(torch, net, model, tmp_path, (12, 16))
+  report = assert_equal(torch, net, model, (12, 16))
   assert not report.missing + report.unexpected + report.new + report.zero
 
 

@@ -103,3 +103,42 @@ def test_coverage_is_near_95_percent():
     )['mean']
     hits += low <= 0 <= high
   assert 88 <= hits <= 99
+
+
+def test_expanded_percentiles_lie_where_hesterberg_puts_them():
+  """Φ(-2.262 √(10 / 9)), with t of 9 degrees of freedom, is 0.86 %."""
+  values = np.random.default_rng(0).normal(size=10)
+  f = lambda w: {'mean': bootstrap.weighted_mean(values, w)}
+  options = {'n_resamples': 2000, 'seed': 3}
+  expanded = bootstrap.intervals(f, np.arange(10), method='expanded', **options)
+  means = np.concatenate(
+    [f(w)['mean'] for w in bootstrap.resamples(np.arange(10), **options)]
+  )
+  share = np.mean(means[:, None] < expanded['mean'], 0)
+  np.testing.assert_allclose(share, [0.0086, 0.9914], atol=6e-4)
+  plain = bootstrap.intervals(f, np.arange(10), **options)
+  assert expanded['mean'][0] < plain['mean'][0]
+  assert expanded['mean'][1] > plain['mean'][1]
+
+
+def test_expanded_is_percentile_of_many_and_undefined_of_one():
+  values = np.random.default_rng(0).normal(size=4000)
+  f = lambda w: {'mean': bootstrap.weighted_mean(values, w)}
+  options = {'n_resamples': 200}
+  a, b = (
+    bootstrap.intervals(f, np.arange(4000), method=method, **options)['mean']
+    for method in ('percentile', 'expanded')
+  )
+  np.testing.assert_allclose(a, b, atol=1e-4)
+  one = bootstrap.intervals(f, np.zeros(4000), method='expanded', **options)
+  assert np.isnan(one['mean']).all()
+  with pytest.raises(ValueError, match='percentile'):
+    bootstrap.intervals(f, np.arange(4000), method='bca')
+
+
+def test_few_patients_are_said():
+  assert bootstrap.caution(np.arange(30)) is None
+  assert bootstrap.caution(np.repeat(np.arange(29), 9)).startswith(
+    '29 patients'
+  )
+  assert bootstrap.caution(['a', 'b', 'a']).startswith('2 patients')

@@ -83,3 +83,35 @@ def test_temperature_where_there_is_no_minimum():
   assert calibration.temperature(truth, right) == pytest.approx(0.05)
   assert calibration.temperature(truth, 1 - right) == pytest.approx(20)
   assert calibration.temperature(truth, np.full((2, 2), 0.5)) == 1
+
+
+def test_classwise_ece_is_that_of_each_column():
+  truth, p, _ = _sample(sharper=3.0)
+  found = calibration.classwise_ece(truth, p, bins=10)
+  for k in range(3):
+    expected = 0.0
+    for low in range(10):
+      inside = (p[:, k] > low / 10) & (p[:, k] <= (low + 1) / 10)
+      if inside.any():
+        gap = abs(p[inside, k].mean() - truth[inside, k].mean())
+        expected += inside.mean() * gap
+    assert found[k] == pytest.approx(expected)
+  weights = np.ones((2, len(p)))
+  rows = calibration.classwise_ece(truth, p, bins=10, weights=weights)
+  np.testing.assert_allclose(rows, [found, found])
+
+
+def test_mce_is_the_largest_gap_of_a_bin_with_cases():
+  confidence = np.array([0.05, 0.05, 0.55, 0.55, 0.95])
+  correct = np.array([False, False, True, False, True])
+  assert calibration.mce(confidence, correct, bins=10) == pytest.approx(0.05)
+  correct[0] = True
+  assert calibration.mce(confidence, correct, bins=10) == pytest.approx(0.45)
+  weights = np.array([[0, 0, 0, 0, 1.0], [0, 0, 0, 0, 0]])
+  found = calibration.mce(confidence, correct, bins=10, weights=weights)
+  np.testing.assert_allclose(found, [0.05, np.nan])
+
+
+def test_a_temperature_is_positive():
+  with pytest.raises(ValueError, match='positive'):
+    calibration.scaled(np.array([[0.5, 0.5]]), 0.0)

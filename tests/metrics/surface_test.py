@@ -92,8 +92,10 @@ def test_hausdorff_and_average_are_simpleitks_on_the_surfaces(shape, spacing):
     filter_.GetHausdorffDistance(), rel=1e-5
   )
   means = d.to_reference.mean(), d.to_prediction.mean()
-  assert np.mean(means) == pytest.approx(
-    filter_.GetAverageHausdorffDistance(), rel=1e-5
+  assert (
+    m.masd(d)
+    == np.mean(means)
+    == pytest.approx(filter_.GetAverageHausdorffDistance(), rel=1e-5)
   )
 
 
@@ -156,6 +158,21 @@ def test_non_contiguous_views_and_bounding_box():
   assert mask[m.bounding_box(mask)].size == 0
   mask[2:4, 1] = True
   assert m.bounding_box(mask) == (slice(2, 4), slice(1, 2))
+
+
+def test_masd_weighs_both_surfaces_alike():
+  d = m.SurfaceDistances(np.array([1.0]), np.array([2.0, 4.0, 3.0]))
+  assert m.masd(d) == 2
+  assert m.assd(d) == 2.5
+  assert np.isnan(m.masd(m.SurfaceDistances(np.zeros(0), np.ones(2))))
+
+
+@pytest.mark.parametrize('tolerance', [-1, np.nan])
+def test_bad_tolerance_is_an_error(tolerance):
+  mask = np.ones((3, 3), bool)
+  d = m.surface_distances(mask, mask, spacing=1)
+  with pytest.raises(ValueError, match='tolerance must be 0 mm or more'):
+    m.nsd(d, tolerance=tolerance)
 
 
 @pytest.mark.parametrize('spacing', [(1, 0), (1, np.nan), (-1, 1)])

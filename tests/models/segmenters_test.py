@@ -62,6 +62,40 @@ SMALL = dict(
 )  # fmt: skip
 
 
+# Their gradients are looked at beside those of a reference.
+MORE = dict(
+  unet2018=models.UNet2018(3, (4, 6, 8), dropout=0.1),
+  resenc=models.ResEncUNet(
+    3, (4, 6), blocks_per_stage=(1, 2), dropout=0.1, drop_path=0.5
+  ),
+  mednext=models.MedNeXt(
+    3, (1, 1), (2, 2), width=4, dropout=0.1, drop_path=0.5
+  ),
+  swin_unetr=models.SwinUNETR(
+    3,
+    features=4,
+    depths=(1, 2, 1, 1),
+    heads=(1, 2, 2, 2),
+    window=4,
+    dropout=0.1,
+    drop_path=0.5,
+  ),
+  unetr=models.UNETR(
+    3,
+    features=2,
+    width=8,
+    depth=4,
+    heads=2,
+    image_size=16,
+    dropout=0.1,
+    drop_path=0.5,
+  ),
+)
+ALL = SMALL | MORE
+# Their maps cover mirrored or filled margins too, or lack the image's size.
+OTHERWISE = {'unet2015', 'unet2018', 'unetr', 'swin_unetr'}
+
+
 def shapes_of(tree):
   return jax.tree.map(jnp.shape, tree)
 
@@ -70,9 +104,9 @@ def size(tree):
   return sum(p.size for p in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize('name', SMALL)
+@pytest.mark.parametrize('name', ALL)
 def test_odd_images_and_every_option(name):
-  model = SMALL[name].clone(remat=True, dtype=jnp.bfloat16)
+  model = ALL[name].clone(remat=True, dtype=jnp.bfloat16)
   x = jnp.ones((1, 16, 13, 3))
   variables = jax.eval_shape(model.init, KEY, x)
   assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype('f4')}
@@ -96,15 +130,15 @@ def test_odd_images_and_every_option(name):
   assert members.shape == (2, *y.shape)
 
 
-@pytest.mark.parametrize('name', SMALL)
-def test_features_are_the_pyramid_and_need_no_head(name):
+@pytest.mark.parametrize('name', ALL)
+def test_features_are_the_pyramid(name):
   x = jnp.ones((2, 9, 11, 7, 1))
-  y, variables = jax.eval_shape(SMALL[name].init_with_output, KEY, x)
+  y, variables = jax.eval_shape(ALL[name].init_with_output, KEY, x)
   assert y.shape == (*x.shape[:-1], 3)
   names = []
 
   def features(key):
-    maps, variables = SMALL[name].init_with_output(key, x, features=True)
+    maps, variables = ALL[name].init_with_output(key, x, features=True)
     names.extend(maps)
     return maps, variables
 
@@ -114,17 +148,17 @@ def test_features_are_the_pyramid_and_need_no_head(name):
   assert names == (
     [f'stage_{i}' for i in range(stages)]
     + [f'decoder_{i}' for i in range(decoders)]
-    + ['pooled']
+    + ['pooled', 'logits']
   )
   assert stages >= 2
   assert decoders >= 1
   channels = maps[f'stage_{stages - 1}'].shape[-1]
   assert maps['pooled'].shape == (2, channels)
   assert maps['pooled'].dtype == jnp.float32
-  if name != 'unet2015':  # its maps cover the mirrored margins too
+  if name not in OTHERWISE:
     assert maps['decoder_0'].shape[:-1] == x.shape[:-1]
-  del variables['params']['head']
-  assert shapes_of(backbone['params']) == shapes_of(variables['params'])
+  assert maps['logits'].shape == y.shape
+  assert shapes_of(backbone) == shapes_of(variables)
 
 
 @pytest.mark.parametrize('name', SMALL)

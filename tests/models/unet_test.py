@@ -327,7 +327,9 @@ def test_initial_scale_is_that_of_nnunet():
   ('options', 'message'),
   [
     (dict(strides=(1, 2)), '3 stages .* 2 strides'),
-    (dict(strides=(2, 2, 2)), 'first stage'),
+    (dict(decoder_kernel_sizes=(3,)), '1 decoder_kernel_sizes; give 2'),
+    (dict(groups=2), "those of norm='group', not of 'instance'"),
+    (dict(activation='tanh'), "leaky_relu, .* not 'tanh'"),
     (dict(strides=(1, 2, (2, 2, 2))), '2 spatial axes'),
     (dict(kernel_sizes=(3, 3, 2)), 'odd'),
     (dict(norm='layer'), "not 'layer'"),

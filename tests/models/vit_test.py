@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medjax import models
+from medjax.models.swin_unetr import SwinBlock
 
 TINY = dict(num_classes=3, width=8, depth=1, heads=2, hidden=12)
 
@@ -39,3 +40,23 @@ def test_unfit_arguments_are_refused():
     model = models.ViT(**{**TINY, **options})
     with pytest.raises(ValueError, match=r'do not divide|spatial axes'):
       jax.eval_shape(model.init, jax.random.key(0), x)
+
+
+def test_a_shifted_window_sees_what_lay_beside_it_only():
+  """Of a voxel, by its gradient: no window reaches around the border."""
+  block = SwinBlock(1, (4, 4), True, 0.0, 0.0, None)
+  x = jax.random.normal(jax.random.key(0), (1, 8, 8, 3))
+  variables = block.init(jax.random.key(1), x, False)
+
+  def seen(row, column):
+    y = lambda x: block.apply(variables, x, False)[0, row, column].sum()
+    return np.abs(jax.grad(y)(x)[0]).sum(-1) > 1e-9
+
+  for (row, column), (rows, columns) in {
+    (0, 0): ((0, 2), (0, 2)),
+    (3, 4): ((2, 6), (2, 6)),
+    (7, 1): ((6, 8), (0, 2)),
+  }.items():
+    expected = np.zeros((8, 8), bool)
+    expected[slice(*rows), slice(*columns)] = True
+    np.testing.assert_array_equal(seen(row, column), expected)

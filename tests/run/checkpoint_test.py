@@ -203,3 +203,12 @@ def test_a_name_that_orbax_would_look_for_by_patterns(tmp_path, name):
 def test_a_name_with_a_blank(tmp_path):
   save(tmp_path / 'a run', [0.5])
   assert best_variables(tmp_path / 'a run')[0] == 1
+
+
+def test_a_checkpoint_from_before_there_were_digests(tmp_path):
+  save(tmp_path, [0.5])
+  shutil.rmtree(tmp_path / 'checkpoints/1/digests')
+  assert best_variables(tmp_path)[0] == 1
+  with Checkpointer(tmp_path) as checkpoints:
+    state, *_ = checkpoints.restore_newest(make_state(0), metrics())
+  assert int(state.step) == 1

@@ -28,11 +28,14 @@ def test_terms_are_hashable_and_parse_again():
 
 
 def test_options_reach_only_the_losses_that_take_them():
-  terms = objective.parse({'dice': 1.0, 'focal': {'class_weights': (1, 1, 1)}})
+  terms = objective.parse(
+    {'generalised_dice': 1.0, 'focal': {'class_weights': (1, 1, 1)}}
+  )
   actual = objective.evaluate(
     terms, LOGITS, TARGET, class_weights=(9, 9, 9), multi_label=False
   )
-  expected = losses.dice(LOGITS, TARGET) + losses.focal(LOGITS, TARGET)
+  expected = losses.generalised_dice(LOGITS, TARGET)
+  expected += losses.focal(LOGITS, TARGET)
   np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 

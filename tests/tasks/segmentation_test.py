@@ -174,8 +174,9 @@ def test_metrics_of_a_3d_case():
   assert row['volume_error'][0] == 0
   assert all(np.isnan(v[1]) for v in row.values())
   perfect = task.metrics(mask, _case(mask))
-  expected = [1, 1, 1, 1, 0, 0, 0, 1]
-  np.testing.assert_array_equal([v[0] for v in perfect.values()], expected)
+  none = ('hd95', 'assd', 'volume_error')
+  for name, values in perfect.items():
+    assert values[0] == (0 if name in none else 1), name
 
 
 def test_a_field_of_view_bounds_what_is_judged():
@@ -336,3 +337,31 @@ def test_summary_is_seeded_and_resamples_patients():
   assert quick['intervals']['dice'] == [None, None]
   with pytest.raises(ValueError, match='no cases'):
     task.summarize([])
+
+
+def test_a_label_to_ignore_counts_for_nothing():
+  """In the loss and the metrics it is as if those voxels were not there."""
+  rng = np.random.default_rng(0)
+  task = tasks.Segmentation(num_classes=3, ignore=255)
+  logits = jnp.asarray(rng.normal(size=(2, 6, 6, 3)), jnp.float32)
+  mask = rng.integers(0, 3, (2, 6, 6))
+  unknown = mask.copy()
+  unknown[:, 3:] = 255
+  whole = loss_of(task, logits[:, :3], {'mask': jnp.asarray(mask[:, :3])})
+  found = loss_of(task, logits, {'mask': jnp.asarray(unknown)})
+  np.testing.assert_allclose(found, whole, rtol=1e-5)
+  gradient = jax.grad(
+    lambda x: loss_of(task, x, {'mask': jnp.asarray(unknown)}).sum()
+  )(logits)
+  assert not np.asarray(gradient[:, 3:]).any()
+  prediction = rng.integers(0, 3, (6, 6))
+  row = task.metrics(prediction, _case(unknown[0]))
+  inside = _case(mask[0]) | {
+    'field_of_view': np.arange(6)[:, None] * np.ones(6) < 3
+  }
+  for name, values in task.metrics(prediction, inside).items():
+    np.testing.assert_array_equal(row[name], values)
+  with pytest.raises(ValueError, match='holds label 255'):
+    tasks.Segmentation(num_classes=3).check(_case(unknown[0]))
+  with pytest.raises(ValueError, match='ignore=2 is one of the 3 classes'):
+    tasks.Segmentation(num_classes=3, ignore=2)

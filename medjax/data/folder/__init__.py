@@ -6,18 +6,26 @@ format that medjax.data.formats reads, or folders holding one DICOM series:
     told by `fields`              patterns: where images and masks lie
     cases.csv (.tsv, .parquet)    or table='…': columns path, label and/or mask,
                                   split, patient, id, time and event
+    imagesTr/ and dataset.json    nnU-Net's and the Decathlon's, as they lie
     train/ validation/ test/      each of them one of the following
-    images/x.nii.gz masks/x.…     also imagesTr/ labelsTr/, images/ labels/
-    x.png x_mask.png              also x_seg, x_label
+    images/x.nii.gz masks/x.…     also imagesTr/ labelsTr/, image/ label/, img/
+                                  gt/ and their like, in capitals too
+    x.png x_mask.png              also x_seg, x_label, and x_mask_1, x_mask_2
+    P001/image.nii.gz, mask.…     a folder for each patient; BIDS
+    image/*.dcm mask/x.dcm        a DICOM series, and what was drawn on it; or
+                                  P001/image/*.dcm P001/mask/x.dcm
     class_a/x.png class_b/y.png   one directory per class; or
                                   class_a/patient/…/x.png
 
-A mask may be a DICOM SEG or RT structure set: its masks are numbered from 1 in
-the order of the file, and may not overlap.
+A mask may be a DICOM SEG, an RT structure set or a .seg.nrrd: its structures
+are classes by their names, and may not overlap.
 
 A table without paths names patients: the images of patient P are all that lie
 below P/, at any depth. Columns that are no field are kept with the case under
-their names: floats if all cells are numbers or missing (NaN), else text.
+their names: floats if all cells are numbers or missing (NaN), else text. A cell
+of label or mask may be empty: that case lacks it.
+
+What was assumed, and what was left out, is in the `notes` of the cases.
 """
 
 import dataclasses
@@ -25,18 +33,35 @@ import pathlib
 import re
 
 from medjax.build import closest
-from medjax.data import formats
-from medjax.data.folder import checks, layout, pattern, splits, tables
+from medjax.data import duplicates, formats, walk
+from medjax.data.folder import (
+  checks,
+  classes,
+  layout,
+  listing,
+  masks,
+  nnunet,
+  splits,
+  tables,
+)
 from medjax.data.folder import fields as fields_lib
-from medjax.data.folder.cases import FolderCases, read_image
-from medjax.data.folder.entry import FIELDS, SPLITS, split_name
-from medjax.data.folder.found import Found, channels, find_channels
+from medjax.data.folder.cases import About, FolderCases, read_image
+from medjax.data.folder.cells import UNCERTAIN
+from medjax.data.folder.entry import SPLITS, Entry, name_of, split_name
+from medjax.data.folder.found import (
+  Found,
+  channels,
+  find_channels,
+  find_numbered,
+)
 
 __all__ = [
+  'About',
   'FolderCases',
   'Found',
   'channels',
   'find_channels',
+  'find_numbered',
   'open_folder',
   'open_splits',
   'read_image',
@@ -60,29 +85,42 @@ def open_folder(path, split, **options):
       instead: fold0, fold1, …
     table: a CSV, TSV or Parquet file; paths in it are relative to `path`.
     where: the rows of the table to take: 'column=value', several with commas.
-    fields: {field: text} for image, mask, label, patient, id, split, time and
-      event: a column of the table, or a text with {names} of columns or parts
-      of the image's path: 'imagesTr/{id}_{0000,0001}.nii.gz' are two channels,
-      '{label}/{patient}/{id}.png' a class and a patient. label='{a,b}' are two
-      columns of 0 and 1.
+    fields: {field: text} for image, mask, label, patient, id, split, time,
+      event and text: a column of the table, or a text with {names} of columns
+      or parts of the image's path: 'imagesTr/{id}_{0000,0001}.nii.gz' are two
+      channels, '{label}/{patient}/{id}.png' a class and a patient.
+      label='{a,b}' are two columns of 0 and 1; mask='masks/{liver,spleen}.nii'
+      are two classes with a file each. covariates: columns, a list or 'a, b':
+      case['covariates'] (f,) float32, NaN where missing. A field of any other
+      name is a further image on its own grid: case['prior'] (*spatial, C),
+      case['prior_affine'], case['prior_spacing']; absent where there is none.
     patient: 'dicom', the PatientID in the header as a digest; or a regular
       expression found in the case's id (by default its path without suffix),
       whose first group or whole match is the patient where nothing else says.
       Else every case is its own patient.
     class_names: names of the mask's classes, background first, or the order of
-      the labels; default for labels: sorted.
+      the labels; default for labels: sorted. Structures that files name are
+      numbered by these names, by default by the union of the files' names.
     dense: the classes are those of masks; labels only balance the splits.
+    ignore: the value of masks that is no class, besides dataset.json's.
+    mask_values: {stored: class}, where masks hold other values than classes.
+    uncertain: what -1 means among several labels: 'zero', 'one', 'ignore' (the
+      label is -1) or 'class' (a label 'x uncertain' for each x); empty cells
+      are then 0. By default both are refused.
+    unlabelled: cases need no reference, and a folder of images alone is read.
+    group: 'duplicates': copies of an image, nearly or exactly, and their
+      patients stay in one split; every image is read for it.
 
   Patients are never shared between splits, and labels are spread evenly as far
   as that allows. Raises FileNotFoundError and ValueError, naming the file.
   """
-  root, entries, names = _listed(path, **options)
+  root, entries, about = _listed(path, **options)
   checks.check_patients(entries)
   checks.check_copies(entries)
   wanted = [split_name(s) or s for s in split.split('+')]
   _check_wanted(root, wanted, entries, options.get('fractions', FRACTIONS))
   chosen = [e for e in entries if e.split in wanted]
-  return FolderCases(root.name, '+'.join(wanted), chosen, names, entries)
+  return FolderCases(root.name, '+'.join(wanted), chosen, about, entries)
 
 
 def open_splits(path, **options):
@@ -91,7 +129,7 @@ def open_splits(path, **options):
   `options` are those of `open_folder`. For looking at the data: patients and
   images in two splits are not refused here.
   """
-  root, entries, names = _listed(path, **options)
+  root, entries, about = _listed(path, **options)
   present = {e.split for e in entries}
   order = [*(s for s in SPLITS if s in present), *sorted(present - {*SPLITS})]
   return {
@@ -99,7 +137,7 @@ def open_splits(path, **options):
       root.name,
       split,
       [e for e in entries if e.split == split],
-      names,
+      about,
       entries,
     )
     for split in order
@@ -118,49 +156,150 @@ def _listed(
   patient='',
   class_names=None,
   dense=False,
+  ignore=None,
+  mask_values=None,
+  uncertain='',
+  unlabelled=False,
+  group='',
 ):
-  """The folder, its entries with their splits, and the class names."""
+  """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
   if not root.exists():
     raise FileNotFoundError(f'{root}: no such folder')
   fields = dict(fields or {})
-  odd = next((f for f in fields if f not in FIELDS), None)
-  if odd is not None:
-    raise ValueError(f'data.fields has no {odd!r}{closest(odd, FIELDS)}')
+  fields_lib.check(fields)
+  if uncertain not in UNCERTAIN:
+    raise ValueError(
+      f'data.uncertain={uncertain!r}{closest(uncertain, UNCERTAIN[1:])}'
+    )
+  passed = walk.Passed()
   path = _table(root, table)
-  entries = _entries(root, path, where, fields, patient == 'dicom')
+  if path is not None:
+    entries, about = _from_table(
+      root, path, where, fields, patient == 'dicom', uncertain, unlabelled
+    )
+  elif where:
+    raise ValueError(f'data.where {where!r} needs a table, in data.table')
+  else:
+    entries, about = _from_files(root, fields, passed, dense, folds, unlabelled)
   entries = [_with_patient(e, patient) for e in entries]
   checks.check_ids(entries, root)
-  names = tuple(class_names or ())
-  if not dense:
-    names, entries = _classes(
-      entries, path or root, fields.get('label'), class_names
+  entries = checks.without_links(entries, passed)
+  entries, grouped = _grouped(entries, group)
+  colour, notes = checks.colour(entries)
+  about = dataclasses.replace(
+    about,
+    colour=colour,
+    ignore=about.ignore if ignore is None else int(ignore),
+    mask_values=_values(mask_values),
+    notes=(*about.notes, *notes, *passed.lines(), *grouped),
+  )
+  if dense:
+    about = _dense(root, entries, about, class_names)
+  else:
+    entries, about = classes.labelled(
+      entries, about, path or root, fields.get('label'), class_names, uncertain
     )
+  aside = [e for e in entries if e.split == 'unlabelled']
+  entries = [e for e in entries if e.split != 'unlabelled']
   entries = splits.assign(entries, seed=seed, fractions=fractions, folds=folds)
+  entries += aside
   if dense:  # labels were for the balance
     entries = [dataclasses.replace(e, label=None) for e in entries]
-  return root, entries, names
+  return root, entries, about
 
 
-def _entries(root, path, where, fields, by_patient_id):
-  if path is not None:
-    table = tables.select(tables.read(path), where)
-    base = root.parent if root.is_file() else root
-    return fields_lib.from_table(
-      table, base, fields, by_patient_id=by_patient_id
-    )
-  if where:
-    raise ValueError(f'data.where {where!r} needs a table, in data.table')
+def _from_files(root, fields, passed, dense, folds, unlabelled):
+  """(entries, About) of a folder without a table."""
   if any(fields.values()):
-    return fields_lib.from_patterns(root, fields)
-  return layout.entries_in(root)
+    entries, notes = fields_lib.from_patterns(root, fields, passed)
+    return entries, About(notes=notes)
+  if unlabelled:
+    return _bare(root, passed), About()
+  return _by_layout(root, passed, dense, folds)
 
 
-def _classes(entries, source, columns, given):
-  """Names of the labels' classes, and the entries in their order."""
-  if any(isinstance(e.label, tuple) for e in entries):
-    return checks.label_names(entries, pattern.expand(columns), given)
-  return checks.class_names(entries, source, given), entries
+def _grouped(entries, group):
+  """Entries of which those that belong together have one patient, and notes.
+
+  Of 'duplicates' are images that are copies of each other, nearly or exactly,
+  and all images of their patients: no split parts them.
+  """
+  if group not in ('', 'duplicates'):
+    raise ValueError(f"data.group is 'duplicates' or empty, not {group!r}")
+  if not group:
+    return entries, ()
+  images = (read_image(e.images).array for e in entries)
+  names = duplicates.groups(images, [e.patient for e in entries])
+  changed = sum(n != e.patient for n, e in zip(names, entries, strict=True))
+  entries = [
+    dataclasses.replace(e, patient=n)
+    for n, e in zip(names, entries, strict=True)
+  ]
+  note = f'{changed} images joined the patient of an image like them'
+  return entries, (note,) if changed else ()
+
+
+def _from_table(
+  root, path, where, fields, by_patient_id, uncertain, unlabelled
+):
+  entries, notes, names = fields_lib.from_table(
+    tables.select(tables.read(path), where),
+    root.parent if root.is_file() else root,
+    fields,
+    by_patient_id=by_patient_id,
+    uncertain=uncertain,
+    unlabelled=unlabelled,
+  )
+  return entries, About(notes=notes, covariate_names=names)
+
+
+def _by_layout(root, passed, dense, folds):
+  """The entries of a folder that needs no telling."""
+  if not nnunet.is_task(root):
+    return layout.entries_in(root, passed, dense=dense), About()
+  task, entries, notes = nnunet.read(root, passed)
+  entries, more = nnunet.with_splits(entries, folds)
+  known = dataclasses.asdict(task)
+  return entries, About(notes=(*notes, *more), **known)
+
+
+def _bare(root, passed):
+  """Images alone, at any depth; folders called train, test, … are splits."""
+  entries = []
+  for image in listing.images_below(root, passed):
+    first = split_name(image.relative_to(root).parts[0])
+    entries.append(Entry(id=name_of(image, root), images=(image,), split=first))
+  if not entries:
+    raise ValueError(f'{root}: holds no image of a known format')
+  return entries
+
+
+def _dense(root, entries, about, given):
+  """What is known of the classes of masks."""
+  if not any(e.dense for e in entries):
+    raise ValueError(
+      f'{root}: no masks found among {len(entries)} cases; expected images/ '
+      'and masks/, x.png beside x_mask.png, a column mask, or data.fields.mask'
+    )
+  if given:
+    return dataclasses.replace(about, class_names=tuple(given), num_labels=None)
+  if about.class_names:
+    return about
+  names, notes = masks.names_of(entries)
+  return dataclasses.replace(
+    about, class_names=names, notes=about.notes + notes
+  )
+
+
+def _values(given):
+  """{stored: class} as pairs of numbers, in order."""
+  try:
+    return tuple(sorted((int(k), int(v)) for k, v in dict(given or {}).items()))
+  except (ValueError, TypeError):
+    raise ValueError(
+      f'data.mask_values={given}: needs {{stored value: class}}, whole numbers'
+    ) from None
 
 
 def _table(root, name):
@@ -201,7 +340,12 @@ def _check_wanted(root, wanted, entries, fractions):
       raise ValueError(f'{root}: no split {name!r}{closest(name, known)}')
     if name not in stated:
       patients = len({e.patient for e in entries})
+      how = f'fractions {tuple(fractions)}; add files, or raise its fraction'
+      if any(e.where or e.split == 'unlabelled' for e in entries) or (
+        stated != ['train', 'validation']
+      ):
+        how = f'splits {", ".join(stated)}; '
+        how += f"add some of {name}, or set data.splits.{name}='{stated[-1]}'"
       raise ValueError(
-        f'{root}: split {name!r} is empty: {patients} patients and fractions '
-        f'{tuple(fractions)}; add files, or raise its fraction'
+        f'{root}: split {name!r} is empty: {patients} patients and {how}'
       )

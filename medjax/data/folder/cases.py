@@ -1,39 +1,95 @@
 """The cases of one split, read from their files when asked for."""
 
+import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from medjax.data import formats
+from medjax.data.case import check_case
+from medjax.data.folder import masks
+from medjax.data.folder.grids import on_grid
 from medjax.data.formats import Volume
-from medjax.data.records import check_case
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+  """What is known of a folder's cases before any is read.
+
+  class_names: of labels, or of masks (background first, or one for each
+    region); () if unknown. num_labels: of masks, background included, without
+    `ignore`; None: by the highest label there is.
+  regions, region_order, ignore, channel_names, normalisation: see nnunet.Task.
+  covariate_names: of a case's `covariates`. mask_values: {stored: class}.
+  colour: grey pictures become three channels, as others of the set have.
+  notes: what was assumed and what was left out, a line each.
+  """
+
+  class_names: tuple[str, ...] = ()
+  num_labels: int | None = None
+  regions: tuple[tuple[int, ...], ...] = ()
+  region_order: tuple[int, ...] = ()
+  ignore: int | None = None
+  channel_names: tuple[str, ...] = ()
+  normalisation: tuple[str, ...] = ()
+  covariate_names: tuple[str, ...] = ()
+  mask_values: tuple[tuple[int, int], ...] = ()
+  colour: bool = False
+  notes: tuple[str, ...] = ()
 
 
 class FolderCases(Sequence):
   """The raw cases of one split of a folder, read when asked for.
 
-  Attributes: `name`, `split`, `class_names` (of labels; () for masks unless
-  given), `num_classes` (background included; for masks without names, found by
-  reading every mask once), `entries`.
+  Attributes: `name`, `split`, `entries`, those of `About`, `num_classes`
+  (background included; for masks without names, found by reading every mask
+  once), and `notes`: those of `About` and of the files read so far.
   """
 
-  def __init__(self, name, split, entries, class_names, everything):
+  def __init__(self, name, split, entries, about, everything):
     self.name = name
     self.split = split
     self.entries = entries
-    self.class_names = class_names
+    self.about = about
     self._everything = everything
-    self._num_classes = len(class_names) or None
-    self._index = {c: i for i, c in enumerate(class_names)}
+    self._num_classes = about.num_labels or len(about.class_names) or None
+    self._index = {c: i for i, c in enumerate(about.class_names)}
+    self._labelled = any(e.label is not None for e in everything)
+    self._palette = {}  # {index: (colour, file)} of the masks read so far
+    self._said = {}  # {kind of note: (ids, the first note)}
+
+  def __getattr__(self, name):
+    about = self.__dict__.get('about')
+    if about is None or name not in about.__dataclass_fields__:
+      raise AttributeError(f'FolderCases has no {name!r}')
+    return getattr(about, name)
 
   @property
   def num_classes(self):
     """How many classes, background included."""
     if self._num_classes is None:
-      masks = [e for e in self._everything if e.mask is not None]
-      self._num_classes = 1 + max(map(_highest_label, masks), default=0)
+      highest = [self._highest(e) for e in self._everything if e.dense]
+      self._num_classes = 1 + max(highest, default=0)
     return self._num_classes
+
+  @property
+  def notes(self):
+    """What was assumed and what was left out, a line each."""
+    if self.entries and not self._said:
+      with contextlib.suppress(ValueError, OSError):  # raised where it is read
+        self._read(self.entries[0])
+    said = (
+      f'{len(ids)} files, as {ids[0]}: {note}'
+      for ids, note in ((list(i), n) for i, n in self._said.values())
+    )
+    return (*self.about.notes, *said)
+
+  def _say(self, where, notes):
+    for note in notes:
+      ids, _ = self._said.setdefault(note.rpartition(': ')[2], ({}, note))
+      ids[where] = True
 
   def __len__(self):
     return len(self.entries)
@@ -50,76 +106,95 @@ class FolderCases(Sequence):
 
   def _read(self, entry):
     volume = read_image(entry.images)
+    self._say(entry.id, volume.meta.get('notes', ()))
+    array = volume.array
+    if self.about.colour and array.shape[-1] == 1:
+      array = np.repeat(array, 3, -1)
     case = {
       **entry.extra,
       'id': entry.id,
       'patient': entry.patient,
-      'image': volume.array,
+      'image': array,
       'affine': volume.affine,
     }
-    if entry.mask is not None:
-      case['mask'] = _mask_on(entry, volume)
+    for field, path in entry.others.items():
+      other = formats.read(path)
+      case[field] = other.array
+      case[f'{field}_affine'] = other.affine
+      case[f'{field}_spacing'] = other.spacing
+    if entry.dense:
+      case['mask'] = self._mask(entry, volume)
     if isinstance(entry.label, tuple):
-      case['label'] = np.array(entry.label, np.uint8)
+      negative = min(entry.label) < 0
+      case['label'] = np.array(entry.label, np.int8 if negative else np.uint8)
     elif entry.label is not None:
       case['label'] = np.int32(self._index[entry.label])
-    case = check_case(case)
-    if 'mask' in case and self.class_names and entry.label is None:
-      highest = case['mask'].max()
-      if highest >= len(self.class_names):
+    return check_case(case)
+
+  def _mask(self, entry, volume):
+    """The label map, whose labels are those of the classes."""
+    about = self.about
+    names = () if self._labelled or about.regions else about.class_names
+    reading = masks.Reading(names, about.ignore, about.mask_values)
+    mask, notes, palette = masks.read(entry, volume, reading)
+    self._say(entry.id, notes)
+    self._check_palette(entry.mask, palette)
+    count = about.num_labels or len(names)
+    if count:
+      kept = mask if about.ignore is None else mask[mask != about.ignore]
+      highest = kept.max(initial=0)
+      if highest >= count:
+        shown = f' ({", ".join(names)})' if names else ''
         raise ValueError(
-          f'{entry.mask}: holds label {highest}, but there are '
-          f'{len(self.class_names)} classes ({", ".join(self.class_names)})'
+          f'{entry.mask}: holds label {highest}, but there are {count} '
+          f'classes{shown}; other values are told by data.mask_values or '
+          'data.ignore'
         )
-    return case
+    return mask
+
+  def _highest(self, entry):
+    """The highest label of a case's reference."""
+    about = self.about
+    if entry.runs is not None or entry.structures or len(entry.masks) > 1:
+      return max(1, len(entry.structures))
+    if formats.is_segmentation(entry.mask):
+      return len(formats.segment_names(entry.mask))
+    values = about.mask_values
+    mask = formats.read_mask(entry.mask, ignore=about.ignore, values=values)
+    self._say(entry.id, mask.meta.get('notes', ()))
+    self._check_palette(entry.mask, mask.meta.get('palette'))
+    kept = mask.array
+    if about.ignore is not None:
+      kept = kept[kept != about.ignore]
+    return int(kept.max(initial=0))
+
+  def _check_palette(self, path, palette):
+    """Refuses masks in which an index stands for another colour."""
+    for index, colour in (palette or {}).items():
+      first, other = self._palette.setdefault(index, (colour, path))
+      if first != colour:
+        raise ValueError(
+          f'{path}: index {index} of its palette is {colour}, in {other} '
+          f'{first}: the indices are no classes; save class indices'
+        )
 
 
 def read_image(paths):
   """The `Volume` of files of which each gives a channel, or several.
 
-  Raises ValueError if they lie on different grids.
+  Raises ValueError if they lie on different grids; what is merely turned is
+  turned to the grid of the first.
   """
   first, *others = (formats.read(path) for path in paths)
   if not others:
     return first
-  for path, volume in zip(paths[1:], others, strict=True):
-    check_grid(path, volume, paths[0], first)
-  array = np.concatenate([v.array for v in (first, *others)], -1)
-  return Volume(array, first.affine, first.modality, first.meta)
-
-
-def check_grid(path, volume, other_path, other):
-  """Raises ValueError unless two volumes' voxels are at the same places."""
-  shape, wanted = (v.array.shape[: len(v.affine) - 1] for v in (volume, other))
-  if shape != wanted:
-    raise ValueError(
-      f'{path}: has shape {shape} but {other_path} has {wanted}; resample it '
-      'to that grid'
-    )
-  both = volume.meta['unit'] == other.meta['unit'] == 'mm'
-  corners = np.array([[*np.zeros(len(shape)), 1], [*shape, 1]]).T
-  moved = np.abs((other.affine - volume.affine) @ corners).max()
-  if both and moved > 0.5 * other.spacing.min():
-    raise ValueError(
-      f'{path}: lies {moved:.1f} mm from {other_path} (their affines differ); '
-      'resample it to that grid'
-    )
-
-
-def _highest_label(entry):
-  if formats.is_segmentation(entry.mask):
-    return int(_mask_on(entry, formats.read(entry.image)).max())
-  return int(formats.read_mask(entry.mask).array.max())
-
-
-def _mask_on(entry, volume):
-  """The entry's label map, on the same grid as the image."""
-  if formats.is_segmentation(entry.mask):
-    masks = formats.read_segmentation(entry.mask, volume)
-    try:
-      return formats.label_map(masks)[0]
-    except ValueError as e:
-      raise ValueError(f'{entry.mask}: {e}') from None
-  mask = formats.read_mask(entry.mask)
-  check_grid(entry.mask, mask, entry.image, volume)
-  return mask.array
+  turned = [
+    on_grid(path, volume, paths[0], first)
+    for path, volume in zip(paths[1:], others, strict=True)
+  ]
+  array = np.concatenate([v.array for v in (first, *turned)], -1)
+  notes = [n for v in (first, *turned) for n in v.meta.get('notes', ())]
+  meta = {**first.meta, 'notes': tuple(dict.fromkeys(notes))}
+  return Volume(
+    array, first.affine, first.modality, meta if notes else first.meta
+  )

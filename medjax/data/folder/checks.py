@@ -3,14 +3,17 @@
 import collections
 import dataclasses
 import filecmp
+import functools
 import re
 
 from medjax.build import closest
+from medjax.data import formats, walk
 
 
 def class_names(entries, root, given):
   """Names in the order of their indices; () where no case has a label."""
   labels = {e.label for e in entries if e.label is not None}
+  _check_case(root, labels)
   if given is not None and labels:
     odd = sorted(labels - set(given))
     if odd:
@@ -39,9 +42,23 @@ def label_names(entries, columns, given):
     )
   order = [columns.index(name) for name in names]
   return names, [
-    dataclasses.replace(e, label=tuple(e.label[i] for i in order))
+    e
+    if e.label is None
+    else dataclasses.replace(e, label=tuple(e.label[i] for i in order))
     for e in entries
   ]
+
+
+def _check_case(path, labels):
+  """Refuses Benign and benign, which somebody meant to be one."""
+  seen = {}
+  for label in sorted(labels):
+    other = seen.setdefault(label.casefold(), label)
+    if other != label:
+      raise ValueError(
+        f'{path}: labels {other!r} and {label!r} differ only in capitals; '
+        'write one of them'
+      )
 
 
 def _check_indices(path, labels):
@@ -68,11 +85,65 @@ def _check_indices(path, labels):
 
 def check_ids(entries, root):
   """Refuses two cases of one id."""
-  seen = set()
+  seen = {}
   for e in entries:
-    if e.id in seen:
-      raise ValueError(f'{e.where or root}: case {e.id} occurs twice; keep one')
-    seen.add(e.id)
+    other = seen.setdefault(e.id, e)
+    if other is not e:
+      files = '' if e.where else f' ({other.image.name} and {e.image.name})'
+      raise ValueError(
+        f'{e.where or root}: case {e.id} occurs twice{files}; keep one'
+      )
+
+
+def without_links(entries, passed):
+  """The entries without those whose files are another's, under other names.
+
+  Two labels, splits or masks of one file are left for `check_copies`.
+  """
+  kept, seen = [], set()
+  for e in entries:
+    files = tuple(map(_inode, (*e.images, *e.masks)))
+    key = (files, e.label, e.split)
+    if None not in files and not e.where and key in seen:
+      passed[walk.COPIES] += 1
+      continue
+    seen.add(key)
+    kept.append(e)
+  return kept
+
+
+def _inode(path):
+  """What a file is, whatever its names; None where this cannot be told."""
+  status = path.stat()
+  return (status.st_dev, status.st_ino) if status.st_ino else None
+
+
+def colour(entries):
+  """(whether grey pictures are to become colour, notes), by the headers.
+
+  Grey beside colour would be found in the midst of training; grey repeated to
+  three channels is the same picture.
+  """
+  counts = collections.Counter()
+  for e in entries:
+    if len(e.images) == 1 and e.image.suffix.lower() in _PICTURES:
+      counts[_channels(e.image)] += 1
+  if not counts[1] or not counts[3]:
+    return False, ()
+  return True, (
+    f'{counts[1]} pictures are grey, {counts[3]} in colour: grey is taken as '
+    'colour, of three equal channels',
+  )
+
+
+@functools.lru_cache(2**17)
+def _channels(path):
+  return formats.picture_channels(path)
+
+
+_PICTURES = (
+  '.png', '.jpg', '.jpeg', '.bmp', '.gif', '.webp', '.jp2', '.tif', '.tiff',
+)  # fmt: skip
 
 
 def check_patients(entries):

@@ -1,4 +1,4 @@
-"""One case before its files are read."""
+"""One case before its files are read, and the names that files go by."""
 
 import dataclasses
 import os
@@ -9,9 +9,9 @@ from medjax.data import formats
 
 # Parts of a case that a path or a table may tell.
 FIELDS = (
-  'image', 'mask', 'label', 'patient', 'id', 'split', 'time', 'event',
+  'image', 'mask', 'label', 'patient', 'id', 'split', 'time', 'event', 'text',
+  'covariates',
 )  # fmt: skip
-MASK_STEM = re.compile(r'^(.+)_(mask|seg|label)$')
 SPLITS = ('train', 'validation', 'test')
 _SPLIT_NAMES = {
   'train': 'train',
@@ -23,6 +23,10 @@ _SPLIT_NAMES = {
   'test': 'test',
   'testing': 'test',
 }
+# The end of a mask's name: x_mask, x-seg, x_mask_1, mask.
+_WORDS = 'mask|seg|label|segmentation|annotation|gt|lesion_mask'
+_MASK_STEM = re.compile(rf'^(.+?)([_\- .](?:{_WORDS})s?)([_\- ]?\d+)?$', re.I)
+_MASK_ONLY = re.compile(rf'^(?:{_WORDS})s?([_\- ]?\d+)?$', re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +34,23 @@ class Entry:
   """One case before its files are read.
 
   images: a file, or a folder holding a DICOM series, for each channel.
-  label: a class, or a tuple of 0 and 1 for several labels.
+  masks: files that together are one label map: of one class, or with
+    `structures` (their names) of a class each; `runs` are run lengths instead.
+  label: a class, or a tuple of 0 and 1 for several labels (-1: ignored).
   patient, split: '' until assigned. where: of the table, for messages.
-  extra: further fields of the case, as they are.
+  others: {field: file} of further images. extra: further fields as they are.
   """
 
   id: str
   images: tuple[pathlib.Path, ...]
   patient: str = ''
-  mask: pathlib.Path | None = None
+  masks: tuple[pathlib.Path, ...] = ()
+  structures: tuple[str, ...] = ()
+  runs: tuple[str, ...] | None = None
   label: str | tuple[int, ...] | None = None
   split: str = ''
   where: str = ''
+  others: dict = dataclasses.field(default_factory=dict)
   extra: dict = dataclasses.field(default_factory=dict)
 
   @property
@@ -49,11 +58,24 @@ class Entry:
     """The first image."""
     return self.images[0]
 
+  @property
+  def mask(self):
+    """The first mask, or None."""
+    return self.masks[0] if self.masks else None
+
+  @property
+  def dense(self):
+    """Whether it has a reference for every voxel."""
+    return bool(self.masks) or self.runs is not None
+
 
 def name_of(path, root):
   """A file's path below the root, without its format's suffix."""
-  parent = pathlib.PurePath(os.path.relpath(path, root)).parent
-  return (parent / formats.stem(path)).as_posix()
+  whole, start = str(path), f'{root}{os.sep}'
+  below = whole.removeprefix(start)
+  if below == whole:  # not below it, as tables may have it
+    below = os.path.relpath(path, root)
+  return below[: len(below) - len(formats.suffix(below))].replace(os.sep, '/')
 
 
 def split_name(text):
@@ -61,42 +83,14 @@ def split_name(text):
   return _SPLIT_NAMES.get(text.lower(), '')
 
 
-def images_in(folder):
-  """The images lying directly in a folder, sorted; series are folders."""
-  return sorted(
-    p
-    for p in folder.iterdir()
-    if not p.name.startswith('.') and formats.is_image(p)
-  )
+def masked(path):
+  """(stem of the image, the word) of a mask by its name; None for others.
 
-
-def images_below(folder):
-  """The images at any depth below a folder, sorted.
-
-  A folder that holds DICOM files is one image. Left out are DICOM that is no
-  image (a structure set, a report), and x_mask, x_seg, x_label beside x.
+  x_mask and x_mask_1 are ('x', '_mask'), mask is ('', 'mask').
   """
-  found = []
-  for path in folder.iterdir():
-    if path.name.startswith('.'):
-      continue
-    if formats.is_image(path):
-      if not path.is_dir() or formats.holds_image(path):
-        found.append(path)
-    elif path.is_dir():
-      found += images_below(path)
-  stems = {(p.parent, formats.stem(p)) for p in found}
-  return sorted(p for p in found if (p.parent, _masked(p)) not in stems)
-
-
-def _masked(path):
-  """The stem of the image whose mask this is by its name, or None."""
-  match = MASK_STEM.match(formats.stem(path))
-  return match[1] if match else None
-
-
-def folders_in(folder):
-  """The folders in a folder, sorted."""
-  return sorted(
-    p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')
-  )
+  stem = formats.stem(path)
+  match = _MASK_STEM.match(stem)
+  if match:
+    return match[1], match[2].lower()
+  match = _MASK_ONLY.match(stem)
+  return ('', formats.stem(path).lower()) if match else None

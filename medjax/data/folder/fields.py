@@ -2,35 +2,40 @@
 
 What a field is told to be is a column of the table, or a text with {names} in
 it: names are columns, or what `medjax.data.folder.pattern` reads off the path
-of the image. {a,b} are several: the channels of an image, or labels.
+of the image. {a,b} are several: the channels of an image, labels, or masks of
+a structure each. A field of another name than those of `entry.FIELDS` is a
+further image.
 """
 
 import dataclasses
-import math
-import re
-
-import numpy as np
 
 from medjax.build import closest
-from medjax.data import formats
-from medjax.data.folder import pattern, tables
-from medjax.data.folder.entry import (
-  FIELDS,
-  Entry,
-  name_of,
-  split_name,
-)
+from medjax.data.folder import cells, pattern, references
+from medjax.data.folder.entry import FIELDS, Entry, name_of, split_name
 from medjax.data.folder.found import filled, find, join
+from medjax.data.folder.places import Places
 
 # Names of a case that a table's other columns cannot take.
 _TAKEN = frozenset(('image', 'mask', 'label', 'patient', 'id', 'split'))
-_TAKEN |= {'affine', 'spacing', 'index', 'valid'}
-_SEVERAL = ('image', 'label')
-_TRUTH = {'0': 0, '0.0': 0, 'false': 0, '1': 1, '1.0': 1, 'true': 1}
+_TAKEN |= {'affine', 'spacing', 'index', 'valid', 'covariates', 'text'}
+_SEVERAL = ('image', 'label', 'mask')
+# Fields whose columns may be called Path, Label, …; an ID is often a patient's.
+_IN_CAPITALS = ('image', 'label', 'mask', 'patient', 'split')
 
 
-def from_patterns(root, fields):
-  """The entries of a folder without a table."""
+def check(fields):
+  """Raises ValueError for a field that is meant to be one of the known."""
+  for field in fields:
+    if field not in FIELDS and (
+      closest(field, FIELDS).startswith('; did') or not field.isidentifier()
+    ):
+      raise ValueError(f'data.fields has no {field!r}{closest(field, FIELDS)}')
+    if field in _TAKEN - set(FIELDS) or field in ('modality',):
+      raise ValueError(f'data.fields.{field}: a case has that already')
+
+
+def from_patterns(root, fields, passed):
+  """(entries, notes) of a folder without a table."""
   told = _told(fields)
   if not told['image']:
     raise ValueError(
@@ -38,86 +43,117 @@ def from_patterns(root, fields):
     )
   for field, texts in told.items():
     for text in texts:
-      if not pattern.names(text):
+      if not pattern.names(text) and not (field == 'mask' and len(texts) > 1):
         raise ValueError(
           f'data.fields.{field} {text!r} has no {{name}} in it, and there is '
           'no table whose column it could be'
         )
   _check_names(told, pattern.names(told['image'][0]))
-  found = find(root, told['image'])
+  found = find(root, told['image'], passed)
   if not found:
     raise FileNotFoundError(f'{root / told["image"][0]}: matches no image')
   if told['mask']:  # '{id}.png' matches x_mask.png as well
-    (mask,) = told['mask']
-    masks = {root / pattern.fill(mask, f.values) for f in found}
+    own = {f.images[0]: _filled_masks(root, told, f) for f in found}
+    masks = {m for image, ms in own.items() for m in ms if m != image}
     found = [f for f in found if f.images[0] not in masks]
-  return [_entry(root, told, f, f.values) for f in found]
+  places = Places(root)
+  structures = _structures(fields)
+  entries = [
+    _entry(places, told, f, f.values, structures=structures) for f in found
+  ]
+  return entries, _notes(entries, told)
 
 
-def from_table(table, root, fields, *, by_patient_id=False):
-  """The entries that the rows of a `Table` give; paths are below `root`.
+def from_table(table, root, fields, *, by_patient_id=False, **options):
+  """(entries, notes, names of covariates) of a `Table`; paths are below `root`.
 
   A field that is not told is the column of its name; images are in `path` or
   `image`. Without these, a row means all images below the folder called as its
   `patient`, or with `by_patient_id` all DICOM that has it as PatientID.
+  `options`: `uncertain` (see `cells.labels`) and `unlabelled`.
   """
-  told = _told(_defaults(table, fields), columns=True)
+  covariates = cells.columns_of(table, fields.get('covariates'))
+  fields = _defaults(table, fields)
+  told = _told(fields, columns=table.columns)
+  options['structures'] = _structures(fields)
   captured = pattern.names(*told['image'])
   _check_names(told, (*table.columns, *told, *captured), table)
   if not any(told[f] for f in ('label', 'mask', 'time')) and (
-    'label' not in captured
+    'label' not in captured and not options.get('unlabelled')
   ):
     raise ValueError(
       f'{table.path}: needs a column label or mask, or time and event; has '
       f'{", ".join(table.columns)}: say in data.fields which it is'
     )
-  columns = {c for texts in told.values() for c in texts}
-  others = [c for c in table.columns if f'{{{c}}}' not in columns]
-  for column in others:
-    if column in _TAKEN or (told['time'] and column in ('time', 'event')):
-      raise ValueError(
-        f'{table.path}: column {column!r} has the name of something else in a '
-        'case; rename it, or say in data.fields what it is'
-      )
+  others = _others(table, told, covariates)
   rows = [_values(row, told) for row in table.rows]
+  runs = references.are_runs(told['mask'], table)
+  measured, names, notes = cells.covariates(table, covariates)
+  places = Places(root)
   entries = []
-  for row, values, found, cells in zip(
-    table.rows,
-    rows,
-    join(table, root, told['image'], rows, by_patient_id=by_patient_id),
-    tables.clinical(table, others),
-    strict=True,
+  for i, (row, found, extra) in enumerate(
+    zip(
+      table.rows,
+      join(table, places, told['image'], rows, by_patient_id=by_patient_id),
+      cells.clinical(table, others),
+      strict=True,
+    )
   ):
+    if covariates:
+      extra = {**extra, 'covariates': measured[i]}
     for one in found:
-      entry = _entry(root, told, one, {**one.values, **values}, row.where)
-      extra = {**cells, **_survival(told, values, row.where)}
+      entry = _entry(
+        places, told, one, {**one.values, **rows[i]}, row.where, runs, **options
+      )
+      survival = cells.survival(told, rows[i], row.where, table)
+      extra = {**extra, **entry.extra, **survival}
       entries.append(dataclasses.replace(entry, extra=extra))
+  entries = references.joined(entries) if runs else entries
   _check_rows(entries)
-  return entries
+  return entries, (*notes, *_notes(entries, told, table)), names
 
 
 # What is told.
 
 
-def _told(fields, *, columns=False):
+def _told(fields, *, columns=()):
   """{field: (text, …)}: with the {a,b} written out, and {column} for column."""
   told = {}
-  for field in FIELDS:
+  for field in (*FIELDS, *(f for f in fields if f not in FIELDS)):
+    if field == 'covariates':
+      continue
     texts = pattern.expand(fields[field]) if fields.get(field) else ()
     if columns:
       texts = tuple(t if pattern.names(t) else f'{{{t}}}' for t in texts)
     if len(texts) > 1 and field not in _SEVERAL:
       raise ValueError(f'data.fields.{field} must be one, not {texts}')
     told[field] = texts
+  if not set(_structures(fields)) <= set(columns):  # paths, not columns
+    told['mask'] = pattern.expand(fields['mask'])
   return told
+
+
+def _structures(fields):
+  """Names of the structures that masks are told for with {a,b}."""
+  names = pattern.choices(fields.get('mask') or '')
+  return names if len(names) > 1 else ()
+
+
+def _further(told):
+  """The fields that are further images."""
+  return [f for f in told if f not in FIELDS]
 
 
 def _defaults(table, fields):
   """The columns of a field's own name, where the field is not told."""
   fields = {k: v for k, v in fields.items() if v}
-  names = {f: (f,) for f in FIELDS} | {'image': ('path', 'image')}
+  names = {f: (f,) for f in FIELDS if f not in ('covariates', 'text')}
+  names |= {'image': ('path', 'image')}
+  small = {c.lower(): c for c in table.columns}
   for field, candidates in names.items():
     column = next((c for c in candidates if c in table.columns), None)
+    if column is None and field in _IN_CAPITALS:
+      column = next((small[c] for c in candidates if c in small), None)
     if column and field not in fields:
       fields[field] = column
   survival = {'time', 'event'} & set(fields)
@@ -140,22 +176,46 @@ def _check_names(told, known, table=None):
         )
 
 
+def _others(table, told, covariates):
+  """The columns that are kept with the case under their own names."""
+  texts = [t for texts in told.values() for t in texts]
+  whole = {t for t in texts if t.startswith('{')}
+  used = set(pattern.names(*texts))
+  others = []
+  for column in table.columns:
+    if f'{{{column}}}' in whole or column in covariates:
+      continue
+    taken = column in _TAKEN | set(told)
+    if taken and column in used:  # it says where, and is no field by itself
+      continue
+    if column in ('time', 'event'):
+      taken = bool(told['time'])
+    if taken:
+      raise ValueError(
+        f'{table.path}: column {column!r} has the name of something else in a '
+        'case; rename it, or say in data.fields what it is'
+      )
+    others.append(column)
+  return others
+
+
 def _values(row, told):
   """A row's cells, and by their names the fields that these give."""
   values = dict(row.cells)
-  for field, texts in told.items():
-    if field in _SEVERAL or field == 'mask' or not texts:
-      continue
-    (text,) = texts
-    if set(pattern.names(text)) <= set(row.cells):
-      values[field] = filled(text, row.cells, row.where)
+  for field in ('patient', 'id', 'split', 'time', 'event'):
+    if told[field]:
+      (text,) = told[field]
+      if set(pattern.names(text)) <= set(row.cells):
+        values[field] = filled(text, row.cells, row.where)
   return values
 
 
 # One case.
 
 
-def _entry(root, told, found, values, where=''):
+def _entry(
+  places, told, found, values, where='', runs=False, structures=(), **options
+):
   """The `Entry` of images, with the fields that `values` fill."""
 
   def text(field):
@@ -163,74 +223,58 @@ def _entry(root, told, found, values, where=''):
       return filled(told[field][0], values, where)
     return values.get(field, '')
 
+  image = found.images[0]
   split = text('split')
+  others = {}
+  for field in _further(told):
+    file = references.further(places, told[field][0], values, where)
+    if file is not None:
+      others[field] = file
+  extra = {}
+  if told['text'] and not cells.is_missing(told['text'][0], values):
+    extra['text'] = text('text')
+  masks = ()
+  if told['mask'] and not runs:
+    masks = references.masks(
+      places, told['mask'], values, image, where, apart=bool(structures)
+    )
   return Entry(
-    id=text('id') or name_of(found.images[0], root),
+    id=text('id') or name_of(image, places.root),
     images=found.images,
     patient=text('patient'),
-    mask=_mask(root, told, values, found.images[0], where),
-    label=_label(told, values, where),
+    masks=masks,
+    structures=structures if masks else (),
+    runs=(values.get(told['mask'][0][1:-1], ''),) if runs else None,
+    label=cells.label(told, values, where, **options),
     split=split_name(split) or split.lower(),
     where=where,
+    others=others,
+    extra=extra,
   )
 
 
-def _mask(root, told, values, image, where):
-  if not told['mask']:
-    return None
-  text = filled(told['mask'][0], values, where)
-  found = [path for path, _ in pattern.find(root, text)]
-  place = f'{where}: ' if where else ''
-  if not found:
-    raise FileNotFoundError(f'{place}no mask {root / text} of {image}')
-  if len(found) > 1:
-    raise ValueError(
-      f'{place}{len(found)} masks {root / text} of {image}; one is needed'
-    )
-  (mask,) = found
-  if mask.is_dir() and not formats.holds_image(mask):
-    inside = sorted(p for p in mask.iterdir() if not p.name.startswith('.'))
-    mask = inside[0] if len(inside) == 1 else mask
-  return mask
+def _filled_masks(root, told, found):
+  return [root / pattern.fill(m, found.values) for m in told['mask']]
 
 
-def _label(told, values, where):
-  """A class, or a tuple of 0 and 1 where several columns are told."""
-  texts = told['label']
-  if not texts:
-    return _index(values['label']) if 'label' in values else None
-  cells = [filled(text, values, where) for text in texts]
-  if len(cells) == 1:
-    return _index(cells[0])
-  odd = [i for i, cell in enumerate(cells) if cell.lower() not in _TRUTH]
-  if odd:
-    raise ValueError(
-      f'{where}: {texts[odd[0]]} is {cells[odd[0]]!r}; each of several labels '
-      'is 0 or 1'
-    )
-  return tuple(_TRUTH[cell.lower()] for cell in cells)
-
-
-def _index(label):
-  """'1.0' and '01', as spreadsheets write them, are '1'."""
-  whole = re.fullmatch(r'0*(\d+)(\.0*)?', label)
-  return whole[1] if whole else label
-
-
-def _survival(told, values, where):
-  """{'time': …, 'event': 0 or 1} where the table has them."""
-  if not told['time']:
-    return {}
-  time = filled(told['time'][0], values, where)
-  event = filled(told['event'][0], values, where).lower()
-  number = tables.number(time)
-  if number is None or number < 0 or math.isnan(number):
-    raise ValueError(f'{where}: time is {time!r}, not a number from 0')
-  if event not in _TRUTH:
-    raise ValueError(
-      f'{where}: event is {event!r}; 1 is the event, 0 is censored'
-    )
-  return {'time': np.float32(number), 'event': np.int32(_TRUTH[event])}
+def _notes(entries, told, table=None):
+  """How many cases lack what others have; none may have it."""
+  notes = []
+  for field, has in (
+    ('label', lambda e: e.label is not None),
+    ('mask', lambda e: e.dense),
+    *((f, lambda e, f=f: f in e.others) for f in _further(told)),
+  ):
+    if not told[field] or not entries:
+      continue
+    count = sum(map(has, entries))
+    if not count and table:
+      raise ValueError(f'{table.path}: {field} is empty in every row')
+    if not count:
+      raise FileNotFoundError(f'data.fields.{field}: matches no file')
+    if count < len(entries):
+      notes.append(f'{len(entries) - count} of {len(entries)} have no {field}')
+  return tuple(notes)
 
 
 def _check_rows(entries):

@@ -3,10 +3,11 @@
 import collections
 import dataclasses
 import pathlib
+import re
 
 from medjax.data import formats
 from medjax.data.folder import pattern
-from medjax.data.folder.entry import images_below
+from medjax.data.folder.listing import images_below, images_in
 from medjax.data.folder.tables import MISSING
 
 
@@ -24,11 +25,11 @@ class Found:
     return name or self.images[0].parent.name
 
 
-def find(root, templates):
+def find(root, templates, passed=None):
   """Cases [`Found`] of which each template gives a channel; all names free."""
   if len(templates) == 1:
-    return [Found((p,), v) for p, v in _images(root, templates[0])]
-  channels = [_by_values(root, template) for template in templates]
+    return [Found((p,), v) for p, v in _images(root, templates[0], passed)]
+  channels = [_by_values(root, template, passed) for template in templates]
   found = []
   for key in sorted(set().union(*channels)):
     for template, paths in zip(templates, channels, strict=True):
@@ -41,18 +42,18 @@ def find(root, templates):
   return found
 
 
-def _images(root, template):
+def _images(root, template, passed):
   """What a template matches, without folders of DICOM that is no image."""
   return [
     (path, values)
-    for path, values in pattern.find(root, template)
-    if not path.is_dir() or formats.holds_image(path)
+    for path, values in pattern.find(root, template, passed=passed)
+    if not path.is_dir() or formats.dicom_images(path)
   ]
 
 
-def _by_values(root, template):
+def _by_values(root, template, passed):
   paths = {}
-  for path, values in _images(root, template):
+  for path, values in _images(root, template, passed):
     other = paths.setdefault(tuple(values.items()), path)
     if other != path:
       raise ValueError(
@@ -62,16 +63,17 @@ def _by_values(root, template):
   return paths
 
 
-def join(table, root, templates, rows, *, by_patient_id):
-  """For each row of the table its [`Found`].
+def join(table, places, templates, rows, *, by_patient_id):
+  """For each row of the table its [`Found`]; `places` are those of its files.
 
   `rows` are their values by name. Where these fill the templates, they are
   paths; else names of the templates, or `patient`, say which images are meant.
   """
   wheres = [row.where for row in table.rows]
+  root = places.root
   if templates and set(pattern.names(*templates)) <= set(rows[0]):
     return [
-      [Found(_existing(root, templates, values, where), values)]
+      _existing(places, templates, values, where)
       for values, where in zip(rows, wheres, strict=True)
     ]
   found, names = _candidates(root, templates, by_patient_id)
@@ -92,6 +94,8 @@ def join(table, root, templates, rows, *, by_patient_id):
         formats.patient_digest(k) if n == 'patient' else k
         for n, k in zip(shared, key, strict=True)
       ]
+    if tuple(key) not in by_key:  # a file's name may come with its suffix
+      key = [formats.stem(k) for k in key]
     if tuple(key) not in by_key:
       raise FileNotFoundError(
         f'{where}: no image below {root} has its {" and ".join(shared)}'
@@ -146,16 +150,44 @@ def find_channels(folder, image):
   return found
 
 
+def find_numbered(folder, count):
+  """[`Found`]: the cases in a folder whose channels are x_0000, x_0001, ….
+
+  As nnU-Net names them; `count` is how many a model takes. Files without a
+  number are cases of one file. Raises FileNotFoundError where a channel of a
+  case is missing, or there is no image.
+  """
+  groups = collections.defaultdict(dict)
+  for path in images_in(pathlib.Path(folder)):
+    match = re.fullmatch(r'(.+)_(\d{4})', formats.stem(path))
+    if match and int(match[2]) < count:
+      groups[match[1]][int(match[2])] = path
+    else:
+      groups[formats.stem(path)][0] = path
+  if not groups:
+    raise FileNotFoundError(f'{folder} holds no image file')
+  width = max(map(len, groups.values()))
+  for name, files in groups.items():
+    if sorted(files) != list(range(width)):
+      raise FileNotFoundError(
+        f'{folder}/{name}: has channels {sorted(files)} of {width}'
+      )
+  return [
+    Found(tuple(files[k] for k in sorted(files)), {'id': name})
+    for name, files in sorted(groups.items())
+  ]
+
+
 def channels(image):
   """The texts, one for each file of a case, that `fields` image stands for."""
   return pattern.expand(image)
 
 
-def _existing(root, templates, values, where):
-  paths = []
-  for template in templates:
-    path = root / filled(template, values, where)
-    if not path.exists():
-      raise FileNotFoundError(f'{where}: no file {path}')
-    paths.append(path)
-  return tuple(paths)
+def _existing(places, templates, values, where):
+  """[`Found`] of a row whose cells are paths; `*` may mean several images."""
+  if len(templates) == 1:
+    text = filled(templates[0], values, where)
+    if '*' in text:
+      return [Found((p,), values) for p in places.every(text, where)]
+  files = [places.find(filled(t, values, where), where) for t in templates]
+  return [Found(tuple(files), values)]

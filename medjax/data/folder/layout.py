@@ -1,74 +1,166 @@
 """Layouts of a folder that need no telling: classes, pairs, splits."""
 
 import dataclasses
-import re
 
-from medjax.data import formats
-from medjax.data.folder.entry import (
-  MASK_STEM,
-  Entry,
+from medjax.data import formats, walk
+from medjax.data.folder import pairs, patients
+from medjax.data.folder.entry import Entry, masked, name_of, split_name
+from medjax.data.folder.listing import (
   folders_in,
   images_below,
   images_in,
-  name_of,
-  split_name,
+  unmasked,
 )
 
-_PAIRS = (
-  ('images', 'masks'),
-  ('images', 'labels'),
-  ('imagesTr', 'labelsTr'),
-  ('image', 'mask'),
-)
-_CHANNEL_STEM = re.compile(r'^(.+)_(\d{4})$')
+# Names of folders, in small letters; of several masks the first is taken.
+_IMAGES = (
+  'images', 'image', 'imagestr', 'imgs', 'img', 'inputs', 'input', 'scans',
+)  # fmt: skip
+_MASKS = (
+  '1st_manual', 'manual1', 'manual', 'masks', 'labels', 'labelstr', 'mask',
+  'label', 'gt', 'gts', 'groundtruth', 'ground_truth', 'ground-truth',
+  'annotations', 'annotation', 'segmentations', 'segmentation', 'segs', 'seg',
+  'targets', 'target',
+)  # fmt: skip
 
 
-def entries_in(root):
-  """The cases of a folder whose layout is one of the known."""
+def entries_in(root, passed, *, dense=False):
+  """The cases of a folder whose layout is one of the known.
+
+  `passed` (`walk.Passed`) counts what is left out. `dense`: masks are wanted,
+  so in folders of classes x_mask is that of x; else it is no image.
+  """
   parts = {
-    split_name(p.name): p for p in folders_in(root) if split_name(p.name)
+    split_name(p.name): p
+    for p in folders_in(root, passed)
+    if split_name(p.name)
   }
   if not parts:
-    return _layout(root, root)
+    return _layout(root, root, passed, dense)
   return [
     dataclasses.replace(e, split=split)
     for split, folder in parts.items()
-    for e in _layout(folder, root)
+    for e in _layout(folder, root, passed, dense, test=split == 'test')
   ]
 
 
-def _layout(folder, root):
-  for images, masks in _PAIRS:
-    if (folder / images).is_dir() and (folder / masks).is_dir():
-      pairs = _pairs(images_in(folder / images), images_in(folder / masks))
-      return [
-        Entry(id=name_of(folder / i.name, root), images=(i,), mask=m)
-        for i, m in pairs
-      ]
-  for images, masks in _PAIRS:
-    if (folder / images).is_dir():
-      raise FileNotFoundError(f'{folder / images}: has no {masks}/ beside it')
+def _layout(folder, root, passed, dense, *, test=False):
+  folders = {p.name.lower(): p for p in folders_in(folder)}
+  images, masks = _named(folders)
+  if images:
+    one = _one_patient(folder, root)
+    if one:
+      return [one]
+    return _two_folders(images, masks, root, passed, test)
   files = images_in(folder)
-  masks = [f for f in files if MASK_STEM.match(formats.stem(f))]
-  if masks:
-    pairs = _pairs([f for f in files if f not in masks], masks)
-    return [Entry(id=name_of(i, root), images=(i,), mask=m) for i, m in pairs]
-  entries = [e for sub in folders_in(folder) for e in _class(sub, root)]
+  stems = {formats.stem(f) for f in files}
+  masks = [f for f in files if masked(f) and masked(f)[0]]
+  if files and masks:
+    if not any(masked(m)[0] in stems for m in masks):
+      raise FileNotFoundError(
+        f'{masks[0]}: mask without an image of the same name'
+      )
+    found = pairs.by_name([f for f in files if f not in masks], masks)
+    return [_paired(i, m, i, root) for i, m in found]
+  folders = folders_in(folder)
+  drawn = [_one_patient(f, root) for f in folders]
+  if drawn and all(drawn):
+    return drawn
+  entries = patients.entries(folder, folders, root, dense)
+  if entries is not None:
+    images_in(folder, passed)
+    return entries
+  entries = [e for sub in folders for e in _class(sub, root, passed, dense)]
   if not entries:
+    images_in(folder, passed)
+    loose = f': {len(files)} images lie in it directly' if files else ''
     raise ValueError(
-      f'{folder}: no images found; expected one directory per class, images/ '
-      'and masks/, x.png beside x_mask.png, a cases.csv, or data.fields that '
-      'say where they are'
+      f'{folder}: no images found{loose}; expected one directory per class, '
+      'images/ and masks/, x.png beside x_mask.png, a cases.csv, or '
+      f'data.fields that say where they are{_unread(passed)}'
     )
+  patients.check_classes(folder, entries)
   return entries
 
 
-def _class(folder, root):
-  images = images_below(folder)
+def _named(folders):
+  """The folder of images, or None, and those of masks, best first."""
+  images = next((folders[n] for n in _IMAGES if n in folders), None)
+  return images, [folders[n] for n in _MASKS if n in folders]
+
+
+def _one_patient(folder, root):
+  """The case of image/*.dcm and mask/…: a series, and one file drawn on it."""
+  images, masks = _named({p.name.lower(): p for p in folders_in(folder)})
+  if not images or not masks or not formats.is_image(images):
+    return None
+  below, drawn = walk.listed(masks[0])
+  if formats.dicom_images(images) != [images] or len(drawn) != 1 or below:
+    return None
+  name = name_of(folder, root) if folder != root else root.resolve().name
+  return Entry(
+    id=name, images=(images,), masks=(drawn[0],), patient=folder.name
+  )
+
+
+def _two_folders(images, masks, root, passed, test):
+  """Images in one folder, masks in another, of the same names."""
+  here = walk.Passed()
+  found = images_in(images, here)
+  nested = not found
+  if nested:
+    found = images_below(images, passed)
+  else:
+    passed.add(here)
+  if not found:
+    raise ValueError(
+      f'{images}: holds no image of a known format{_unread(passed)}'
+    )
+  if not masks and test:  # to be predicted on
+    return [_paired(i, (), i, root) for i in found]
+  if not masks:
+    raise FileNotFoundError(
+      f'{images}: has no masks/ beside it; call the folder of masks so, or say '
+      'in data.fields where images and masks or labels are'
+    )
+  folder = masks[0]
+  others = images_below(folder, masks=True) if nested else images_in(folder)
+  if not others:
+    passed = walk.Passed()
+    images_below(folder, passed)
+    raise FileNotFoundError(
+      f'{folder}: holds no mask that is read{_unread(passed)}; outlines '
+      '(COCO, YOLO, LabelMe) become masks with medjax.data.formats.polygons'
+    )
+  if nested:
+    found = pairs.by_path(images, found, folder, others)
+  else:
+    found = pairs.by_name(found, others)
+  entries = []
+  for image, own in found:
+    entry = _paired(image, own, image.relative_to(images), root, images.parent)
+    first = image.relative_to(images).parts[0] if nested else ''
+    entries.append(dataclasses.replace(entry, split=split_name(first)))
+  return entries
+
+
+def _paired(image, masks, place, root, parent=None):
+  where = (parent / place) if parent else place
+  return Entry(id=name_of(where, root), images=(image,), masks=tuple(masks))
+
+
+def _class(folder, root, passed, dense):
+  every = images_below(folder, passed, masks=True)
+  images = unmasked(every)
   if not images:
     raise ValueError(
       f'{folder}: class without images; add some, or remove the directory'
+      f'{_unread(passed)}'
     )
+  masks = {}
+  if dense:
+    own = [f for f in every if f not in set(images)]
+    masks = dict(pairs.by_name(images, own, beside=True)) if own else {}
   entries = []
   for image in images:
     below = image.relative_to(folder).parts
@@ -78,6 +170,7 @@ def _class(folder, root):
       Entry(
         id=name_of(image, root),
         images=(image,),
+        masks=masks.get(image, ()),
         label=folder.name,
         patient=patient,
       )
@@ -85,31 +178,11 @@ def _class(folder, root):
   return entries
 
 
-def _pairs(images, masks):
-  """[(image, mask)] by name."""
-  by_stem = {}
-  for mask in masks:
-    match = MASK_STEM.match(formats.stem(mask))
-    stem = match[1] if match else formats.stem(mask)
-    if stem in by_stem:
-      raise ValueError(f'{mask}: second mask for {stem}, after {by_stem[stem]}')
-    by_stem[stem] = mask
-  pairs = []
-  for image in images:
-    stem = formats.stem(image)
-    if stem not in by_stem:
-      channel = _CHANNEL_STEM.match(stem)
-      hint = ''
-      if channel and channel[1] in by_stem:
-        hint = (
-          f'; if each channel is a file, say data.fields.image='
-          f"'{image.parent.name}/{{id}}_{{0000,0001}}{formats.suffix(image)}'"
-          ' with your channels, and data.fields.mask'
-        )
-      raise FileNotFoundError(f'{image}: has no mask of the same name{hint}')
-    pairs.append((image, by_stem.pop(stem)))
-  if by_stem:
-    raise FileNotFoundError(
-      f'{next(iter(by_stem.values()))}: mask without an image of the same name'
-    )
-  return pairs
+def _unread(passed):
+  """What else there is, for the end of a message."""
+  if not passed.unread:
+    return ''
+  kinds = ', '.join(
+    f'{n} {s or "without suffix"}' for s, n in passed.unread.most_common(4)
+  )
+  return f' (not read: {kinds})'

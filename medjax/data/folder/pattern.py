@@ -8,7 +8,7 @@ each channel. `*` is any text. None of them reaches past a '/'.
 import pathlib
 import re
 
-from medjax.data import formats
+from medjax.data import formats, walk
 
 _NAME = re.compile(r'\{([^{},]+)\}')
 _CHOICE = re.compile(r'\{([^{}]*,[^{}]*)\}')
@@ -28,6 +28,19 @@ def expand(pattern):
   )
 
 
+def choices(pattern):
+  """What each of `expand` chose: ('a', 'b') of 'x_{a,b}.png'."""
+  match = _CHOICE.search(pattern)
+  if match is None:
+    return ('',)
+  after = choices(pattern[match.end() :])
+  return tuple(
+    '_'.join(filter(None, (choice.strip(), rest)))
+    for choice in match[1].split(',')
+    for rest in after
+  )
+
+
 def names(*patterns):
   """The names in patterns, in order, each once."""
   return tuple(dict.fromkeys(n for p in patterns for n in _NAME.findall(p)))
@@ -38,11 +51,12 @@ def fill(pattern, values):
   return _NAME.sub(lambda m: values.get(m[1], m[0]), pattern)
 
 
-def find(root, pattern, values=None):
+def find(root, pattern, values=None, passed=None):
   """[(path, values)] of all that lies at `pattern` below a folder, sorted.
 
   `values` {name: text} are known before; those found are added. An image of
-  any format matches a last part without a suffix.
+  any format matches a last part without a suffix. `passed` counts what is left
+  out (`walk.Passed`).
   """
   found = [(pathlib.Path(root), dict(values or {}))]
   parts = pathlib.PurePath(pattern).parts
@@ -51,27 +65,29 @@ def find(root, pattern, values=None):
     found = [
       (child, {**known, **new})
       for place, known in found
-      for child, new in _children(place, part, known, last)
+      for child, new in _children(place, part, known, last, passed)
     ]
   return found
 
 
-def _children(place, part, known, last):
+def _children(place, part, known, last, passed):
   part_names = [n for n in names(part) if n not in known]
   if not part_names and '*' not in part:
     child = place / fill(part, known)
-    return [(child, {})] if child.exists() else []
+    return [(child, {})] if child.is_dir() or child.is_file() else []
   if not place.is_dir():
     return []
   regex = _regex(part, known)
   bare = last and part.endswith(('}', '*'))
   matches = []
-  for child in sorted(place.iterdir()):
-    if child.name.startswith('.') or not (last or child.is_dir()):
+  folders, files = walk.listed(place, passed)
+  found = [(f, True) for f in folders] + [(f, False) for f in files if last]
+  for child, is_folder in sorted(found):
+    if last and (bare or is_folder) and not formats.is_image(child):
+      if passed is not None and not is_folder:
+        passed.unread[child.suffix.lower()] += 1
       continue
-    if last and (bare or child.is_dir()) and not formats.is_image(child):
-      continue
-    stem = bare and not child.is_dir()
+    stem = bare and not is_folder
     match = regex.fullmatch(formats.stem(child) if stem else child.name)
     if match:
       new = dict(zip(part_names, match.groups(), strict=True))

@@ -5,12 +5,14 @@ import dataclasses
 import io
 import math
 import pathlib
+import re
 
 from medjax.build import closest
 
 SUFFIXES = ('.csv', '.tsv', '.parquet')
 # What a cell without a value may hold, in small letters.
 MISSING = frozenset(('', 'na', 'n/a', 'nan', 'null'))
+_LARGE = 2**28  # bytes; a table of cases never is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +25,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """The rows of a file, its columns, and the file."""
+  """The rows of a file, its columns, and the file.
+
+  decimal_comma: columns are parted by another sign, so 40,5 is a number.
+  """
 
   path: pathlib.Path
   columns: tuple[str, ...]
   rows: tuple[Row, ...]
+  decimal_comma: bool = False
 
   def require(self, column):
     """Raises ValueError unless the table has this column."""
@@ -46,8 +52,14 @@ def read(path):
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file')
+  if path.stat().st_size > _LARGE:
+    raise ValueError(
+      f'{path}: is larger than 256 MiB, which no table of cases is; keep the '
+      'columns that are needed'
+    )
   parquet = path.suffix.lower() == '.parquet'
-  columns, lines = _parquet(path) if parquet else _csv(path)
+  columns, lines, delimiter = (*_parquet(path), ',') if parquet else _csv(path)
+  columns, lines = _named(columns, lines)
   twice = next((c for i, c in enumerate(columns) if c in columns[:i]), None)
   if twice is not None:
     raise ValueError(f'{path}: has column {twice!r} twice; rename one')
@@ -61,7 +73,25 @@ def read(path):
     cells += [''] * (len(columns) - len(cells))
     texts = map(str.strip, cells)
     rows.append(Row(dict(zip(columns, texts, strict=True)), where))
-  return Table(path, tuple(columns), tuple(rows))
+  return Table(path, tuple(columns), tuple(rows), delimiter != ',')
+
+
+def _named(columns, lines):
+  """Without the columns that have neither a name nor a cell."""
+  width = max([len(columns), *(len(cells) for _, cells in lines)], default=0)
+  columns = [*columns, *[''] * (width - len(columns))]
+  blank = [
+    i
+    for i, name in enumerate(columns)
+    if not name and not any(c[i].strip() for _, c in lines if len(c) > i)
+  ]
+  kept = [i for i in range(len(columns)) if i not in blank]
+  while columns and not columns[-1] and len(columns) - 1 not in blank:
+    columns = columns[:-1]  # cells beyond the header, which `read` refuses
+  names = [columns[i] or f'column {i + 1}' for i in kept if i < len(columns)]
+  return names, [
+    (place, [c[i] for i in kept if i < len(c)]) for place, c in lines
+  ]
 
 
 def select(table, where):
@@ -93,16 +123,23 @@ def clinical(table, columns):
   values = {}
   for column in columns:
     cells = [row.cells[column] for row in table.rows]
-    numbers = [number(cell) for cell in cells]
+    numbers = [number(c, comma=table.decimal_comma) for c in cells]
     numeric = None not in numbers and not all(map(math.isnan, numbers))
     values[column] = numbers if numeric else cells
   return [{c: values[c][i] for c in columns} for i in range(len(table.rows))]
 
 
-def number(cell):
-  """A cell as a float, NaN if missing, None if it is no number."""
+def number(cell, *, comma=False):
+  """A cell as a float, NaN if missing, None if it is no number.
+
+  40,5 is 40.5; 1,234 may be either, and is 1.234 with `comma`, else none.
+  """
   if cell.lower() in MISSING:
     return math.nan
+  if ',' in cell and re.fullmatch(r'[-+]?\d+,\d+', cell):
+    if not comma and re.fullmatch(r'[-+]?[1-9]\d{0,2},\d{3}', cell):
+      return None
+    cell = cell.replace(',', '.')
   try:
     value = float(cell)
   except ValueError:
@@ -111,24 +148,30 @@ def number(cell):
 
 
 def _csv(path):
-  """(columns, [(line number, cells)]); lines without any text are left out."""
+  """(columns, [(line number, cells)], delimiter) of the lines with text."""
   try:
     text = path.read_text('utf-8-sig')
   except UnicodeDecodeError:
     raise ValueError(
       f'{path}: is not UTF-8 text; save it as CSV in UTF-8'
     ) from None
-  delimiter = max(',;\t', key=text.partition('\n')[0].count)
+  first = text.partition('\n')[0].strip()
   lines = io.StringIO(text, newline='')
+  stated = re.fullmatch(r'"?sep=(.)"?', first, re.I)
+  if stated:  # Excel's first line
+    next(lines)
+  delimiter = stated[1] if stated else max(',;\t', key=first.count)
   reader = csv.reader(lines, delimiter=delimiter, strict=True)
   try:
     columns = [name.strip() for name in next(reader, [])]
     rows = [
-      (reader.line_num, row) for row in reader if any(map(str.strip, row))
+      (reader.line_num + bool(stated), row)
+      for row in reader
+      if any(map(str.strip, row))
     ]
   except csv.Error as e:
     raise ValueError(f'{path}: is not a table in CSV ({e})') from None
-  return columns, rows
+  return columns, rows, delimiter
 
 
 def _parquet(path):

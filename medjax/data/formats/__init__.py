@@ -8,16 +8,31 @@ the only one whose images may be folders, has a package of its own.
 import contextlib
 import os
 import pathlib
+import stat
 
 import numpy as np
 
-from medjax.data.formats import dicom, image, metaimage, nifti, nrrd
-from medjax.data.formats.dicom import patient
+from medjax.data.formats import (
+  arrays,
+  dicom,
+  dicom_headers,
+  image,
+  labels,
+  metaimage,
+  mgh,
+  nifti,
+  nrrd,
+  tiff,
+)
+from medjax.data.formats.dicom import patient, read_labels
+from medjax.data.formats.dicom.segments import plain as plain_name
 from medjax.data.formats.volume import Volume, spacing_of
 
 __all__ = [
+  'COMPANIONS',
   'SUFFIXES',
   'Volume',
+  'dicom_images',
   'holds_image',
   'is_dicom',
   'is_image',
@@ -25,29 +40,40 @@ __all__ = [
   'label_map',
   'patient_digest',
   'patient_of',
+  'picture_channels',
+  'plain_name',
   'read',
+  'read_labels',
   'read_mask',
   'read_segmentation',
+  'segment_names',
   'spacing_of',
   'write',
   'write_segmentation',
 ]
 
-_FORMATS = (dicom, nifti, nrrd, metaimage, image)
+_FORMATS = (dicom, nifti, nrrd, metaimage, mgh, arrays, tiff, image)
 SUFFIXES = tuple(s for module in _FORMATS for s in module.SUFFIXES)
+_KNOWN = frozenset(SUFFIXES)
+# Files that belong to another, which names them or is called alike.
+COMPANIONS = ('.img', '.img.gz', '.raw', '.zraw', '.raw.gz')
+_PICTURES = ('image', 'array')  # whose values may be greys
 
 
 def suffix(path):
   """The suffix that names a format ('.nii.gz' counts as one), or ''."""
-  name = pathlib.Path(path).name.lower()
-  known = [s for s in SUFFIXES if name.endswith(s)]
-  return max(known, key=len, default='')
+  parts = os.path.basename(path).lower().split('.')
+  for count in (2, 1):
+    ending = '.' + '.'.join(parts[-count:])
+    if len(parts) > count and ending in _KNOWN:
+      return ending
+  return ''
 
 
 def stem(path):
   """A file's name without its format's suffix."""
-  name = pathlib.Path(path).name
-  return name[: len(name) - len(suffix(path))] if suffix(path) else name
+  name = os.path.basename(path)
+  return name[: len(name) - len(suffix(name))]
 
 
 def read(path):
@@ -61,16 +87,22 @@ def read(path):
   return _read(_module(path), path)
 
 
-def read_mask(path):
+def read_mask(path, *, ignore=None, values=()):
   """Reads a label map: a `Volume` whose array is (*spatial,) integers.
 
-  Palette pictures give their indices; a picture of 0 and 255 only gives 0 and
-  1; three equal channels count as one. Floats must be whole numbers.
+  A palette's indices are the classes where black is the first, two greys or 0
+  and 255 (65535, …) are 0 and 1, three equal channels count as one, an alpha
+  channel that is all there is counts as the mask. Floats must be whole numbers.
+  `ignore` is a value that stays; `values` {value: class} decides by itself.
+  What was taken for what is in `meta['notes']`, names of labels that the file
+  gives in `meta['segments']` {label: name}.
   """
   path = pathlib.Path(path)
   module = _module(path)
-  options = {'indices': True} if module is image else {}
+  options = {'labels': True} if module in (image, tiff, arrays) else {}
   volume = _read(module, path, **options)
+  if 'layers' in volume.meta:
+    return _segments(path, volume)
   array = volume.array
   if not all(
     np.array_equal(array[..., 0], array[..., c])
@@ -80,25 +112,72 @@ def read_mask(path):
       f'{path}: a label map has one channel, not {array.shape[-1]} that '
       'differ; save class indices'
     )
-  labels = array[..., 0]
-  if labels.dtype.kind == 'f':
-    whole = np.rint(labels)
-    if np.any(np.abs(whole - labels) > 1e-3):
-      odd = labels[np.abs(whole - labels) > 1e-3].flat[0]
-      raise ValueError(
-        f'{path}: label map holds {odd:g}; labels must be whole numbers '
-        '(was it interpolated?)'
-      )
-    labels = whole.astype(np.int32)
-  if module is image and labels.dtype == np.uint8:
-    labels = _binary(labels)
-  return Volume(labels, volume.affine, 'label', volume.meta)
+  found, notes = labels.settled(
+    array[..., 0],
+    path,
+    picture=volume.meta.get('format') in _PICTURES,
+    lossy=volume.meta.get('lossy', False),
+    ignore=ignore,
+    values=values,
+  )
+  meta = volume.meta
+  if notes:
+    meta = {**meta, 'notes': (*meta.get('notes', ()), *notes)}
+  return Volume(found, volume.affine, 'label', meta)
+
+
+def _segments(path, volume):
+  """The label map of a file that names its segments and where they are."""
+  layers = volume.meta['layers']
+  last = volume.array.shape[-1]
+  if any(layer >= last for _, layer, _ in layers):
+    raise ValueError(f'{path}: names a layer that it lacks; save it again')
+  if last == 1:
+    segments = {value: name for name, _, value in layers}
+    array = volume.array[..., 0]
+  else:
+    found = {n: volume.array[..., at] == value for n, at, value in layers}
+    try:
+      array, names = label_map(found)
+    except ValueError as e:
+      raise ValueError(f'{path}: {e}') from None
+    segments = dict(enumerate(names[1:], start=1))
+  array, _ = labels.settled(array, path)
+  meta = {**volume.meta, 'segments': segments}
+  return Volume(array, volume.affine, 'label', meta)
+
+
+def segment_names(path):
+  """The names of the structures in a file, by its header; () if unnamed.
+
+  Those of a DICOM SEG or RTSTRUCT and of Slicer's .seg.nrrd.
+  """
+  path = pathlib.Path(path)
+  module = _module(path)
+  if module is nrrd:
+    return tuple(dict.fromkeys(name for name, _, _ in nrrd.segments_of(path)))
+  if module is dicom and is_segmentation(path):
+    return tuple(dicom.segment_names(path))
+  return ()
 
 
 def is_image(path):
   """Whether a path looks like an image: by suffix, or a DICOM folder."""
-  path = pathlib.Path(path)
-  return dicom.is_series_folder(path) if path.is_dir() else bool(suffix(path))
+  if os.path.basename(path).startswith('.'):  # ._x beside x, of macOS
+    return False
+  return (
+    dicom.is_series_folder(path) if os.path.isdir(path) else bool(suffix(path))
+  )
+
+
+def dicom_images(folder):
+  """The images that the DICOM files in a folder are: itself, files, or none."""
+  return dicom_headers.images_of(folder)
+
+
+def picture_channels(path):
+  """How many channels a picture has, by its header; None if unknown."""
+  return image.channels_of(path)
 
 
 def holds_image(path):
@@ -204,17 +283,23 @@ def _whole(path):
 
 
 def _module(path):
-  if not path.exists():
-    raise FileNotFoundError(f'{path}: no such file')
-  if path.is_dir():
+  try:
+    mode = os.stat(path).st_mode
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{path}: no such file') from None
+  if stat.S_ISDIR(mode):
     return dicom
-  with path.open('rb') as f:
+  if not stat.S_ISREG(mode):  # a pipe would keep its reader waiting
+    raise ValueError(f'{path}: is no regular file')
+  with open(path, 'rb', buffering=0) as f:
     head = f.read(352)
   if not head:
     raise ValueError(f'{path}: the file is empty; copy it again')
   if dicom.matches(head):  # its files often have no suffix, or another's
     return dicom
   known = suffix(path)
+  if path.name.lower().endswith(('.img', '.img.gz')):
+    known = '.hdr'
   for module in _FORMATS:
     if known in module.SUFFIXES:
       return module
@@ -245,7 +330,7 @@ def _read(module, path, **options):
         f'{path}: {bad} of {array.size} voxels are NaN or infinite; replace '
         'them first (numpy.nan_to_num)'
       )
-  if not _invertible(affine):
+  if volume.meta.get('unit') != 'pixel' and not _invertible(affine):
     raise ValueError(
       f'{path}: its affine cannot be inverted (a voxel size of 0?); mend the '
       'header'
@@ -260,10 +345,3 @@ def _invertible(affine):
     directions = affine[:-1, :-1] / sizes
     whole = np.isfinite(affine).all() and np.isfinite(directions).all()
     return bool(whole and abs(np.linalg.det(directions)) > 1e-6)
-
-
-def _binary(labels):
-  counts = np.bincount(labels.ravel(), minlength=256)
-  if counts[255] and not counts[1:255].any():
-    return (labels == 255).astype(np.uint8)
-  return labels

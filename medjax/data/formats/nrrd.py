@@ -7,7 +7,7 @@ import numpy as np
 from medjax.data.formats import raw
 from medjax.data.formats.volume import Volume
 
-SUFFIXES = ('.nrrd', '.nhdr')
+SUFFIXES = ('.nrrd', '.nhdr', '.seg.nrrd')
 _MAGIC = b'NRRD000'
 _HEADER_LIMIT = 2**20
 # 'unsigned short int', 'ushort' and 'uint16_t' are one type.
@@ -43,7 +43,8 @@ def read(path):
   Raw, gzip and text encodings. An axis is of channels if its `kind` or its
   missing space direction says so. The affine follows `space`; where that names
   no anatomical directions, left-posterior-superior is taken, as ITK does, and
-  noted. Without a space, `spacings` are taken as mm.
+  noted. Without a space, `spacings` are taken as mm. The segments that Slicer
+  names in a .seg.nrrd are in `meta['layers']`: (name, channel, value) of each.
   """
   fields, begin = _fields(path)
   sizes = raw.numbers(path, 'sizes', _field(path, fields, 'sizes'), kind=int)
@@ -59,6 +60,9 @@ def read(path):
   voxels = voxels.transpose(*spatial, *others)
   voxels = voxels.reshape(*voxels.shape[: len(spatial)], -1)
   meta = {'format': 'nrrd', 'unit': 'mm'}
+  segments = _segments(path, fields)
+  if segments:
+    meta['layers'] = segments
   if directions is None:
     spacings = _spacings(path, fields, len(sizes))
     if spacings is None:
@@ -87,11 +91,43 @@ def _fields(path):
   text = head[: end.start() if end else None].decode('utf-8', 'replace')
   fields = {}
   for line in text.splitlines()[1:]:
-    name, colon, value = line.partition(': ')
-    if colon and not line.startswith('#'):
-      # 'data file' and 'datafile', 'byte skip' and 'byteskip' are one.
+    if line.startswith('#'):
+      continue
+    name, colon, value = line.partition(':')
+    if value.startswith('='):  # a key of its own, as Slicer's segments
+      fields[f':{name.strip()}'] = value[1:].strip()
+    elif colon:  # 'data file' and 'datafile', 'byte skip', 'byteskip' are one
       fields[name.strip().lower().replace(' ', '')] = value.strip()
   return fields, end.end() if end else len(head)
+
+
+def segments_of(path):
+  """(name, channel, value) of each segment that a file's header names."""
+  return _segments(path, _fields(path)[0])
+
+
+def _segments(path, fields):
+  found = []
+  for key in fields:
+    match = re.fullmatch(r':(Segment\d+)_ID', key)
+    if not match:
+      continue
+    segment = f':{match[1]}_'
+    layer, value = (
+      raw.numbers(path, segment + k, fields.get(segment + k, d), kind=int)[:1]
+      or [int(d)]
+      for k, d in (('Layer', '0'), ('LabelValue', '1'))
+    )
+    name = fields.get(f'{segment}Name') or fields[key]
+    # Slicer numbers what nobody named; then its terminology says what it is.
+    meaning = re.search(
+      r'Segmentation[^|]*?~[^~]*\^[^~]*\^[^~]*~[^~^]*\^[^~^]*\^([^~^]+)',
+      fields.get(f'{segment}Tags', ''),
+    )
+    if re.fullmatch(r'Segment[ _]?\d+', name) and meaning:
+      name = meaning[1]
+    found.append((name.strip(), layer[0], value[0]))
+  return tuple(found)
 
 
 def _field(path, fields, name):

@@ -341,7 +341,7 @@ REFUSED = {
     (), fields(image='{v0,v1}_b.nii', mask='{v}_m.nii'), 'has no {name} in it'),
   'channels on another grid': (
     ('id,label', 'v2,x'), fields(image='{id}_{a,b}.nii'),
-    'v2_b.nii: lies 6.0 mm from'),
+    'v2_b.nii: lies 4.0 mm from'),
   'channels of another size': (
     ('id,label', 'v1,x'), fields(image='{id}_{a,b}.nii'),
     'v1_b.nii: has shape (3, 4, 6) but'),
@@ -381,10 +381,10 @@ REFUSED = {
   'an id twice': (
     ('path,label,id', '0.png,a,x', '1.png,a,x'), {},
     'line 3: case x occurs twice'),
-  'a missing label': (
-    ('path,label', '0.png,a', '1.png,NA'), {}, 'line 3: label is empty (NA)'),
+  'no label at all': (
+    ('path,label', '0.png,', '1.png,NA'), {}, 'label is empty in every row'),
   'an uncertain label': (
-    ('path,p,q', '0.png,0,-1'), fields(label='{p,q}'), "{q} is '-1'; each of"),
+    ('path,p,q', '0.png,0,-1'), fields(label='{p,q}'), "data.uncertain='zero'"),
   'a name that is taken': (
     ('path,label,spacing', '0.png,a,2'), {}, "column 'spacing' has the name"),
   'two columns of a name': (
@@ -406,7 +406,7 @@ REFUSED = {
   'time without event': (
     ('path,t', '0.png,1'), fields(time='t'), 'needs data.fields.event'),
   'two masks told': (
-    ('path,a,b', '0.png,1,2'), fields(mask='{a,b}'), 'mask must be one'),
+    ('path,a,b', '0.png,x,y'), fields(mask='{a,b}'), 'line 2: no mask'),
   'no PatientID': (
     ('path,label', '0.png,a'), {'patient': 'dicom'}, 'is no DICOM'),
   'too few for the folds': (

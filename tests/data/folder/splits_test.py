@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from medjax.data import folder
 from medjax.data.folder.entry import Entry
 from medjax.data.folder.splits import assign
 
@@ -110,3 +112,31 @@ def test_refused(labels, split, options, message):
   with pytest.raises(ValueError, match=re.escape(message)) as e:
     splits_of(make(labels, split=split), **options)
   assert '\n' not in str(e.value)
+
+
+def test_copies_of_an_image_stay_in_one_split(tmp_path):
+  """data.group='duplicates': near and exact copies, and their patients."""
+  rng = np.random.default_rng(0)
+  originals = rng.integers(0, 200, (12, 48, 48)).astype(np.uint8)
+  for i, image in enumerate(originals):
+    label = tmp_path / ('a', 'b')[i % 2]
+    label.mkdir(exist_ok=True)
+    Image.fromarray(image).save(label / f'{i:02}.png')
+    brighter = (image + 3).astype(np.uint8)
+    Image.fromarray(brighter).save(label / f'{i:02}_again.png')
+
+  def split_of(group):
+    splits = folder.open_splits(tmp_path, group=group)
+    return {
+      e.id: split for split, cases in splits.items() for e in cases.entries
+    }
+
+  together = split_of('duplicates')
+  apart = split_of('')
+  stems = sorted({name.removesuffix('_again') for name in together})
+  assert all(together[s] == together[f'{s}_again'] for s in stems)
+  assert any(apart[s] != apart[f'{s}_again'] for s in stems)
+  cases = folder.open_folder(tmp_path, 'train', group='duplicates')
+  assert '12 images joined the patient of an image like them' in cases.notes
+  with pytest.raises(ValueError, match=r"data\.group is 'duplicates' or empty"):
+    folder.open_folder(tmp_path, 'train', group='copies')

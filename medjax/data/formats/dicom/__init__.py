@@ -6,10 +6,11 @@ along their normal. A file of one frame becomes a picture with axes (row,
 column), as PNG does; where the frame lies is in `meta['affine']`.
 
 What is refused, with one ValueError: damaged or absent pixels, several series,
-mixed sizes, orientations or pixel spacings, two images at one place, missing or
-unevenly spaced slices, images without a place. What is applied and said in
-`meta['notes']`: rescaling that varies, gantry tilt, rounded positions, copies
-of a file, MONOCHROME1.
+mixed sizes, orientations, frames of reference or pixel spacings, mosaics, two
+images at one place, missing or unevenly spaced slices, images without a place.
+What is applied or assumed is said in `meta['notes']`: rescaling that varies,
+look-up tables, gantry tilt, rounded positions, distances that the header does
+not state, copies of a file, MONOCHROME1.
 
 `meta` holds codes and numbers of the acquisition, and nothing that identifies:
 no name, id, date, age, sex, free text or UID (see header.facts).
@@ -24,8 +25,14 @@ from medjax.data.formats.dicom.find import (
   is_dicom,
   is_series_folder,
   list_series,
+  series_of,
 )
 from medjax.data.formats.dicom.header import SUFFIXES, matches
+from medjax.data.formats.dicom.labels import (
+  class_names_of,
+  read_labels,
+  segment_names,
+)
 from medjax.data.formats.dicom.masks import is_segmentation, read_segmentation
 from medjax.data.formats.dicom.pet import suv_factor
 from medjax.data.formats.dicom.series import read_whole
@@ -36,14 +43,19 @@ __all__ = [
   'SUFFIXES',
   'NoImagesError',
   'Series',
+  'class_names_of',
   'is_dicom',
   'is_segmentation',
   'is_series_folder',
   'list_series',
   'matches',
   'read',
+  'read_files',
+  'read_labels',
   'read_segmentation',
   'read_series',
+  'segment_names',
+  'series_of',
   'suv_factor',
   'write_segmentation',
 ]
@@ -78,7 +90,9 @@ def read(path, *, series=None, voi=False, suv=False):
   if series is not None:
     chosen = [s for s in found if s.uid == series]
     if not chosen:
-      raise DicomError(f'{path}: has no series {series}')
+      shared = [s.uid for s in found if s.uid.startswith(f'{series}#')]
+      hint = f', but several of that uid; say {shared[0]}' if shared else ''
+      raise DicomError(f'{path}: has no series {series}{hint}')
   elif len(found) > 1:
     listed = '; '.join(map(str, found[:8]))
     more = f'; and {len(found) - 8} more' if len(found) > 8 else ''
@@ -89,3 +103,20 @@ def read(path, *, series=None, voi=False, suv=False):
   else:
     chosen = found
   return read_whole(chosen[0], path, voi=voi, suv=suv)
+
+
+@quiet()
+def read_files(files, *, voi=False, suv=False):
+  """Reads the files of one series, as `read` does those of a folder.
+
+  Raises ValueError where they are of several series.
+  """
+  files = [pathlib.Path(f) for f in files]
+  where = files[0] if len(files) == 1 else files[0].parent
+  found = series_of(files, where)
+  if len(found) > 1:
+    raise DicomError(
+      f'{where}: {len(found)} series among {len(files)} files; read them one '
+      'by one'
+    )
+  return read_whole(found[0], where, voi=voi, suv=suv)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from medjax.data.formats.dicom import header, pixels
+from medjax.data.formats.dicom import header, lut, pixels
+from medjax.data.formats.dicom.errors import parsing
 
 
 def voxels(planes, frames, shape, stored):
@@ -10,14 +11,16 @@ def voxels(planes, frames, shape, stored):
 
   Filled slice by slice, so that only one decoded slice is held beside it.
   """
-  slopes = [f.slope for f in frames]
-  intercepts = [f.intercept for f in frames]
+  slopes = [1.0 if f.table else f.slope for f in frames]
+  intercepts = [0.0 if f.table else f.intercept for f in frames]
+  if any(f.table for f in frames):
+    stored = np.result_type(stored, np.uint16)
   dtype = pixels.rescaled_dtype(stored, slopes, intercepts)
   array = None
-  for k, (values, frame) in enumerate(planes):
+  for k, values in enumerate(planes):
     if array is None:  # after the first is decoded: a header may lie
       array = np.empty(shape, dtype)
-    array[k] = pixels.rescale(values, frame.slope, frame.intercept, dtype)
+    array[k] = pixels.rescale(values, slopes[k], intercepts[k], dtype)
   notes = []
   if len(set(zip(slopes, intercepts, strict=True))) > 1:
     spread = [
@@ -38,8 +41,17 @@ def meta(dataset, unit, window, notes):
   return found
 
 
-def shown_inverted(dataset):
-  """A note that low values are bright in these pixels, if they are."""
+def remarks(dataset, path):
+  """Notes of a volume's first file: low values are bright; an odd palette."""
+  notes = []
   if pixels.inverted(dataset):
-    return ['MONOCHROME1: values are as stored; low is bright']
-  return []
+    notes.append('MONOCHROME1: values are as stored; low is bright')
+  return [*notes, *palette_notes(dataset, path)]
+
+
+def palette_notes(dataset, path):
+  """What is odd about the palette of a picture that has one."""
+  if dataset.get('PhotometricInterpretation') != 'PALETTE COLOR':
+    return ()
+  with parsing(path, 'palette'):
+    return lut.palette_notes(dataset)

@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import threading
 import warnings
+
+_thread = threading.local()
 
 
 class DicomError(ValueError):
@@ -11,15 +14,23 @@ class DicomError(ValueError):
 
 @contextlib.contextmanager
 def quiet():
-  """Keeps pydicom's warnings and log, which quote header values, to itself."""
+  """Keeps pydicom's warnings and log, which quote header values, to itself.
+
+  Within another, it does nothing: it is entered for every number that is read.
+  """
+  if getattr(_thread, 'quiet', False):
+    yield
+    return
   logger = logging.getLogger('pydicom')
   level = logger.level
   logger.setLevel(logging.CRITICAL + 1)
+  _thread.quiet = True
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       yield
   finally:
+    _thread.quiet = False
     logger.setLevel(level)
 
 

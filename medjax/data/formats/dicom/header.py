@@ -61,6 +61,7 @@ _ESSENTIAL = (
   'SegmentationType', 'SegmentSequence', 'StructureSetROISequence',
   'ROIContourSequence', 'ReferencedFrameOfReferenceSequence',
 )  # fmt: skip
+_DIRECTORY = '1.2.840.10008.1.3.10'
 _DEFLATED = b'1.2.840.10008.1.2.1.99'
 _INFLATED_LIMIT = 2**26  # bytes that a deflated file may hold …
 _INFLATED_RATIO = 100  # … unless it is at most this much smaller
@@ -94,6 +95,8 @@ def load(path, *, pixels=True, tags=None):
       stop_before_pixels=not pixels,
       specific_tags=tags,
     )
+    if is_directory(dataset):
+      return dataset
     if 'SOPClassUID' not in dataset and 'Rows' not in dataset:
       raise DicomError(
         f'{path}: not a DICOM file, or cut off in its header; copy it again'
@@ -102,6 +105,22 @@ def load(path, *, pixels=True, tags=None):
     for keyword in _ESSENTIAL:
       dataset.get(keyword)
   return dataset
+
+
+def is_directory(dataset):
+  """Whether it is a DICOMDIR, which only lists the files of a medium.
+
+  Its class stands in its file meta alone (PS3.10, 8.6).
+  """
+  meta = getattr(dataset, 'file_meta', None)
+  own = dataset.get('SOPClassUID')
+  return _DIRECTORY in (own, meta and meta.get('MediaStorageSOPClassUID'))
+
+
+def are_words(dataset):
+  """Whether pixels are stored as words, of which HighBit says the bits used."""
+  syntax = dataset.file_meta.TransferSyntaxUID
+  return not syntax.is_encapsulated or syntax == pydicom.uid.RLELossless
 
 
 def numbers(dataset, keyword, count, path, *, default=None):

@@ -1,10 +1,12 @@
 """Segmentations and structure sets on the grid of an image."""
 
+import dataclasses
 import pathlib
 
+from medjax.data import walk
 from medjax.data.formats.dicom import header
 from medjax.data.formats.dicom.errors import DicomError, parsing, quiet
-from medjax.data.formats.dicom.find import files_below, is_dicom
+from medjax.data.formats.dicom.find import is_dicom, is_directory
 from medjax.data.formats.dicom.rtstruct import read_rtstruct
 from medjax.data.formats.dicom.segmentation import read_seg
 
@@ -27,11 +29,12 @@ def read_segmentation(path, reference, *, threshold=0.5):
     reference: the `Volume` whose grid is wanted.
     threshold: of a fractional SEG, as a fraction of its largest value.
 
-  Returns {name: mask (*spatial,) bool}; masks may overlap (see `label_map`).
+  Returns `Segments`: {name: mask (*spatial,) bool}, which may overlap, with
+  the coded meanings of the names and notes (see `read_labels`).
   Raises ValueError if it belongs to another frame of reference, where both
   state theirs, or does not touch the reference.
   """
-  path = _single(pathlib.Path(path))
+  path = single(path)
   dataset = header.load(path)
   modality = header.modality_of(dataset)
   if modality not in ('SEG', 'RTSTRUCT'):
@@ -46,15 +49,48 @@ def read_segmentation(path, reference, *, threshold=0.5):
       f'{path}: lies in another frame of reference than the image; give the '
       'image it was drawn on, or register them'
     )
+  volume = _as_volume(reference) if _is_placed(dataset) else reference
   if modality == 'RTSTRUCT':
-    return read_rtstruct(dataset, path, reference)
-  return read_seg(dataset, path, reference, threshold=threshold)
+    found = read_rtstruct(dataset, path, volume)
+  else:
+    found = read_seg(dataset, path, volume, threshold=threshold)
+  if volume is not reference:
+    for name, mask in found.items():
+      if mask.ndim == 3:
+        found[name] = mask[:, :, 0].T
+  return found
 
 
-def _single(path):
+def _is_placed(dataset):
+  """Whether contours, or the frames of a SEG, say where they lie."""
+  frames = list(dataset.get('PerFrameFunctionalGroupsSequence') or ())
+  shared = list(dataset.get('SharedFunctionalGroupsSequence') or ())
+  return not frames or any(
+    'PlanePositionSequence' in groups for groups in (*frames[:1], *shared)
+  )
+
+
+def _as_volume(reference):
+  """A single slice that knows its place, (row, column), as a volume of one."""
+  place = reference.meta.get('affine')
+  if reference.array.ndim != 3 or place is None:
+    return reference
+  if reference.meta.get('format') != 'dicom':
+    return reference
+  array = reference.array.swapaxes(0, 1)[:, :, None]
+  return dataclasses.replace(
+    reference, array=array, affine=place[:, [1, 0, 2, 3]]
+  )
+
+
+def single(path):
+  """A file, or the one DICOM file in a folder."""
+  path = pathlib.Path(path)
   if not path.is_dir():
     return path
-  files = [p for p in files_below(path) if is_dicom(p)]
+  files = [
+    p for p in walk.files_below(path) if is_dicom(p) and not is_directory(p)
+  ]
   if len(files) != 1:
     raise DicomError(
       f'{path}: holds {len(files)} DICOM files; name the segmentation itself'

@@ -1,12 +1,13 @@
 """Whose DICOM it is, without keeping who that is; and whether it is an image.
 
-Of a folder the first file speaks for all.
+Of a folder its first image speaks for all.
 """
 
 import pathlib
 
 from medjax.data.formats.dicom import header
 from medjax.data.formats.dicom.errors import DicomError, parsing
+from medjax.data.formats.dicom.find import is_dicom
 from medjax.data.formats.dicom.frames import size_of
 from medjax.data.formats.dicom.header import digest
 
@@ -14,21 +15,21 @@ __all__ = ['digest', 'holds_image', 'patient_of']
 
 
 def holds_image(path):
-  """Whether a DICOM file, or a folder's first, is an image by its header."""
-  file = _first(pathlib.Path(path))
-  tags = ['SOPClassUID', 'Modality', 'Rows', 'Columns']
-  dataset = header.load(file, pixels=False, tags=tags)
-  modality = header.modality_of(dataset)
-  return modality not in header.NOT_IMAGES and bool(size_of(dataset, file))
+  """Whether a DICOM file, or any file of a folder, is an image by its header.
+
+  Structure sets, reports and a DICOMDIR may lie before the images.
+  """
+  return any(map(_is_image, _files(pathlib.Path(path))))
 
 
 def patient_of(path):
-  """A `digest` of the PatientID of a file, or of the first in a folder.
+  """A `digest` of the PatientID of a file, or of a folder's first image.
 
   The id itself is not kept. The digest is no secret: who has a list of ids can
   compute theirs and compare, which is what it is for.
   """
-  file = _first(pathlib.Path(path))
+  path = pathlib.Path(path)
+  file = next(filter(_is_image, _files(path)), None) or next(_files(path))
   dataset = header.load(file, pixels=False, tags=['SOPClassUID', 'PatientID'])
   with parsing(file):
     found = digest(dataset.get('PatientID'))
@@ -39,15 +40,22 @@ def patient_of(path):
   return found
 
 
-def _first(path):
+def _is_image(file):
+  tags = ['SOPClassUID', 'Modality', 'Rows', 'Columns']
+  dataset = header.load(file, pixels=False, tags=tags)
+  modality = header.modality_of(dataset)
+  return modality not in header.NOT_IMAGES and bool(size_of(dataset, file))
+
+
+def _files(path):
+  """A file, or the DICOM files of a folder itself, in order."""
   if not path.is_dir():
-    return path
+    yield path
+    return
+  found = False
   for file in sorted(path.iterdir()):
-    if file.name.startswith('.') or not file.is_file():
-      continue
-    if file.name.lower().endswith(header.SUFFIXES):
-      return file
-    with file.open('rb') as f:
-      if header.matches(f.read(132)):
-        return file
-  raise DicomError(f'{path}: holds no DICOM file')
+    if is_dicom(file):
+      found = True
+      yield file
+  if not found:
+    raise DicomError(f'{path}: holds no DICOM file')

@@ -6,13 +6,21 @@ import math
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.header import first, number
 
+# What `suv_factor` reads of the other images of a series.
+SUV_TIMES = (
+  'SeriesDate', 'AcquisitionDate', 'AcquisitionTime', 'AcquisitionDateTime',
+  'FrameReferenceTime', 'ActualFrameDuration',
+)  # fmt: skip
 _PHILIPS_SUV = (0x7053, 0x1000)
 _PHILIPS_ACTIVITY = (0x7053, 0x1009)
 _GE_SCAN_TIME = (0x0009, 0x100D)
+# Longer than a day and this many half-lives, a wait is a mistake in the times.
 _LONGEST_WAIT = 24 * 3600.0
+_HALF_LIVES = 10
+_LONG_LIVED = 12 * 3600.0  # imaged days after the injection
 
 
-def suv_factor(dataset, path='PET'):
+def suv_factor(dataset, path='PET', *, series=()):
   """What rescaled PET values are multiplied by to give SUV, body weight.
 
   SUV = activity (Bq/mL) * weight (g) / dose at the scan (Bq), 1 mL being 1 g.
@@ -20,8 +28,11 @@ def suv_factor(dataset, path='PET'):
   with Philips' private factor, else with its activity factor and as BQML.
   Decay: ADMIN: the dose as injected; START: the dose decayed from injection to
   the start of the scan, which is the series time, unless that is later than
-  the acquisition (a derived series): then GE's private scan time, else
-  acquisition time, corrected by FrameReferenceTime.
+  the earliest acquisition (a derived series): then GE's private scan time, else
+  that acquisition's time, corrected by FrameReferenceTime where it is over 0.
+
+  series: the headers of the series that the image is of; without them the
+  image's own acquisition counts as the earliest.
 
   Raises ValueError where units, dose, weight, half-life, a time, attenuation
   or decay correction is missing or absurd. After the QIBA FDG-PET profile's
@@ -58,7 +69,7 @@ def suv_factor(dataset, path='PET'):
       raise DicomError(
         f'{path}: PatientWeight is missing or no weight in kg; no SUV'
       )
-    return activity * weight * 1000.0 / _dose(dataset, path)
+    return activity * weight * 1000.0 / _dose(dataset, path, series)
 
 
 def _check_corrected(dataset, path):
@@ -71,7 +82,7 @@ def _check_corrected(dataset, path):
       )
 
 
-def _dose(dataset, path):
+def _dose(dataset, path, series):
   """Injected activity in Bq, decayed to the time the values refer to."""
   tracer = first(dataset.get('RadiopharmaceuticalInformationSequence'))
   dose = number(tracer, 'RadionuclideTotalDose', path)
@@ -93,9 +104,10 @@ def _dose(dataset, path):
   half_life = number(tracer, 'RadionuclideHalfLife', path)
   if not half_life or half_life <= 0:
     raise DicomError(f'{path}: RadionuclideHalfLife is missing; no SUV')
-  start = _scan_start(dataset, half_life, path)
-  wait = (start - _injection(dataset, tracer, start, path)).total_seconds()
-  if not 0 <= wait < _LONGEST_WAIT:
+  start = _scan_start(dataset, series, half_life, path)
+  injected = _injection(tracer, start, half_life, path)
+  wait = (start - injected).total_seconds()
+  if not 0 <= wait < max(_LONGEST_WAIT, _HALF_LIVES * half_life):
     raise DicomError(
       f'{path}: the scan starts {wait / 60:.0f} min after the injection; mend '
       'the times'
@@ -103,19 +115,22 @@ def _dose(dataset, path):
   return dose * 2.0 ** (-wait / half_life)
 
 
-def _scan_start(dataset, half_life, path):
-  series = _moment(dataset, 'Series', path)
-  acquired = _moment(dataset, 'Acquisition', path)
-  if series and (not acquired or series <= acquired):
-    return series
+def _scan_start(dataset, series, half_life, path):
+  start = _moment(dataset, 'Series', path)
+  own = _moment(dataset, 'Acquisition', path)
+  others = ((_moment(d, 'Acquisition', path), d) for d in series)
+  known = [(m, d) for m, d in [(own, dataset), *others] if m]
+  acquired, earliest = min(known, key=lambda k: k[0], default=(None, dataset))
+  if start and (not acquired or start <= acquired):
+    return start
   scan = dataset.get(_GE_SCAN_TIME)
   if scan is not None and scan.value:
     return _parse_moment(_text(scan.value), 'the GE scan time', path)
   if not acquired:
     raise DicomError(f'{path}: SeriesTime and AcquisitionTime are missing')
-  reference = number(dataset, 'FrameReferenceTime', path)
-  duration = number(dataset, 'ActualFrameDuration', path)
-  if reference is None or not duration:
+  reference = number(earliest, 'FrameReferenceTime', path)
+  duration = number(earliest, 'ActualFrameDuration', path)
+  if not reference or reference < 0 or not duration or duration < 0:
     return acquired
   # The frame's values refer to the moment of its mean activity, which lies
   # FrameReferenceTime after the start.
@@ -125,13 +140,18 @@ def _scan_start(dataset, half_life, path):
   return acquired - datetime.timedelta(seconds=reference / 1000.0 - mean)
 
 
-def _injection(dataset, tracer, start, path):
+def _injection(tracer, start, half_life, path):
   text = _text(tracer.get('RadiopharmaceuticalStartDateTime'))
   if text:
     return _parse_moment(text, 'RadiopharmaceuticalStartDateTime', path)
   text = _text(tracer.get('RadiopharmaceuticalStartTime'))
   if not text:
     raise DicomError(f'{path}: RadiopharmaceuticalStartTime is missing; no SUV')
+  if half_life > _LONG_LIVED:
+    raise DicomError(
+      f'{path}: RadiopharmaceuticalStartTime names no day, which a half-life '
+      f'of {half_life / 3600:.0f} h needs; add RadiopharmaceuticalStartDateTime'
+    )
   day = start.strftime('%Y%m%d')
   moment = _parse_moment(day + text, 'RadiopharmaceuticalStartTime', path)
   if moment > start and moment - start > datetime.timedelta(hours=12):
@@ -142,9 +162,8 @@ def _injection(dataset, tracer, start, path):
 def _moment(dataset, kind, path):
   day = _text(dataset.get(f'{kind}Date')) or _text(dataset.get('SeriesDate'))
   time = _text(dataset.get(f'{kind}Time'))
-  return (
-    _parse_moment(day + time, f'{kind}Time', path) if day and time else None
-  )
+  both = day + time if day and time else _text(dataset.get(f'{kind}DateTime'))
+  return _parse_moment(both, f'{kind}Time', path) if both else None
 
 
 def _parse_moment(text, name, path):

@@ -5,18 +5,12 @@ import math
 import numpy as np
 import pydicom
 from pydicom.encaps import generate_frames
-from pydicom.pixels import (
-  apply_color_lut,
-  apply_modality_lut,
-  apply_voi_lut,
-  get_decoder,
-  pixel_array,
-)
+from pydicom.pixels import apply_voi_lut, get_decoder, pixel_array
 
-from medjax.data.formats.dicom import jpeg
+from medjax.data.formats.dicom import jpeg, lut
 from medjax.data.formats.dicom.codestream import stated_size
 from medjax.data.formats.dicom.errors import DicomError, parsing
-from medjax.data.formats.dicom.header import number
+from medjax.data.formats.dicom.header import are_words, number
 from medjax.data.formats.silence import silent
 
 _WORDS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
@@ -38,9 +32,9 @@ def stored(dataset, path, index=None):
   """
   check(dataset, path)
   with parsing(path, 'pixels'):
-    array = decoded(dataset, index)
+    array = decoded(dataset, path, index)
     if dataset.PhotometricInterpretation == 'PALETTE COLOR':
-      array = _looked_up(array, dataset)
+      array = lut.colours(array, dataset)
     elif int(dataset.SamplesPerPixel) == 1:
       array = array[..., None]
     rows, columns = int(dataset.Rows), int(dataset.Columns)
@@ -48,14 +42,35 @@ def stored(dataset, path, index=None):
     return array.astype(array.dtype.newbyteorder('='), copy=False)
 
 
-def decoded(dataset, index=None):
-  """Pixels as pydicom decodes them; raises what it raises."""
+def decoded(dataset, path, index=None):
+  """Pixels as pydicom decodes them; raises what it raises.
+
+  Where HighBit says so, values are the highest bits of their words instead of
+  the lowest, as editions of the standard before 2014 allowed.
+  """
   syntax = dataset.file_meta.TransferSyntaxUID
-  if not syntax.is_encapsulated:
-    return pixel_array(dataset, index=index)
-  plugin, *_ = _plugins(syntax)
-  with silent():
+  if not are_words(dataset):
+    with silent():
+      return pixel_array(
+        dataset, index=index, decoding_plugin=_plugins(syntax)[0]
+      )
+  plugin = _plugins(syntax)[0] if syntax.is_encapsulated else ''
+  allocated, bits, high = (
+    int(dataset.get(k) or 0) for k in ('BitsAllocated', 'BitsStored', 'HighBit')
+  )
+  if not 0 < bits <= high < allocated:
     return pixel_array(dataset, index=index, decoding_plugin=plugin)
+  words = pixel_array(
+    dataset, index=index, decoding_plugin=plugin, correct_unused_bits=False
+  )
+  below = 2 ** (high + 1 - bits) - 1
+  above = words >> bits
+  if np.any(words & below) and np.all((above == 0) | (above == -1)):
+    raise DicomError(
+      f'{path}: HighBit {high} contradicts its pixels, which fill the lowest '
+      f'{bits} bits; mend the header (HighBit {bits - 1})'
+    )
+  return (words << (allocated - 1 - high)) >> (allocated - bits)
 
 
 def _plugins(syntax):
@@ -66,12 +81,10 @@ def _plugins(syntax):
   return [name for name in _DECODERS if name in there]
 
 
-def _looked_up(array, dataset):
-  """RGB, 8 bits: palettes are for display, whatever their entries' width."""
-  colours = apply_color_lut(array, dataset)[..., :3]
-  if colours.dtype == np.uint16:
-    return (colours >> 8).astype(np.uint8)
-  return colours
+def through_table(array, dataset, path):
+  """Values through the modality look-up table."""
+  with parsing(path, 'look-up table'):
+    return lut.modality(array, dataset)
 
 
 def stored_dtype(dataset, path):
@@ -79,7 +92,9 @@ def stored_dtype(dataset, path):
   with parsing(path):
     bits = int(dataset.get('BitsAllocated') or 16)
     signed = int(dataset.get('PixelRepresentation') or 0)
-    if 'FloatPixelData' in dataset or bits not in (1, 8, 16, 32):
+    # Floats, which a header read without its pixels does not show, have none.
+    floats = bits >= 32 and dataset.get('PixelRepresentation') is None
+    if floats or bits not in (1, 8, 16, 32):
       return np.dtype(np.float32)
     return np.dtype(f'{"i" if signed else "u"}{max(bits, 8) // 8}')
 
@@ -133,8 +148,12 @@ def picture(dataset, path, *, slope=1.0, intercept=0.0, voi=False):
     return array, None
   bits = int(number(dataset, 'BitsStored', path, default=16))
   with parsing(path, 'look-up table'):
-    if 'ModalityLUTSequence' in dataset:
-      array = apply_modality_lut(array, dataset)
+    table = bool(dataset.get('ModalityLUTSequence'))
+    # PS3.3 C.8.7.1.1.2: fluoroscopy is shown as it is stored.
+    shown = dataset.get('Modality') in ('XA', 'RF')
+    if table and not (voi and shown):
+      window = None if shown else window
+      array = lut.modality(array, dataset)
       low, high = 0, _table_top(dataset.ModalityLUTSequence)
       slope, intercept = 1.0, 0.0
     else:

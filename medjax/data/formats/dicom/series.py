@@ -31,15 +31,13 @@ def read_whole(series, where, *, voi, suv):
     for path, dataset in zip(files, headers, strict=True)
     for frame in frames_of(dataset, path)
   ]
+  samples = _check_alike(headers, where)
   ordered, affine, notes = stack(frames, where)
   kinds = {
     pixels.stored_dtype(d, p) for p, d in zip(files, headers, strict=True)
   }
-  samples = {int(d.get('SamplesPerPixel') or 1) for d in headers}
-  if len(samples) > 1:
-    raise DicomError(f'{where}: grey and colour in one series; separate them')
   rows, columns = ordered[0].size
-  shape = (len(ordered), rows, columns, samples.pop())
+  shape = (len(ordered), rows, columns, samples)
   datasets = {}
 
   def planes():
@@ -52,19 +50,50 @@ def read_whole(series, where, *, voi, suv):
           f'{frame.path}: has {plane.shape[-1]} channels, others '
           f'{shape[-1]}; separate them'
         )
-      yield plane, frame
+      if frame.table:
+        plane = pixels.through_table(plane, dataset, frame.path)
+      yield plane
 
   array, more = assemble.voxels(
     planes(), ordered, shape, np.result_type(*kinds)
   )
   dataset = datasets['first']
   if suv:
-    factor = suv_factor(dataset, ordered[0].path)
+    factor = suv_factor(dataset, ordered[0].path, series=headers)
     array = (array * factor).astype(np.float32)
   window = pixels.window_of(dataset, ordered[0].path)
-  notes = (*notes, *more, *copies, *assemble.shown_inverted(dataset))
+  notes = (
+    *series.notes,
+    *notes,
+    *more,
+    *copies,
+    *assemble.remarks(dataset, ordered[0].path),
+  )
   meta = assemble.meta(dataset, 'mm', window, notes)
   return Volume(array, affine, series.modality, meta)
+
+
+def _check_alike(headers, where):
+  """How many samples a pixel has; refuses what cannot be one image.
+
+  Positions in two frames of reference cannot be compared, and slices that are
+  bright where others are dark have no common values.
+  """
+  samples = {int(d.get('SamplesPerPixel') or 1) for d in headers}
+  if len(samples) > 1:
+    raise DicomError(f'{where}: grey and colour in one series; separate them')
+  frames = {str(d.get('FrameOfReferenceUID') or '').strip() for d in headers}
+  if len(frames - {''}) > 1:
+    raise DicomError(
+      f'{where}: images of {len(frames - {""})} frames of reference in one '
+      'series, so their places cannot be compared; separate them'
+    )
+  kinds = {str(d.get('PhotometricInterpretation') or '') for d in headers}
+  if {'MONOCHROME1', 'MONOCHROME2'} <= kinds:
+    raise DicomError(
+      f'{where}: MONOCHROME1 and MONOCHROME2 in one series; separate them'
+    )
+  return samples.pop()
 
 
 def distinct(series):

@@ -1,6 +1,9 @@
 """One image file, of one frame or of several: `read_file(path)`."""
 
+import dataclasses
+
 import numpy as np
+from pydicom.uid import OphthalmicTomographyImageStorage
 
 from medjax.data.formats.dicom import assemble, header, pixels
 from medjax.data.formats.dicom.errors import DicomError, parsing
@@ -10,6 +13,7 @@ from medjax.data.formats.dicom.frames import (
   pixel_size,
   size_of,
 )
+from medjax.data.formats.dicom.multiframe import axis_of
 from medjax.data.formats.dicom.pet import suv_factor
 from medjax.data.formats.dicom.stack import plane, stack
 from medjax.data.formats.volume import Volume
@@ -23,6 +27,10 @@ def read_file(path, *, voi, suv):
     raise DicomError(
       f'{path}: is a {modality}, whose place is that of another image; read '
       'it with read_segmentation(path, reference)'
+    )
+  if header.is_directory(dataset):
+    raise DicomError(
+      f'{path}: is a DICOMDIR, which only lists images; give its folder'
     )
   if modality in header.NOT_IMAGES or size_of(dataset, path) is None:
     raise DicomError(
@@ -49,11 +57,13 @@ def _read_picture(dataset, path, *, voi, suv):
     array = (array * suv_factor(dataset, path)).astype(np.float32)
   spacing, source = pixel_size(dataset, path)
   spacing = frame.spacing or spacing
-  notes = []
+  notes = [*frame.notes, *assemble.palette_notes(dataset, path)]
   if pixels.inverted(dataset) and array.shape[-1] == 1:
     notes.append('MONOCHROME1: values are turned so that high is bright')
   if source.startswith('ImagerPixelSpacing') and '/' not in source:
     notes.append('spacing is that at the detector, not in the patient')
+  if not spacing:
+    notes += _not_square(dataset, path)
   meta = assemble.meta(dataset, 'mm' if spacing else 'pixel', window, notes)
   if source:
     meta['spacing_from'] = source
@@ -66,22 +76,23 @@ def _read_picture(dataset, path, *, voi, suv):
 
 def _read_frames(dataset, path, *, suv):
   """A multi-frame file: (column, row, frame, C)."""
+  pixels.check(dataset, path)  # before so many frames as it says are made
   frames = frames_of(dataset, path)
-  placed = any(f.position for f in frames)
-  if placed:
+  if any(f.position for f in frames):
     ordered, affine, notes = stack(frames, path)
     unit = 'mm'
   else:
-    ordered, affine, unit = frames, np.eye(4), 'pixel'
-    notes = ['frames have no place: the third axis may be time']
+    ordered, affine, unit, notes = _unplaced(dataset, frames, path)
   array = pixels.stored(dataset, path)
   if len(array) != len(frames):
     raise DicomError(
       f'{path}: holds {len(array)} frames but describes {len(frames)}; copy '
       'it again'
     )
+  if frames[0].table:
+    array = pixels.through_table(array, dataset, path)
   array, more = assemble.voxels(
-    ((array[f.index], f) for f in ordered),
+    (array[f.index] for f in ordered),
     ordered,
     array.shape,
     pixels.stored_dtype(dataset, path) if array.shape[-1] == 1 else array.dtype,
@@ -89,6 +100,33 @@ def _read_frames(dataset, path, *, suv):
   if suv:
     array = (array * suv_factor(dataset, path)).astype(np.float32)
   window = pixels.window_of(dataset, path)
-  notes = (*notes, *more, *assemble.shown_inverted(dataset))
+  notes = (*notes, *more, *assemble.remarks(dataset, path))
   meta = assemble.meta(dataset, unit, window, notes)
   return Volume(array, affine, header.modality_of(dataset), meta)
+
+
+def _unplaced(dataset, frames, path):
+  """Frames, affine, unit and notes where no frame has a place."""
+  source = 'PixelSpacing'
+  if frames[0].spacing is None:
+    spacing, source = pixel_size(dataset, path)
+    frames = [dataclasses.replace(f, spacing=spacing) for f in frames]
+  sections = dataset.get('SOPClassUID') == OphthalmicTomographyImageStorage
+  affine, notes = axis_of(frames, sections=sections)
+  if frames[0].spacing is None:
+    notes += _not_square(dataset, path)
+    return frames, affine, 'pixel', notes
+  if source != 'PixelSpacing':
+    notes.append(f'pixel spacing from {source}')
+  return frames, affine, 'mm', notes
+
+
+def _not_square(dataset, path):
+  """A note where pixels of unknown size are known to be no squares."""
+  ratio = header.numbers(dataset, 'PixelAspectRatio', 2, path)
+  if ratio is None or ratio[0] == ratio[1]:
+    return []
+  return [
+    f'pixels are {ratio[0]:g} high and {ratio[1]:g} wide (PixelAspectRatio): '
+    'taken as squares'
+  ]

@@ -26,7 +26,8 @@ class Frame:
   size: (rows, columns). position, orientation (row direction, then column
   direction) and spacing (between rows, between columns) are DICOM's, in mm;
   None where the header is silent. `axes` holds what could tell frames at one
-  place apart (echo time, …).
+  place apart (echo time, …), `notes` what was assumed of the header. `table`:
+  values go through a modality look-up table, not slope and intercept.
   """
 
   path: pathlib.Path
@@ -40,6 +41,8 @@ class Frame:
   slope: float = 1.0
   intercept: float = 0.0
   axes: dict = dataclasses.field(default_factory=dict)
+  table: bool = False
+  notes: tuple[str, ...] = ()
 
   def directions(self):
     """Unit vectors (3,) along rows, along columns, and their normal."""
@@ -73,7 +76,7 @@ def stack(frames, where):
   frames, depth = [frames[i] for i in order], depth[order]
   _check_distinct(frames, depth, where)
   positions = np.array([f.position for f in frames], float)
-  notes = []
+  notes = list(dict.fromkeys(n for f in frames for n in f.notes))
   if len(frames) == 1:
     step = normal * (frames[0].step or frames[0].thickness or 1.0)
   else:

@@ -16,6 +16,24 @@ from medjax.data.formats.dicom.stack import stack
 # SNOMED CT codes of a segment's category and type: that it is tissue is all
 # that a class name tells for sure.
 _TISSUE = ('85756007', 'SCT', 'Tissue')
+# Of its source a SEG repeats these and no more: comments, addresses, stations
+# and operators stay where they are. Type 2 elements may be empty, PS3.5 7.4.3.
+_EMPTY = (
+  'PatientID', 'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyID',
+  'StudyDate', 'StudyTime', 'AccessionNumber', 'ReferringPhysicianName',
+)  # fmt: skip
+_NEEDED = (
+  'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID',
+  'Modality', 'Rows', 'Columns',
+)  # fmt: skip
+_USED = (
+  'SpecificCharacterSet', 'FrameOfReferenceUID', 'PositionReferenceIndicator',
+  'NumberOfFrames', 'ImagePositionPatient', 'ImageOrientationPatient',
+  'PixelSpacing', 'SliceThickness', 'SpacingBetweenSlices',
+  'SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence',
+  'LossyImageCompression', 'LossyImageCompressionRatio',
+  'LossyImageCompressionMethod',
+)  # fmt: skip
 
 
 @quiet()
@@ -24,9 +42,9 @@ def write_segmentation(path, labels, source, *, class_names):
 
   labels: (*spatial,) on the grid of `read(source)`. source: the file, or the
   folder of the series, that was read. class_names: background first; segment k
-  is called `class_names[k]`. The SEG repeats patient and study of its source,
-  as the standard demands. Needs highdicom. Raises ValueError for labels off the
-  grid or without a name, and sources that are no whole DICOM.
+  is called `class_names[k]`. The SEG repeats of its source what the standard
+  demands: patient, study and place. Needs highdicom. Raises ValueError for
+  labels off the grid or without a name, and sources that are no whole DICOM.
   """
   try:
     import highdicom as hd
@@ -41,18 +59,19 @@ def write_segmentation(path, labels, source, *, class_names):
       f'{path}: labels go to {highest}, but there are {len(class_names)} '
       'classes'
     )
-  datasets, array = _on_frames(labels, pathlib.Path(source))
+  datasets, frames, array = _on_frames(labels, pathlib.Path(source))
+  number = max(_series_number(datasets[0]), 0) + 100
+  datasets = _sources(datasets, frames, labels.ndim, source)
   description = [_segment(hd, n, class_names[n])
                  for n in range(1, len(class_names))]  # fmt: skip
   try:
-    number = int(datasets[0].get('SeriesNumber') or 0)
     seg = hd.seg.Segmentation(
       source_images=datasets,
       pixel_array=array.astype(np.uint8 if highest < 256 else np.uint16),
       segmentation_type='BINARY',
       segment_descriptions=description,
       series_instance_uid=pydicom.uid.generate_uid(),
-      series_number=number + 100,
+      series_number=number,
       sop_instance_uid=pydicom.uid.generate_uid(),
       instance_number=1,
       manufacturer='medjax',
@@ -61,15 +80,108 @@ def write_segmentation(path, labels, source, *, class_names):
       device_serial_number='0',
       content_label='SEGMENTATION',
       series_description='Segmentation by medjax',
+      **_places(hd, datasets, frames),
     )
     _drop_half_measures(seg)
     seg.save_as(path)
-  except (AttributeError, KeyError, TypeError, ValueError) as e:
-    # The text may quote the header.
+  except AttributeError as e:
     raise DicomError(
-      f'{source}: its headers lack what a DICOM SEG repeats of its source '
+      f'{source}: its headers lack {e.name or "an element"}, which a DICOM SEG '
+      'repeats of its source; mend them, or write .nii.gz'
+    ) from None
+  except (KeyError, TypeError, ValueError) as e:  # may quote the header
+    raise DicomError(
+      f'{source}: its headers are none that a DICOM SEG can refer to '
       f'({type(e).__name__}); write .nii.gz'
     ) from None
+
+
+def _series_number(dataset):
+  try:
+    return int(dataset.get('SeriesNumber') or 0)
+  except (TypeError, ValueError):
+    return 0
+
+
+def _sources(datasets, frames, rank, source):
+  """What a SEG takes of its source images; refuses what it cannot refer to."""
+  if _is_plain(datasets, frames) and not all(f.position for f in frames):
+    raise DicomError(
+      f'{source}: its frames have no place, without which no DICOM SEG can '
+      'refer to them; write .nii.gz'
+    )
+  if len({d.get('SeriesInstanceUID') for d in datasets}) > 1:
+    raise DicomError(
+      f'{source}: each slice is a series of its own, and a DICOM SEG refers to '
+      'one; write .nii.gz'
+    )
+  datasets = [_needed(d, rank, source) for d in datasets]
+  _state_thickness(datasets, frames)
+  return datasets
+
+
+def _is_plain(datasets, frames):
+  """Whether it is one file of several frames without functional groups."""
+  groups = 'PerFrameFunctionalGroupsSequence'
+  return len(datasets) < len(frames) and groups not in datasets[0]
+
+
+def _places(hd, datasets, frames):
+  """Where the frames lie, for highdicom, which takes it from groups only."""
+  if not _is_plain(datasets, frames):
+    return {}
+  one, step = frames[0], _apart(frames)
+  return {
+    'plane_positions': [
+      hd.PlanePositionSequence('PATIENT', f.position) for f in frames
+    ],
+    'plane_orientation': hd.PlaneOrientationSequence(
+      'PATIENT', one.orientation
+    ),
+    'pixel_measures': hd.PixelMeasuresSequence(
+      pixel_spacing=one.spacing,
+      slice_thickness=one.thickness or step,
+      spacing_between_slices=step,
+    ),
+  }
+
+
+def _needed(dataset, rank, source):
+  """What a SEG takes of a source; absent type 2 elements are empty.
+
+  Raises ValueError naming a type 1 element that is absent.
+  """
+  wanted = (*_NEEDED, 'FrameOfReferenceUID') if rank == 3 else _NEEDED
+  absent = [k for k in wanted if dataset.get(k) in (None, '')]
+  if absent:
+    raise DicomError(
+      f'{source}: its headers lack {", ".join(absent)}, without which no DICOM '
+      'SEG can refer to it; mend them, or write .nii.gz'
+    )
+  kept = pydicom.Dataset()
+  kept.file_meta = dataset.file_meta
+  for keyword in (*_NEEDED, *_USED):
+    if keyword in dataset:
+      kept[keyword] = dataset[keyword]
+  for keyword in _EMPTY:
+    setattr(kept, keyword, _legal(keyword, dataset.get(keyword)))
+  return kept
+
+
+def _legal(keyword, value):
+  """A value of a type 2 element; empty where it is absent or no such value."""
+  if value is None:
+    return ''
+  if keyword == 'PatientSex':
+    return value if value in ('M', 'F', 'O') else ''
+  try:
+    if keyword.endswith('Date'):
+      pydicom.valuerep.DA(value)
+    elif keyword.endswith('Time'):
+      pydicom.valuerep.TM(value)
+  except ValueError:
+    return ''
+  return value
 
 
 def _drop_half_measures(seg):
@@ -97,7 +209,8 @@ def _segment(hd, number, name):
 
 
 def _on_frames(labels, source):
-  """The source's data sets, and labels (frames, rows, columns) in their order.
+  """The source's data sets, its `Frame`s in order, and labels (frames, rows,
+  columns) in that order.
 
   The inverse of how `read` turns frames into voxels.
   """
@@ -122,6 +235,23 @@ def _on_frames(labels, source):
       f'{array.shape[0]} of {array.shape[1:]}; give the image they belong to'
     )
   if len(datasets) > 1:
-    return [datasets[f.path] for f in frames], array
+    return [datasets[f.path] for f in frames], frames, array
   order = np.argsort([f.index for f in frames])
-  return list(datasets.values()), array[order]
+  return list(datasets.values()), [frames[i] for i in order], array[order]
+
+
+def _state_thickness(datasets, frames):
+  """Slices whose thickness is missing are as thick as they are apart."""
+  if any(f.position is None for f in frames):
+    return
+  for dataset in datasets:
+    if not dataset.get('SliceThickness'):
+      dataset.SliceThickness = float(frames[0].step or _apart(frames))
+
+
+def _apart(frames):
+  """Distance in mm between the first two frames; 1 for one frame."""
+  if len(frames) == 1:
+    return 1.0
+  move = np.subtract(frames[1].position, frames[0].position)
+  return round(float(np.linalg.norm(move)), 6)

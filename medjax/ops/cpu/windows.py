@@ -26,3 +26,12 @@ def spans(shape, strides):
 def count(size, padding, taps, stride, dilation):
   """How many windows an axis of `size` voxels has."""
   return (size + sum(padding) - dilation * (taps - 1) - 1) // stride + 1
+
+
+def counts(lhs, rhs, *, window_strides, padding, rhs_dilation, **_):
+  """The voxels of a convolution's output, per axis."""
+  axes = zip(
+    lhs.shape[1:-1], padding, rhs.shape, window_strides, rhs_dilation,
+    strict=False,
+  )  # fmt: skip
+  return [count(*axis) for axis in axes]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from medjax.ops import windows
+from medjax.ops.cpu import windows
 
 _INPUT = (
   (4, 0, -5, 0, 1, 0),

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 from scipy import ndimage
 
-from medjax.survey import duplicates
+from medjax.data import duplicates
 
 
 def smooth(n, shape, seed=0):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from medjax.ops import windows
-from medjax.ops.kernel_gradient import add_by_rows
+from medjax.ops.cpu import windows
+from medjax.ops.cpu.kernel_gradient import add_by_rows
 
 _CHANNELS = 16  # fewer, of either side, do not fill a vector: lax is faster
 _VECTOR = 16  # floats, of the widest registers

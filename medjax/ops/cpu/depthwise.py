@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from medjax.ops import windows
+from medjax.ops.cpu import windows
 
 
 def depthwise(lhs, rhs, *, window_strides, padding, rhs_dilation, **_):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from medjax.ops import windows
+from medjax.ops.cpu import windows
 
 _CACHE = 2**21  # bytes: about a core's second level
 

@@ -1,0 +1,144 @@
+"""The label map of a case, from whatever files hold its reference."""
+
+import dataclasses
+
+import numpy as np
+
+from medjax.data import formats
+from medjax.data.folder.grids import on_grid
+from medjax.data.formats import plain_name, polygons
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How masks become label maps, the same for all cases of a set.
+
+  names: of the classes, background first, if structures in files have names:
+    then these say which class they are, not their order. ignore: the value
+    that is no class. values: {stored: class}.
+  """
+
+  names: tuple[str, ...] = ()
+  ignore: int | None = None
+  values: tuple[tuple[int, int], ...] = ()
+
+
+def read(entry, volume, reading):
+  """(label map (*spatial,) on the grid of an image, notes, palette or None)."""
+  shape = volume.array.shape[:-1]
+  if entry.runs is not None:
+    return _from_runs(entry, shape), (), None
+  if not entry.structures and len(entry.masks) == 1:
+    return _one(entry.mask, entry, volume, reading)
+  notes = []
+  if entry.structures:
+    found = {}
+    for name, path in zip(entry.structures, entry.masks, strict=True):
+      mask = formats.read_mask(path, values=reading.values)
+      notes += mask.meta.get('notes', ())
+      one = on_grid(path, mask, entry.image, volume).array
+      found[name] = _binary(path, one)
+    return _by_name(entry.masks[0], found, reading.names), tuple(notes), None
+  joined = np.zeros(shape, bool)
+  for path in entry.masks:
+    mask, more, _ = _one(path, entry, volume, reading)
+    joined |= _binary(path, mask)
+    notes += more
+  return joined.astype(np.uint8), tuple(notes), None
+
+
+def _one(path, entry, volume, reading):
+  """(label map, notes, palette) of one file."""
+  if formats.is_segmentation(path):
+    found = formats.read_labels(path, volume, class_names=reading.names or None)
+    return found.array, found.meta['notes'], None
+  mask = formats.read_mask(path, ignore=reading.ignore, values=reading.values)
+  notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
+  segments = mask.meta.get('segments')
+  mask = on_grid(path, mask, entry.image, volume, part=bool(segments))
+  if not segments or not reading.names:
+    return mask.array, notes, palette
+  found = {name: mask.array == label for label, name in segments.items()}
+  return _by_name(path, found, reading.names), notes, None
+
+
+def names_of(entries):
+  """(names of the classes, notes) that the files' structures give.
+
+  The union over all cases, in the order of their first appearance, background
+  first; () where no file names what it holds, and where each holds one and no
+  two are called alike: then they are one class, as their order says.
+  """
+  names, files, counts = {}, 0, {}
+  for entry in entries:
+    own = entry.structures
+    if not own:
+      own = [n for path in entry.masks for n in _named(path)]
+    if own:
+      files += 1
+    for name in own:
+      key = plain_name(name)
+      names.setdefault(key, name)
+      counts[key] = counts.get(key, 0) + 1
+  if not names:
+    return (), ()
+  if 1 < files == len(names) == sum(counts.values()):
+    shown = ', '.join(list(names.values())[:6])
+    return (), (
+      f'every mask holds one structure of another name ({shown}, …): taken as '
+      'one class; else say task.class_names',
+    )
+  rare = [names[k] for k, n in counts.items() if n < files]
+  notes = [f'classes by name: {", ".join(names.values())}']
+  if rare:
+    shown = ', '.join(
+      f'{names[k]} ({n})' for k, n in list(counts.items())[:12] if n < files
+    )
+    notes.append(f'not in all of {files} masks: {shown}')
+  return ('background', *names.values()), tuple(notes)
+
+
+def _named(path):
+  """Names in a file, read only where its format has some."""
+  name = path.name.lower()
+  if name.endswith('.nrrd') or formats.is_dicom(path):
+    return formats.segment_names(path)
+  return ()
+
+
+def _by_name(path, found, names):
+  """The label map of {structure: mask}; others than `names` are left out."""
+  if names:
+    place = {plain_name(n): i for i, n in enumerate(names)}
+    known = {n: m for n, m in found.items() if plain_name(n) in place}
+    if found and not known:
+      raise ValueError(
+        f'{path}: holds {", ".join(found)}, and none of the classes '
+        f'{", ".join(names[1:])}'
+      )
+  else:
+    known = found
+  try:
+    labels, order = formats.label_map(known)
+  except ValueError as e:
+    raise ValueError(f'{path}: {e}') from None
+  if not names or labels is None:
+    return labels
+  table = np.array([0, *(place[plain_name(n)] for n in order[1:])])
+  return table.astype(np.min_scalar_type(int(table.max())))[labels]
+
+
+def _binary(path, mask):
+  if mask.max(initial=0) > 1:
+    raise ValueError(
+      f'{path}: holds label {mask.max()}, but several masks of one case are of '
+      'one class each, 0 and 1'
+    )
+  return mask > 0
+
+
+def _from_runs(entry, shape):
+  try:
+    return polygons.from_runs(entry.runs, shape)
+  except ValueError as e:
+    raise ValueError(f'{entry.where}: {e}') from None

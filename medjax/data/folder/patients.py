@@ -1,0 +1,202 @@
+"""Folders of patients: P001/image.nii.gz beside P001/mask.nii.gz, and BIDS.
+
+They look like folders of classes, and are none: what is in a patient's folder
+is one case, or has to be told by `data.fields`.
+"""
+
+import re
+
+from medjax.data import formats
+from medjax.data.folder import tables
+from medjax.data.folder.entry import Entry, masked, name_of
+from medjax.data.folder.listing import folders_in, images_below
+
+_BIDS = re.compile(r'^sub-[^_/]+$')
+# Columns of participants.tsv that say what a classifier is to learn.
+_LABELS = ('label', 'diagnosis', 'class', 'group', 'dx')
+_FEW = 5  # folders of one image each that look like patients
+
+
+def entries(folder, folders, root, dense):
+  """The cases of a folder of patients; None if it is none.
+
+  Raises ValueError where a patient has several images: then fields must say
+  which are channels, and which the mask.
+  """
+  subjects = [f for f in folders if _BIDS.match(f.name)]
+  if len(subjects) > 1 or (
+    subjects and (folder / 'participants.tsv').is_file()
+  ):
+    return _bids(folder, subjects, root, dense)
+  found = {}
+  for place in folders:
+    every = images_below(place, masks=True)
+    masks = [f for f in every if masked(f)]
+    images = [f for f in every if not masked(f)]
+    if not masks or not images:
+      return None
+    found[place] = images, masks
+  single = all(len(i) == len(m) == 1 for i, m in found.values())
+  if not found or not (single or any(_bare(m) for _, m in found.values())):
+    return None  # classes/x.png with x_mask.png beside
+  for place, (images, masks) in found.items():
+    if len(images) > 1 or len(masks) > 1:
+      raise ValueError(_ask(folder, place, images, masks))
+  return [
+    Entry(
+      id=name_of(place, root),
+      images=tuple(images),
+      masks=tuple(masks),
+      patient=place.name,
+    )
+    for place, (images, masks) in found.items()
+  ]
+
+
+def check_classes(folder, found):
+  """Refuses folders that are taken for classes, and are of patients."""
+  places = {}
+  for e in found:
+    places.setdefault(e.label, []).append(e)
+  alike = {re.sub(r'\d+', '#', name) for name in places if name}
+  if len(places) < _FEW or len(alike) > 1 or '#' not in next(iter(alike), ''):
+    return
+  if all(len(own) == 1 for own in places.values()):
+    first = found[0].image
+    raise ValueError(
+      f'{folder}: {len(places)} folders of one image each, which look like '
+      'patients, not classes; say what is what in a cases.csv, or '
+      f"data.fields.image='{{patient}}/{first.name}' and data.fields.label"
+    )
+
+
+def _bare(masks):
+  """Whether masks are called mask.nii.gz, without an image's name."""
+  return any(masked(m)[0] == '' for m in masks)
+
+
+def _ask(folder, place, images, masks):
+  """The message that proposes `data.fields` for what is there."""
+
+  def text(path):
+    found = path.relative_to(place).as_posix()
+    return '{patient}/' + found.replace(place.name, '{patient}')
+
+  names = [text(p) for p in images]
+  start = _shared(names)
+  end = _shared([n[::-1] for n in names])[::-1]
+  image = names[0]
+  if len(names) > 1:
+    parts = ','.join(n[len(start) : len(n) - len(end)] for n in names)
+    image = f'{start}{{{parts}}}{end}'
+  return (
+    f'{folder}: looks like a folder for each patient ({place.name} has '
+    f'{len(images)} images and {len(masks)} masks): say '
+    f"data.fields.image='{image}' and data.fields.mask='{text(masks[0])}'"
+  )
+
+
+def _shared(names):
+  """The common start of names, up to a sign that is no letter or number."""
+  count = 0
+  for signs in zip(*names, strict=False):
+    if len(set(signs)) > 1:
+      break
+    count += 1
+  return re.sub(r'[A-Za-z0-9]*$', '', names[0][:count])
+
+
+# BIDS.
+
+
+def _bids(folder, subjects, root, dense):
+  """sub-*/[ses-*/]modality/…: one image of a subject and session is a case."""
+  table = folder / 'participants.tsv'
+  about = _participants(table) if table.is_file() else {}
+  masks = _derived(folder)
+  found, several = [], None
+  for subject in subjects:
+    own = images_below(subject, masks=True)
+    images = [f for f in own if not masked(f)]
+    beside = [f for f in own if masked(f)]
+    by_session = {}
+    for image in images:
+      by_session.setdefault(_prefix(image), []).append(image)
+    for prefix, group in by_session.items():
+      if len(group) > 1:
+        several = several or group
+        continue
+      theirs = [
+        m for m in (*beside, *masks.get(subject.name, ()))
+        if _prefix(m) == prefix
+      ]  # fmt: skip
+      found.append(
+        Entry(
+          id=name_of(group[0], root),
+          images=tuple(group),
+          masks=tuple(theirs) if len(theirs) == 1 else (),
+          patient=subject.name,
+          **about.get(subject.name, {}),
+        )
+      )
+  if several:
+    names = ', '.join(f.name for f in several[:4])
+    raise ValueError(
+      f'{folder}: is BIDS with several images of a session ({names}); say '
+      "which, as in data.table='participants.tsv', data.fields.image="
+      f"'{{participant_id}}/{_inside(several[0])}', data.fields.patient="
+      "'participant_id' and data.fields.label or mask"
+    )
+  wanted = [e for e in found if (e.dense if dense else e.dense or e.label)]
+  if not wanted:
+    raise ValueError(
+      f'{folder}: looks like BIDS, and nothing says what to learn: say '
+      "data.table='participants.tsv', data.fields.image='{participant_id}/"
+      f"{_inside(found[0].image) if found else '*'}', data.fields.patient="
+      "'participant_id' and data.fields.label or data.fields.mask"
+    )
+  return found
+
+
+def _participants(path):
+  """{participant: its label and other columns}."""
+  table = tables.read(path)
+  table.require('participant_id')
+  label = next((c for c in _LABELS if c in table.columns), None)
+  others = [c for c in table.columns if c not in (label, 'participant_id')]
+  taken = {'id', 'patient', 'image', 'mask', 'split', 'affine', 'spacing'}
+  cells = tables.clinical(table, [c for c in others if c not in taken])
+  about = {}
+  for row, extra in zip(table.rows, cells, strict=True):
+    about[row.cells['participant_id']] = {'extra': extra}
+    if label and row.cells[label].lower() not in tables.MISSING:
+      about[row.cells['participant_id']]['label'] = row.cells[label]
+  return about
+
+
+def _derived(folder):
+  """{subject: masks} below derivatives/."""
+  found = {}
+  for place in folders_in(folder):
+    if place.name.lower() != 'derivatives':
+      continue
+    for file in images_below(place, masks=True):
+      subject = re.match(r'sub-[^_.]+', file.name)
+      if subject and masked(file):
+        found.setdefault(subject[0], []).append(file)
+  return found
+
+
+def _prefix(path):
+  """'sub-01_ses-1' of sub-01_ses-1_run-2_T1w: whose, and when."""
+  name = formats.stem(path)
+  return '_'.join(re.findall(r'(?:sub|ses)-[^_.]+', name)) or name
+
+
+def _inside(image):
+  """ses-*/anat/*_T1w.nii.gz: the way to an image, below its subject."""
+  parts = image.parts
+  start = next(i for i, p in enumerate(parts) if _BIDS.match(p))
+  folders = [re.sub('^ses-.*', 'ses-*', p) for p in parts[start + 1 : -1]]
+  ending = formats.stem(image).rpartition('_')[2] + formats.suffix(image)
+  return '/'.join([*folders, f'*_{ending}'])

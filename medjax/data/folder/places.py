@@ -1,0 +1,65 @@
+"""Files that the cells of a table mean, however they are written there."""
+
+import collections
+import pathlib
+
+from medjax.data import formats
+from medjax.data.folder import pattern
+from medjax.data.folder.listing import images_below
+
+
+class Places:
+  """The files below a folder, found by path, name or stem.
+
+  A cell may be a path below the folder with slashes or backslashes, with `*`,
+  a longer path that ends in one below the folder (as it was elsewhere), or the
+  mere name of a file anywhere below it; with or without the suffix.
+  """
+
+  def __init__(self, root):
+    self.root = pathlib.Path(root)
+    self._by_name = None
+
+  def find(self, text, where):
+    """The file, or DICOM folder, that a text means.
+
+    Raises FileNotFoundError if there is none, ValueError if several.
+    """
+    found = self.every(text, where)
+    if len(found) > 1:
+      raise ValueError(
+        f'{where}: {text} may be {found[0]} or {found[1]}; say more of its '
+        'path, in the table or in data.fields'
+      )
+    return found[0]
+
+  def every(self, text, where):
+    """All of them, at least one."""
+    for candidate in dict.fromkeys((text, text.replace('\\', '/'))):
+      path = self.root / candidate
+      if path.exists():
+        return [path]
+      if '*' in candidate:
+        found = [p for p, _ in pattern.find(self.root, candidate)]
+        if found:
+          return found
+    cell = text.replace('\\', '/').strip('/')
+    found = self._names().get(pathlib.PurePosixPath(cell).name, [])
+    if '/' in cell:  # then its folders must be those of the file
+      found = [p for p in found if f'/{cell}'.endswith(self._tails(p))]
+    if not found:
+      raise FileNotFoundError(f'{where}: no file {self.root / text}')
+    return found
+
+  def _tails(self, path):
+    below = path.relative_to(self.root)
+    return f'/{below.as_posix()}', f'/{below.with_name(formats.stem(path))}'
+
+  def _names(self):
+    """{name and stem: files} of all images below the folder."""
+    if self._by_name is None:
+      self._by_name = collections.defaultdict(list)
+      for path in images_below(self.root, masks=True):
+        for name in dict.fromkeys((path.name, formats.stem(path))):
+          self._by_name[name].append(path)
+    return self._by_name

@@ -1,0 +1,123 @@
+"""What other libraries call the layers of our segmentation networks.
+
+Tables as in `names`.
+"""
+
+import numpy as np
+
+
+def conv_norm(path, conv, norm):
+  """The lines of a table for a convolution of ours with its norm."""
+  return {f'{path}/conv': conv, f'{path}/norm': norm}
+
+
+def dynunet(model):
+  """MONAI's DynUNet of plain blocks, which is nnU-Net's network."""
+  last = len(model.features) - 1
+  table = {'head': 'output_block.conv.conv'}
+  stages = {f'encoder_{i}': f'downsamples.{i - 1}' for i in range(1, last)}
+  stages |= {'encoder_0': 'input_block', f'encoder_{last}': 'bottleneck'}
+  for i in range(last):
+    up = f'upsamples.{last - 1 - i}'
+    table[f'upsample_{i}'] = f'{up}.transp_conv.conv'
+    stages[f'decoder_{i}'] = f'{up}.conv_block'
+    table[f'head_{i + 1}'] = f'deep_supervision_heads.{i}.conv.conv'
+  for path, name in stages.items():
+    for j in range(2):
+      table[f'{path}/conv_{j}'] = f'{name}.conv{j + 1}.conv'
+      table[f'{path}/norm_{j}'] = f'{name}.norm{j + 1}'
+  return table
+
+
+def nnunet(model):
+  """nnU-Net's PlainConvUNet and ResidualEncoderUNet."""
+  last = len(model.features) - 1
+  table = {'head': f'decoder.seg_layers.{last - 1}'}
+  for i in range(last):
+    s = last - 1 - i
+    table[f'upsample_{i}'] = f'decoder.transpconvs.{s}'
+    table[f'head_{i}'] = f'decoder.seg_layers.{s}'
+  decode = lambda part: lambda i, j: f'decoder.stages.{last - 1 - i}.{part(j)}'
+  encode = lambda part: lambda i, j: f'encoder.stages.{i}.0.{part(j)}'
+  conv, norm = (lambda j, k=k: f'convs.{j}.{k}' for k in ('conv', 'norm'))
+  table |= {
+    r'decoder_(\d+)/conv_(\d+)': decode(conv),
+    r'decoder_(\d+)/norm_(\d+)': decode(norm),
+    r'encoder_(\d+)/conv_(\d+)': encode(conv),
+    r'encoder_(\d+)/norm_(\d+)': encode(norm),
+    'stem/conv_0': 'encoder.stem.convs.0.conv',
+    'stem/norm_0': 'encoder.stem.convs.0.norm',
+  }
+  block = lambda i, j: f'encoder.stages.{i}.blocks.{j}'
+  # An average pooling comes before the projection where a stage strides.
+  strides = model.strides or (1,) + (2,) * last
+  short = [int(np.max(stride) > 1) for stride in strides]
+  for kind in ('conv', 'norm'):
+    table[rf'encoder_(\d+)_block_(\d+)/{kind}_(\d)'] = (
+      lambda i, j, k, kind=kind: f'{block(i, j)}.conv{k + 1}.{kind}'
+    )
+    table[rf'encoder_(\d+)_block_(\d+)/shortcut_{kind}'] = (
+      lambda i, j, kind=kind: (
+        f'{block(i, j)}.skip.{0 if j else short[i]}.{kind}'
+      )
+    )
+  return table
+
+
+def segresnet(model):
+  """MONAI's SegResNet."""
+  last = len(model.features) - 1
+  down = lambda part: lambda i, j, k: f'down_layers.{i}.{j + 1}.' + part(k)
+  up = lambda part: lambda i, j, k: f'up_layers.{last - 1 - i}.{j}.' + part(k)
+  conv, norm = lambda k: f'conv{k + 1}.conv', lambda k: f'norm{k + 1}'
+  return {
+    'stem': 'convInit.conv',
+    r'stage_(\d+)_down': lambda i: f'down_layers.{i}.0.conv',
+    r'decoder_(\d+)_up': lambda i: f'up_samples.{last - 1 - i}.0.conv',
+    r'stage_(\d+)_block_(\d+)/conv_(\d)': down(conv),
+    r'stage_(\d+)_block_(\d+)/norm_(\d)': down(norm),
+    r'decoder_(\d+)_block_(\d+)/conv_(\d)': up(conv),
+    r'decoder_(\d+)_block_(\d+)/norm_(\d)': up(norm),
+    'norm': 'conv_final.0',
+    'head': 'conv_final.2.conv',
+  }
+
+
+def vnet(model):
+  """MONAI's V-Net."""
+  del model
+  unit = lambda name: (f'{name}.conv_block.conv', f'{name}.conv_block.adn.N')
+  table = conv_norm('stem', *unit('in_tr')) | conv_norm(
+    'head/layer', *unit('out_tr')
+  )
+  table['head/logits'] = 'out_tr.conv2'
+  for i in range(5):
+    down, up = f'down_tr{16 * 2**i}', f'up_tr{32 * 2**i}'
+    table |= conv_norm(f'down_{i}', f'{down}.down_conv', f'{down}.bn1')
+    table |= {f'up_{i}': f'{up}.up_conv', f'up_norm_{i}': f'{up}.bn1'}
+    for j in range(3):
+      for path, name in ((f'encoder_{i}', down), (f'decoder_{i}', up)):
+        table |= conv_norm(f'{path}/layer_{j}', *unit(f'{name}.ops.{j}'))
+  return table
+
+
+def unet2018(model):
+  """MONAI's UNet of residual units; every level lies inside the one above."""
+  last, table = len(model.features) - 1, {}
+
+  def finish(path, name):
+    return {f'{path}/norm': f'{name}.N', f'{path}/act': f'{name}.A'}
+
+  for i in range(last + 1):
+    level = '1.submodule.' * i
+    name = level.removesuffix('.') if i == last else f'{level}0'
+    table[f'encoder_{i}/residual'] = f'{name}.residual'
+    for j in range(model.convs_per_stage):
+      table[f'encoder_{i}/conv_{j}'] = f'{name}.conv.unit{j}.conv'
+      table |= finish(f'encoder_{i}/finish_{j}', f'{name}.conv.unit{j}.adn')
+    ours = f'decoder_{i}' if i else 'head'
+    table[f'{ours}/up'] = f'{level}2.0.conv'
+    table |= finish(f'{ours}/finish', f'{level}2.0.adn')
+    table[f'{ours}/unit/conv_0'] = f'{level}2.1.conv.unit0.conv'
+    table |= finish(f'{ours}/unit/finish_0', f'{level}2.1.conv.unit0.adn')
+  return table

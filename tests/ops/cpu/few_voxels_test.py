@@ -1,0 +1,54 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax.ops.convolution import conv
+from medjax.ops.cpu import few_voxels
+
+
+@pytest.mark.parametrize(
+  ('size', 'window', 'strides', 'padding', 'dilation'),
+  [
+    ((5, 4), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((1, 1), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),  # one tap sees it
+    ((2, 2), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+    ((2, 1), (3, 2), (1, 1), ((4, 4), (3, 3)), (2, 3)),  # far outside
+    ((4, 7), (2, 3), (3, 2), ((-1, 0), (0, 2)), (1, 1)),  # a cropped image
+    ((2, 3, 1), (3, 1, 3), (2, 1, 1), ((1, 1), (0, 0), (1, 1)), (1, 1, 1)),
+  ],
+)
+def test_agrees_with_lax(
+  size, window, strides, padding, dilation, reference, assert_same_map
+):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, *size, 3)), 'f')
+  w = jnp.asarray(rng.normal(size=(*window, 3, 4)), 'f')
+  ours = lambda x, w: few_voxels.one_product(
+    x, w, window_strides=strides, padding=padding, rhs_dilation=dilation,
+    precision=None,
+  )  # fmt: skip
+  theirs = lambda x, w: reference(x, w, strides, padding, dilation, 1)
+  assert_same_map(ours, theirs, x, w)
+
+
+@pytest.mark.usefixtures('sizes_matter')
+def test_few_voxels_are_a_product_and_the_kernel_is_not_copied(text_for):
+  w = jnp.ones((3, 3, 64, 64))
+  f = lambda x, w: conv(x, w, (1, 1), 'SAME')
+  text = lambda *size: text_for('cpu', f, jnp.ones((*size, 64)), w)
+  assert 'convolution' not in text(1, 8, 8)
+  assert 'transpose' not in text(1, 8, 8)
+  assert 'convolution' in text(2, 8, 8)
+  assert 'convolution' in text_for('cuda', f, jnp.ones((1, 4, 4, 64)), w)
+
+
+@pytest.mark.usefixtures('sizes_matter')
+def test_winograd_is_for_many_voxels():
+  """Its six convolutions compile for long: DenseNet-121 in 3-D, two minutes."""
+  for rank, few, many in ((3, 8, 17), (2, 20, 23)):
+    w = jnp.ones((3,) * rank + (256, 256))
+    f = lambda x, w, rank=rank: conv(x, w, (1,) * rank, 'SAME')
+    for n, expected in ((few, 1), (many, 6)):
+      x = jnp.ones((1, *(n,) * rank, 256))
+      assert str(jax.make_jaxpr(f)(x, w)).count('conv_general') == expected
