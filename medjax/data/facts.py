@@ -1,6 +1,7 @@
 """What the cases of a set say about themselves, and a run keeps beside it."""
 
 import dataclasses
+import typing
 
 import numpy as np
 
@@ -101,23 +102,24 @@ class DataFacts:
 
 
 def _check(facts):
-  """Raises TypeError for a field that is of another kind."""
-  texts = (*facts.class_names, *facts.columns, *facts.notes)
-  whole = (
-    facts.channels,
-    facts.rank,
-    *facts.region_order,
-    *(label for region in facts.regions for label in region),
-    *(() if facts.ignore is None else (facts.ignore,)),
-  )
-  if not all(isinstance(t, str) for t in (*texts, facts.unit_of_length)):
-    raise TypeError('a name is no text')
-  if any(isinstance(n, bool) or not isinstance(n, int) for n in whole):
-    raise TypeError('a number is no whole number')
+  """Raises TypeError for a field that is of another type than it says."""
+  for name, kind in typing.get_type_hints(DataFacts).items():
+    if not _is(getattr(facts, name), kind):
+      raise TypeError(f'{name} is {getattr(facts, name)!r}')
   if facts.rank not in (2, 3) or facts.channels < 1:
     raise TypeError(f'{facts.channels} channels, {facts.rank} axes')
-  if not all(isinstance(s, int | float) and s > 0 for s in facts.spacing):
-    raise TypeError(f'a spacing of {facts.spacing}')
+
+
+def _is(value, kind):
+  """Whether a value is of a type, as JSON has it: 1 may stand for 1.0."""
+  if typing.get_origin(kind) is tuple:
+    inner, _ = typing.get_args(kind)
+    return isinstance(value, tuple) and all(_is(v, inner) for v in value)
+  if options := typing.get_args(kind):  # X | None
+    return any(_is(value, each) for each in options)
+  if kind is float:
+    return isinstance(value, int | float)
+  return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _foreground(cases, *, drawn=10_000):
