@@ -288,6 +288,8 @@ def keep(name, row, folder):
     metrics['run']['command'] = f'python benchmarks/evidence.py train {name}'
     for split in ('validation', 'test'):
       metrics[split].pop('curves', None)
+    for seal in ('sha256', 'per_case_sha256'):  # of what is not kept
+      metrics.pop(seal, None)
     write_json(kept / 'metrics.json', metrics)
     _keep_cases(workdir / 'per_case.csv', kept / 'per_case.csv')
     said['hours'] += metrics['run']['seconds'] / 3600

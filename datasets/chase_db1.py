@@ -1,8 +1,6 @@
 """CHASE_DB1: retinal vessels in colour fundus images of children."""
 
 import pathlib
-import shutil
-import zipfile
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -59,7 +57,7 @@ class ChaseDb1(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     if self.manual_dir is None:
       archive = download.fetch(URL, md5=MD5, folder=dl_manager.download_dir)
-      folder = unpack(archive)
+      folder = download.unpacked(archive, archive.parent)
     else:
       folder = pathlib.Path(self.manual_dir)
     files = [folder / f'Image_{name}.jpg' for name in NAMES]
@@ -100,15 +98,3 @@ def field_of_view(image, threshold=20):
     return np.zeros(image.shape[:-1], np.uint8)
   largest = 1 + np.argmax(np.bincount(regions.ravel())[1:])
   return ndimage.binary_fill_holes(regions == largest).astype(np.uint8)
-
-
-def unpack(archive):
-  """Unpacks a zip beside itself, once; the folder appears when it is whole."""
-  folder = archive.with_suffix('')
-  if not folder.is_dir():
-    partial = folder.with_name(folder.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    with zipfile.ZipFile(archive) as f:
-      f.extractall(partial)
-    partial.rename(folder)
-  return folder

@@ -397,8 +397,9 @@ class Medmnist(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self, split, path):
     flag = FLAGS[configs()[self.builder_config.name][0]]
     rank = self.info.features['spacing'].shape[0]
-    labels = list(rows(path, f'{SPLITS[split]}_labels'))
-    for i, image in enumerate(rows(path, f'{SPLITS[split]}_images')):
+    name = SPLITS[split]
+    labels = read_labels(path, f'{name}_labels', flag)
+    for i, image in enumerate(rows(path, f'{name}_images', len(labels))):
       label = labels[i] if flag.multi_label else labels[i].item()
       yield records.example(
         {
@@ -410,10 +411,31 @@ class Medmnist(tfds.core.GeneratorBasedBuilder):
       )
 
 
-def rows(path, name):
+def read_labels(path, name, flag):
+  """The labels (n, k) of a split; there are the classes of the set."""
+  labels = np.array(list(rows(path, name)))
+  columns = len(flag.classes) if flag.multi_label else 1
+  if labels.ndim != 2 or labels.shape[1] != columns:
+    raise ValueError(
+      f'{path}: {name} has shape {labels.shape}, not (…, {columns}): is it of '
+      'another set?'
+    )
+  most = 1 if flag.multi_label else len(flag.classes) - 1
+  if (
+    labels.dtype.kind not in 'iub'
+    or not 0 <= labels.min() <= labels.max() <= most
+  ):
+    raise ValueError(
+      f'{path}: {name} holds {labels.min()} to {labels.max()}, but labels are '
+      f'whole numbers from 0 to {most}: is it of another set?'
+    )
+  return labels
+
+
+def rows(path, name, count=None):
   """Yields the rows of one array in an npz, without holding all of it.
 
-  The largest file unpacks to 13 GB.
+  The largest file unpacks to 13 GB. Raises ValueError unless there are `count`.
   """
   try:
     with zipfile.ZipFile(path) as archive, archive.open(f'{name}.npy') as f:
@@ -422,6 +444,8 @@ def rows(path, name):
         np.lib.format, f'read_array_header_{version[0]}_{version[1]}'
       )
       shape, fortran, dtype = read(f)
+      if count is not None and shape[0] != count:
+        raise ValueError(f'{name} has {shape[0]} rows for {count} labels')
       if fortran:
         raise ValueError(f'{name} is stored by column; save it again')
       size = dtype.itemsize * int(np.prod(shape[1:]))

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import shutil
-import tarfile
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -150,7 +148,7 @@ class Msd(tfds.core.GeneratorBasedBuilder):
       archive = download.fetch(
         URL.format(task.folder), md5=task.md5, folder=downloads
       )
-      folder = unpack(archive, downloads, task)
+      folder = download.unpacked(archive, downloads) / task.folder
     else:
       folder = manual(pathlib.Path(self.manual_dir), downloads, task)
     classes, channels = declared(folder, task)
@@ -234,7 +232,7 @@ def manual(folder, downloads, task):
       return place
   archive = folder / f'{task.folder}.tar'
   if archive.is_file():
-    return unpack(archive, downloads, task)
+    return download.unpacked(archive, downloads) / task.folder
   raise FileNotFoundError(
     f'{folder}: holds no imagesTr and labelsTr, nor {archive.name}; download '
     f'{URL.format(task.folder)} and pass --manual_dir=FOLDER_WITH_IT'
@@ -264,20 +262,3 @@ def declared(folder, task):
     )
   # 'Anterior' and 'anterior' are one name, 'PZ' stays.
   return tuple(c.lower() if c.istitle() else c for c in classes), channels
-
-
-def unpack(archive, downloads, task):
-  """Unpacks a tar once; the folder appears only when it is whole."""
-  folder = downloads / f'{task.folder}.unpacked'
-  if not folder.is_dir():
-    partial = folder.with_name(folder.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-      with tarfile.open(archive) as f:
-        f.extractall(partial, filter='data')
-    except (tarfile.TarError, EOFError) as e:
-      raise ValueError(
-        f'{archive}: truncated or damaged ({e}); download it again'
-      ) from None
-    partial.rename(folder)
-  return folder / task.folder

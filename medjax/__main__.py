@@ -51,7 +51,8 @@ def main():
     if command not in known:
       raise ValueError(f'no command {command!r}{closest(command, known)}')
   sys.argv = [f'medjax {command}', *rest]
-  runpy.run_module(f'medjax.{command}', run_name='__main__', alter_sys=True)
+  with cli.one_line_errors():  # of its imports; it has its own of the rest
+    runpy.run_module(f'medjax.{command}', run_name='__main__', alter_sys=True)
 
 
 if __name__ == '__main__':

@@ -2,10 +2,15 @@
 
 import argparse
 import contextlib
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 
 from absl import flags, logging
+
+from medjax import terminal
 
 # What users can cause and mend; anything else is a defect and keeps its
 # traceback.
@@ -29,22 +34,68 @@ def parse_flags(argv):
 def one_line_errors():
   """A user's error ends the program with one line and exit code 1.
 
-  `--debug` anywhere on the command line shows the traceback instead.
+  `--debug` anywhere on the command line shows the traceback instead. Within,
+  what is printed goes through `terminal.Terminal`s.
   """
   # What libraries log of an error says no more than the error does.
   logging.set_verbosity(logging.FATAL)
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
-  try:
-    yield
-  except KeyboardInterrupt:
-    print('medjax: interrupted', file=sys.stderr)
-    sys.exit(130)
-  except USER_ERRORS as e:
-    if '--debug' in sys.argv:
-      raise
-    print(f'medjax: {" ".join(str(e).split())}', file=sys.stderr)
-    sys.exit(1)
+  _hear_interrupts()
+  with terminal.shown():
+    try:
+      yield
+      sys.stdout.flush()
+      if getattr(sys.stdout, 'failed', False):
+        raise OSError(f'standard output: {sys.stdout.error}')
+    except KeyboardInterrupt:
+      print('medjax: interrupted', file=sys.stderr)
+      sys.exit(130)
+    except Exception as e:
+      line = said(e)
+      if line is None or '--debug' in sys.argv:
+        raise
+      print(f'medjax: {line}', file=sys.stderr)
+      sys.exit(1)
+
+
+def said(error):
+  """The line for an error that a user can cause, None for a defect."""
+  line = ' '.join(str(error).split())
+  if isinstance(error, USER_ERRORS):
+    return line
+  # jax's own type is not named: commands that need no jax are quick.
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in line:
+    return (
+      f'out of memory ({line[:120]}): a smaller data.batch_size, '
+      'data.patch_size or inference.batch_size needs less'
+    )
+  if isinstance(error, RuntimeError) and 'home directory' in line:
+    return 'no home folder is known: set HOME, or give whole paths'
+  return None
+
+
+def _hear_interrupts():
+  """Ctrl-C is a KeyboardInterrupt again, after the imports."""
+  if threading.current_thread() is not threading.main_thread():
+    return
+  handler = signal.getsignal(signal.SIGINT)
+  if getattr(handler, '__module__', '') == 'medjax':
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def as_worker():
+  """Makes this process one that works for another, and ends with it.
+
+  Ctrl-C in a terminal goes to all: the other decides.
+  """
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+  def watch():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def aligned(header, rows, sides):

@@ -269,7 +269,8 @@ def compare(
 
 def store(config, workdir):
   """Writes config.json."""
-  files.write_text(pathlib.Path(workdir) / 'config.json', to_json(config))
+  tree = json.loads(to_json(config))  # in its order
+  files.write_json(pathlib.Path(workdir) / 'config.json', tree, sealed=True)
 
 
 def complete(config):

@@ -197,13 +197,19 @@ def attempts(jobs, to=None, window=None, workers=1):
     batch, rest = (jobs[:alone], jobs[alone:]) if alone else (jobs, [])
     lost = set()
     width = 1 if alone else workers
-    with concurrent.futures.ProcessPoolExecutor(width, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+      width, context, initializer=cli.as_worker
+    ) as pool:
       futures = {pool.submit(_attempt, j, to, window): j for j in batch}
-      for future in concurrent.futures.as_completed(futures):
-        try:
-          yield futures[future], future.result()
-        except concurrent.futures.process.BrokenProcessPool:
-          lost.add(futures[future])
+      try:
+        for future in concurrent.futures.as_completed(futures):
+          try:
+            yield futures[future], future.result()
+          except concurrent.futures.process.BrokenProcessPool:
+            lost.add(futures[future])
+      except BaseException:  # Ctrl-C: those under way end, no other begins
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
     again = [j for j in batch if j in lost]
     if again and width == 1:
       ended, *again = again

@@ -159,7 +159,8 @@ def _evaluate(experiment, workdir, facts):
     results['members'] = {name: _brief(r) for name, (r, _) in members.items()}
   if jax.process_index() == 0:
     if calibration is not None:
-      files.write_json(workdir / CALIBRATION, dataclasses.asdict(calibration))
+      decided = dataclasses.asdict(calibration)
+      files.write_json(workdir / CALIBRATION, decided, sealed=True)
     write(workdir, task, rows, results, gallery)
   return results, rows
 
@@ -188,7 +189,8 @@ def write(workdir, task, rows, results, gallery):
     del row['case']
   per_case.write(workdir / 'per_case.csv', table, task.names)
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
-  files.write_json(workdir / 'metrics.json', results)
+  results['per_case_sha256'] = files.digest_of(workdir / 'per_case.csv')
+  files.write_json(workdir / 'metrics.json', results, sealed=True)
 
 
 def _pooled(members):

@@ -152,7 +152,8 @@ class Experiment:
     """Writes config.json and facts.json."""
     workdir = pathlib.Path(workdir)
     config_lib.store(self.config, workdir)
-    files.write_json(workdir / 'facts.json', dataclasses.asdict(self.facts))
+    facts = dataclasses.asdict(self.facts)
+    files.write_json(workdir / 'facts.json', facts, sealed=True)
 
   @property
   def digest(self):
@@ -195,11 +196,19 @@ def restore(workdir, *, config=None, trust=False):
   `config` may stand for the stored one. A stored one that names code outside
   of medjax is refused, as it would run: `trust` says that it may.
   """
-  if config is None:
-    config = config_lib.load(workdir)
-    if not trust:
-      refuse_foreign(config, workdir)
-  return make(config, facts=read_facts(workdir))
+  if config is not None:
+    return make(config, facts=read_facts(workdir))
+  config = config_lib.load(workdir)
+  if not trust:
+    refuse_foreign(config, workdir)
+  facts = read_facts(workdir)
+  try:
+    return make(config, facts=facts)
+  except (ArithmeticError, AttributeError, LookupError, TypeError) as e:
+    raise ValueError(
+      f'{workdir}/config.json is damaged ({type(e).__name__}: {e}): take '
+      'another workdir, or train again'
+    ) from e
 
 
 def refuse_foreign(config, workdir):
@@ -218,7 +227,12 @@ def read_facts(workdir):
   values = files.read_json(path, mend='take another workdir, or train again')
   if values is None:
     raise FileNotFoundError(f'{path} is missing: {workdir} holds no run')
-  return DataFacts.read(values)
+  try:
+    return DataFacts.read(values)
+  except ValueError as e:
+    raise ValueError(
+      f'{path} is damaged: {e}; take another workdir, or train again'
+    ) from None
 
 
 def _make(config, facts, cases):

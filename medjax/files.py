@@ -1,14 +1,44 @@
-"""Files that are put in place when they are whole, and JSON without NaN."""
+"""Files that are put in place when they are whole, JSON without NaN, CSV."""
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import pathlib
 
 import numpy as np
 
+MOST = 128 * 2**20  # bytes of a file of text; an honest one has far fewer
+_LONGEST = 2**20  # characters of a line of a table
+
+_SEAL = 'sha256'  # field of a JSON file, of all the others
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
+
+
+def check_kind(path):
+  """Raises ValueError for what is there, but is neither a file nor a folder.
+
+  Opened, a FIFO or a device could be waited for without an end.
+  """
+  path = pathlib.Path(path)
+  if path.exists() and not (path.is_file() or path.is_dir()):
+    raise ValueError(
+      f'{path} is neither a file nor a folder (a pipe, socket or device?): '
+      'copy what it gives into a file'
+    )
+
+
+def check_text(path):
+  """Raises ValueError for what is no file of text, or too large to be one."""
+  path = pathlib.Path(path)
+  check_kind(path)
+  size = path.stat().st_size
+  if size > MOST:
+    raise ValueError(
+      f'{path} has {size / 2**20:.0f} MiB; medjax reads text of up to '
+      f'{MOST / 2**20:.0f}'
+    )
 
 
 @contextlib.contextmanager
@@ -16,13 +46,15 @@ def replacing(path, mode='w', **options):
   """Opens a file that takes the name `path` only when the body has ended.
 
   An error in the body leaves what was there before, and nothing beside it.
-  Makes the folder. `options` are those of `open`; text is UTF-8.
+  Makes the folder. `options` are those of `open`; text is UTF-8, in which a
+  byte of a file name that is none is \\udc….
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
   if 'b' not in mode:
     options.setdefault('encoding', 'utf-8')
+    options.setdefault('errors', 'backslashreplace')
   try:
     with partial.open(mode, **options) as f:
       yield f
@@ -50,24 +82,52 @@ def plain(value):
   return value
 
 
-def write_json(path, tree):
-  """Writes JSON whole, with null for NaN and infinity."""
-  write_text(path, json.dumps(plain(tree), indent=1) + '\n')
+def write_json(path, tree, *, sealed=False):
+  """Writes JSON whole, with null for NaN and infinity.
+
+  `sealed` adds a digest to a dict, by which `read_json` knows whether it is as
+  it was written.
+  """
+  tree = plain(tree)
+  if sealed:
+    tree = {**tree, _SEAL: _digest(tree)}
+  write_text(path, json.dumps(tree, indent=1) + '\n')
+
+
+def _digest(tree):
+  text = json.dumps(tree, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(path):
+  """SHA-256 of a file's bytes; None where there is no file."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    return None
+  with path.open('rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
 def read_json(path, *, mend):
   """Reads a JSON file; None where there is no file.
 
-  Raises ValueError of one line for one that is damaged; it ends with `mend`,
-  how to mend that.
+  Raises ValueError of one line for one that is damaged, or was changed after it
+  was sealed; it ends with `mend`, how to mend that.
   """
   path = pathlib.Path(path)
   if not path.exists():
     return None
+  check_text(path)
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    tree = json.loads(path.read_text(encoding='utf-8'))
   except (ValueError, RecursionError) as e:
     raise ValueError(f'{path} is not JSON: {e}; {mend}') from None
+  seal = tree.pop(_SEAL, None) if isinstance(tree, dict) else None
+  if seal is not None and seal != _digest(tree):
+    raise ValueError(
+      f'{path} is damaged: it is not as it was written, by its {_SEAL}; {mend}'
+    )
+  return tree
 
 
 def write_csv(path, rows, *, columns=None):
@@ -92,9 +152,10 @@ def read_csv(path, *, mend):
   how to mend that.
   """
   path = pathlib.Path(path)
+  check_text(path)
   with path.open(encoding='utf-8-sig', newline='') as f:
     try:
-      reader = csv.DictReader(f, restkey='', strict=True)
+      reader = csv.DictReader(_short(f), restkey='', strict=True)
       rows = list(reader)
     except (csv.Error, UnicodeDecodeError) as e:
       raise ValueError(
@@ -108,6 +169,14 @@ def read_csv(path, *, mend):
       )
   plain_rows = [{k: unquoted(v) for k, v in row.items()} for row in rows]
   return plain_rows, list(reader.fieldnames or ())
+
+
+def _short(lines):
+  """Yields the lines of an open file, none of which may be endless."""
+  while line := lines.readline(_LONGEST):
+    if len(line) == _LONGEST:
+      raise csv.Error(f'a line has {_LONGEST} characters or more')
+    yield line
 
 
 def _cell(value):

@@ -59,9 +59,13 @@ flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 def keep_programs():
   """Keeps compiled programs between runs."""
-  cache = pathlib.Path('~/.cache/medjax/xla').expanduser()
-  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    jax.config.update('jax_compilation_cache_dir', str(cache))
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+    return
+  try:
+    cache = pathlib.Path('~/.cache/medjax/xla').expanduser()
+  except RuntimeError:  # nobody's, in a container: compiled anew each time
+    return
+  jax.config.update('jax_compilation_cache_dir', str(cache))
 
 
 def facts():

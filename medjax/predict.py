@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import time
 
 import numpy as np
 
@@ -44,28 +45,40 @@ def predict(
   out.mkdir(parents=True, exist_ok=True)
   writes_maps = 'mask' in task.fields
   _check(run, workdir, found, out, seg, uncertainty, probabilities)
-  before = {}
+  table = _Table(out)
   if skip_existing and writes_maps:
     found = [p for p in found if not files.is_written(out, p, segments=seg)]
   elif skip_existing:
-    before = files.read_table(out)
-    found = [p for p in found if str(files.paths_of(p)[0]) not in before]
+    table.before = files.read_table(out)
+    found = [p for p in found if str(files.paths_of(p)[0]) not in table.before]
   most = None
   if uncertainty:
     most = np.log(task.num_outputs if task.exclusive else 2)
   maps = dict(segments=task.label_names if seg else None, most=most)
   if probabilities:
     maps['probabilities'] = task.label_names if task.exclusive else task.names
-  table = _predict(run, found, out, maps, calibrated=calibrated)
+  try:
+    errors = _predict(run, found, out, maps, table, calibrated=calibrated)
+  finally:  # what was predicted stays, whatever comes
+    table.write()
   if not found:
     print(f'nothing to do: {out} holds all of it')
-  if table:
-    print(files.write_table(out, table, before.values()))
+  if errors:
+    few = f'{len(errors)} of {len(found)} images failed; the first: '
+    raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
 
 
-def _predict(run, found, out, maps, *, calibrated):
-  """Writes the maps of files; returns [(path, Prediction)] of the others."""
-  table = []
+def _predict(run, found, out, maps, table, *, calibrated):
+  """Writes the maps of files, others into the table; lines on what failed."""
+  errors = []
+
+  def refused(error):
+    line = cli.said(error)
+    if line is None:
+      raise error
+    errors.append(line)
+    print(f'failed: {line}', flush=True)
+
   with progress.bar('predicting', len(found)) as advance:
 
     def watch(sample, window, count):
@@ -73,24 +86,25 @@ def _predict(run, found, out, maps, *, calibrated):
       advance(0, f'{name}, window {window} of {count}' if count > 1 else name)
 
     predictions = run.predict_cases(
-      (files.read_case(file) for file in found),
+      _readable(found, refused),
       calibrated=calibrated,
       probabilities='probabilities' in maps,
+      refused=refused,
       watch=watch,
     )
     for i, (case, prediction) in enumerate(predictions):
       if prediction.labels is not None:
         result = files.write(out, case, prediction, **maps)
       else:
-        table.append((case['path'], prediction))
+        table.add(case['path'], prediction)
         result = max(prediction.values, key=prediction.values.get)
       advance()
-      print(f'{i + 1}/{len(found)} {case["path"]} → {result}')
-  return table
+      print(f'{i + 1}/{len(found)} {case["path"]} → {result}', flush=True)
+  return errors
 
 
 def _check(run, workdir, found, out, seg, uncertainty, probabilities):
-  """Raises ValueError for what cannot be written."""
+  """Raises ValueError for what cannot be written of this run or these files."""
   if any(out.samefile(q.parent) for p in found for q in files.paths_of(p)):
     raise ValueError(f'{out} holds an input; results need another folder')
   writes_maps = 'mask' in run.task.fields
@@ -110,6 +124,37 @@ def _check(run, workdir, found, out, seg, uncertainty, probabilities):
   odd = [p for p in sources if not formats.is_dicom(p)]
   if odd:
     raise ValueError(f'{odd[0]} is not DICOM, so no DICOM SEG can refer to it')
+
+
+def _readable(found, refused):
+  """Yields the cases of files; `refused` is told of those that are damaged."""
+  for file in found:
+    try:
+      case = files.read_case(file)
+    except Exception as e:
+      refused(e)
+      continue
+    yield case
+
+
+class _Table:
+  """predictions.csv, written now and then while there are more."""
+
+  _SECONDS = 10
+
+  def __init__(self, out):
+    self._out, self._rows, self._written = out, [], time.monotonic()
+    self.before = {}  # rows that the folder holds already, by file
+
+  def add(self, path, prediction):
+    self._rows.append((path, prediction))
+    if time.monotonic() - self._written > self._SECONDS:
+      files.write_table(self._out, self._rows, self.before.values())
+      self._written = time.monotonic()
+
+  def write(self):
+    if self._rows:
+      print(files.write_table(self._out, self._rows, self.before.values()))
 
 
 # Of the command: name, what it does.

@@ -20,7 +20,6 @@ import os
 import pathlib
 import shutil
 import stat
-import threading
 import time
 import types
 
@@ -140,7 +139,11 @@ def _sweep(folder, *, seconds=0):
   for pattern in ('*.partial-*', '.*.partial'):
     for half_written in folder.glob(pattern):
       with contextlib.suppress(FileNotFoundError):  # another was faster
-        if time.time() - half_written.stat().st_mtime >= seconds:
+        if time.time() - half_written.stat().st_mtime < seconds:
+          continue
+        if half_written.is_dir():
+          shutil.rmtree(half_written, ignore_errors=True)
+        else:
           half_written.unlink()
 
 
@@ -213,7 +216,7 @@ def _with_processes(count):
     with (
       progress.bar('writing shards', len(jobs)) as advance,
       concurrent.futures.ProcessPoolExecutor(
-        workers, spawn, initializer=_die_with_parent
+        workers, spawn, initializer=cli.as_worker
       ) as pool,
     ):
       futures = [pool.submit(builders.write_shard, job) for job in jobs]
@@ -226,16 +229,6 @@ def _with_processes(count):
         raise
 
   return write
-
-
-def _die_with_parent():
-  """Ends this process when the one that started it is killed."""
-
-  def watch():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
 
 
 def _with_beam(options):

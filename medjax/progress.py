@@ -7,6 +7,8 @@ import contextlib
 import sys
 import time
 
+from medjax import terminal
+
 _SECONDS = 30  # between two lines where there is no terminal
 
 
@@ -19,7 +21,7 @@ def bar(title, total):
   import rich.console
   import rich.progress
 
-  console = rich.console.Console(stderr=True)
+  console = rich.console.Console(file=terminal.bare(sys.stderr))
   shown = rich.progress.Progress(
     *rich.progress.Progress.get_default_columns(),
     rich.progress.MofNCompleteColumn(),

@@ -1,13 +1,15 @@
 """The training loop, read top to bottom."""
 
+import concurrent.futures
 import contextlib
 import math
+import pathlib
 import statistics
 import time
 
 import jax
 
-from medjax import engine
+from medjax import engine, progress
 from medjax.data import pipeline
 from medjax.evaluate import evaluate_cases, samples
 from medjax.experiment import SPLITS
@@ -28,10 +30,24 @@ def train(experiment, workdir):
   Returns facts about the run for the record. Raises Stopped on Ctrl-C and
   SIGTERM, after saving; FloatingPointError on a loss that is not finite.
   """
+  _check_workdir(experiment, workdir)
   with contextlib.ExitStack() as held:
     if jax.process_index() == 0:
       held.enter_context(locked(workdir))
     return _train(experiment, workdir)
+
+
+def _check_workdir(experiment, workdir):
+  """Raises ValueError where results would be taken for cases."""
+  data = experiment.config['data']
+  folder, workdir = pathlib.Path(data['path']), pathlib.Path(workdir)
+  if data['name'] != 'folder' or data['table'] or not folder.is_dir():
+    return
+  if workdir.resolve().is_relative_to(folder.resolve()):
+    raise ValueError(
+      f'--workdir={workdir} lies inside data.path, {folder}, whose pictures '
+      'are cases, and those of the results would be: take another place'
+    )
 
 
 def _train(experiment, workdir):
@@ -77,7 +93,7 @@ def _train(experiment, workdir):
       if step % settings.eval_every == 0 or last:
         _validate(members[0].writer, going, step, predictor, experiment.task)
         clock.restart(step)  # Evaluation is not training time.
-      if (code := stop.exit_code(step)) and not last:
+      if code := stop.exit_code(step):
         for m in going:
           m.check_finite()
           m.save()
@@ -128,15 +144,55 @@ def _members(experiment, workdir, mesh):
   return [Member(run, f, *data[run.cases], mesh) for run, f in runs]
 
 
+def _read_once(members, task):
+  """Reads what will be evaluated: a damaged file shows now, not at the end."""
+
+  def read(split, i):
+    sample = split[i]
+    if all(field in sample['raw'] for field in task.fields):
+      task.check(sample['raw'])
+
+  places = []
+  for m in {m.experiment.cases: m for m in members}.values():
+    for split in (m.validation, samples(m.experiment, 'test')):
+      mine = range(jax.process_index(), len(split), jax.process_count())
+      places += [(split, i) for i in mine]
+  with (
+    progress.bar('looking at the cases of evaluation', len(places)) as advance,
+    concurrent.futures.ThreadPoolExecutor() as threads,
+  ):
+    futures = [threads.submit(read, *place) for place in places]
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+        advance()
+    except BaseException:
+      threads.shutdown(wait=True, cancel_futures=True)
+      raise
+
+
+def _never_seen(cases, names):
+  """Names of the classes that no case of a folder has."""
+  labels = [e.label for e in getattr(cases, 'entries', ())]
+  if not labels or None in labels:
+    return []
+  if all(isinstance(label, tuple) for label in labels):
+    counts = zip(names, zip(*labels, strict=True), strict=False)
+    return [name for name, column in counts if not any(column)]
+  return [name for name in names if name not in set(labels)]
+
+
 def _begin(members, experiment, workdir, mesh):
   """Gives members their states, new or restored.
 
   Returns the compiled step over members and step → learning rate.
   """
   settings, inputs = experiment.train, members[0].inputs
+  adapted.check(experiment.model, inputs)
   tx, learning_rate = experiment.optimizer(inputs)
   weights, resumed = None, [m.checkpoints.latest_step() for m in members]
   if None in resumed:
+    _read_once(members, experiment.task)
     weights = experiment.pretrained(inputs)
   if len(members) > 1:
     done = [step for step in resumed if step is not None]
@@ -184,6 +240,10 @@ def _announce(experiment, members):
       for k, name in enumerate(task.names)
     )
     print(f'{type(task).__name__} of {of}')
+  if unseen := _never_seen(cases('train'), task.names):
+    print(
+      f'note: no case of train is {", ".join(unseen)}, which is not learnt then'
+    )
   count = _sizes(members[0].state)['parameters']
   name = experiment.config['model'].get('name')
   from_step = min(m.step for m in members)

@@ -1,4 +1,6 @@
 import json
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -60,3 +62,44 @@ def test_damaged_tables(tmp_path, text):
   with pytest.raises(ValueError, match=r'x\.csv is damaged.*; mend it') as e:
     files.read_csv(tmp_path / 'x.csv', mend='mend it')
   assert '\n' not in str(e.value)
+
+
+def test_pipes_and_devices_are_not_opened(tmp_path):
+  os.mkfifo(tmp_path / 'a.csv')
+  for path in (tmp_path / 'a.csv', pathlib.Path('/dev/zero')):
+    for read in (files.read_csv, files.read_json):
+      with pytest.raises(ValueError, match='neither a file nor a folder'):
+        read(path, mend='mend it')
+  files.check_kind(tmp_path)
+  files.check_kind(tmp_path / 'nothing')
+
+
+def test_no_endless_line_and_no_endless_file(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('id\n' + 'x,' * 2**20)
+  with pytest.raises(ValueError, match='a line has 1048576 characters or more'):
+    files.read_csv(path, mend='mend it')
+  with path.open('wb') as f:
+    f.truncate(2**30)
+  for read in (files.read_csv, files.read_json):
+    with pytest.raises(ValueError, match='has 1024 MiB'):
+      read(path, mend='mend it')
+
+
+def test_names_that_are_no_text_are_written(tmp_path):
+  name = os.fsdecode(b'\xff.png')
+  files.write_csv(tmp_path / 'a.csv', [{'file': name}])
+  rows, _ = files.read_csv(tmp_path / 'a.csv', mend='')
+  assert rows == [{'file': r'\udcff.png'}]
+  files.write_json(tmp_path / 'a.json', {'file': name})
+  assert files.read_json(tmp_path / 'a.json', mend='') == {'file': name}
+
+
+def test_a_sealed_file_is_as_it_was_written(tmp_path):
+  path = tmp_path / 'a.json'
+  tree = {'rate': 0.1, 'names': ['a', 'ä'], 'none': float('nan'), 'n': 3}
+  files.write_json(path, tree, sealed=True)
+  assert files.read_json(path, mend='') == {**tree, 'none': None}
+  path.write_text(path.read_text().replace('0.1', '0.3'))
+  with pytest.raises(ValueError, match=r'is damaged: .*; train again'):
+    files.read_json(path, mend='train again')

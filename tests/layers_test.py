@@ -12,9 +12,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 ALLOWED = {
   # Leaves.
   'build': set(),
-  'cli': set(),
+  'terminal': set(),
+  'cli': {'terminal'},
   'files': set(),
-  'progress': set(),
+  'progress': {'terminal'},
   'shipped': set(),
   'config': {'build', 'files'},
   # Numbers.
@@ -27,12 +28,12 @@ ALLOWED = {
   'tasks': {'build', 'files', 'losses', 'metrics', 'ops'},
   'optim': {'build'},
   # Data.
-  'data': {'build', 'files', 'progress', 'shipped'},
+  'data': {'build', 'files', 'progress', 'shipped', 'terminal'},
   'prepare': {'cli', 'data', 'files', 'progress'},
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
-  'run': {'build', 'config', 'data', 'engine', 'files', 'optim'},
+  'run': {'build', 'config', 'data', 'engine', 'files', 'optim', 'terminal'},
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
   'experiment': {
@@ -49,7 +50,7 @@ ALLOWED = {
   },
   'train': {
     'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune',
-    'prediction', 'run',
+    'prediction', 'progress', 'run',
   },
   # Pages and what stands on them.
   'reports': {'cli', 'files', 'metrics'},
@@ -90,6 +91,7 @@ ONLY_IN = {
     'config',
     'files',
     'progress',
+    'terminal',
     'inspect',
     'prepare',
     'report',
@@ -98,7 +100,7 @@ ONLY_IN = {
     'public',
     '__main__',
   },
-  'flax': {'engine', 'finetune', 'models', 'ops'},
+  'flax': {'engine', 'finetune', 'models', 'ops', 'prediction'},
   'optax': {'engine', 'optim', 'losses', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},

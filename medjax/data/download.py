@@ -1,4 +1,4 @@
-"""Files of public data sets: at hand, or downloaded once and checked."""
+"""Files of public data sets: at hand or downloaded once, checked, unpacked."""
 
 import errno
 import hashlib
@@ -6,7 +6,13 @@ import http.client
 import os
 import pathlib
 import shutil
+import sys
+import tarfile
 import urllib.request
+import zipfile
+import zlib
+
+from medjax import terminal
 
 
 def fetch(url, *, md5, folder, manual_dir=None):
@@ -57,14 +63,53 @@ def fetch(url, *, md5, folder, manual_dir=None):
   return path
 
 
+def unpacked(archive, home):
+  """The folder of what a .zip or .tar holds, below `home`; unpacked once.
+
+  It appears when it is whole, and belongs to this archive: of another of the
+  same name, by its place, size and time of change, it is another. Raises
+  ValueError for an archive that is damaged.
+  """
+  archive = pathlib.Path(archive).absolute()
+  about = archive.stat()
+  key = f'{archive} {about.st_size} {about.st_mtime_ns}'
+  digest = hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()
+  folder = pathlib.Path(home) / f'{archive.stem}.unpacked-{digest[:12]}'
+  if folder.is_dir():
+    return folder
+  partial = folder.with_name(f'.{folder.name}.{os.getpid()}.partial')
+  try:
+    if archive.suffix == '.zip':
+      with zipfile.ZipFile(archive) as f:
+        f.extractall(partial)
+    else:
+      with tarfile.open(archive) as f:
+        f.extractall(partial, filter='data')
+    for old in folder.parent.glob(f'{archive.stem}.unpacked-*'):
+      shutil.rmtree(old, ignore_errors=True)  # of an archive that is no more
+    partial.rename(folder)
+  except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as e:
+    line = ' '.join(str(e).split())[:120]
+    raise ValueError(
+      f'{archive}: truncated or damaged ({line}); download it again'
+    ) from None
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  return folder
+
+
 def _download(url, path):
+  import rich.console
   import rich.progress
 
   with urllib.request.urlopen(url, timeout=30) as source:
     total = int(source.headers.get('Content-Length') or 0)
     with (
       rich.progress.wrap_file(
-        source, total, description=path.name.split('.partial')[0]
+        source,
+        total,
+        description=path.name.split('.partial')[0],
+        console=rich.console.Console(file=terminal.bare(sys.stderr)),
       ) as stream,
       path.open('wb') as target,
     ):

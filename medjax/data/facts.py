@@ -1,6 +1,7 @@
 """What the cases of a set say about themselves, and a run keeps beside it."""
 
 import dataclasses
+import typing
 
 import numpy as np
 
@@ -88,8 +89,37 @@ class DataFacts:
 
   @classmethod
   def read(cls, values):
-    """From what JSON gives back of `dataclasses.asdict`."""
-    return cls(**{k: _frozen(v) for k, v in values.items()})
+    """From what JSON gives back of `dataclasses.asdict`.
+
+    Raises ValueError for what is not that.
+    """
+    try:
+      facts = cls(**{k: _frozen(v) for k, v in values.items()})
+      _check(facts)
+    except (AttributeError, TypeError) as e:
+      raise ValueError(f'no facts of data: {e}') from None
+    return facts
+
+
+def _check(facts):
+  """Raises TypeError for a field that is of another type than it says."""
+  for name, kind in typing.get_type_hints(DataFacts).items():
+    if not _is(getattr(facts, name), kind):
+      raise TypeError(f'{name} is {getattr(facts, name)!r}')
+  if facts.rank not in (2, 3) or facts.channels < 1:
+    raise TypeError(f'{facts.channels} channels, {facts.rank} axes')
+
+
+def _is(value, kind):
+  """Whether a value is of a type, as JSON has it: 1 may stand for 1.0."""
+  if typing.get_origin(kind) is tuple:
+    inner, _ = typing.get_args(kind)
+    return isinstance(value, tuple) and all(_is(v, inner) for v in value)
+  if options := typing.get_args(kind):  # X | None
+    return any(_is(value, each) for each in options)
+  if kind is float:
+    return isinstance(value, int | float)
+  return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _foreground(cases, *, drawn=10_000):

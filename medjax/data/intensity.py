@@ -25,6 +25,10 @@ def zscore(sample, *, nonzero=False, channels=None):
 
 def percentile(sample, *, low=0.5, high=99.5):
   """Maps percentiles low…high of each channel to 0…1 and clips (MRI)."""
+  if not 0 <= low < high <= 100:
+    raise ValueError(
+      f'percentile: low ({low}) must be below high ({high}), both of 0 to 100'
+    )
 
   def channel(x):
     bottom, top = np.percentile(x, (low, high))

@@ -22,7 +22,13 @@ from medjax.data.case import check_case
 def default_data_dir():
   """Where prepared data sets lie: $MEDJAX_DATA_DIR, or ~/medjax_data."""
   home = os.environ.get('MEDJAX_DATA_DIR', '~/medjax_data')
-  return pathlib.Path(home).expanduser()
+  try:
+    return pathlib.Path(home).expanduser()
+  except RuntimeError:
+    raise ValueError(
+      f'{home}: no home folder is known: say where prepared data lie, with '
+      '--data_dir, data.data_dir or MEDJAX_DATA_DIR'
+    ) from None
 
 
 # For builders.

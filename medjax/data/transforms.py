@@ -154,6 +154,8 @@ def crop_or_pad(sample, *, shape, value=0.0, mode='constant'):
   old = sample['image'].shape[:n]
   if len(shape) != n:
     raise ValueError(f'crop_or_pad: shape {shape} for {n} spatial axes')
+  if any(s is not None and s < 1 for s in shape):
+    raise ValueError(f'crop_or_pad: shape {shape} must be 1 or more, or None')
   new = np.array(
     [o if s is None else s for o, s in zip(old, shape, strict=True)]
   )

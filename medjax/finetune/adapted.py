@@ -250,3 +250,27 @@ def outline(model, inputs):
 
   jax.eval_shape(init, jax.random.key(0), *inputs)
   return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in leaves.items()}
+
+
+def check(model, inputs):
+  """Raises ValueError for a model that cannot be made, or has nothing in it.
+
+  `inputs` are those of the model, as arrays or their shapes.
+  """
+  plain = model.model if isinstance(model, Adapted) else model
+  name = type(plain).__name__
+  try:
+    leaves = outline(model, inputs)
+  except (ArithmeticError, AssertionError, LookupError, TypeError) as e:
+    shapes = ', '.join(str(x.shape[1:]) for x in inputs)
+    line = ' '.join(str(e).split())[:200]
+    raise ValueError(
+      f'model {name} of this config cannot be made for inputs of {shapes} '
+      f'({type(e).__name__}: {line})'
+    ) from e
+  for path, leaf in leaves.items():
+    if 0 in leaf.shape:
+      raise ValueError(
+        f'model {name} has nothing in {path}, of shape {leaf.shape}: no number '
+        'of features, classes or layers may be 0'
+      )

@@ -27,6 +27,7 @@ def input_files(paths, image=''):
   """
   found = []
   for path in map(pathlib.Path, paths):
+    files.check_kind(path)
     if len(folder.channels(image)) > 1:
       found += folder.find_channels(path, image)
     elif path.is_dir() and not formats.is_image(path):
@@ -59,6 +60,8 @@ def _id(file):
 def read_case(file):
   """A raw case without reference of one of `input_files`."""
   paths = paths_of(file)
+  for path in paths:
+    files.check_kind(path)
   volume = folder.read_image(paths)
   return {
     'image': volume.array,

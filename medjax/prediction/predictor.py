@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import errors
 
 from medjax import engine
 from medjax.finetune import adapted
@@ -83,7 +84,14 @@ class Predictor:
     return variables
 
   def _forward(self, inputs):
-    parts = [self._compiled(variables, inputs) for variables in self.weights]
+    try:
+      parts = [self._compiled(variables, inputs) for variables in self.weights]
+    except errors.FlaxError as e:
+      line = str(e).partition(' (https:')[0]
+      raise ValueError(
+        f'the weights of the checkpoint are not those of the model of the '
+        f'config ({line[:200]}): was config.json changed?'
+      ) from e
     found = parts[0]
     if len(parts) > 1:
       # What is too large for one device comes as numpy.

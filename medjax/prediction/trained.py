@@ -20,7 +20,11 @@ CALIBRATION = 'calibration.json'
 def load_calibration(workdir):
   """Reads the decisions of a run's validation split; none before evaluation."""
   path = pathlib.Path(workdir) / CALIBRATION
-  return Calibration.of(files.read_json(path, mend='evaluate again'))
+  values = files.read_json(path, mend='evaluate again')
+  try:
+    return Calibration.of(values)
+  except ValueError as e:
+    raise ValueError(f'{path} is damaged: {e}; evaluate again') from None
 
 
 def load(workdir, *, trust=False, checkpoint='best', **inference):
@@ -82,13 +86,21 @@ class Trained:
     return prediction
 
   def predict_cases(
-    self, cases, *, probabilities=False, calibrated=False, **options
+    self,
+    cases,
+    *,
+    probabilities=False,
+    calibrated=False,
+    refused=None,
+    **options,
   ):
     """Yields (raw case, its `Prediction`), in order.
 
     Windows of several cases share a batch. With `probabilities` those of a map
     are kept too; `calibrated` are those of a vector after temperature scaling.
-    `options` may hold the `watch` of `windows.predict_samples`.
+    `refused(error)` is told of a case that the model does not take, and the
+    others go on; by default it is raised. `options` may hold the `watch` of
+    `windows.predict_samples`.
 
     Raises ValueError for a case that the model does not take, and where nothing
     was decided by which to calibrate.
@@ -98,8 +110,7 @@ class Trained:
         'this run has no temperature: only evaluated classifiers have one, and '
         'of a cross-validation each fold'
       )
-    experiment = self.experiment
-    samples = (experiment.prepare(experiment.check(case)) for case in cases)
+    samples = self._samples(cases, refused)
     for sample, found in self._predictor(probabilities)(samples, **options):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
@@ -147,6 +158,17 @@ class Trained:
       'spacing': spacing,
       **fields,
     }
+
+  def _samples(self, cases, refused):
+    for case in cases:
+      try:
+        sample = self.experiment.prepare(self.experiment.check(case))
+      except ValueError as e:
+        if refused is None:
+          raise
+        refused(e)
+        continue
+      yield sample
 
   def _prediction(self, case, found, calibrated):
     value, probabilities = found.prediction, found.probabilities

@@ -124,6 +124,7 @@ def read(workdir) -> Run:
   config = conform(_json(path, 'train again'), _CONFIG, str(path))
   metrics = read_metrics(folder)
   log, damaged = _read_log(folder / 'metrics.jsonl')
+  _check_table(folder / 'per_case.csv', metrics)
   rows = rows_lib.read(folder / 'per_case.csv')
   cases = _read_cases(folder / 'figures/cases.npz')
   if config is None and metrics is None and not log:
@@ -138,6 +139,15 @@ def read(workdir) -> Run:
   split = run.split  # before there are results, the rows of all splits
   mine = [row for row in rows if not split or row.get('split', split) == split]
   return dataclasses.replace(run, rows=mine)
+
+
+def _check_table(path, metrics):
+  """Raises ValueError for a table that is not that of metrics.json."""
+  written = (metrics or {}).get('per_case_sha256')
+  if written and files.digest_of(path) not in (written, None):
+    raise ValueError(
+      f'{path} is damaged: it is not as it was written; {_AGAIN}'
+    )
 
 
 def read_metrics(workdir) -> dict | None:
@@ -157,7 +167,9 @@ def read_measures(run: str) -> Measures:
   path = pathlib.Path(run)
   path = path if path.exists() else pathlib.Path(run.split(',')[0])
   folder = path.parent if path.name == 'per_case.csv' else path
-  return Measures.of(read_metrics(folder) or {} if folder.is_dir() else {})
+  metrics = (read_metrics(folder) if folder.is_dir() else None) or {}
+  _check_table(folder / 'per_case.csv', metrics)
+  return Measures.of(metrics)
 
 
 def _json(path, mend):
@@ -171,6 +183,7 @@ def _read_log(path):
   """
   if not path.exists():
     return [], 0
+  files.check_text(path)
   text = path.read_text(encoding='utf-8', errors='replace')
   log, damaged = [], 0
   for line in text.splitlines(keepends=True):
@@ -197,6 +210,7 @@ def _read_cases(path):
   """The cases to show, [] without the file."""
   if not path.exists():
     return []
+  files.check_kind(path)
   try:
     cases = load_cases(path)
     for case in cases:

@@ -7,10 +7,10 @@ import pathlib
 import sys
 import time
 
+from rich import console, table
 from rich import progress as rich_progress
-from rich import table
 
-from medjax import files
+from medjax import files, terminal
 
 # tensorboardX imports torch where there is one: 1.5 s of a start, for nothing.
 _torch = sys.modules.get('torch')
@@ -172,6 +172,7 @@ class Writer:
         rich_progress.BarColumn(bar_width=None),  # what the words leave
         rich_progress.TextColumn('{task.description}', markup=False),
         expand=True,
+        console=console.Console(file=terminal.bare(sys.stdout)),
       )
       self._task = self._bar.add_task('', total=self._total, completed=step)
       self._bar.start()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medjax import prepare
+from medjax import files, prepare
 from medjax.data import builders, folder, formats, records, remote
 from medjax.data.case import check_case
 
@@ -61,6 +61,7 @@ def open_source(
   if known is None:
     source = _prepared(str(name), data_dir, manual_dir)
   elif path.exists():
+    files.check_kind(path)
     source = _files(path, options or {})
   else:
     raise FileNotFoundError(f'{known}; nor is there a folder {name}')

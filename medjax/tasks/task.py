@@ -41,11 +41,23 @@ class Calibration:
 
   @classmethod
   def of(cls, values: Mapping | None):
-    """From what JSON gives back of `dataclasses.asdict`."""
-    values = dict(values or {})
-    if values.get('thresholds') is not None:
-      values['thresholds'] = tuple(values['thresholds'])
-    return cls(**values)
+    """From what JSON gives back of `dataclasses.asdict`.
+
+    Raises ValueError for what is not that.
+    """
+    try:
+      values = dict(values or {})
+      if values.get('thresholds') is not None:
+        values['thresholds'] = tuple(values['thresholds'])
+      made = cls(**values)
+      for number in (*(made.thresholds or ()), made.temperature):
+        if number is not None and not isinstance(number, int | float):
+          raise TypeError(f'{number!r} is no number')
+    except (TypeError, ValueError) as e:
+      raise ValueError(f'no calibration: {e}') from None
+    if made.temperature is not None and not made.temperature > 0:
+      raise ValueError(f'no calibration: a temperature of {made.temperature}')
+    return made
 
 
 class Task(Protocol):

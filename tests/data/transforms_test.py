@@ -479,3 +479,19 @@ def test_numbers_of_a_set_normalise_ct_and_channels_are_left_alone():
   for function in (transforms.zscore, transforms.scale):
     with pytest.raises(ValueError, match=r'channels \(2,\) of an image of 2'):
       function(sample, channels=(2,))
+
+
+@pytest.mark.parametrize(
+  ('name', 'options', 'line'),
+  [
+    ('resize', dict(shape=0), 'must be positive'),
+    ('resize', dict(shape=(4, -1)), 'must be positive'),
+    ('crop_or_pad', dict(shape=(0, None)), 'must be 1 or more, or None'),
+    ('percentile', dict(low=99, high=1), r'low \(99\) must be below high'),
+    ('percentile', dict(low=0, high=101), 'both of 0 to 100'),
+  ],
+)
+def test_sizes_and_percentiles_that_mean_nothing(name, options, line):
+  sample = {'image': np.ones((6, 5, 1), np.float32), 'affine': np.eye(3)}
+  with pytest.raises(ValueError, match=line):
+    getattr(transforms, name)(sample, **options)

@@ -70,3 +70,24 @@ def test_real(shared_data, tmp_path, capsys, folder, name, sizes, official):
   assert about['splits'] == dict(
     zip(('train', 'validation', 'test'), sizes, strict=True)
   )
+
+
+@pytest.mark.parametrize(
+  ('change', 'line'),
+  [
+    (dict(labels=3), r'train_labels has shape \(7, 3\), not \(…, 1\)'),
+    (dict(classes=9), r'train_labels holds \d to \d, but labels are .* 0 to 1'),
+  ],
+)
+def test_labels_of_another_set(tmp_path, change, line):
+  npz(tmp_path, 'pneumoniamnist', (28, 28), **change)
+  with pytest.raises(ValueError, match=line):
+    prepare.prepare('medmnist/pneumoniamnist', tmp_path, tmp_path)
+
+
+def test_more_labels_than_images(tmp_path):
+  arrays = npz(tmp_path, 'pneumoniamnist', (28, 28))
+  arrays['val_labels'] = np.zeros((5, 1), np.uint8)
+  np.savez(tmp_path / 'pneumoniamnist.npz', **arrays)
+  with pytest.raises(ValueError, match='val_images has 3 rows for 5 labels'):
+    prepare.prepare('medmnist/pneumoniamnist', tmp_path, tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medjax import prepare
-from medjax.data import records
+from medjax.data import download, records
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +52,7 @@ def test_download(task, tmp_path, monkeypatch):
     asked.append((url, md5))
     return archive
 
-  monkeypatch.setattr(records, 'fetch', fetch)
+  monkeypatch.setattr(download, 'fetch', fetch)
   prepare.prepare('msd/hippocampus', tmp_path / 'data')
   assert len(records.open_split('msd/hippocampus', 'fold0', tmp_path / 'data'))
   assert asked == [

@@ -171,3 +171,49 @@ def test_other_files_are_refused_in_one_line(tmp_path, safetensors):
     files.read(tmp_path / 'other.pth')
   with pytest.raises(FileNotFoundError, match='no such file'):
     files.read(tmp_path / 'nothing.pth')
+
+
+def _word(text):
+  return b'X' + len(text).to_bytes(4, 'little') + text
+
+
+_DOUBLED = b'q\x00h\x00\x86' * 60  # a pair of a pair of … of itself
+
+
+@pytest.mark.parametrize(
+  ('pickled', 'line'),
+  [
+    (b'\x80\x02})' + _DOUBLED + b'K\x01s.', 'keys that are no names'),
+    (b'\x80\x02}()' + _DOUBLED + b'K\x01u.', 'keys that are no names'),
+    (b'\x80\x02)' + _DOUBLED + b'Q.', 'expected 5'),
+    (b'\x80\x02}r\xff\xff\xff\x7f.', 'no tensors but nothing'),
+    (b'\x80\x05\x96' + (2**40).to_bytes(8, 'little') + b'.', 'damaged'),
+    (b'\x80\x02}q\x00' + _word(b'net') + b'h\x00s.', 'no tensors but net'),
+    (pickle.dumps({'x' * 10**6: 1}, 2), 'xxx…'),
+    (pickle.dumps({1: {2: 3}}, 2), 'no tensors but 1'),
+    (pickle.dumps({frozenset({1}): 1}, 4), 'damaged, or more'),
+    (b'\x80\x02' + b')' * (2**22 + 1) + b'.', 'larger than that of any'),
+  ],
+)
+def test_no_pickle_takes_all_time_or_memory(tmp_path, pickled, line):
+  with pytest.raises(ValueError, match=line) as e:
+    files.read(zipped(tmp_path / 'a.pth', pickled, bytes(8)))
+  assert len(str(e.value)) < 600
+
+
+def test_what_may_unpack_to_any_size_is_not_unpacked(tmp_path):
+  path = tmp_path / 'a.pth'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+    file.writestr('archive/data.pkl', pickle.dumps({}, 2))
+    file.writestr('archive/data/0', bytes(10**6))
+  with pytest.raises(ValueError, match='compressed parts'):
+    files.read(path)
+
+
+def test_weights_that_share_a_storage_share_its_bytes(tmp_path):
+  torch = pytest.importorskip('torch')
+  base = torch.arange(1000.0)
+  torch.save({f'w{i}': base for i in range(50)}, tmp_path / 'a.pth')
+  found = files.read(tmp_path / 'a.pth')
+  assert all(np.shares_memory(found['w0'], w) for w in found.values())
+  np.testing.assert_array_equal(found['w7'], base.numpy())
