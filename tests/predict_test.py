@@ -178,8 +178,9 @@ def run(tmp_path_factory):
   config.task = dict(name='Segmentation', num_classes=2)
   config.optimizer.learning_rate = 0.03
   config.train.update(steps=3, log_every=1, eval_every=1)
-  train(experiment.make(config), root / 'run')
-  yield root / 'run', root / 'images'
+  workdir = tmp_path_factory.mktemp('predict') / 'run'
+  train(experiment.make(config), workdir)
+  yield workdir, root / 'images'
   jax.config.update('jax_disable_most_optimizations', False)
 
 
