@@ -40,7 +40,8 @@ def predict(
   run = trained.load(workdir, **options)
   config, task = run.experiment.config, run.task
   fields = config['data'].get('fields', {})
-  found = files.input_files(inputs, fields.get('image', ''))
+  numbered = len(run.experiment.facts.channel_names)
+  found = files.input_files(inputs, fields.get('image', ''), numbered)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   writes_maps = 'mask' in task.fields

@@ -1,3 +1,5 @@
+import types
+
 import flax.linen as nn
 import jax
 import nibabel as nib
@@ -257,3 +259,32 @@ def test_progress_is_told_by_window(run):
   loaded = trained.load(workdir, trust=True)
   list(loaded.predict_cases([case], watch=watch))
   assert told == [('0', i + 1, 4) for i in range(4)]
+
+
+def test_a_dicom_slice_keeps_its_place_beside_the_picture(tmp_path):
+  image = np.zeros((4, 6, 1), np.float32)
+  place = np.array(
+    [[0, 0.5, 0, -10], [0.7, 0, 0, 20], [0, 0, 2, 5], [0, 0, 0, 1.0]]
+  )
+  volume = types.SimpleNamespace(
+    affine=np.eye(3), meta={'format': 'dicom', 'affine': place}
+  )
+  case = {
+    'id': 'x', 'image': image, 'affine': np.eye(3), 'place': None,
+    'slice_place': files._slice_place(volume),
+  }  # fmt: skip
+  labels = np.zeros((4, 6), np.uint8)
+  labels[1, 4] = 1
+  files._write_mask(tmp_path, case, labels, None)
+  found = nib.load(tmp_path / 'x.nii.gz')
+  (voxel,) = np.argwhere(found.get_fdata() > 0)
+  expected = place @ (1, 4, 0, 1)
+  np.testing.assert_allclose(found.affine @ (*voxel, 1), expected)
+
+
+def test_numbered_channels_of_a_folder(tmp_path):
+  for name in ('a_0000.png', 'a_0001.png', 'b_0000.png', 'b_0001.png'):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
+  found = files.input_files([tmp_path], numbered=2)
+  assert [f.id for f in found] == ['a', 'b']
+  assert [p.name for p in found[0].images] == ['a_0000.png', 'a_0001.png']

@@ -18,18 +18,21 @@ COLOURS = np.array(
 )  # fmt: skip
 
 
-def input_files(paths, image=''):
+def input_files(paths, image='', numbered=0):
   """The images among `paths` and, sorted, those in its folders.
 
   A folder of DICOM files is one image. `image`: the run's data.fields.image;
   if it has a file for each channel, paths are folders of such files, and each
-  image is a `folder.Found`.
+  image is a `folder.Found`. So it is where the run's data were one of nnU-Net's
+  folders, whose files are numbered by channel: then `numbered` is their number.
   """
   found = []
   for path in map(pathlib.Path, paths):
     files.check_kind(path)
     if len(folder.channels(image)) > 1:
       found += folder.find_channels(path, image)
+    elif numbered and path.is_dir() and not formats.is_image(path):
+      found += folder.find_numbered(path, numbered)
     elif path.is_dir() and not formats.is_image(path):
       inside = sorted(p for p in path.iterdir() if formats.is_image(p))
       if not inside:
@@ -72,6 +75,7 @@ def read_case(file):
     'path': paths[0],
     'inputs': paths,
     'place': _place(volume),
+    'slice_place': _slice_place(volume),
   }
 
 
@@ -79,10 +83,18 @@ def _place(volume):
   """Voxel → mm (4, 4), if a NIfTI can hold the mask; None for pictures."""
   if volume.affine.shape == (4, 4):
     return volume.affine
-  # A DICOM slice knows its place too, but is looked at as a picture.
+  # A DICOM slice is looked at as a picture.
   if volume.meta['format'] == 'dicom':
     return None
   return volume.meta.get('affine')
+
+
+def _slice_place(volume):
+  """(column, row, 1) → mm (4, 4) of a DICOM slice that says where it lies."""
+  place = volume.meta.get('affine')
+  if volume.affine.shape == (4, 4) or volume.meta['format'] != 'dicom':
+    return None
+  return None if place is None else place[:, [1, 0, 2, 3]]
 
 
 def overlay(image, labels, *, alpha=0.45):
@@ -132,6 +144,9 @@ def _write_mask(out, case, labels, segments):
     path = out / f'{case["id"]}.nii.gz'
     formats.write(path, labels, case['place'])
     return path
+  if case.get('slice_place') is not None:  # of which a PNG knows nothing
+    placed = labels.T[:, :, None]
+    formats.write(out / f'{case["id"]}.nii.gz', placed, case['slice_place'])
   path = out / f'{case["id"]}.png'
   picture = overlay(case['image'], labels)
   with files.replacing(out / f'{case["id"]}_overlay.png', 'wb') as f:

@@ -252,12 +252,13 @@ def _missing(config, log, metrics, rows, cases):
     notes.append('config.json is missing: the configuration is not known.')
   if metrics and metrics.get('members'):
     return ['Learning curves, and more, are in the reports of the members.']
-  if not log:
+  elsewhere = 'workdir' in ((metrics or {}).get('run') or {})  # other data
+  if not log and not elsewhere:
     notes.append('metrics.jsonl is missing or empty: no learning curves.')
   if metrics is None:
     notes.append('metrics.json is missing: the run is not evaluated yet.')
   else:
-    for split in ('test', 'validation'):
+    for split in () if elsewhere else ('test', 'validation'):
       if not metrics.get(split):
         notes.append(f'There are no {split} results.')
     if not metrics.get('measures'):
