@@ -1,7 +1,6 @@
 """The compiled core: train state, device mesh, train step.
 
-The engine is handed a model, a task, an optimizer and an augmentation, and
-knows none of them by name.
+It is handed a model, a task, an optimizer, an augmentation: none by name.
 """
 
 import dataclasses
@@ -251,6 +250,17 @@ class Microbatches:
     return losses.reshape(-1), variables, grads
 
 
+def _measured(step, losses, grads):
+  """Train metrics of one step."""
+  grad_norm = optax.global_norm(grads)
+  return TrainMetrics.single_from_model_output(
+    loss=losses,
+    grad_norm=grad_norm,
+    step=step,
+    finite=jnp.isfinite(losses.sum()) & jnp.isfinite(grad_norm),
+  )
+
+
 def _updated(state, variables, grads, tx, ema_decay):
   """The state after a step."""
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -328,15 +338,7 @@ def make_train_step(
     )
     if sharding is not everywhere:
       grads = jax.lax.with_sharding_constraint(grads, sharding.params)
-    grad_norm = optax.global_norm(grads)
-    metrics = metrics.merge(
-      TrainMetrics.single_from_model_output(
-        loss=losses,
-        grad_norm=grad_norm,
-        step=state.step,
-        finite=jnp.isfinite(losses.sum()) & jnp.isfinite(grad_norm),
-      )
-    )
+    metrics = metrics.merge(_measured(state.step, losses, grads))
     return _updated(state, variables, grads, tx, ema_decay), metrics
 
   return jax.jit(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from medjax.augment.chance import chance
 
@@ -149,8 +149,7 @@ def affine(
   modes = {'constant': 'constant', 'edge': 'nearest'}
   if mode not in modes:
     raise ValueError(f"mode is 'constant' or 'edge', not {mode!r}")
-  pairs = n * (n - 1) // 2
-  rotate = np.deg2rad(_per_axis('rotate', rotate, pairs))
+  rotate = np.deg2rad(_per_axis('rotate', rotate, n * (n - 1) // 2))
   tangent = np.tan(np.deg2rad(shear))
   translate = _per_axis('translate', translate, n)
   elastic = _per_axis('elastic', elastic, n)
@@ -159,17 +158,9 @@ def affine(
   given = (rotate.any(), tuple(scale) != (1, 1), shear != 0)
   given = np.array((*given, translate.any(), elastic.any()))
   drawn = chance(key_drawn, p, (5,)) & given
-  # One call for all numbers: each call adds its own to the compile time.
-  values = jax.random.uniform(key_values, (2 * pairs + n + 1,), minval=-1.0)
-  turns, shears, shifts, (zoom,) = jnp.split(
-    values, [pairs, 2 * pairs, 2 * pairs + n]
-  )
-  # From a voxel of the result to the place in `example` that it is read from.
-  matrix = _matmul(
-    _rotation(n, drawn[0] * rotate * turns),
-    _shear(n, drawn[2] * tangent * shears),
-  ) * jnp.where(drawn[1], _step(zoom, scale), 1.0)
-  coordinates = _coordinates(shape, matrix, drawn[3] * translate * shifts)
+  limits = rotate, scale, tangent, translate
+  matrix, shift = _drawn_matrix(key_values, n, drawn, limits)
+  coordinates = _coordinates(shape, matrix, shift)
   if elastic.any():
     largest = drawn[4] * elastic
     field = _displacement(key_elastic, shape, matrix, largest, elastic_grid)
@@ -183,6 +174,22 @@ def affine(
   if 'mask' in example:
     out['mask'] = warp(example['mask'], 0, 'constant')
   return out
+
+
+def _drawn_matrix(key: PRNGKeyArray, n, drawn: Bool[Array, '5'], limits):
+  """(matrix, shift) from a voxel of the result to where it is read from."""
+  rotate, scale, tangent, translate = limits
+  pairs = n * (n - 1) // 2
+  # One call for all numbers: each call adds its own to the compile time.
+  values = jax.random.uniform(key, (2 * pairs + n + 1,), minval=-1.0)
+  turns, shears, shifts, (zoom,) = jnp.split(
+    values, [pairs, 2 * pairs, 2 * pairs + n]
+  )
+  matrix = _matmul(
+    _rotation(n, drawn[0] * rotate * turns),
+    _shear(n, drawn[2] * tangent * shears),
+  ) * jnp.where(drawn[1], _step(zoom, scale), 1.0)
+  return matrix, drawn[3] * translate * shifts
 
 
 def _rotation(n, angles: Float[Array, 'm']) -> Float[Array, 'n n']:

@@ -173,10 +173,8 @@ class MobileNet(nn.Module):
   def __call__(self, x, *, train=False, features=False):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
-    With features=True the dict of `layers.pyramid`.
-
-    Raises:
-      ValueError: for an unknown norm.
+    With features=True the dict of `layers.pyramid`. Raises ValueError for an
+    unknown norm.
     """
     layer = functools.partial(
       ConvNorm,

@@ -42,17 +42,16 @@ def conv(
     ValueError: for dilated inputs, another layout, or more spatial axes.
   """
   rank = lhs.ndim - 2
-  if lhs_dilation is not None and any(d != 1 for d in lhs_dilation):
+  if any(d != 1 for d in lhs_dilation or ()):
     raise ValueError(
       f'conv does not dilate its input (lhs_dilation={tuple(lhs_dilation)}); '
       'use medjax.ops.upsampling.transposed_conv'
     )
   if not 1 <= rank <= 3:
     raise ValueError(f'conv takes 1 to 3 spatial axes, got {lhs.shape}')
-  spatial = 'DHW'[-rank:]
-  numbers = lax.conv_dimension_numbers(
-    lhs.shape, rhs.shape, (f'N{spatial}C', f'{spatial}IO', f'N{spatial}C')
-  )
+  axes = 'DHW'[-rank:]
+  layout = f'N{axes}C', f'{axes}IO', f'N{axes}C'
+  numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, layout)
   if dimension_numbers not in (None, numbers):
     raise ValueError(f'conv is channels last only, got {dimension_numbers}')
   rhs_dilation = tuple(rhs_dilation or (1,) * rank)

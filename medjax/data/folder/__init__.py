@@ -200,13 +200,17 @@ def _listed(
     entries, about = classes.labelled(
       entries, about, path or root, fields.get('label'), class_names, uncertain
     )
-  aside = [e for e in entries if e.split == 'unlabelled']
-  entries = [e for e in entries if e.split != 'unlabelled']
-  entries = splits.assign(entries, seed=seed, fractions=fractions, folds=folds)
-  entries += aside
+  entries = _assigned(entries, seed=seed, fractions=fractions, folds=folds)
   if dense:  # labels were for the balance
     entries = [dataclasses.replace(e, label=None) for e in entries]
   return root, entries, about
+
+
+def _assigned(entries, **options):
+  """Entries with their splits; those without labels by statement stay aside."""
+  aside = [e for e in entries if e.split == 'unlabelled']
+  rest = [e for e in entries if e.split != 'unlabelled']
+  return [*splits.assign(rest, **options), *aside]
 
 
 def _from_files(root, fields, passed, dense, folds, unlabelled):
