@@ -152,6 +152,12 @@ def load(workdir):
   if not isinstance(stored, dict):
     raise ValueError(f'{path} holds no config: take another workdir')
   defaults = json.loads(to_json(default_config()))
+  for name, below in defaults.items():
+    if isinstance(below, dict) and not isinstance(stored.get(name, {}), dict):
+      raise ValueError(
+        f'{path} is damaged: {name} is no group of fields; take another '
+        'workdir, or train again'
+      )
   return ml_collections.ConfigDict(_filled(stored, defaults))
 
 

@@ -190,17 +190,19 @@ def make(config, *, facts=None):
   return dataclasses.replace(one, members=members, folds=config.folds > 0)
 
 
-def restore(workdir, *, config=None, trust=False):
+def restore(workdir, *, config=None, trust=False, inference=None):
   """The Experiment of a workdir, with the facts of its data; none is opened.
 
   `config` may stand for the stored one. A stored one that names code outside
-  of medjax is refused, as it would run: `trust` says that it may.
+  of medjax is refused, as it would run: `trust` says that it may. `inference`
+  are fields of config.inference to set otherwise.
   """
   if config is not None:
     return make(config, facts=read_facts(workdir))
   config = config_lib.load(workdir)
   if not trust:
     refuse_foreign(config, workdir)
+  config.inference.update(inference or {})
   facts = read_facts(workdir)
   try:
     return make(config, facts=facts)

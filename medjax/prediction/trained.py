@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax import __version__, experiment, files
-from medjax import config as config_lib
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.result import Prediction, Provenance
 from medjax.run import checkpoint as checkpoint_lib
@@ -35,11 +34,8 @@ def load(workdir, *, trust=False, checkpoint='best', **inference):
   overlap, batch_size; None is the run's own. Raises FileNotFoundError where
   there is no checkpoint.
   """
-  config = config_lib.load(workdir)
-  if not trust:
-    experiment.refuse_foreign(config, workdir)
-  config.inference.update({k: v for k, v in inference.items() if v is not None})
-  made = experiment.restore(workdir, config=config)
+  given = {k: v for k, v in inference.items() if v is not None}
+  made = experiment.restore(workdir, trust=trust, inference=given)
   runs = [folder for _, folder in made.runs(workdir)]
   found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
   steps, variables = zip(*found, strict=True)
