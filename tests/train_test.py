@@ -413,6 +413,7 @@ def test_members_of_an_ensemble_predict_as_one(program, tmp_path):
     program.home / 'pairs/images/00.png',
     f'--out={tmp_path / "out"}',
     '--uncertainty',
+    '--trust',
     module='medjax.predict',
   )
   assert (code, err) == (0, '')

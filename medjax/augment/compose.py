@@ -3,7 +3,7 @@
 import functools
 
 import jax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 _FIELDS = ('image', 'mask', 'label')
 
@@ -23,7 +23,8 @@ def compose(functions):
       example = function(key, example)
     return example
 
-  def augment(key: PRNGKeyArray, batch: dict[str, Array]) -> dict[str, Array]:
+  # A batch may hold more than arrays: what is valid, by field.
+  def augment(key: PRNGKeyArray, batch: dict) -> dict:
     if not functions:
       return batch
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch['index'])

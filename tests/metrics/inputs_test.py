@@ -77,8 +77,6 @@ def _of_truth(t, d):
     paired.mcnemar(t[:, 0], d[:, 0]),
     *paired.auroc_difference_intervals(
       t, SCORE, SCORE[:, ::-1], PATIENTS, n_resamples=50),
-    *classification.classification_report(
-      t, d, class_names='ab')['macro average'].values(),
   ]  # fmt: skip
   return np.concatenate([np.ravel(x) for x in each])
 

@@ -233,7 +233,9 @@ def test_options_on_odd_sizes(options, shape):
 
 
 def test_a_residual_stage_averages_its_shortcut_and_repeats_odd_borders():
-  stage = Stage(2, (3, 3), (2, 2), 1, 'instance', True, 0.0, 0.0, None)
+  stage = Stage(
+    2, (3, 3), (2, 2), 1, 'instance', 'leaky_relu', True, 0.0, 0.0, None
+  )
   x = image(1, 5, 4, 2)
   init = lambda key: stage.init(key, x, False)
   variables = jax.eval_shape(init, jax.random.key(0))

@@ -11,6 +11,7 @@ from PIL import Image
 from medjax.reports import figures
 from medjax.reports.figures import cases, images, look
 from medjax.reports.measures import UNNAMED, Measures
+from medjax.reports.text import number
 
 
 def _drawn(figure):
@@ -239,4 +240,4 @@ def test_small_masks_are_shown_larger():
   ],
 )
 def test_numbers_as_text(value, text):
-  assert figures.number(value) == text
+  assert number(value) == text
