@@ -109,7 +109,9 @@ def command(module, *arguments, **options):
   env.pop('XLA_FLAGS', None)
   options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **options}
   argv = [sys.executable, '-m', f'medjax.{module}', *map(str, arguments)]
-  return subprocess.Popen(argv, env=env, **options)
+  # Behind a shell's & Ctrl-C is ignored, and children would inherit that.
+  heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+  return subprocess.Popen(argv, env=env, preexec_fn=heard, **options)
 
 
 def ended(process):
