@@ -59,9 +59,9 @@ EXTRAS = {
   'lidc': ['pylidc>=0.2.3'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
-  # Independent implementations that the tests compare against.
+  # Independent implementations that the tests compare against. nnU-Net's own
+  # networks come without what they depend on (see .ci/run).
   'parity': [
-    'dynamic-network-architectures>=0.4',
     'monai>=1.5',
     'torch>=2.8',
     'transformers>=5',
