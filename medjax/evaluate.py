@@ -54,11 +54,12 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
   rows = []
   for sample, found in predictor(referenced()):
     case = sample['raw']
+    ranked = {} if found.ranks is None else {'ranks': found.ranks}
     row = {
       'case': places[len(rows)],
       'id': case['id'],
       'patient': case['patient'],
-      **task.metrics(found.prediction, case),
+      **task.metrics(found.prediction, case, **ranked),
       **(ensemble.means(found.uncertainty) if found.uncertainty else {}),
     }
     if visit:
@@ -133,7 +134,7 @@ def _evaluate(experiment, workdir, facts):
     runs = [best_variables(folder) for _, folder in experiment.runs(workdir)]
     steps, variables = zip(*runs, strict=True)
     results['run']['best_step'] = steps[0] if len(steps) == 1 else [*steps]
-    predictor = Predictor(experiment).with_weights(*variables)
+    predictor = Predictor(experiment, ranks=True).with_weights(*variables)
     validation = samples(experiment, 'validation')
     test = samples(experiment, 'test')
     if jax.process_index() == 0:

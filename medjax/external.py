@@ -96,7 +96,7 @@ def _rows(experiment, cases, variables, gallery):
     lambda case: experiment.prepare(experiment.check(case)),
     budget_bytes=0,
   )
-  predictor = Predictor(experiment).with_weights(*variables)
+  predictor = Predictor(experiment, ranks=True).with_weights(*variables)
   return evaluate_cases(
     predictor, experiment.task, samples, visit=gallery.visit
   )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax.files import plain
-from medjax.metrics import bootstrap, segmentation, surface
+from medjax.metrics import bootstrap, pixels, segmentation, surface
 from medjax.metrics.classification import defined_mean
 from medjax.ops.softmax import softmax
 from medjax.tasks import objective, summary
@@ -45,6 +45,13 @@ MEASURES = {
     higher=None,
   ),
 }
+# Of the pixels of a case by their probability, where there is one class only;
+# they are not looked at while a model is trained.
+RANKINGS = {
+  'auroc': Measure(pixels.auroc, 'AUROC of pixels'),
+  'auprc': Measure(pixels.average_precision, 'Average precision of pixels'),
+}
+_LEVELS = 2**16 - 1  # of `Segmentation.ranks`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +105,10 @@ class Segmentation:
       self._check_regions()
       if not self.region_order:
         object.__setattr__(self, 'region_order', self._derived_order())
-    summary.check_monitor(self.monitor, self.measures)
+    summary.check_monitor(
+      self.monitor,
+      {k: m for k, m in self.measures.items() if k not in RANKINGS},
+    )
     allowed = len(self.regions) or self.num_classes
     if len(self.class_names) not in (0, allowed):
       raise ValueError(
@@ -143,7 +153,14 @@ class Segmentation:
   @property
   def measures(self):
     """name → Measure of all metrics."""
-    return {**MEASURES, **dict(map(summary.outside, self.more_measures))}
+    ranked = RANKINGS if self.ranked else {}
+    more = dict(map(summary.outside, self.more_measures))
+    return {**MEASURES, **ranked, **more}
+
+  @property
+  def ranked(self):
+    """Whether there is one class, whose probability ranks the pixels."""
+    return len(self.names) == 1
 
   @property
   def num_outputs(self):
@@ -214,6 +231,11 @@ class Segmentation:
       labels[probabilities[..., i] > 0.5] = label
     return labels
 
+  def ranks(self, probabilities):
+    """The place (*s,) uint16 of each pixel by the one class's probability."""
+    p = np.asarray(probabilities)[..., -1]
+    return (p.clip(0, 1) * _LEVELS).astype(np.uint16)
+
   def check(self, case):
     """Raises ValueError, one line with the id, for a mask it cannot use."""
     if 'mask' not in case:
@@ -237,10 +259,11 @@ class Segmentation:
         f'allows 0 to {self.num_classes - 1}'
       )
 
-  def metrics(self, prediction, case):
+  def metrics(self, prediction, case, *, ranks=None):
     """Metrics of a label map against case['mask']: {name: (k,)}, host.
 
-    k: foreground classes or regions (names). Distances in mm by
+    k: foreground classes or regions (names); `ranks` (*s,) are those of this
+    task, without which nothing is said of the ranking. Distances in mm by
     case['spacing'], or by the columns of case['affine']. NaN: undefined; see
     the table in medjax.metrics. A case that has a 'field_of_view' (*s,) is
     judged inside of it: what lies outside, or is to be ignored, counts as
@@ -254,12 +277,21 @@ class Segmentation:
         f'mask {mask.shape}'
       )
     self._check_labels(prediction, case, 'prediction')
-    inside = np.True_ if self.ignore is None else mask != self.ignore
+    inside = np.full(mask.shape, True)
+    if self.ignore is not None:
+      inside = mask != self.ignore
     if 'field_of_view' in case:
       inside = inside & (np.asarray(case['field_of_view']) > 0)
     prediction, mask = prediction * inside, mask * inside
     spacing = _spacing(case, mask.ndim)
     sets = self.regions or [(v,) for v in range(1, self.num_classes)]
+    ranking = {}
+    if ranks is not None:
+      truth, p = _member(mask, sets[0]), ranks / np.float32(_LEVELS)
+      counted = pixels.histogram(truth, p, valid=inside)
+      ranking = {
+        k: np.array([m.function(counted)]) for k, m in RANKINGS.items()
+      }
     box = surface.bounding_box((prediction > 0) | (mask > 0))
     if not self.more_measures:  # which may count what is outside, too
       prediction, mask, box = prediction[box], mask[box], ()
@@ -270,7 +302,8 @@ class Segmentation:
     return {
       name: np.array([float(measure.function(pair)) for pair in pairs])
       for name, measure in self.measures.items()
-    }
+      if name not in RANKINGS
+    } | ranking
 
   def _pair(self, whole, known, box, spacing):
     prediction, reference = whole[box], known[box]
@@ -312,7 +345,8 @@ class Segmentation:
     n_resamples=0 leaves the intervals out (None).
     """
     del calibration
-    groups, names = summary.patients(rows), [*self.measures]
+    groups = summary.patients(rows)
+    names = [name for name in self.measures if name in rows[0]]
     values = np.stack(
       [np.stack([np.asarray(row[m], float) for m in names]) for row in rows]
     )

@@ -113,7 +113,11 @@ class Task(Protocol):
     """Raises ValueError of one line with the case's id if it cannot be used."""
 
   def metrics(self, prediction, case: Mapping) -> dict[str, Any]:
-    """A row: numbers, or vectors in the order of `names`; NaN: undefined."""
+    """A row: numbers, or vectors in the order of `names`; NaN: undefined.
+
+    A task of maps that has `ranked` (True) and `ranks`, a function of a slab of
+    probabilities, is also given what that gives, as `ranks`.
+    """
 
   def calibrate(self, rows: Sequence[Mapping]) -> Calibration:
     """Decides, on the rows of the validation split, what test will apply."""

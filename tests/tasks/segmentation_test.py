@@ -398,3 +398,28 @@ def test_a_label_to_ignore_counts_for_nothing():
     tasks.Segmentation(num_classes=3).check(_case(unknown[0]))
   with pytest.raises(ValueError, match='ignore=2 is one of the 3 classes'):
     tasks.Segmentation(num_classes=3, ignore=2)
+
+
+def test_pixels_of_one_class_are_ranked_as_scikit_learn_does():
+  sklearn = pytest.importorskip('sklearn.metrics')
+  rng = np.random.default_rng(3)
+  mask = (rng.random((40, 30)) < 0.2).astype(np.uint8)
+  p = np.clip(0.3 * mask + rng.normal(0.4, 0.2, mask.shape), 0, 1)
+  seen = rng.random(mask.shape) < 0.7
+  case = {'id': 'a', 'mask': mask, 'spacing': (1, 1), 'field_of_view': seen}
+  task = tasks.Segmentation(num_classes=2)
+  both = np.stack([1 - p, p], -1)
+  row = task.metrics(task.decode(both), case, ranks=task.ranks(both))
+  truth, score = mask[seen], p[seen]
+  expected = {
+    'auroc': sklearn.roc_auc_score(truth, score),
+    'auprc': sklearn.average_precision_score(truth, score),
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(row[name], [value], atol=1e-4)
+  summary = task.summarize([row | {'patient': 'a'}])
+  np.testing.assert_allclose(summary['scores']['auroc'], row['auroc'])
+  assert 'auroc' not in task.metrics(task.decode(both), case)
+  assert 'auroc' not in tasks.Segmentation(num_classes=3).measures
+  with pytest.raises(ValueError, match=r"monitor='auroc' is none of dice"):
+    tasks.Segmentation(num_classes=2, monitor='auroc')
