@@ -1,6 +1,7 @@
 """Segmentation: a label for every pixel or voxel."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -69,6 +70,8 @@ class Segmentation:
   class_names: num_classes names, background first; or one per region.
   ignore: a label of voxels that count for nothing, in the loss, the patches
     or the metrics: what nobody annotated, say.
+  level_weights: of the outputs of a model under deep supervision, the finest
+    first, made to sum to 1; by default 1/2^i, that of the lowest 0 (nnU-Net).
   nsd_tolerance: mm, of the normalised surface Dice.
   more_measures: functions outside of medjax, 'mine.metric:f', of two masks
     (*s,) bool and their spacing: f(prediction, reference, spacing) → number.
@@ -87,13 +90,17 @@ class Segmentation:
   region_order: tuple[int, ...] = ()
   class_names: tuple[str, ...] = ()
   ignore: int | None = None
+  level_weights: tuple[float, ...] = ()
   nsd_tolerance: float = 1.0
   more_measures: tuple[str, ...] = ()
   monitor: str = 'dice'
   terms: tuple = dataclasses.field(init=False)
 
   def __post_init__(self, loss):
-    for name in ('regions', 'region_order', 'class_names', 'more_measures'):
+    for name in (
+      'regions', 'region_order', 'class_names', 'level_weights',
+      'more_measures',
+    ):  # fmt: skip
       object.__setattr__(self, name, objective.frozen(getattr(self, name)))
     if self.num_classes is None:
       raise ValueError(
@@ -190,11 +197,12 @@ class Segmentation:
     """Weighted sum of the losses: (b,).
 
     The model gives logits (b, *s, num_outputs), or a tuple of them by falling
-    resolution (deep supervision): weights 1/2^i, that of the lowest 0, made to
-    sum to 1; the mask is down-sampled by nearest neighbour (nnU-Net).
+    resolution (deep supervision), for which the mask is down-sampled by nearest
+    neighbour (nnU-Net).
     """
     outputs = forward(batch['image'])
     objective.check_resolution(outputs, batch['mask'])
+    weights = functools.partial(objective.level_weights, self.level_weights)
 
     def loss(logits):
       mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
@@ -204,7 +212,7 @@ class Segmentation:
       target = self._target(mask)
       return objective.evaluate(self.terms, logits, target, **options)
 
-    return objective.over_heads(loss, outputs, _level_weights, self.num_outputs)
+    return objective.over_heads(loss, outputs, weights, self.num_outputs)
 
   def _target(self, mask):
     if not self.regions:
@@ -397,14 +405,6 @@ def _member(labels, region):
   for label in region[1:]:
     member = member | (labels == label)
   return member
-
-
-def _level_weights(levels):
-  """Deep supervision: 1/2^i, 0 for the lowest resolution, summing to 1."""
-  weights = [0.5**i for i in range(levels)]
-  if levels > 1:
-    weights[-1] = 0.0
-  return [w / sum(weights) for w in weights]
 
 
 def _spacing(case, rank):
