@@ -16,6 +16,7 @@ from medjax.data import folder, pipeline, records
 from medjax.data.facts import DataFacts
 from medjax.evaluate import (
   OF_THE_MODEL,
+  add_groups,
   evaluate_cases,
   measures,
   summarized,
@@ -72,6 +73,7 @@ def evaluate_on(
     )
   gallery = Gallery(experiment.task)
   rows = _rows(experiment, cases, variables, gallery)
+  add_groups(experiment, cases, rows)
   results = {
     'run': {
       **(facts or {}),
@@ -108,7 +110,9 @@ def _scores(experiment, cases, rows, calibration):
   return {
     'unit_of_length': DataFacts.of(cases).unit_of_length,
     'measures': measures(task),
-    'test': summarized(task, rows, calibration, seed=seed),
+    'test': summarized(
+      task, rows, calibration, seed=seed, groups=experiment.data.subgroups
+    ),
   }
 
 

@@ -8,19 +8,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax.engine import replicated, sharded, split_axis
+from medjax.tasks.objective import main_head
 
 
-def _plain(model, task, flips):
+def _plain(model, task, flips, features=False):
   """(variables, inputs) → {name: array}, the function that is compiled.
 
-  'prediction' is the task's, unless that has names of its own.
+  'prediction' is the task's, unless that has names of its own. With `features`
+  also 'embedding' (b, d) and, where they are no map, 'logits' (b, k).
   """
 
   def mirrored(variables, inputs, axes):
     rank = inputs[0].ndim
     turned = [jnp.flip(x, axes) if x.ndim == rank else x for x in inputs]
-    found = task.predict(model.apply(variables, *turned, train=False))
+    options = {'features': True} if features else {}
+    outputs, more = model.apply(variables, *turned, train=False, **options), {}
+    if features:
+      more, outputs = {'embedding': outputs['pooled']}, outputs['logits']
+      logits = main_head(outputs)
+      more |= {'logits': logits} if logits.ndim == 2 else {}
+    found = task.predict(outputs)
     found = found if isinstance(found, dict) else {'prediction': found}
+    found = {**found, **more}
     # A map, not a vector, is flipped back.
     back = lambda x: jnp.flip(x, axes) if x.ndim == rank else x
     return jax.tree.map(back, found)
@@ -35,14 +44,16 @@ def _plain(model, task, flips):
   return forward
 
 
-def make_forward(model, task, mesh, *, flips=False):
+def make_forward(model, task, mesh, *, flips=False, features=False):
   """Compiles (variables, inputs, each (b, …)) → {name: (b, …, k)}.
+
+  With `features`, the model's embedding and logits are among the names.
 
   With `flips`, averages over mirror images along every combination of spatial
   axes (test-time augmentation; 4 passes in 2-D, 8 in 3-D).
   """
   return jax.jit(
-    _plain(model, task, flips),
+    _plain(model, task, flips, features),
     in_shardings=(replicated(mesh), sharded(mesh)),
     out_shardings=sharded(mesh),
   )

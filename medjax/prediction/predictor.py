@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from typing import NamedTuple
 
 import jax
@@ -22,22 +23,28 @@ class Found(NamedTuple):
     its vector, or several by name.
   uncertainty: of several members what `ensemble.read` says; {} of one.
   probabilities: of a map (*s, K), where asked for.
+  embedding, logits: (d,) and (K,), where features are asked for; of several
+    members their embeddings side by side, and the mean of their logits. Logits
+    that are a map are not kept: None.
   """
 
   prediction: np.ndarray | dict[str, np.ndarray]
   uncertainty: dict[str, np.ndarray]
   probabilities: np.ndarray | None
+  embedding: np.ndarray | None = None
+  logits: np.ndarray | None = None
 
 
 class Predictor:
   """Predicts whole cases on this process's devices.
 
   Compiled for an experiment; `with_weights` gives one that can be called.
-  With `maps`, the probabilities of a map are kept too, as floats. Attribute:
-  `weights`, the variables of each member, on the devices.
+  With `maps`, the probabilities of a map are kept too, as floats, and with
+  `features` the embedding and the logits. Attribute: `weights`, the variables
+  of each member, on the devices.
   """
 
-  def __init__(self, experiment, *, maps=False):
+  def __init__(self, experiment, *, maps=False, features=False):
     self._task, self._maps = experiment.task, maps
     settings = experiment.inference
     self._mesh = mesh = engine.make_mesh(jax.local_devices())
@@ -54,9 +61,11 @@ class Predictor:
       patch_size=patch_size,
       overlap=settings.overlap,
     )
-    self._compiled = make(
-      experiment.model, self._task, self._mesh, flips=settings.flips
-    )
+    options = {'flips': settings.flips}
+    if features:
+      _check_features(experiment)
+      options['features'] = True
+    self._compiled = make(experiment.model, self._task, self._mesh, **options)
     self.weights = ()
 
   def with_weights(self, *members):
@@ -119,12 +128,27 @@ class Predictor:
   def _read(self, found):
     """A `Found` of what all members gave of a case."""
     count, maps = len(self.weights), found.pop('probabilities', None)
+    embedding, logits = (found.pop(k, None) for k in ('embedding', 'logits'))
+    logits = None if logits is None else ensemble.mean(logits, count)
+    kept = (maps, embedding, logits)
     if 'prediction' not in found:
       each = {k: ensemble.mean(v, count) for k, v in found.items()}
-      return Found(each, {}, maps)
+      return Found(each, {}, *kept)
     if count == 1:
-      return Found(found['prediction'], {}, maps)
-    return Found(*ensemble.read(self._task, count, found['prediction']), maps)
+      return Found(found['prediction'], {}, *kept)
+    return Found(*ensemble.read(self._task, count, found['prediction']), *kept)
+
+
+def _check_features(experiment):
+  """Raises ValueError for a model or a setting that gives no embedding."""
+  model = getattr(experiment.model, 'model', experiment.model)
+  if 'features' not in inspect.signature(model.__call__).parameters:
+    raise ValueError(
+      f'{type(model).__name__} gives no features: its __call__ must take '
+      'features=True, as the models of medjax do'
+    )
+  if experiment.inference.shard_space:
+    raise ValueError('inference.shard_space gives maps only, no embedding')
 
 
 def local_variables(state):

@@ -37,6 +37,8 @@ class Prediction:
     foreground; {} of one.
   calibrated: whether what validation decided was applied.
   logits, embedding: (K,) and (d,), if features were asked for.
+  judgement: what `Judge` says of it: a set, p values of novelty, 'abstain', 0
+    or 1, and the 'reason'; {} if it was not asked.
   provenance: what predicted it.
   """
 
@@ -51,3 +53,6 @@ class Prediction:
   calibrated: bool = False
   logits: np.ndarray | None = None
   embedding: np.ndarray | None = None
+  judgement: Mapping[str, float | int | str] = dataclasses.field(
+    default_factory=dict
+  )

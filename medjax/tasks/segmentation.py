@@ -10,9 +10,11 @@ import numpy as np
 from medjax.files import plain
 from medjax.metrics import bootstrap, segmentation, surface
 from medjax.metrics.classification import defined_mean
+from medjax.metrics.conformal import check_level
 from medjax.ops.softmax import softmax
 from medjax.tasks import objective, summary
-from medjax.tasks.task import Calibration, Measure
+from medjax.tasks.bounded import Bounded, member
+from medjax.tasks.task import Measure
 
 
 class Pair(NamedTuple):
@@ -48,7 +50,7 @@ MEASURES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(Bounded):
   """Label maps by softmax, or overlapping regions of them by sigmoid.
 
   num_classes: labels of the map, background (0) included.
@@ -66,6 +68,8 @@ class Segmentation:
   more_measures: functions outside of medjax, 'mine.metric:f', of two masks
     (*s,) bool and their spacing: f(prediction, reference, spacing) → number.
     Attributes title, unit and higher of them are those of `Measure`.
+  level: the share of each class that masks of `predict --conformal` find, for
+    which validation then chooses thresholds; None is no such masks.
   monitor: the score by which the best checkpoint is chosen.
   """
 
@@ -73,6 +77,7 @@ class Segmentation:
   fields: ClassVar = ('mask',)
   unlabelled: ClassVar = False
   over_batch: ClassVar = False
+  grouped: ClassVar = {'dice': True, 'nsd': True, 'hd95': False}
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
@@ -82,6 +87,7 @@ class Segmentation:
   ignore: int | None = None
   nsd_tolerance: float = 1.0
   more_measures: tuple[str, ...] = ()
+  level: float | None = None
   monitor: str = 'dice'
   terms: tuple = dataclasses.field(init=False)
 
@@ -99,6 +105,8 @@ class Segmentation:
       if not self.region_order:
         object.__setattr__(self, 'region_order', self._derived_order())
     summary.check_monitor(self.monitor, self.measures)
+    if self.level is not None:
+      check_level(self.level)
     allowed = len(self.regions) or self.num_classes
     if len(self.class_names) not in (0, allowed):
       raise ValueError(
@@ -192,7 +200,7 @@ class Segmentation:
   def _target(self, mask):
     if not self.regions:
       return mask
-    return jnp.stack([_member(mask, r) for r in self.regions], -1)
+    return jnp.stack([member(mask, r) for r in self.regions], -1)
 
   def predict(self, outputs):
     """Probabilities (b, *s, num_outputs), float32, of the finest logits."""
@@ -264,7 +272,7 @@ class Segmentation:
     if not self.more_measures:  # which may count what is outside, too
       prediction, mask, box = prediction[box], mask[box], ()
     pairs = [
-      self._pair(_member(prediction, s), _member(mask, s), box, spacing)
+      self._pair(member(prediction, s), member(mask, s), box, spacing)
       for s in sets
     ]
     return {
@@ -283,9 +291,17 @@ class Segmentation:
       spacing,
     )
 
-  def calibrate(self, rows):
-    """Nothing is decided on validation."""
-    return Calibration()
+  def statistic(self, rows, calibration):
+    """(weights (r, n) → means over cases and classes by name, None)."""
+    del calibration
+    names = [*self.grouped]
+    values = np.stack([[np.asarray(r[m], float) for m in names] for r in rows])
+
+    def means(weights):
+      each = defined_mean(bootstrap.weighted_mean(values, weights))
+      return {name: each[..., i] for i, name in enumerate(names)}
+
+    return means, None
 
   def calibrated(self, prediction, calibration):
     """A label map as it is."""
@@ -308,10 +324,10 @@ class Segmentation:
     rows: metrics() of each case with id and patient. A class's value is the
     mean over the n cases that define it; a score the mean over classes.
     undefined (both empty), missed (prediction empty) and false_positive
-    (reference empty) count cases of the class. calibration is not used;
-    n_resamples=0 leaves the intervals out (None).
+    (reference empty) count cases of the class. With a calibration that has
+    thresholds, 'sets' says how much of each class they find. n_resamples=0
+    leaves the intervals out (None).
     """
-    del calibration
     groups, names = summary.patients(rows), [*self.measures]
     values = np.stack(
       [np.stack([np.asarray(row[m], float) for m in names]) for row in rows]
@@ -342,6 +358,7 @@ class Segmentation:
         ),
         'counts': {name: int(v.sum()) for name, v in outcomes.items()},
         'nsd_tolerance': self.nsd_tolerance,
+        **self.found_within(rows, calibration),
       }
     )
 
@@ -356,13 +373,6 @@ def _outcomes(values):
     'missed': (row['volume_error'] == -1).sum(0),
     'false_positive': (np.isnan(row['recall']) & ~undefined).sum(0),
   }
-
-
-def _member(labels, region):
-  member = labels == region[0]
-  for label in region[1:]:
-    member = member | (labels == label)
-  return member
 
 
 def _level_weights(levels):
