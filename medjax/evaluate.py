@@ -76,7 +76,7 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
 
 def _kept(task, found, case):
   """What a row holds until all that validation decides is decided."""
-  kept = {'embedding': found.embedding, 'logits': found.logits}
+  kept = {'signature': found.signature, 'logits': found.logits}
   if found.probabilities is not None:
     kept['missed'] = task.missed(found.probabilities, case)
   return {name: value for name, value in kept.items() if value is not None}
@@ -239,7 +239,7 @@ def _novelty(experiment, workdir, predictor, rows):
   if jax.process_index() == 0:
     found.save(workdir)
   test = _seen_rows(rows['test'])
-  p = found.p_values(test.embedding, test.logits)
+  p = found.p_values(test.signature, test.logits)
   for i, row in enumerate(rows['test']):
     row |= {novelty.column(name): float(p[name][i]) for name in p}
   return {
@@ -255,7 +255,7 @@ def _seen_rows(rows):
   pick = lambda name: np.stack([np.asarray(row[name]) for row in rows])
   logits = pick('logits') if 'logits' in rows[0] else None
   ids = tuple(row['id'] for row in rows)
-  return novelty.Seen(pick('embedding'), logits, None, ids)
+  return novelty.Seen(pick('signature'), logits, None, ids)
 
 
 def write(workdir, task, rows, results, gallery):
@@ -265,7 +265,7 @@ def write(workdir, task, rows, results, gallery):
   """
   table = [{'split': split, **row} for split in rows for row in rows[split]]
   for row in table:
-    for name in ('case', 'embedding', 'logits', 'missed'):
+    for name in ('case', 'signature', 'logits', 'missed'):
       row.pop(name, None)
   per_case.write(workdir / 'per_case.csv', table, task.names)
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())

@@ -15,7 +15,7 @@ def _plain(model, task, flips, features=False):
   """(variables, inputs) → {name: array}, the function that is compiled.
 
   'prediction' is the task's, unless that has names of its own. With `features`
-  also 'embedding' (b, d) and, where they are no map, 'logits' (b, k).
+  also 'embedding' (b, d), its 'signature', and 'logits' (b, k) but of maps.
   """
 
   def mirrored(variables, inputs, axes):
@@ -24,7 +24,11 @@ def _plain(model, task, flips, features=False):
     options = {'features': True} if features else {}
     outputs, more = model.apply(variables, *turned, train=False, **options), {}
     if features:
-      more, outputs = {'embedding': outputs['pooled']}, outputs['logits']
+      more = {
+        'embedding': outputs['pooled'],
+        'signature': signature(outputs),
+      }
+      outputs = outputs['logits']
       logits = main_head(outputs)
       more |= {'logits': logits} if logits.ndim == 2 else {}
     found = task.predict(outputs)
@@ -42,6 +46,23 @@ def _plain(model, task, flips, features=False):
     return jax.tree.map(lambda *xs: sum(xs) / len(xs), *passes)
 
   return forward
+
+
+def signature(features):
+  """What an image looks like to the first layers and to the last: (b, d).
+
+  The finest maps averaged on a coarse grid (4 × 4, of volumes 2 × 2 × 2) and
+  their spread, beside the embedding: where a head has learnt to see one thing
+  only, the last layer alone does not know a blood cell from a chest.
+  """
+  finest = features['stage_0'].astype(jnp.float32)
+  count, *shape, channels = finest.shape
+  side = 4 if len(shape) == 2 else 2
+  grid = tuple(min(side, n) for n in shape)
+  coarse = jax.image.resize(finest, (count, *grid, channels), 'linear')
+  spread = finest.std(tuple(range(1, finest.ndim - 1)))
+  parts = [coarse.reshape(count, -1), spread, features['pooled']]
+  return jnp.concatenate(parts, -1)
 
 
 def make_forward(model, task, mesh, *, flips=False, features=False):

@@ -35,17 +35,17 @@ class Novelty:
     check_names(names)
     check_apart(train.ids, validation.ids)
     fitted = novelty.fit(
-      train.embedding, label=train.label, logits=train.logits
+      train.signature, label=train.label, logits=train.logits
     )
     known = novelty.scores(
-      fitted, validation.embedding, logits=validation.logits, names=names
+      fitted, validation.signature, logits=validation.logits, names=names
     )
     return cls(fitted, known)
 
-  def p_values(self, embedding, logits=None):
+  def p_values(self, signature, logits=None):
     """{score: p (n,)} of cases, and 'p' of all of them together."""
     found = novelty.scores(
-      self.fitted, embedding, logits=logits, names=tuple(self.known)
+      self.fitted, signature, logits=logits, names=tuple(self.known)
     )
     each = {
       name: novelty.p_values(self.known[name], score)
@@ -57,7 +57,7 @@ class Novelty:
     """({column: p}, reasons to abstain) of a `Prediction` with features."""
     logits = prediction.logits
     found = self.p_values(
-      prediction.embedding[None], None if logits is None else logits[None]
+      prediction.signature[None], None if logits is None else logits[None]
     )
     columns = {column(name): float(p[0]) for name, p in found.items()}
     p = columns[column('p')]
@@ -87,7 +87,7 @@ def load(workdir):
   if not path.exists():
     raise FileNotFoundError(
       f'{path} is missing: fit it with --mode=evaluate and '
-      "--config.inference.ood=\"('mahalanobis','knn')\""
+      "--config.inference.ood=\"('mahalanobis','residual')\""
     )
   try:
     with np.load(path) as held:
@@ -108,7 +108,7 @@ def load(workdir):
 class Seen:
   """What a model makes of cases: (n, d), (n, k) or None, (n,) or None, ids."""
 
-  embedding: np.ndarray
+  signature: np.ndarray
   logits: np.ndarray | None
   label: np.ndarray | None
   ids: tuple[str, ...]
@@ -116,17 +116,17 @@ class Seen:
 
 def seen(predictor, samples, watch=lambda: None):
   """The `Seen` of samples; labels only where each case has one class."""
-  embedding, logits, label, ids = [], [], [], []
+  signature, logits, label, ids = [], [], [], []
   for sample, found in predictor(samples):
     case = sample['raw']
-    embedding.append(found.embedding)
+    signature.append(found.signature)
     logits.append(found.logits)
     label.append(case.get('label'))
     ids.append(case['id'])
     watch()
   single = all(y is not None and np.ndim(y) == 0 for y in label)
   return Seen(
-    np.stack(embedding),
+    np.stack(signature),
     np.stack(logits) if logits[0] is not None else None,
     np.array(label) if single else None,
     tuple(ids),

@@ -23,15 +23,16 @@ class Found(NamedTuple):
     its vector, or several by name.
   uncertainty: of several members what `ensemble.read` says; {} of one.
   probabilities: of a map (*s, K), where asked for.
-  embedding, logits: (d,) and (K,), where features are asked for; of several
-    members their embeddings side by side, and the mean of their logits. Logits
-    that are a map are not kept: None.
+  embedding, signature, logits: (d,), (e,) and (K,), where features are asked
+    for (`forward.signature`); of several members side by side, but of logits
+    the mean. Logits that are a map are not kept: None.
   """
 
   prediction: np.ndarray | dict[str, np.ndarray]
   uncertainty: dict[str, np.ndarray]
   probabilities: np.ndarray | None
   embedding: np.ndarray | None = None
+  signature: np.ndarray | None = None
   logits: np.ndarray | None = None
 
 
@@ -128,9 +129,10 @@ class Predictor:
   def _read(self, found):
     """A `Found` of what all members gave of a case."""
     count, maps = len(self.weights), found.pop('probabilities', None)
-    embedding, logits = (found.pop(k, None) for k in ('embedding', 'logits'))
-    logits = None if logits is None else ensemble.mean(logits, count)
-    kept = (maps, embedding, logits)
+    seen = [found.pop(k, None) for k in ('embedding', 'signature', 'logits')]
+    if seen[-1] is not None:
+      seen[-1] = ensemble.mean(seen[-1], count)
+    kept = (maps, *seen)
     if 'prediction' not in found:
       each = {k: ensemble.mean(v, count) for k, v in found.items()}
       return Found(each, {}, *kept)

@@ -186,6 +186,7 @@ class Trained:
       calibrated=calibrated and not is_map,
       logits=found.logits,
       embedding=found.embedding,
+      signature=found.signature,
       provenance=dataclasses.replace(
         self.provenance, inputs=tuple(map(str, case.get('inputs', ())))
       ),
