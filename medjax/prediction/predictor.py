@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from typing import NamedTuple
 
 import jax
@@ -23,12 +24,18 @@ class Found(NamedTuple):
   uncertainty: of several members what `ensemble.read` says; {} of one.
   probabilities: of a map (*s, K), where asked for.
   ranks: of the pixels of a map (*s,), where asked for and the task has them.
+  embedding, signature, logits: (d,), (e,) and (K,), where features are asked
+    for (`forward.signature`); of several members side by side, but of logits
+    the mean. Logits that are a map are not kept: None.
   """
 
   prediction: np.ndarray | dict[str, np.ndarray]
   uncertainty: dict[str, np.ndarray]
   probabilities: np.ndarray | None
   ranks: np.ndarray | None = None
+  embedding: np.ndarray | None = None
+  signature: np.ndarray | None = None
+  logits: np.ndarray | None = None
 
 
 class Predictor:
@@ -36,11 +43,11 @@ class Predictor:
 
   Compiled for an experiment; `with_weights` gives one that can be called.
   With `maps`, the probabilities of a map are kept too, as floats; with `ranks`,
-  how its pixels rank by them. Attribute: `weights`, the variables of each
-  member, on the devices.
+  how its pixels rank by them; with `features` the embedding and the logits.
+  Attribute: `weights`, the variables of each member, on the devices.
   """
 
-  def __init__(self, experiment, *, maps=False, ranks=False):
+  def __init__(self, experiment, *, maps=False, ranks=False, features=False):
     self._task, self._maps = experiment.task, maps
     self._ranks = ranks and getattr(self._task, 'ranked', False)
     settings = experiment.inference
@@ -58,9 +65,11 @@ class Predictor:
       patch_size=patch_size,
       overlap=settings.overlap,
     )
-    self._compiled = make(
-      experiment.model, self._task, self._mesh, flips=settings.flips
-    )
+    options, self._features = {'flips': settings.flips}, features
+    if features:
+      _check_features(experiment)
+      options['features'] = True
+    self._compiled = make(experiment.model, self._task, self._mesh, **options)
     self.weights = ()
 
   def with_weights(self, *members):
@@ -126,13 +135,29 @@ class Predictor:
   def _read(self, found):
     """A `Found` of what all members gave of a case."""
     count = len(self.weights)
-    more = [found.pop(name, None) for name in ('probabilities', 'ranks')]
+    kept = Found._fields[2:] if self._features else Found._fields[2:4]
+    more = {name: found.pop(name, None) for name in kept}
+    if more.get('logits') is not None:
+      more['logits'] = ensemble.mean(more['logits'], count)
     if 'prediction' not in found:
       each = {k: ensemble.mean(v, count) for k, v in found.items()}
-      return Found(each, {}, *more)
+      return Found(each, {}, **more)
     if count == 1:
-      return Found(found['prediction'], {}, *more)
-    return Found(*ensemble.read(self._task, count, found['prediction']), *more)
+      return Found(found['prediction'], {}, **more)
+    read = ensemble.read(self._task, count, found['prediction'])
+    return Found(*read, **more)
+
+
+def _check_features(experiment):
+  """Raises ValueError for a model or a setting that gives no embedding."""
+  model = getattr(experiment.model, 'model', experiment.model)
+  if 'features' not in inspect.signature(model.__call__).parameters:
+    raise ValueError(
+      f'{type(model).__name__} gives no features: its __call__ must take '
+      'features=True, as the models of medjax do'
+    )
+  if experiment.inference.shard_space:
+    raise ValueError('inference.shard_space gives maps only, no embedding')
 
 
 def local_variables(state):

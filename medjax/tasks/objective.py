@@ -139,8 +139,8 @@ def level_weights(given, levels):
     weights[-1] = 0.0
   if len(weights) != levels or min(weights) < 0 or not sum(weights):
     raise ValueError(
-      f'task.level_weights {tuple(given)}: the model has {levels} outputs; give '
-      'one weight for each, none negative'
+      f'task.level_weights {tuple(given)}: the model has {levels} outputs; '
+      'give one weight for each, none negative'
     )
   return [w / sum(weights) for w in weights]
 

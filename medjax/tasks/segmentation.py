@@ -2,61 +2,24 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from medjax.files import plain
-from medjax.metrics import bootstrap, pixels, segmentation, surface
+from medjax.metrics import bootstrap, surface
 from medjax.metrics.classification import defined_mean
+from medjax.metrics.conformal import check_level
 from medjax.ops.softmax import softmax
 from medjax.tasks import objective, summary
-from medjax.tasks.task import Calibration, Measure
-
-
-class Pair(NamedTuple):
-  """A predicted and a reference mask of one class, as the metrics see them."""
-
-  counts: segmentation.Counts
-  distances: surface.SurfaceDistances
-  nsd_tolerance: float
-  prediction: np.ndarray
-  reference: np.ndarray
-  spacing: np.ndarray
-
-
-# A row makes a metric, in every report; the most wanted stand first.
-MEASURES = {
-  'dice': Measure(lambda p: segmentation.dice(p.counts), 'Dice'),
-  'nsd': Measure(
-    lambda p: surface.nsd(p.distances, tolerance=p.nsd_tolerance), 'NSD'
-  ),
-  'hd95': Measure(lambda p: surface.hd95(p.distances), 'HD95', 'mm', False),
-  'assd': Measure(lambda p: surface.assd(p.distances), 'ASSD', 'mm', False),
-  'iou': Measure(lambda p: segmentation.iou(p.counts), 'IoU'),
-  'precision': Measure(lambda p: segmentation.precision(p.counts), 'Precision'),
-  'recall': Measure(
-    lambda p: segmentation.recall(p.counts), 'Recall (sensitivity)'
-  ),
-  'volume_error': Measure(
-    lambda p: segmentation.volume_error(p.counts),
-    'Volume error (signed, relative)',
-    higher=None,
-  ),
-}
-# Of the pixels of a case by their probability, where there is one class only;
-# they are not looked at while a model is trained.
-RANKINGS = {
-  'auroc': Measure(pixels.auroc, 'AUROC of pixels'),
-  'auprc': Measure(pixels.average_precision, 'Average precision of pixels'),
-}
-_LEVELS = 2**16 - 1  # of `Segmentation.ranks`
+from medjax.tasks import segmentation_scores as scores
+from medjax.tasks.bounded import Bounded, member
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(Bounded):
   """Label maps by softmax, or overlapping regions of them by sigmoid.
 
   num_classes: labels of the map, background (0) included.
@@ -76,6 +39,8 @@ class Segmentation:
   more_measures: functions outside of medjax, 'mine.metric:f', of two masks
     (*s,) bool and their spacing: f(prediction, reference, spacing) → number.
     Attributes title, unit and higher of them are those of `Measure`.
+  level: the share of each class that masks of `predict --conformal` find, for
+    which validation then chooses thresholds; None is no such masks.
   monitor: the score by which the best checkpoint is chosen.
   """
 
@@ -83,6 +48,7 @@ class Segmentation:
   fields: ClassVar = ('mask',)
   unlabelled: ClassVar = False
   over_batch: ClassVar = False
+  grouped: ClassVar = {'dice': True, 'nsd': True, 'hd95': False}
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
@@ -93,6 +59,7 @@ class Segmentation:
   level_weights: tuple[float, ...] = ()
   nsd_tolerance: float = 1.0
   more_measures: tuple[str, ...] = ()
+  level: float | None = None
   monitor: str = 'dice'
   terms: tuple = dataclasses.field(init=False)
 
@@ -114,8 +81,10 @@ class Segmentation:
         object.__setattr__(self, 'region_order', self._derived_order())
     summary.check_monitor(
       self.monitor,
-      {k: m for k, m in self.measures.items() if k not in RANKINGS},
+      {k: m for k, m in self.measures.items() if k not in scores.RANKINGS},
     )
+    if self.level is not None:
+      check_level(self.level)
     allowed = len(self.regions) or self.num_classes
     if len(self.class_names) not in (0, allowed):
       raise ValueError(
@@ -160,9 +129,9 @@ class Segmentation:
   @property
   def measures(self):
     """name → Measure of all metrics."""
-    ranked = RANKINGS if self.ranked else {}
+    ranked = scores.RANKINGS if self.ranked else {}
     more = dict(map(summary.outside, self.more_measures))
-    return {**MEASURES, **ranked, **more}
+    return {**scores.MEASURES, **ranked, **more}
 
   @property
   def ranked(self):
@@ -217,7 +186,7 @@ class Segmentation:
   def _target(self, mask):
     if not self.regions:
       return mask
-    return jnp.stack([_member(mask, r) for r in self.regions], -1)
+    return jnp.stack([member(mask, r) for r in self.regions], -1)
 
   def predict(self, outputs):
     """Probabilities (b, *s, num_outputs), float32, of the finest logits."""
@@ -241,8 +210,7 @@ class Segmentation:
 
   def ranks(self, probabilities):
     """The place (*s,) uint16 of each pixel by the one class's probability."""
-    p = np.asarray(probabilities)[..., -1]
-    return (p.clip(0, 1) * _LEVELS).astype(np.uint16)
+    return scores.ranks(np.asarray(probabilities)[..., -1])
 
   def check(self, case):
     """Raises ValueError, one line with the id, for a mask it cannot use."""
@@ -295,38 +263,32 @@ class Segmentation:
     sets = self.regions or [(v,) for v in range(1, self.num_classes)]
     ranking = {}
     if ranks is not None:
-      truth, p = _member(mask, sets[0]), ranks / np.float32(_LEVELS)
-      counted = pixels.histogram(truth, p, valid=inside)
-      ranking = {
-        k: np.array([m.function(counted)]) for k, m in RANKINGS.items()
-      }
+      ranking = scores.ranking(ranks, member(mask, sets[0]), inside)
     box = surface.bounding_box((prediction > 0) | (mask > 0))
     if not self.more_measures:  # which may count what is outside, too
       prediction, mask, box = prediction[box], mask[box], ()
+    options = {'spacing': spacing, 'nsd_tolerance': self.nsd_tolerance}
     pairs = [
-      self._pair(_member(prediction, s), _member(mask, s), box, spacing)
+      scores.pair(member(prediction, s), member(mask, s), box, **options)
       for s in sets
     ]
     return {
       name: np.array([float(measure.function(pair)) for pair in pairs])
       for name, measure in self.measures.items()
-      if name not in RANKINGS
+      if name not in scores.RANKINGS
     } | ranking
 
-  def _pair(self, whole, known, box, spacing):
-    prediction, reference = whole[box], known[box]
-    return Pair(
-      segmentation.counts(prediction, reference),
-      surface.surface_distances(prediction, reference, spacing=spacing),
-      self.nsd_tolerance,
-      whole,
-      known,
-      spacing,
-    )
+  def statistic(self, rows, calibration):
+    """(weights (r, n) → means over cases and classes by name, None)."""
+    del calibration
+    names = [*self.grouped]
+    values = np.stack([[np.asarray(r[m], float) for m in names] for r in rows])
 
-  def calibrate(self, rows):
-    """Nothing is decided on validation."""
-    return Calibration()
+    def means(weights):
+      each = defined_mean(bootstrap.weighted_mean(values, weights))
+      return {name: each[..., i] for i, name in enumerate(names)}
+
+    return means, None
 
   def calibrated(self, prediction, calibration):
     """A label map as it is."""
@@ -349,10 +311,10 @@ class Segmentation:
     rows: metrics() of each case with id and patient. A class's value is the
     mean over the n cases that define it; a score the mean over classes.
     undefined (both empty), missed (prediction empty) and false_positive
-    (reference empty) count cases of the class. calibration is not used;
-    n_resamples=0 leaves the intervals out (None).
+    (reference empty) count cases of the class. With a calibration that has
+    thresholds, 'sets' says how much of each class they find. n_resamples=0
+    leaves the intervals out (None).
     """
-    del calibration
     groups = summary.patients(rows)
     names = [name for name in self.measures if name in rows[0]]
     values = np.stack(
@@ -367,7 +329,7 @@ class Segmentation:
     bounds = bootstrap.intervals(
       statistic, groups, n_resamples=n_resamples, seed=seed
     )
-    outcomes = _outcomes(values)
+    outcomes = scores.outcomes(values)
     return plain(
       {
         'n': len(rows),
@@ -384,27 +346,9 @@ class Segmentation:
         ),
         'counts': {name: int(v.sum()) for name, v in outcomes.items()},
         'nsd_tolerance': self.nsd_tolerance,
+        **self.found_within(rows, calibration),
       }
     )
-
-
-def _outcomes(values):
-  """Cases per class, read off the metrics by the table of medjax.metrics."""
-  row = {name: values[:, i] for i, name in enumerate(MEASURES)}
-  undefined = np.isnan(row['dice'])
-  return {
-    'undefined': undefined.sum(0),
-    # Only an empty prediction is a whole reference volume short.
-    'missed': (row['volume_error'] == -1).sum(0),
-    'false_positive': (np.isnan(row['recall']) & ~undefined).sum(0),
-  }
-
-
-def _member(labels, region):
-  member = labels == region[0]
-  for label in region[1:]:
-    member = member | (labels == label)
-  return member
 
 
 def _spacing(case, rank):
