@@ -72,7 +72,9 @@ def group_of(case, names, path=None):
   missing = [name for name in names if name not in case]
   if missing and path is not None and is_dicom(pathlib.Path(path)):
     header = patient.about(path)
-  return {name: _group(name, case.get(name, header.get(name))) for name in names}
+  return {
+    name: _group(name, case.get(name, header.get(name))) for name in names
+  }
 
 
 def _group(name, value):

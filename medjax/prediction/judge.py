@@ -110,9 +110,7 @@ class Judge:
 
 def _stored(workdir, level):
   """The table of masks of this level in metrics.json; it holds no other."""
-  metrics = files.read_json(
-    workdir / 'metrics.json', mend='evaluate again'
-  )
+  metrics = files.read_json(workdir / 'metrics.json', mend='evaluate again')
   tables = ((metrics or {}).get('test') or {}).get('sets') or []
   found = [t for t in tables if t.get('level') == level]
   if found:

@@ -299,9 +299,7 @@ class Classification:
     rules = {'': scores.decide(None)}
     if chosen.thresholds is not None:
       rules['_at_threshold'] = scores.decide(chosen.thresholds)
-    statistic = functools.partial(
-      scores.statistics, rules, chosen.temperature
-    )
+    statistic = functools.partial(scores.statistics, rules, chosen.temperature)
     point = statistic(np.ones(len(rows)))
     bounds = bootstrap.intervals(
       statistic, groups, n_resamples=n_resamples, seed=seed

@@ -207,9 +207,7 @@ def _warning(part):
 def _labels(scores, calibration, level):
   about = {'method': 'labels', 'by_class': False, 'level': level}
   try:
-    (threshold,) = thresholds(
-      calibration.conformal, ['any label'], level=level
-    )
+    (threshold,) = thresholds(calibration.conformal, ['any label'], level=level)
   except ValueError as e:
     return {**about, 'note': str(e)}
   found = scores.probability >= threshold

@@ -64,7 +64,9 @@ def jpeg_compression(key, image, quality):
   blocks = jnp.pad(image, pad, 'edge') * 255 - 128
   h, w = (n // 8 for n in blocks.shape[:2])
   blocks = blocks.reshape(h, 8, w, 8, channels)
-  waves = jnp.einsum('ka,hawbc,lb->hkwlc', dct, blocks, dct, precision='highest')
+  waves = jnp.einsum(
+    'ka,hawbc,lb->hkwlc', dct, blocks, dct, precision='highest'
+  )
   table = quanta[None, :, None, :, None]
   waves = jnp.round(waves / table) * table
   back = jnp.einsum('ka,hkwlc,lb->hawbc', dct, waves, dct, precision='highest')
