@@ -79,7 +79,9 @@ def _p(run, known, images):
     for i, x in enumerate(images)
   )
   found = [p for _, p in run.predict_cases(cases, features=True)]
-  seen, logits = (np.stack([getattr(p, k) for p in found]) for k in ('signature', 'logits'))
+  seen, logits = (
+    np.stack([getattr(p, k) for p in found]) for k in ('signature', 'logits')
+  )
   scores = numbers.scores(
     known.fitted, seen, logits=logits, names=tuple(known.known)
   )
