@@ -8,6 +8,7 @@ import numpy as np
 from medjax import files
 from medjax.metrics.conformal import METHODS, check_level
 from medjax.prediction import novelty
+from medjax.prediction.novelty import Novelty
 from medjax.run import per_case
 
 
@@ -24,7 +25,7 @@ class Judge:
   level: float | None = None
   method: str = 'lac'
   by_class: bool = False
-  novelty: novelty.Novelty | None = None
+  novelty: Novelty | None = None
 
   @property
   def maps(self):
