@@ -59,6 +59,8 @@ EXTRAS = {
   'lidc': ['pylidc>=0.2.3'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
+  # Ontologies of the user's, OBO or OWL.
+  'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own
   # networks come without what they depend on (see .ci/run).
   'parity': [
@@ -108,7 +110,10 @@ setuptools.setup(
     *(f'medjax.{name}' for name in SHIPPED),
   ],
   package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
-  package_data={'medjax.reports': ['*.jinja']},
+  package_data={
+    'medjax.knowledge': ['rules/*.toml'],
+    'medjax.reports': ['*.jinja'],
+  },
   entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',
   install_requires=CORE,

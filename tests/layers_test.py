@@ -81,6 +81,8 @@ ALLOWED = {
   # One room per capability, on top.
   'card': {'build', 'files', 'reports', 'run'},
   'card.__main__': {'card', 'cli'},
+  'knowledge': {'build', 'metrics'},
+  'knowledge.__main__': {'cli', 'files', 'knowledge'},
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip
@@ -109,7 +111,7 @@ ONLY_IN = {
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
-  'pydicom': {'data'},
+  'pydicom': {'data', 'knowledge'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},
