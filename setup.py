@@ -59,6 +59,8 @@ EXTRAS = {
   'lidc': ['pylidc>=0.2.3'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
+  # Hyper-parameter search.
+  'hpo': ['optuna>=5', 'scikit-learn>=1.7'],
   # Ontologies of the user's, OBO or OWL.
   'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own
@@ -78,6 +80,8 @@ EXTRAS = {
     'imagecodecs>=2026.3',
     'ipykernel>=7',
     'nbclient>=0.10',
+    'optuna>=5',
+    'pronto>=2.5',
     'pyarrow>=25',
     'pydicom-data>=1.0',
     'pytest>=9',

@@ -83,6 +83,11 @@ ALLOWED = {
   'card.__main__': {'card', 'cli'},
   'knowledge': {'build', 'metrics'},
   'knowledge.__main__': {'cli', 'files', 'knowledge'},
+  'search': {
+    'build', 'cli', 'evaluate', 'experiment', 'files', 'public', 'reports',
+    'shipped', 'train',
+  },
+  'search.__main__': {'cli', 'main', 'search'},
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip
@@ -113,7 +118,7 @@ ONLY_IN = {
   'nibabel': {'data'},
   'pydicom': {'data', 'knowledge'},
   'pyarrow': {'data'},
-  'ml_collections': {'config', 'main', 'overrides', 'survey'},
+  'ml_collections': {'config', 'main', 'overrides', 'search', 'survey'},
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

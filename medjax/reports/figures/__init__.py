@@ -20,6 +20,11 @@ from medjax.reports.figures.images import contours, image_grid
 from medjax.reports.figures.learning import learning_curves
 from medjax.reports.figures.look import style
 from medjax.reports.figures.paired import paired_differences
+from medjax.reports.figures.searching import (
+  importances,
+  parallel,
+  search_history,
+)
 
 __all__ = [
   'boxes',
@@ -30,10 +35,13 @@ __all__ = [
   'discrimination',
   'distributions',
   'image_grid',
+  'importances',
   'learning_curves',
   'paired_differences',
+  'parallel',
   'reliability',
   'risk_coverage',
+  'search_history',
   'segmentation_case',
   'style',
 ]
