@@ -17,8 +17,8 @@ from medjax.metrics.paired import benjamini_hochberg
 
 FEWEST = 10  # cases and patients of a group, or of the rest, that give a number
 OF_A_CLASS = 5  # cases with and without the finding, likewise
-# An adjusted p below it is a finding. A t of a share near 1 is a little bold: at
-# .05 six of a hundred tables of equal groups showed a gap, at .03 under five.
+# An adjusted p below it is a finding. A t of a share near 1 is a little bold:
+# at .05 six of a hundred tables of equal groups showed one, at .03 under five.
 _FOUND = 0.03
 # Standard errors of a gap that a test at .05 finds with 80 % power.
 _POWER = scipy.special.ndtri(0.975) + scipy.special.ndtri(0.8)

@@ -70,8 +70,9 @@ def novelty(run):
   shares = found.get('abstained') or {}
   each = ', '.join(f'{k} {number(v)}' for k, v in shares.items() if k != 'p')
   return (
-    f'Unlike the training, by p < {found.get("doubt")}: {number(shares.get("p"))} '
-    f'of the test cases ({each} each by itself); of cases like those of '
+    f'Unlike the training, by p < {found.get("doubt")}: '
+    f'{number(shares.get("p"))} of the test cases ({each} each by '
+    'itself); of cases like those of '
     f'validation it would be {found.get("doubt")}. Fitted on '
     f'{number(found.get("train"))} training cases.'
   )

@@ -3,11 +3,14 @@
 Both may make it worse: what they change is measured beside the model as it was.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from medjax import optim
+from medjax.finetune.style import Styles
 
 WAYS = ('bn', 'tent')
 _RATE = 1e-3  # of TENT, Adam's, as in the paper
@@ -37,7 +40,7 @@ def adapted(experiment, variables, batches, *, way, seed=0):
 
 def _apply(experiment, variables, inputs, key):
   """(Prediction of a batch in training mode, batch statistics after it)."""
-  outputs, changed = experiment.model.apply(
+  outputs, changed = _plain(experiment.model).apply(
     variables,
     *inputs,
     train=True,
@@ -45,6 +48,13 @@ def _apply(experiment, variables, inputs, key):
     mutable=['batch_stats'],
   )
   return experiment.task.predict(outputs), changed['batch_stats']
+
+
+def _plain(model):
+  """The model without what mixes styles in training, if it does."""
+  if isinstance(getattr(model, 'adapters', None), Styles):
+    return dataclasses.replace(model, adapters=None)
+  return model
 
 
 def _statistics(experiment, variables, batches, seed):

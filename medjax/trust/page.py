@@ -106,8 +106,9 @@ def _corruptions(found, title):
 
 
 def _rows(rows):
-  keys = [k for k in dict.fromkeys(k for row in rows for k in row)
-          if k not in ('corruption', 'severity', 'change_low', 'change_high')]  # fmt: skip
+  apart = ('corruption', 'severity', 'change_low', 'change_high')
+  every = dict.fromkeys(k for row in rows for k in row)
+  keys = [k for k in every if k not in apart]
   table = []
   for row in rows:
     cells = [number(row.get(k)) for k in keys]

@@ -102,7 +102,7 @@ def load(workdir, *, trust=False, limit=None, checkpoint='best'):
   made = experiment_lib.restore(workdir, trust=trust)
   if made.folds:
     raise ValueError(
-      f'{workdir} is a cross-validation: stress one of its folds, {workdir}/fold0'
+      f'{workdir} is a cross-validation: stress a fold, {workdir}/fold0'
     )
   runs = [folder for _, folder in made.runs(workdir)]
   found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]

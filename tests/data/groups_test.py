@@ -9,7 +9,7 @@ from medjax.data.formats.dicom import patient
 
 
 @pytest.mark.parametrize(
-  'name, value, wanted',
+  ('name', 'value', 'wanted'),
   [
     ('sex', 'M ', 'male'),
     ('sex', 'f', 'female'),

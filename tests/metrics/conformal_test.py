@@ -1,4 +1,4 @@
-"""Conformal sets and survival bounds: golden sets, and coverage by simulation."""
+"""Conformal sets and survival bounds: golden sets, coverage by simulation."""
 
 import json
 
@@ -88,7 +88,7 @@ def test_what_cannot_calibrate_is_refused():
   p, y = np.array([[0.3, 0.7]] * 30), np.ones(30, int)
   with pytest.raises(ValueError, match='all of one class'):
     conformal.limits(by_class(p, y), level=0.9)
-  with pytest.raises(ValueError, match='8 calibration cases are too few.*9 or'):
+  with pytest.raises(ValueError, match='8 calibration cases are too few'):
     conformal.quantile(np.arange(8.0), level=0.9)
   assert conformal.quantile(np.arange(9.0), level=0.9) == 8
   with pytest.raises(ValueError, match='is NaN'):
@@ -98,7 +98,7 @@ def test_what_cannot_calibrate_is_refused():
 
 
 def survival(rng, n):
-  """True times, observed times, events, and predicted medians; half censored."""
+  """True and observed times, events, predicted medians; half censored."""
   risk = rng.normal(size=n)
   true = rng.exponential(np.exp(risk))
   censored = rng.exponential(np.exp(risk.mean()) * 1.5, n)

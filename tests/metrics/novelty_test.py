@@ -21,7 +21,9 @@ def test_mahalanobis_is_that_of_scipy():
   fitted = novelty.fit(x, label=label, logits=logits)
   new = data(20, seed=1)[0]
   found = novelty.scores(fitted, new, names=('mahalanobis',))['mahalanobis']
-  inside = np.concatenate([x[label == c] - x[label == c].mean(0) for c in (0, 1)])
+  inside = np.concatenate(
+    [x[label == c] - x[label == c].mean(0) for c in (0, 1)]
+  )
   precision = np.linalg.inv(inside.T @ inside / len(x))
   wanted = [
     min(
@@ -51,7 +53,7 @@ def test_knn_energy_and_msp_by_hand():
 
 
 def test_residual_sees_what_no_training_case_varies_in():
-  x, label, _ = data()
+  x, _label, _ = data()
   x[:, 5] = x[:, 0]  # five directions of six
   fitted = novelty.fit(x)
   odd = x[:10].copy()

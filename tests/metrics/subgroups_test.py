@@ -65,7 +65,7 @@ def test_a_better_group_is_no_lower_one():
   assert (better.verdict, worse.verdict) == ('higher', 'lower')
 
 
-@pytest.mark.parametrize('size, positives', [(9, 5), (40, 4), (40, 36)])
+@pytest.mark.parametrize(('size', 'positives'), [(9, 5), (40, 4), (40, 36)])
 def test_too_few_give_no_number(size, positives):
   truth = np.zeros(200, bool)
   truth[:positives] = truth[-50:] = True
