@@ -3,8 +3,8 @@
     python benchmarks/novelty.py --workdir=runs/pneumonia --data=shared/data
 
 The run is one of PneumoniaMNIST, evaluated with config.inference.ood. Prints
-the AUROC of each score, and of their joint p, for X-rays of adults of other sites,
-blood cells, and noise of the mean and spread of the test images.
+the AUROC of each score, and of their joint p, for X-rays of adults of other
+sites, blood cells, and noise of the mean and spread of the test images.
 """
 
 import argparse

@@ -46,8 +46,9 @@ ALLOWED = {
   },
   'evaluate': {
     'config', 'data', 'engine', 'experiment', 'files', 'metrics',
-    'prediction', 'reports', 'run', 'tasks',
+    'prediction', 'progress', 'reports', 'run', 'subgroups', 'tasks',
   },
+  'subgroups': {'data', 'files', 'metrics', 'tasks'},
   'train': {
     'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune',
     'prediction', 'progress', 'run',
@@ -78,6 +79,12 @@ ALLOWED = {
     'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
     'tasks', 'train',
   },
+  # Capabilities, which nothing below knows.
+  'trust': {
+    'augment', 'evaluate', 'experiment', 'files', 'finetune', 'metrics',
+    'optim', 'prediction', 'progress', 'reports', 'run', 'tasks',
+  },
+  'trust.__main__': {'cli', 'trust'},
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip

@@ -16,7 +16,7 @@ class Judge:
   """Tells a prediction what validation decided about doubt.
 
   task, calibration: of the run. level: of conformal sets or masks, None is
-  none; method, by_class: how they are made. novelty: of what is new, or None.
+  none; method, by_class: how they are made. known: what novelty is told by.
   """
 
   task: object
@@ -24,7 +24,7 @@ class Judge:
   level: float | None = None
   method: str = 'lac'
   by_class: bool = False
-  novelty: novelty.Novelty | None = None
+  known: novelty.Novelty | None = None
 
   @property
   def maps(self):
@@ -64,8 +64,8 @@ class Judge:
       columns, reasons = self.task.answer(
         prediction.probabilities, self.calibration, **self._how
       )
-    if self.novelty is not None:
-      found, more = self.novelty.judge(prediction)
+    if self.known is not None:
+      found, more = self.known.judge(prediction)
       columns, reasons = {**columns, **found}, [*reasons, *more]
     if hasattr(self.task, 'unsure'):
       reasons += self.task.unsure(prediction.probabilities, self.calibration)
