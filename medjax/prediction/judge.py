@@ -81,44 +81,48 @@ class Judge:
     )
 
   def said(self, workdir):
-    """Lines on what the sets of this level were worth on the test split."""
-    if self.level is None:
-      return []
-    table = self._measured(pathlib.Path(workdir))
-    if table is None or 'coverage' not in table:
-      note = (table or {}).get('note', 'the run has no cases of test')
-      return [f'coverage at {self.level:g} was not measured: {note}']
+    """Lines on what sets, and answers, were worth on the test split."""
+    stored = _stored(pathlib.Path(workdir))
+    lines = [] if self.level is None else self._said_of_sets(workdir, stored)
+    warning = (stored.get('risk_coverage') or {}).get('warning')
+    return [*lines, f'warning: {warning}'] if warning else lines
+
+  def _said_of_sets(self, workdir, stored):
+    table = self._measured(workdir, stored)
+    if 'coverage' not in table:
+      return [f'coverage at {self.level:g} was not measured: {table["note"]}']
     classes = table.get('classes') or {}
     each = ', '.join(f'{k} {c["coverage"]:.3f}' for k, c in classes.items())
+    by_class = ', by class' if self.by_class else ''
+    way = 'found by the masks' if self.maps else 'in the sets'
     lines = [
-      f'at {self.level:g} ({table["method"]}), of {table["n"]} test cases '
-      f'{table["coverage"]:.3f} held the truth{f": {each}" if each else ""}'
+      f'at {self.level:g} ({"masks" if self.maps else self.method}{by_class}), '
+      f'of {table["n"]} test cases: {table["coverage"]:.3f} of the truth was '
+      f'{way}{f" ({each})" if each else ""}'
     ]
     if table['warning']:
       lines.append(f'warning: {table["warning"]}')
     return lines
 
-  def _measured(self, workdir):
-    """What a task measured, or measures now on the table of test cases."""
+  def _measured(self, workdir, stored):
+    """The table of this level: of masks what is stored, else measured now."""
     if self.maps:
-      return _stored(workdir, self.level)
+      found = [t for t in stored.get('sets') or [] if t['level'] == self.level]
+      note = (
+        'the evaluation was at another level: evaluate again, with '
+        f'--config.task.level={self.level:g}'
+      )
+      return found[0] if found else {'note': note}
     rows = _rows(workdir, self.task)
     if not rows:
-      return None
+      return {'note': 'the run has no table of test cases'}
     return self.task.measured(rows, self.calibration, **self._how)
 
 
-def _stored(workdir, level):
-  """The table of masks of this level in metrics.json; it holds no other."""
-  metrics = files.read_json(workdir / 'metrics.json', mend='evaluate again')
-  tables = ((metrics or {}).get('test') or {}).get('sets') or []
-  found = [t for t in tables if t.get('level') == level]
-  if found:
-    return found[0]
-  return {
-    'note': 'the evaluation was at another level: evaluate again, with '
-    f'--config.task.level={level:g}'
-  }
+def _stored(workdir):
+  """What metrics.json says of the test split; {} without it."""
+  path = workdir / 'metrics.json'
+  return (files.read_json(path, mend='evaluate again') or {}).get('test') or {}
 
 
 def _rows(workdir, task):

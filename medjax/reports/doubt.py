@@ -12,6 +12,7 @@ def warnings(run):
   lines = [t.get('warning') for t in found] + [
     f'{_way(t)}: {t["note"]}.' for t in found if t.get('note')
   ]
+  lines.append((run.summary.get('risk_coverage') or {}).get('warning'))
   return list(dict.fromkeys(filter(None, lines)))
 
 

@@ -242,7 +242,19 @@ def _answering(scores, decided):
     chosen = confidence >= decided['confidence']
     found['answered'] = float(chosen.mean())
     found['error'] = float(error[chosen].mean()) if chosen.any() else None
+    found['warning'] = _exceeded(found, int(chosen.sum()))
   return found
+
+
+def _exceeded(found, n):
+  """A sentence where the answered err more than was promised, else ''."""
+  risk, error = found['risk'], found['error']
+  if error is None or error <= risk + 2 * (risk * (1 - risk) / n) ** 0.5:
+    return ''
+  return (
+    f'Of the answered cases {error:.3f} are wrong, more than the {risk:g} that '
+    'validation showed: its cases differ from these.'
+  )
 
 
 def answer(task, probability, calibration, *, level, method, by_class):
