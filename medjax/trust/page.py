@@ -51,6 +51,7 @@ def write(out, found, pictures):
   text = page.render(
     'stress.html.jinja',
     title=f'{found["suite"]} stress',
+    kind=f'monitor: {title(monitor)}',
     written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
     about=f'{found["cases"]} test cases of {found["workdir"]}, suite '
     f'{found["suite"]}, seed {found["seed"]}.',
