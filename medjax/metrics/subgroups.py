@@ -182,11 +182,11 @@ def _verdict(scores, higher):
 def crossed(
   groups: Mapping[tuple[str, str], Bool[np.ndarray, 'n']],
 ) -> dict[tuple[str, str], Bool[np.ndarray, 'n']]:
-  """The intersections of two groups of different attributes."""
+  """The intersections of two groups of different attributes that have cases."""
   names = [g for g in groups if g[1] != 'unknown']
   return {
     (f'{a[0]} × {b[0]}', f'{a[1]}, {b[1]}'): groups[a] & groups[b]
     for i, a in enumerate(names)
     for b in names[i + 1 :]
-    if a[0] != b[0]
+    if a[0] != b[0] and (groups[a] & groups[b]).any()
   }
