@@ -27,15 +27,20 @@ def adapted(experiment, variables, batches, *, way, seed=0):
   batches: lists of the inputs of the model, each (b, …). Raises ValueError for
   a model without batch norms.
   """
+  check(variables, way)
+  if way == 'bn':
+    return _statistics(experiment, variables, batches, seed)
+  return _tent(experiment, variables, batches, seed)
+
+
+def check(variables, way):
+  """Raises ValueError for a way that is none, or a model without batch norms."""
   if way not in WAYS:
     raise ValueError(f'--adapt={way}: known are {", ".join(WAYS)}')
   if not jax.tree.leaves(variables.get('batch_stats', {})):
     raise ValueError(
       f'--adapt={way} adapts batch norms, and this model has none'
     )
-  if way == 'bn':
-    return _statistics(experiment, variables, batches, seed)
-  return _tent(experiment, variables, batches, seed)
 
 
 def _apply(experiment, variables, inputs, key):

@@ -227,6 +227,8 @@ def run(
   if bad or not severities:
     raise ValueError(f'--severity={bad}: severities are 1 to 5')
   stress = load(workdir, trust=trust, limit=limit, checkpoint=checkpoint)
+  if adapt:
+    adapt_lib.check(stress.variables[0], adapt)
   table = measure(stress, suite, severities=severities, way=adapt, seed=seed)
   task = stress.experiment.task
   measures = {
