@@ -168,3 +168,18 @@ def test_subgroups_of_masks_and_of_tasks_without_scores():
   assert (
     'no scores by subgroup' in subgroups.summarize(object(), rows, ())['note']
   )
+
+
+def test_scores_of_a_group_are_those_of_its_cases_alone():
+  rows = decided(120, 0)
+  calibration = TWO.calibrate(decided(300, 1))
+  for i, row in enumerate(rows):
+    row['group_site'] = 'ab'[i % 3 == 0]
+  found = subgroups.summarize(TWO, rows, ('site',), calibration=calibration)
+  for group in found['groups']:
+    own = [row for row in rows if row['group_site'] == group['name']]
+    alone = TWO.summarize(own, calibration=calibration, n_resamples=0)['scores']
+    for name, one in group['scores'].items():
+      at = f'{name}_at_threshold'
+      wanted = alone[at] if at in alone else alone[name]
+      np.testing.assert_allclose(one['value'], wanted, atol=1e-12)
