@@ -114,13 +114,13 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
       _readable(found, refused),
       calibrated=calibrated,
       probabilities='probabilities' in maps or bool(judge and judge.maps),
-      features=bool(judge and judge.novelty),
+      features=bool(judge and judge.known),
       refused=refused,
       watch=watch,
     )
     for i, (case, prediction) in enumerate(predictions):
       prediction = judge(prediction) if judge else prediction
-      if prediction.labels is None or (judge and judge.novelty):
+      if prediction.labels is None or (judge and judge.known):
         table.add(case['path'], prediction)
       if prediction.labels is not None:
         if judge and judge.maps:

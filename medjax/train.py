@@ -205,6 +205,7 @@ def _begin(members, experiment, workdir, mesh, read_test):
     state = engine.create_state(
       experiment.model, tx, inputs, m.init_key, mesh, pretrained=weights,
       ema=settings.ema_decay > 0, shard_above=settings.shard_above,
+      more=getattr(experiment.task, 'variables', None),
     )  # fmt: skip
     m.begin(state)
   gradient = engine.whole_batch
