@@ -37,6 +37,8 @@ from medjax.metrics import (
   calibration,
   centreline,
   classification,
+  concordance,
+  cox,
   delong,
   froc,
   lesions,
@@ -48,6 +50,9 @@ from medjax.metrics import (
   segmentation,
   subvoxel,
   surface,
+  survival_calibration,
+  survival_curves,
+  survival_error,
   uncertainty,
 )
 from medjax.metrics.label_maps import (
@@ -71,6 +76,8 @@ __all__ = [
   'calibration',
   'centreline',
   'classification',
+  'concordance',
+  'cox',
   'delong',
   'dice',
   'froc',
@@ -90,6 +97,9 @@ __all__ = [
   'segmentation',
   'subvoxel',
   'surface',
+  'survival_calibration',
+  'survival_curves',
+  'survival_error',
   'uncertainty',
   'volume_error',
 ]
