@@ -15,7 +15,7 @@ from medjax.build import closest
 
 # Field: (least, below which it must be, or None).
 _RANGES = {
-  'data.batch_size': (1, None),
+  'data.batch_size': (0, None),
   'data.foreground': (0, None),
   'data.cache_gb': (0, None),
   'optimizer.learning_rate': (0, None),
@@ -85,7 +85,7 @@ def default_config():
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing
         splits=dict(train='train', validation='validation', test='test'),
-        batch_size=16,  # over all devices and processes
+        batch_size=16,  # over all devices and processes; 0 is the whole split
         preprocess=(),  # medjax.data.transforms
         # Of training and sliding window; () is the whole image, and None fits
         # one to the first volume, or is whole pictures.

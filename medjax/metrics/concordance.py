@@ -128,25 +128,25 @@ def uno(
   return Score(float(pairs.mean()), about)
 
 
-def antolini_pairs(time, event, survival, grid) -> Pairs:
+def antolini_pairs(time, event, survival, grid, *, cause=1) -> Pairs:
   """The pairs of `antolini`."""
   time, event = checked(time, event)
   curves = at_times(survival, grid, time)  # [i, j]: S(t_j | x_i)
   own = np.diag(curves)[:, None]
   difference = curves.T - own  # [i, j]: S(t_i | x_j) − S(t_i | x_i)
   better = np.where(np.abs(difference) <= 1e-12, 0.5, difference > 0)
-  pairs = comparable(time, event > 0)
+  pairs = comparable(time, event, cause=cause)
   return Pairs(pairs.astype(np.float32), better.astype(np.float32))
 
 
-def antolini(time, event, survival, grid) -> Score:
+def antolini(time, event, survival, grid, *, cause=1) -> Score:
   """Antolini's C (2005) of curves (n, m) at times `grid` (m,).
 
   Of a pair, is the survival of who has the event lower at that very time? For
   proportional hazards it is Harrell's. Between the times of the grid curves
-  are straight.
+  are straight. Where risks compete, `survival` is 1 − the cause's incidence.
   """
-  pairs = antolini_pairs(time, event, survival, grid)
+  pairs = antolini_pairs(time, event, survival, grid, cause=cause)
   about = _about(pairs, time, None)
   about['ties'] = _TIES.replace('risks', 'survivals')
   return Score(float(pairs.mean()), about)

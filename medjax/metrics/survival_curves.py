@@ -142,7 +142,7 @@ def aalen_johansen(time, event, *, cause, weights=None) -> Curve:
 
 def _incidence_bounds(values, before, at_risk, events, own):
   """95 % of a cumulative incidence; sums of Aalen's variance, expanded."""
-  with np.errstate(divide='ignore', invalid='ignore'):
+  with np.errstate(all='ignore'):
     a = events / (at_risk * (at_risk - events))
     a = np.where(np.isfinite(a), a, 0.0)
     b = before**2 * own * (at_risk - own) / at_risk**3

@@ -2,5 +2,6 @@
 
 from medjax.tasks.classification import Classification
 from medjax.tasks.segmentation import Segmentation
+from medjax.tasks.survival import Survival
 
-__all__ = ['Classification', 'Segmentation']
+__all__ = ['Classification', 'Segmentation', 'Survival']

@@ -108,6 +108,10 @@ def open_folder(path, split, **options):
       label is -1) or 'class' (a label 'x uncertain' for each x); empty cells
       are then 0. By default both are refused.
     unlabelled: cases need no reference, and a folder of images alone is read.
+    images: whether cases have any; without, a row of a table is a case, and its
+      covariates are by default all columns that are no other field.
+    covariates: by the names that a run's facts have: a table of other cases
+      gives the columns that its model knows.
     group: 'duplicates': copies of an image, nearly or exactly, and their
       patients stay in one split; every image is read for it.
 
@@ -161,6 +165,8 @@ def _listed(
   uncertain='',
   unlabelled=False,
   group='',
+  images=True,
+  covariates=(),
 ):
   """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
@@ -176,7 +182,18 @@ def _listed(
   path = _table(root, table)
   if path is not None:
     entries, about = _from_table(
-      root, path, where, fields, patient == 'dicom', uncertain, unlabelled
+      tables.select(tables.read(path), where),
+      root,
+      fields,
+      by_patient_id=patient == 'dicom',
+      images=images,
+      known=tuple(covariates),
+      uncertain=uncertain,
+      unlabelled=unlabelled,
+    )
+  elif not images:
+    raise ValueError(
+      f'{root}: a model of covariates needs a table: a cases.csv, or data.table'
     )
   elif where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
@@ -244,17 +261,9 @@ def _grouped(entries, group):
   return entries, (note,) if changed else ()
 
 
-def _from_table(
-  root, path, where, fields, by_patient_id, uncertain, unlabelled
-):
-  entries, notes, names = fields_lib.from_table(
-    tables.select(tables.read(path), where),
-    root.parent if root.is_file() else root,
-    fields,
-    by_patient_id=by_patient_id,
-    uncertain=uncertain,
-    unlabelled=unlabelled,
-  )
+def _from_table(table, root, fields, **options):
+  place = root.parent if root.is_file() else root
+  entries, notes, names = fields_lib.from_table(table, place, fields, **options)
   return entries, About(notes=notes, covariate_names=names)
 
 
