@@ -72,10 +72,12 @@ def default_config():
           event='',
           text='',
           covariates='',  # columns, 'age, sex'; NaN where a cell is empty
+          visit='',  # the column of a visit's time, with data.landmark
           prior='',  # a further image; and so is a field of any other name
         ),
         ignore=placeholder(int),  # the value of masks that is no class
         mask_values=(),  # ((stored, class), …), where masks hold other values
+        landmark=(),  # times at which a patient's visits so far are a case
         uncertain='',  # what -1 is among labels: zero, one, ignore, class
         patient='',  # 'dicom', or a regular expression in the case's id
         group='',  # 'duplicates': copies of an image stay in one split

@@ -339,6 +339,7 @@ def folder_options(config):
   names = () if task.get('regions') else task.get('class_names', ())
   kind, alike = lookup(tasks, task.get('name', '')), (
     'fractions', 'folds', 'table', 'where', 'patient', 'group', 'uncertain',
+    'landmark',
   )  # fmt: skip
   return {name: data[name] for name in alike} | dict(
     seed=config['seed'] if data['seed'] is None else data['seed'],

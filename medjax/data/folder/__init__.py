@@ -37,6 +37,7 @@ from medjax.data import duplicates, formats, walk
 from medjax.data.folder import (
   checks,
   classes,
+  landmarks,
   layout,
   listing,
   masks,
@@ -112,6 +113,8 @@ def open_folder(path, split, **options):
       covariates are by default all columns that are no other field.
     covariates: by the names that a run's facts have: a table of other cases
       gives the columns that its model knows.
+    landmark: times (see `landmarks`) at which a patient's visits so far are a
+      case each, of a table with a row per visit.
     group: 'duplicates': copies of an image, nearly or exactly, and their
       patients stay in one split; every image is read for it.
 
@@ -167,6 +170,7 @@ def _listed(
   group='',
   images=True,
   covariates=(),
+  landmark=(),
 ):
   """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
@@ -181,8 +185,12 @@ def _listed(
   passed = walk.Passed()
   path = _table(root, table)
   if path is not None:
+    table = tables.select(tables.read(path), where)
+    if landmark:
+      table = landmarks.stacked(table, landmark, fields)
+      fields = landmarks.without_visit(fields)
     entries, about = _from_table(
-      tables.select(tables.read(path), where),
+      table,
       root,
       fields,
       by_patient_id=patient == 'dicom',
@@ -195,6 +203,8 @@ def _listed(
     raise ValueError(
       f'{root}: a model of covariates needs a table: a cases.csv, or data.table'
     )
+  elif landmark:
+    raise ValueError(f'{root}: data.landmark needs a table of visits')
   elif where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
   else:

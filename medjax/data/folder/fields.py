@@ -10,7 +10,7 @@ further image.
 import dataclasses
 
 from medjax.build import closest
-from medjax.data.folder import cells, pattern, references
+from medjax.data.folder import cells, landmarks, pattern, references
 from medjax.data.folder.entry import FIELDS, Entry, name_of, split_name
 from medjax.data.folder.found import Found, filled, find, join
 from medjax.data.folder.places import Places
@@ -115,6 +115,8 @@ def from_table(
       strict=True,
     )
   ):
+    if landmarks.COLUMN in row.cells:
+      extra = {**extra, 'landmark': float(row.cells[landmarks.COLUMN])}
     if names:
       extra = {**extra, 'covariates': measured[i]}
     for one in found:

@@ -190,7 +190,7 @@ def cases(found):
     title='Single cases; ✕ event, ○ censored', xlabel=_time(found),
     ylabel='Free of any event' if competing else 'Survival', ylim=(0, 1.02),
   )  # fmt: skip
-  ax.legend(loc='best', fontsize=7)
+  look.legend_below(ax, width=4.6)
   if competing:
     axes[0][1].set(
       title=f'Incidence of {shorten(found["causes"][0], 24)}',
