@@ -63,20 +63,33 @@ def _of_group(x, first, last):
   return total[last] - total[first] + x[first]
 
 
-def extended_cox(
-  risk: Float[_Any, 'b b'],
+def cox_time(
+  risk: Matrix,
   time: Numbers,
   event: Truths,
   valid: Truths,
 ) -> Float[Array, 'b']:
-  """As `cox` of risks that change in time: risk[j, i] of case j at time[i].
+  """As `cox` of risks that change in time, by some of those at risk.
 
-  Cox-Time (Kvamme et al. 2019), of all cases at risk in the batch, not of some
-  drawn of them. Ties as Breslow.
+  Case i is compared with itself and with the m − 1 cases after it in the batch,
+  as far as they are at risk: batches are shuffled, so these are drawn at random
+  (Cox-Time, Kvamme et al. 2019). risk[j, s]: of case j at the time of the case
+  s places before it, `earlier_times`. With m = b it is the partial likelihood
+  of the batch. Ties as Breslow.
   """
-  still = (time[:, None] >= time[None]) & valid[:, None]
-  at_risk = jax.nn.logsumexp(jnp.where(still, risk, _LOW), 0)
-  return jnp.where(event & valid, at_risk - jnp.diag(risk), 0.0)
+  b, m = risk.shape
+  shift = jnp.arange(m)
+  other = (jnp.arange(b)[:, None] + shift) % b
+  still = (time[other] >= time[:, None]) & valid[other]
+  drawn = jnp.where(still, risk[other, shift], _LOW)
+  at_risk = jax.nn.logsumexp(drawn, 1)
+  return jnp.where(event & valid, at_risk - risk[:, 0], 0.0)
+
+
+def earlier_times(time: Numbers, m: int) -> Float[Array, 'b m']:
+  """The times at which `cox_time` wants the risks of each case."""
+  place = jnp.arange(len(time))[:, None] - jnp.arange(m)
+  return time[place % len(time)]
 
 
 def logistic_hazard(

@@ -32,7 +32,8 @@ class Survival:
   horizons: times at which calibration and areas under the ROC are reported; by
     default the quartiles of event times.
   cause_names: of the causes; time_unit: 'months', say, for reports.
-  ties: 'efron' or 'breslow', of Cox. alpha, sigma: of DeepHit's loss.
+  ties: 'efron' or 'breslow', of Cox. alpha, sigma: of DeepHit's loss. controls:
+    cases that Cox-Time compares with each event.
 
   A Cox model, also Cox-Time, knows risks relative to each other: the hazard
   that makes them survival comes from the training cases after the training.
@@ -54,6 +55,7 @@ class Survival:
   ties: str = 'efron'
   alpha: float = 0.2
   sigma: float = 0.1
+  controls: int = 16
   monitor: str = 'antolini'
 
   def __post_init__(self):

@@ -51,12 +51,11 @@ def _cox(task, forward, batch, valid, survived):
 
 
 def _cox_time(task, forward, batch, valid, survived):
-  n = len(valid)
-  place = task.place(batch['time'])
-  times = jnp.broadcast_to(place[None], (n, n))
+  compared = min(task.controls + 1, len(valid))
+  times = losses.earlier_times(task.place(batch['time']), compared)
   risk = _outputs(task, forward, batch, times=times)
   hit = (batch['event'] > 0) & valid
-  each = losses.extended_cox(risk, batch['time'], hit, valid)
+  each = losses.cox_time(risk, batch['time'], hit, valid)
   return _per_event(each, hit)
 
 

@@ -67,7 +67,7 @@ def test_cox_is_finite_for_large_risks():
 @pytest.mark.usefixtures('double')
 def test_cox_has_its_own_gradient():
   risk, time, event, valid = sample(12)
-  loss = lambda r: survival.cox(r, time, event == 1, valid).sum()
+  loss = jax.jit(lambda r: survival.cox(r, time, event == 1, valid).sum())
   slope, step = jax.grad(loss)(risk), 1e-6
   for i in range(12):
     e = np.eye(12)[i] * step
@@ -76,24 +76,39 @@ def test_cox_has_its_own_gradient():
 
 
 @pytest.mark.usefixtures('double')
-def test_extended_cox_of_constant_risks_is_breslow():
+def test_cox_time_of_constant_risks_is_breslow():
   risk, time, event, valid = sample()
   matrix = np.repeat(risk[:, None], len(risk), 1)
-  found = survival.extended_cox(matrix, time, event == 1, valid)
+  found = survival.cox_time(matrix, time, event == 1, valid)
   expected = survival.cox(risk, time, event == 1, valid, ties='breslow')
   np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 @pytest.mark.usefixtures('double')
-def test_extended_cox_against_r(shared_data):
+def test_cox_time_against_the_extended_cox_of_r(shared_data):
   home = shared_data('survival_conformance') / 'torchsurv'
   path = home / 'benchmark_extended_cox_without_ties.json'
   r = json.loads(path.read_text())
   time, event = np.array(r['time'], float), np.array(r['status']) > 0
-  found = survival.extended_cox(
-    np.array(r['log_hazard']), time, event, np.ones(len(time), bool)
+  # R has case i at the time of j in its column j.
+  risk, n = np.array(r['log_hazard']), len(time)
+  place = (np.arange(n)[:, None] - np.arange(n)) % n
+  np.testing.assert_array_equal(survival.earlier_times(time, n), time[place])
+  found = survival.cox_time(
+    np.take_along_axis(risk, place, 1), time, event, np.ones(n, bool)
   )
   assert -found.sum() == pytest.approx(r['log_likelihood'][0], abs=5e-5)
+
+
+def test_cox_time_with_few_controls_is_of_those_that_follow():
+  risk, time, event, valid = sample(9)
+  matrix = np.repeat(risk[:, None], 3, 1).astype(np.float32)
+  found = survival.cox_time(matrix, time.astype(np.float32), event == 1, valid)
+  for i in np.flatnonzero((event == 1) & valid):
+    after = [i] + [j % 9 for j in (i + 1, i + 2)]
+    kept = [j for j in after if time[j] >= time[i] and valid[j]]
+    expected = np.log(np.exp(risk[kept]).sum()) - risk[i]
+    assert found[i] == pytest.approx(expected, abs=1e-5)
 
 
 def test_one_interval_is_cross_entropy():
