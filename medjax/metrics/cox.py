@@ -11,6 +11,7 @@ from jaxtyping import Float
 from medjax.metrics.survival_curves import Curve, checked
 
 _STEPS = 50
+_WIDE = 15  # coefficients and errors of standardised columns stay below it
 
 
 class Fit(NamedTuple):
@@ -50,19 +51,23 @@ def fit(covariates, time, event, *, ties='efron', ridge=0.0) -> Fit:
     old = value - ridge * beta @ beta / 2
     for _ in range(30):  # halve a step that does not climb
       tried = beta + step
-      found = _likelihood(x, time, event, tried, ties)
+      with np.errstate(all='ignore'):  # a step that goes too far
+        found = _likelihood(x, time, event, tried, ties)
       if found[0] - ridge * tried @ tried / 2 >= old - 1e-12:
         break
       step = step / 2
     beta, (value, gradient, hessian) = tried, found
     if np.abs(step).max() < 1e-10:
       break
-  if np.abs(beta * x.std(0)).max() > 20:
+  curvature = hessian + ridge * np.eye(len(beta))
+  with np.errstate(invalid='ignore'):
+    errors = np.sqrt(np.diag(np.linalg.pinv(np.nan_to_num(curvature))))
+    wide = np.abs([beta, errors]) * x.std(0)
+  if not (np.isfinite(value) and (wide < _WIDE).all()):
     raise ValueError(
       'Cox regression: no maximum, as a covariate tells the order of events; '
       'leave it out, or set ridge'
     )
-  errors = np.sqrt(np.diag(np.linalg.inv(hessian + ridge * np.eye(len(beta)))))
   return Fit(beta, errors, float(value))
 
 

@@ -10,7 +10,15 @@ from medjax.models.layers import UNIFORM, classify, headless
 
 
 def known(covariates):
-  """(b, f) with NaN → (b, 2 f): zeros for what is missing, and where it is."""
+  """(b, f) with NaN → (b, 2 f): zeros for what is missing, and where it is.
+
+  Raises ValueError for what is no table.
+  """
+  if covariates.ndim != 2:
+    raise ValueError(
+      f'a table is (b, f), not {covariates.shape}: say '
+      "task.inputs=('covariates',)"
+    )
   missing = jnp.isnan(covariates)
   values = jnp.where(missing, 0, covariates)
   return jnp.concatenate([values, missing.astype(values.dtype)], -1)
@@ -40,14 +48,8 @@ class MLP(nn.Module):
   def __call__(self, covariates, *, train=False, features=False):
     """(b, f) → logits (b, num_classes), float32.
 
-    With features=True {'pooled': (b, c), 'logits': …}. Raises ValueError for
-    what is no table.
+    With features=True {'pooled': (b, c), 'logits': …}.
     """
-    if covariates.ndim != 2:
-      raise ValueError(
-        f'MLP takes the columns of a table, (b, f), not {covariates.shape}: '
-        "say task.inputs=('covariates',)"
-      )
     x = layers(self, known(covariates), train)
     logits = classify(x, self.num_classes, train, dtype=self.dtype)
     pooled = {'pooled': x.astype(jnp.float32), 'logits': logits}
@@ -82,8 +84,7 @@ class CoxTime(nn.Module):
   def __call__(self, *inputs, times=None, train=False):
     """Inputs (b, …), times (b, m) → log hazards (b, m), float32."""
     if self.backbone is None:
-      (covariates,) = inputs
-      x = known(covariates)
+      x = known(*inputs)
     else:
       x = self.backbone(*inputs, train=train, features=True)['pooled']
     if times is None:

@@ -180,7 +180,9 @@ class Survival:
     curves = np.asarray(prediction['curves'], float)
     if not np.isfinite(curves).all():
       raise ValueError(f'case {case["id"]!r}: prediction is not finite')
+    known = {'landmark': float(case['landmark'])} if 'landmark' in case else {}
     return {
+      **known,
       'time': float(case['time']),
       'event': int(case['event']),
       'curves': curves,

@@ -64,29 +64,18 @@ class Rows:
 
 def summarize(task, rows, calibration, *, seed, n_resamples):
   """What `Survival.summarize` returns, before it is made plain."""
-  groups, cases = summary.patients(rows), Rows(task, rows)
-  g, source = _censoring(cases, calibration)
-  parts = [_Cause(cases, k, g, source) for k in range(task.causes)]
-
-  def statistic(weights):
-    found = [part.statistics(weights) for part in parts]
-    stack = lambda name: np.stack([f[name] for f in found], -1)
-    return {'table': np.stack([stack(name) for name in BY_CAUSE], -2)}
-
-  with np.errstate(invalid='ignore'):
-    point = statistic(np.ones(len(rows)))['table']
-    bounds = bootstrap.intervals(
-      statistic, groups, n_resamples=n_resamples, seed=seed
-    )['table']
+  options = {'seed': seed, 'n_resamples': n_resamples}
+  scored = _scored(task, rows, calibration, **options)
+  cases, parts = scored['cases'], scored['parts']
+  point, bounds = scored['point'], scored['bounds']
   scores = dict(zip(BY_CAUSE, point[:, 0], strict=True))
-  own = np.array([cases.free[i] for i in range(len(rows))])
-  own = np.diag(concordance.at_times(own, cases.grid, cases.time))
+  own = np.diag(concordance.at_times(cases.free, cases.grid, cases.time))
   d = calibration_lib.d_calibration(cases.time, cases.event, own)
   scores['d_calibration'] = d.p
   intervals = dict(zip(BY_CAUSE, bounds[:, 0], strict=True))
   found = {
     'n': len(rows),
-    'patients': len(set(groups)),
+    'patients': scored['patients'],
     'scores': scores,
     'intervals': intervals | {'d_calibration': [np.nan, np.nan]},
     'about': {
@@ -105,7 +94,52 @@ def summarize(task, rows, calibration, *, seed, n_resamples):
       name: int((cases.event == k + 1).sum())
       for k, name in enumerate(task.named_causes)
     }
+  if 'landmark' in rows[0]:
+    found.setdefault('classes', {}).update(
+      by_landmark(task, rows, calibration, **options)
+    )
   return found
+
+
+def by_landmark(task, rows, calibration, **options):
+  """The table of classes of each landmark: {'death, from 1': …}."""
+  found = {}
+  for s in sorted({row['landmark'] for row in rows}):
+    own = [row for row in rows if row['landmark'] == s]
+    table = _scored(task, own, calibration, **options)
+    for k, name in enumerate(task.named_causes):
+      found[f'{name}, from {s:g}'] = {
+        metric: {
+          'value': table['point'][m, k],
+          'interval': table['bounds'][m, k],
+          'n': len(own),
+        }
+        for m, metric in enumerate(BY_CAUSE)
+      }
+  return found
+
+
+def _scored(task, rows, calibration, *, seed, n_resamples):
+  """Scores (metrics, causes) of rows, their intervals, and how they came."""
+  groups, cases = summary.patients(rows), Rows(task, rows)
+  g, source = _censoring(cases, calibration)
+  parts = [_Cause(cases, k, g, source) for k in range(task.causes)]
+
+  def statistic(weights):
+    found = [part.statistics(weights) for part in parts]
+    stack = lambda name: np.stack([f[name] for f in found], -1)
+    return {'table': np.stack([stack(name) for name in BY_CAUSE], -2)}
+
+  bounds = bootstrap.intervals(
+    statistic, groups, n_resamples=n_resamples, seed=seed
+  )
+  return {
+    'cases': cases,
+    'parts': parts,
+    'patients': len(set(groups)),
+    'point': statistic(np.ones(len(rows)))['table'],
+    'bounds': bounds['table'],
+  }
 
 
 def _censoring(cases, calibration):

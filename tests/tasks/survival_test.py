@@ -262,7 +262,7 @@ def test_compared_with_itself_nothing_differs(ran):
   folder, _, results = ran
   found = compare_runs(str(folder / 'one'), str(folder / 'one'))
   lines = {line.metric: line for line in found.lines}
-  assert {*lines} == {'harrell', 'antolini', 'ibs'}
+  assert {*lines} == {'harrell', 'antolini', 'auc', 'ibs'}
   for line in lines.values():
     assert line.difference == 0
     assert line.interval == (0, 0)

@@ -14,8 +14,8 @@ _TIMES = 50  # of the integrated Brier score
 def compare_survival(a, b, patients, *, measures, names) -> Comparison:
   """Compares rows with time, event, and survival/TIME or incidence_1/TIME.
 
-  Differences of Harrell's and Antolini's C and of the integrated Brier score,
-  of each cause, with intervals by a paired bootstrap over patients. The
+  Differences of Harrell's and Antolini's C, of the area under the ROC at the
+  quartiles of event times, and of the integrated Brier score, of each cause, with intervals by a paired bootstrap over patients. The
   censoring distribution is that of the compared cases.
   """
   time, event = _outcome(a, b, names)
@@ -75,11 +75,20 @@ class _Run:
       time, event, 1 - at, wanted, cause=k, censored=g
     )
     self.error = error.integrated(wanted, each)
+    quartiles = np.quantile(time[event == k], (0.25, 0.5, 0.75))
+    quartiles = quartiles[error.usable(time, quartiles, g)]
+    at = concordance.at_times(free, grid, quartiles)
+    self.ranked = [
+      error.ranked_pairs(time, event, 1 - s, t, cause=k, censored=g)
+      for t, s in zip(quartiles, at.T, strict=True)
+    ]
 
   def statistics(self, weights):
     """Scores (*r,) of weights of cases (*r, n)."""
     w = np.asarray(weights, float)
     found = {name: pairs.mean(w) for name, pairs in self.pairs.items()}
+    if self.ranked:
+      found['auc'] = np.mean([pairs.mean(w) for pairs in self.ranked], 0)
     found['ibs'] = bootstrap.ratio((w * self.error).sum(-1), w.sum(-1))
     return found
 
