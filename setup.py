@@ -64,6 +64,7 @@ EXTRAS = {
   # Independent implementations that the tests compare against.
   'parity': [
     'dynamic-network-architectures>=0.4',
+    'lifelines>=0.30',
     'monai>=1.5',
     'torch>=2.8',
     'transformers>=5',

@@ -2,8 +2,8 @@
 
     python benchmarks/landmarks.py VISITS.csv OUT
 
-writes OUT/visits.csv, whose events are 0, 1 (death) and 2 (transplant); trains a
-Cox model for each cause on all visits up to each landmark, and one that knows
+writes OUT/visits.csv, whose events are 0, 1 (death) and 2 (transplant); trains
+a Cox model for each cause on all visits up to each landmark, and one that knows
 the first visit only; compares both at every landmark, on the same patients.
 """
 
@@ -41,10 +41,8 @@ def write_visits(source, path):
         f'{math.log(float(row[k])):.6f}' if row[k] else '' for k in LABORATORY
       ]
       edema = int(row['edema'] != 'No edema')
-      out.writerow(
-        [row['id'], row['year'], row['years'], CAUSES[row['status']]]
-        + [row['age'], edema, *values]
-      )
+      told = row['id'], row['year'], row['years'], CAUSES[row['status']]
+      out.writerow([*told, row['age'], edema, *values])
 
 
 def make_config(path, first_only=False, folds=5):

@@ -30,7 +30,7 @@ def get_config(variant='metabric'):
     config.data.splits = dict(
       train='train[:80%]', validation='train[80%:]', test='test'
     )
-  config.task = dict(name='Survival', model=model)
+  config.task = dict(name='Survival', model=model, inputs=('covariates',))
   if name in ('metabric', 'gbsg'):
     config.task.time_unit = 'months'
   if name in ('support', 'whas'):

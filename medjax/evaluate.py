@@ -24,7 +24,8 @@ from medjax.run.checkpoint import best_variables
 OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
 _OF_THE_DATA = (
   'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
-  'data.where', 'data.landmark', 'data.fields', 'data.patient', 'data.fractions', 'data.seed',
+  'data.where', 'data.landmark', 'data.fields', 'data.patient',
+  'data.fractions', 'data.seed',
   'data.folds', 'data.splits',
 )  # fmt: skip
 

@@ -107,10 +107,11 @@ class Experiment:
       raise ValueError(f'{name} has no {missing[0]}, which the model takes')
     columns = len(facts.covariate_names)
     if 'covariates' in self.task.inputs and columns:
-      if np.shape(case['covariates']) != (columns,):
+      own = np.size(case['covariates'])
+      if own != columns:
         raise ValueError(
-          f'{name} has {np.size(case["covariates"])} covariates, the model was '
-          f'trained on {columns}: {", ".join(facts.covariate_names)}'
+          f'{name} has {own} covariates, the model was trained on {columns}: '
+          f'{", ".join(facts.covariate_names)}'
         )
     return case
 
@@ -329,7 +330,9 @@ def open_cases(config, parts):
 def _inputs(kind):
   """What a kind of task is called with where the config does not say."""
   taken = inspect.signature(kind).parameters.get('inputs')
-  known = getattr(kind, 'inputs', ('image',)) if taken is None else taken.default
+  known = (
+    getattr(kind, 'inputs', ('image',)) if taken is None else taken.default
+  )
   return known if isinstance(known, tuple) else ('image',)
 
 

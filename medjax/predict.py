@@ -188,7 +188,9 @@ def main():
     'predict --workdir=runs/unet scans --out=predicted',
     'predict --workdir=runs/unet scans --out=predicted --flips --probabilities',
   )
-  parser.add_argument('inputs', nargs='+', help='image files or folders, or tables')
+  parser.add_argument(
+    'inputs', nargs='+', help='image files or folders, or tables'
+  )
   parser.add_argument('--workdir', required=True, help='a trained workdir')
   parser.add_argument('--out', required=True, help='folder for the results')
   for name, what in _SWITCHES.items():

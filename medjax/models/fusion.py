@@ -77,4 +77,3 @@ class Fusion(nn.Module):
     return nn.Dense(
       self.hidden, kernel_init=UNIFORM, dtype=self.dtype, name=name
     )
-

@@ -59,8 +59,8 @@ class Member:
 
   Attributes: what a step takes and gives, `state`, `metrics`, `batches`, `key`;
   `step`; `history`, [step, validation score], newest last; `checkpoints`;
-  `inputs`, what the model is called with; `batch_size`, cases of a step; `experiment`; after `begin` also
-  `writer`.
+  `inputs`, what the model is called with; `batch_size`, cases of a step;
+  `experiment`; after `begin` also `writer`.
   """
 
   def __init__(self, experiment, workdir, samples, validation, mesh):

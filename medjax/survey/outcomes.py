@@ -96,9 +96,7 @@ def _findings(table, numbers, told):
     and (c == told['time'] or (_TIME.search(c) and not _EVENT.search(c)))
     and not _varies(table, c, told['patient'])
   ]
-  events = [
-    c for c in numbers if c == told['event'] or _EVENT.search(c)
-  ]
+  events = [c for c in numbers if c == told['event'] or _EVENT.search(c)]
   found = [
     *_bad_times(table, numbers, times),
     *_bad_events(table, numbers, events),

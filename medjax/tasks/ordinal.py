@@ -1,7 +1,7 @@
 """Ordinal classes: stages and grades, of which one is worse than the other."""
 
 import dataclasses
-from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,19 +35,13 @@ class Ordinal(Classification):
   of `Classification`.
   """
 
-  measures = _MEASURES
-  loss: dataclasses.InitVar[Callable | None] = None
+  measures: ClassVar = _MEASURES
   monitor: str = 'quadratic_kappa'
 
   def __post_init__(self, loss):
     if self.multi_label:
       raise ValueError('Ordinal: classes in an order exclude each other')
-    wanted = self.monitor
-    summary.check_monitor(wanted, _MEASURES)
-    # The inherited checks know the other measures only.
-    object.__setattr__(self, 'monitor', 'auroc')
-    super().__post_init__(None)
-    object.__setattr__(self, 'monitor', wanted)
+    super().__post_init__(loss)
 
   @property
   def num_outputs(self):

@@ -109,9 +109,7 @@ METHODS = {
   'cox': Method(lambda k, t: k, _cox, _relative, relative=True),
   'competing': Method(lambda k, t: k, _cox, _relative, relative=True),
   'coxtime': Method(lambda k, t: t, _cox_time, _relative, relative=True),
-  'discrete': Method(
-    lambda k, t: t, _discrete, _hazards, over_batch=False
-  ),
+  'discrete': Method(lambda k, t: t, _discrete, _hazards, over_batch=False),
   'deephit': Method(lambda k, t: k * t + 1, _deephit, _incidences),
 }
 # Those that know of one cause only.
@@ -128,7 +126,7 @@ def baseline(log_hazard, time, event, grid):
   over the event times of an interval, at the hazards of its end. Returns
   (causes, t).
   """
-  n, causes, width = log_hazard.shape
+  _, causes, width = log_hazard.shape
   found = np.zeros((causes, len(grid)))
   edges = np.concatenate([[0.0], grid])
   for k in range(causes):

@@ -33,9 +33,7 @@ def keys(task):
 def spread(name, grid, values):
   """{'survival/12.5': …}: values (t,) as columns of a table."""
   times = (f'{t:.7g}' for t in grid)
-  return {
-    f'{name}/{t}': float(v) for t, v in zip(times, values, strict=True)
-  }
+  return {f'{name}/{t}': float(v) for t, v in zip(times, values, strict=True)}
 
 
 class Rows:
@@ -187,9 +185,7 @@ class _Cause:
     self.horizons = horizons[inside]
     self.ranked = [
       error.ranked_pairs(time, event, r, t, censored=g, **options)
-      for t, r in zip(
-        self.horizons, cases.at(k, self.horizons).T, strict=True
-      )
+      for t, r in zip(self.horizons, cases.at(k, self.horizons).T, strict=True)
     ]
     n, used = len(time), int((self.pairs['harrell'].weight > 0).sum())
     self.about = {
@@ -203,9 +199,7 @@ class _Cause:
       'horizons': [float(t) for t in self.horizons],
       'horizons_dropped': [float(t) for t in horizons[~inside]],
       'events': int((event == k + 1).sum()),
-      'brier_of_no_model': float(
-        error.integrated(self.times, self.reference)
-      ),
+      'brier_of_no_model': float(error.integrated(self.times, self.reference)),
     }
 
   def statistics(self, weights):
@@ -215,7 +209,9 @@ class _Cause:
     each = error.integrated(self.times, self.errors)
     found['ibs'] = bootstrap.ratio((w * each).sum(-1), w.sum(-1))
     areas = [pairs.mean(w) for pairs in self.ranked]
-    areas = np.stack(areas, -1) if areas else np.full((*w.shape[:-1], 1), np.nan)
+    areas = (
+      np.stack(areas, -1) if areas else np.full((*w.shape[:-1], 1), np.nan)
+    )
     found['auc'] = areas.mean(-1)
     return found
 
@@ -266,7 +262,7 @@ def _drawn(cases, parts, d):
     'calibration': [_horizons(cases, p) for p in parts],
     'cases': [
       {
-        'place': int(round(100 * rank / max(len(order) - 1, 1))),
+        'place': round(100 * float(rank) / max(len(order) - 1, 1)),
         'time': cases.time[i],
         'event': int(cases.event[i]),
         'survival': cases.free[i],

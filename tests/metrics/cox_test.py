@@ -26,9 +26,9 @@ def test_risks_in_time_that_stay_are_those_that_do_not_change():
   x, time, event = sample()
   matrix = np.repeat(x[:, :1], len(x), 1).T
   for ties in ('efron', 'breslow'):
-    assert cox.log_likelihood(
-      matrix, time, event, ties=ties
-    ) == pytest.approx(cox.log_likelihood(x[:, 0], time, event, ties=ties))
+    assert cox.log_likelihood(matrix, time, event, ties=ties) == pytest.approx(
+      cox.log_likelihood(x[:, 0], time, event, ties=ties)
+    )
 
 
 def test_the_baseline_without_covariates_is_nelson_aalen():

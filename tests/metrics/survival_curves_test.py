@@ -36,7 +36,9 @@ def test_censoring_sees_events_gone():
 
 def test_nelson_aalen_by_hand():
   curve = curves.nelson_aalen(TIME, EVENT)
-  np.testing.assert_allclose(curve.at([1, 3, 5]), np.cumsum([1 / 6, 1 / 4, 0.5]))
+  np.testing.assert_allclose(
+    curve.at([1, 3, 5]), np.cumsum([1 / 6, 1 / 4, 0.5])
+  )
   own = curves.nelson_aalen(TIME, EVENT, cause=2)
   np.testing.assert_allclose(own.at([1, 3, 5]), [0, 0, 0.5])
 

@@ -194,6 +194,36 @@ def ran(tmp_path_factory):
   return folder, made, results
 
 
+BAD_TABLES = {
+  'a time of 0': ('time,event,a', '0,1,1', "line 2: time is '0', not a number"),
+  'no time': ('time,event,a', ',1,1', "line 2: time is empty"),
+  'NaN': ('time,event,a', 'nan,1,1', 'time is empty'),
+  'half an event': ('time,event,a', '1,0.5,1', "event is '0.5'; 0 is censored"),
+  'an event below 0': ('time,event,a', '1,-1,1', "event is '-1'; 0 is cens"),
+  'all censored': ('time,event,a', '1,0,1', 'no case of the training split has'),
+  'no covariates': ('time,event', '1,1', 'no case of the training split has a'),
+  'a patient twice': (
+    'patient,time,event,a', 'p,1,1,1', 'case p occurs twice; keep one'),
+  'only one of both': ('time,a', '1,1', 'label or mask, or time and event'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', BAD_TABLES)
+def test_a_table_that_cannot_be_used(name, tmp_path):
+  header, row, says = BAD_TABLES[name]
+  good = row if name in ('all censored', 'no covariates') else '1,1,1'
+  if name == 'only one of both':
+    good = row
+  if name == 'a patient twice':
+    good = row
+  path = tmp_path / 'cases.csv'
+  path.write_text('\n'.join([header, row, *[good] * 9]) + '\n')
+  with pytest.raises(ValueError, match=says) as e:
+    made = experiment.make(make_config(path))
+    made.stream(made.cases('train'))
+  assert '\n' not in str(e.value)
+
+
 def losses(workdir):
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   found = [json.loads(line).get('train/loss') for line in lines]
@@ -240,7 +270,7 @@ def test_cox_on_eight_devices_and_after_a_kill(ran, monkeypatch):
 
 
 def test_what_a_run_writes(ran):
-  folder, made, results = ran
+  folder, _, results = ran
   found = results['test']
   assert found['n'] == 15
   assert {'antolini', 'harrell', 'uno', 'ibs', 'auc'} <= found['scores'].keys()

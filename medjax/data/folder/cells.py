@@ -96,14 +96,14 @@ def survival(told, values, where, table):
   number = tables.number(time, comma=table.decimal_comma)
   if number is None or math.isnan(number) or number <= 0:
     raise ValueError(
-      f'{where}: time is {time!r}, not a number above 0; mend the row, or leave '
-      'it out'
+      f'{where}: time is {time!r}, not a number above 0; mend the row, or '
+      'leave it out'
     )
   kind = _TRUTH.get(event, re.fullmatch(r'(\d)(\.0*)?', event))
   if kind is None:
     raise ValueError(
-      f'{where}: event is {event!r}; 0 is censored, 1 is the event (2, 3, … are '
-      'others that compete with it)'
+      f'{where}: event is {event!r}; 0 is censored, 1 is the event (2, 3, … '
+      'are others that compete with it)'
     )
   kind = kind if isinstance(kind, int) else int(kind[1])
   return {'time': np.float32(number), 'event': np.int32(kind)}

@@ -21,6 +21,7 @@ COLUMN = 'landmark'
 # Columns that the visits give beside their own.
 _SINCE, _COUNT = 'since_visit', 'visits'
 _MADE = (COLUMN, _SINCE, _COUNT)
+_KEPT = ('split', 'label')  # of the last visit, as they stand
 
 
 def without_visit(fields):
@@ -49,9 +50,7 @@ def stacked(table, landmarks, fields):
   for key, rows in patients.items():
     if not key:
       raise ValueError(f'{rows[0].where}: has no patient')
-    patients[key] = sorted(
-      rows, key=lambda r: _cell(table, r, names['visit'])
-    )
+    patients[key] = sorted(rows, key=lambda r: _cell(table, r, names['visit']))
   fixed = {v for v in names.values() if v}
   own = [c for c in table.columns if c not in fixed and c != 'id']
   numeric = [c for c in own if _is_numeric(table, c)]
@@ -74,9 +73,9 @@ def stacked(table, landmarks, fields):
 
 
 def _columns(table, fields):
-  """{'patient', 'visit', 'time', 'event', 'split': column or ''}."""
+  """{'patient', 'visit', 'time', 'event', …: column or ''}."""
   names = {}
-  for field in ('patient', 'visit', 'time', 'event', 'split'):
+  for field in ('patient', 'visit', 'time', 'event', *_KEPT):
     told = fields.get(field) or field
     names[field] = told if told in table.columns else ''
     if fields.get(field):
@@ -124,8 +123,9 @@ def _at(table, rows, names, own, numeric, s):
       cells[f'{name}_change'] = '' if math.isnan(change) else f'{change:.9g}'
   last = _cell(table, past[-1], names['visit'])
   cells |= {COLUMN: f'{s:g}', _SINCE: f'{s - last:.9g}', _COUNT: f'{len(past)}'}
-  if names['split']:
-    cells[names['split']] = past[0].cells[names['split']]
+  for field in _KEPT:
+    if name := names[field]:
+      cells[name] = past[-1].cells[name]
   if names['time']:
     end = _cell(table, rows[0], names['time'])
     cells[names['time']] = f'{end - s:.9g}'

@@ -1,9 +1,9 @@
 """Two runs on the same cases, compared case by case.
 
-All differences are B - A. Intervals come from a bootstrap over patients (of
-survival, which has no value by case, by it alone); tests are Wilcoxon's signed-rank test of the patients' mean differences, DeLong's of
-AUROCs and McNemar's of right decisions, and their p values are adjusted
-together for the whole table (Benjamini & Hochberg).
+All differences are B - A. Intervals come from a bootstrap over patients; tests
+are Wilcoxon's signed-rank test of the patients' mean differences, DeLong's of
+AUROCs and McNemar's of right decisions (none of survival), and their p values
+are adjusted together for the whole table (Benjamini & Hochberg).
 """
 
 from collections.abc import Mapping, Sequence

@@ -15,8 +15,9 @@ def compare_survival(a, b, patients, *, measures, names) -> Comparison:
   """Compares rows with time, event, and survival/TIME or incidence_1/TIME.
 
   Differences of Harrell's and Antolini's C, of the area under the ROC at the
-  quartiles of event times, and of the integrated Brier score, of each cause, with intervals by a paired bootstrap over patients. The
-  censoring distribution is that of the compared cases.
+  quartiles of event times, and of the integrated Brier score, of each cause,
+  with intervals by a paired bootstrap over patients. The censoring distribution
+  is that of the compared cases.
   """
   time, event = _outcome(a, b, names)
   g = curves.censoring(time, event)
@@ -66,14 +67,10 @@ class _Run:
     free = curve if column == 'survival' else 1 - curve
     self.pairs = {
       'harrell': concordance.harrell_pairs(time, event, risks, cause=k),
-      'antolini': concordance.antolini_pairs(
-        time, event, free, grid, cause=k
-      ),
+      'antolini': concordance.antolini_pairs(time, event, free, grid, cause=k),
     }
     at = concordance.at_times(free, grid, wanted)
-    each = error.brier_cases(
-      time, event, 1 - at, wanted, cause=k, censored=g
-    )
+    each = error.brier_cases(time, event, 1 - at, wanted, cause=k, censored=g)
     self.error = error.integrated(wanted, each)
     quartiles = np.quantile(time[event == k], (0.25, 0.5, 0.75))
     quartiles = quartiles[error.usable(time, quartiles, g)]

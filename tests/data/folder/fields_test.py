@@ -398,7 +398,7 @@ REFUSED = {
   'an unclosed quote': (
     ('path,label', '"0.png,a'), {}, 'is not a table in CSV'),
   'a negative time': (
-    ('path,time,event', '0.png,-1,0'), {}, "time is '-1', not a number above 0"),
+    ('path,time,event', '0.png,-1,0'), {}, "time is '-1', not a number"),
   'a text for a time': (
     ('path,time,event', '0.png,soon,0'), {}, "time is 'soon'"),
   'another event': (
