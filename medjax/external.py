@@ -154,6 +154,12 @@ def _check_classes(experiment, data, cases):
       f'{data} has the classes {", ".join(theirs)}, the run was trained on '
       f'{", ".join(names)}: they must be the same, in the same order'
     )
+  names, theirs = experiment.facts.covariate_names, cases.covariate_names
+  if 'covariates' in experiment.task.inputs and names != tuple(theirs):
+    raise ValueError(
+      f'{data} has the covariates {", ".join(theirs) or "none"}, the run was '
+      f'trained on {", ".join(names)}'
+    )
 
 
 def _check_free(out, source):
