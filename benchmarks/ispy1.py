@@ -57,9 +57,7 @@ def make_config(path, visit, folds=5):
   config.folds = folds
   config.model = dict(name='MLP', hidden=())
   config.task = dict(name='Classification', inputs=('covariates',))
-  config.optimizer.update(
-    name='adamw', learning_rate=3e-2, weight_decay=0.3
-  )
+  config.optimizer.update(name='adamw', learning_rate=3e-2, weight_decay=0.3)
   config.train.update(steps=300, log_every=100, eval_every=300)
   config.inference.batch_size = 256
   return config

@@ -1,4 +1,4 @@
-"""Survival tables as prepared sets: their columns, their splits, their times."""
+"""Survival tables as prepared sets: their columns, splits and times."""
 
 import numpy as np
 import pytest
@@ -42,5 +42,5 @@ def test_pbc2(shared_data, tmp_path):
 
 
 def test_without_the_file_it_says_where_it_is(tmp_path):
-  with pytest.raises(FileNotFoundError, match='support_train_test.h5 from'):
+  with pytest.raises(FileNotFoundError, match=r'support_train_test\.h5 from'):
     prepare('survival/support', data_dir=tmp_path, manual_dir=tmp_path)

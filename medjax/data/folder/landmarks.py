@@ -38,7 +38,7 @@ def stacked(table, landmarks, fields):
   since the last visit; `visits`, how many there were; for each column whose
   cells are numbers, COLUMN_change: last minus first value. Without a column
   of time (for prediction) a patient is a case at each landmark up to the last
-  visit, or at that where none is.
+  visit, and at that itself where it is not after all landmarks.
 
   Raises ValueError for what is no table of visits.
   """
@@ -96,7 +96,9 @@ def _of_patient(table, rows, names, landmarks):
   """The landmarks at which a patient is a case."""
   if not names['time']:
     last = _cell(table, rows[-1], names['visit'])
-    return [s for s in landmarks if s <= last] or [last]
+    reached = {s for s in landmarks if s <= last}
+    # Beyond the last landmark nothing was learnt.
+    return sorted(reached | {last} if last <= max(landmarks) else reached)
   for name in (names['time'], names['event']):
     odd = next((r for r in rows if r.cells[name] != rows[0].cells[name]), None)
     if odd is not None:

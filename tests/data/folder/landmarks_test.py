@@ -56,6 +56,21 @@ def test_what_comes_later_cannot_be_seen(tmp_path):
   assert (after['a@3']['covariates'] > 900).any()
 
 
+def test_without_outcomes_a_patient_is_a_case_at_each_visit_reached(tmp_path):
+  path = tmp_path / 'visits.csv'
+  path.write_text('patient,year,age\na,0,50\na,2,52\nb,0,60\nb,7,67\n')
+  splits = folder.open_splits(
+    path, images=False, landmark=(0, 1, 3), unlabelled=True,
+    fields={'visit': 'year'}, fractions=(0, 0, 1),
+    covariates=('age', 'landmark'),
+  )  # fmt: skip
+  cases = {c['id']: c['covariates'].tolist() for c in splits['test']}
+  assert cases == {
+    'a@0': [50, 0], 'a@1': [50, 1], 'a@2': [52, 2],
+    'b@0': [60, 0], 'b@1': [60, 1], 'b@3': [60, 3],
+  }  # fmt: skip
+
+
 def test_only_the_first_visits(tmp_path):
   cases = opened(tmp_path, where='year=0')
   assert {*cases} == {*opened(tmp_path)}
