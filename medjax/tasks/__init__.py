@@ -2,6 +2,14 @@
 
 from medjax.tasks.classification import Classification
 from medjax.tasks.group_dro import GroupDRO
+from medjax.tasks.ordinal import Ordinal
 from medjax.tasks.segmentation import Segmentation
+from medjax.tasks.survival import Survival
 
-__all__ = ['Classification', 'GroupDRO', 'Segmentation']
+__all__ = [
+  'Classification',
+  'GroupDRO',
+  'Ordinal',
+  'Segmentation',
+  'Survival',
+]

@@ -91,7 +91,7 @@ class Classification:
     check_level(self.level)
     if not 0 <= self.risk < 1:
       raise ValueError(f'risk={self.risk} is an error rate, 0 to below 1')
-    summary.check_monitor(self.monitor, MEASURES)
+    summary.check_monitor(self.monitor, self.measures)
     entropy = 'binary_cross_entropy' if self.multi_label else 'cross_entropy'
     if callable(loss) or loss is None:
       loss = {entropy: 1.0}
