@@ -31,6 +31,8 @@ def make_task(config, facts):
     task['ignore'] = facts.ignore
   if 'class_names' in taken and not (given('class_names') or given('regions')):
     task['class_names'] = facts.class_names
+  if 'concepts' in taken and not given('concepts'):
+    task['concepts'] = facts.covariate_names
   if 'num_classes' in taken:
     names, regions = task.get('class_names') or (), given('regions')
     if not task.get('num_classes'):

@@ -26,7 +26,9 @@ def ranks(maps, seed=0):
   rng = np.random.default_rng(seed)
   flat = maps.reshape(len(maps), -1)
   chance = rng.random(flat.shape)
-  order = np.stack([np.lexsort(pair) for pair in zip(chance, -flat, strict=True)])
+  order = np.stack(
+    [np.lexsort(pair) for pair in zip(chance, -flat, strict=True)]
+  )
   found = np.empty(flat.shape, np.float32)
   place = np.arange(flat.shape[1], dtype=np.float32) / flat.shape[1]
   np.put_along_axis(found, order, place[None], 1)
@@ -92,7 +94,7 @@ def _revealed(image, extra, detail):
 
 
 def chance(areas, *, lower):
-  """p (n,) that a random place does as well as the map, areas (n, 1 + draws)."""
+  """p (n,) that a random place does as well, of areas (n, 1 + draws)."""
   own, others = areas[:, :1], areas[:, 1:]
   as_well = (others <= own) if lower else (others >= own)
   return (1 + as_well.sum(1)) / (1 + others.shape[1])
@@ -142,7 +144,7 @@ def localisation(values, mask):
   flat, inside = values.ravel(), mask.ravel()
   positive = np.maximum(flat, 0)
   top = np.argsort(-flat, kind='stable')[: inside.sum()]
-  auc = ranking.auroc(inside, flat)
+  auc = ranking.auroc(inside[:, None], flat[:, None])[0]
   return {
     'pointing': float(inside[flat == flat.max()].mean()),
     'mass': float(positive[inside].sum() / positive.sum())

@@ -20,7 +20,7 @@ import numpy as np
 
 
 def scores(score, images, about, place, extra, details, *, batch):
-  """Scores (n, m), numpy float32, of n images at m places; `batch` at a time."""
+  """Scores (n, m), float32 on the host, of n images at m places."""
   shape = len(images), _length(details)
   found = [
     _scores(score, images, about, extra, details, i, j, place=place)

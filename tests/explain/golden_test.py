@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from explain.nets import golden
+from explain_nets import golden
 
 from medjax.explain import gradients, network, perturbing, shapley
 from medjax.explain.guided import Guided
@@ -29,7 +29,9 @@ def close(ours, theirs, rtol=1e-4):
 
 def test_the_score_is_the_logit(net):
   score, images, about, gold = net
-  np.testing.assert_allclose(score(images, about), gold['value_full'], atol=1e-6)
+  np.testing.assert_allclose(
+    score(images, about), gold['value_full'], atol=1e-6
+  )
 
 
 def test_gradients(net):
@@ -69,8 +71,8 @@ def test_occlusion(net):
   score, images, about, gold = net
   rank = images.ndim - 2
   found = perturbing.occlusion(
-    score, images, about, np.zeros_like(images), batch=BATCH, window=(5,) * rank,
-    stride=(3,) * rank,
+    score, images, about, np.zeros_like(images),
+    batch=BATCH, window=(5,) * rank, stride=(3,) * rank,
   )  # fmt: skip
   close(found, gold['occlusion_w5_s3_zero'])
 

@@ -14,9 +14,11 @@ from medjax.reports.figures.distribution import boxes, distributions
 from medjax.reports.figures.images import contours, image_grid
 from medjax.reports.figures.learning import learning_curves
 from medjax.reports.figures.look import style
+from medjax.reports.figures.maps import attributions, overlaid
 from medjax.reports.figures.paired import paired_differences
 
 __all__ = [
+  'attributions',
   'boxes',
   'confusion',
   'contours',
@@ -24,6 +26,7 @@ __all__ = [
   'distributions',
   'image_grid',
   'learning_curves',
+  'overlaid',
   'paired_differences',
   'reliability',
   'segmentation_case',

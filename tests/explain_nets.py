@@ -1,6 +1,10 @@
 """The two small networks of the golden attributions, in Flax."""
 
+import dataclasses
+
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from medjax.explain.target import Network, Score, Target
@@ -47,3 +51,29 @@ def golden(data, name):
   images = last(arrays['input'])
   about = {'output': np.ones(len(images), int)}
   return score, images, about, arrays
+
+
+class Linear(nn.Module):
+  """Σ w x, whatever the rank."""
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    w = self.param('w', nn.initializers.normal(), x.shape[1:])
+    return (x * w).reshape(len(x), -1).sum(1, keepdims=True)
+
+
+def linear(weights):
+  """The score Σ w x."""
+  network = Network(Linear(), Target('value'))
+  return Outputless(Score(({'params': {'w': weights}},), network))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outputless:
+  """A score that needs not be told of which output."""
+
+  score: Score
+
+  def __call__(self, images, about):
+    return self.score(images, {'output': jnp.zeros(len(images), int), **about})
