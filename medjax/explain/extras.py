@@ -23,22 +23,33 @@ _MARKED = 40  # others, on which a method must find it
 
 def check(run, score, asked):
   """Raises ValueError for what cannot be done with this run, before work."""
-  dense = 'mask' in run.task.fields
+  task, target = run.task, score.network.target
+  if task.inputs[0] != 'image':
+    raise ValueError(
+      f'this model takes {", ".join(task.inputs)}: explain is for models of '
+      'images'
+    )
+  dense = 'mask' in task.fields
+  numbers = target.kind == 'value' and not target.risk
+  if numbers and task.num_outputs > 1 and not asked.target:
+    raise ValueError(
+      f'{type(task).__name__} gives {task.num_outputs} numbers that are no '
+      'classes: say which is to be explained, --target=INDEX'
+    )
   if asked.planted and dense:
     raise ValueError(
       '--planted teaches a score of the whole image; this model gives a map'
     )
-  if asked.counterfactual and not score.network.target.is_odds:
+  if asked.counterfactual and not target.is_odds:
     raise ValueError(
       '--counterfactual flips an answer, and this score has no threshold'
     )
   if asked.do:
     intervention.check(run)
-    unknown = [c for c in asked.do if c not in run.task.concepts]
+    unknown = [c for c in asked.do if c not in task.concepts]
     if unknown:
       raise ValueError(
-        f'--do: no concept {unknown[0]!r}; there are '
-        f'{", ".join(run.task.concepts)}'
+        f'--do: no concept {unknown[0]!r}; there are {", ".join(task.concepts)}'
       )
   if asked.concepts and dense:
     raise ValueError('--concepts asks for a classifier; this model segments')

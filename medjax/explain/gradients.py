@@ -46,12 +46,14 @@ def _noisy(image, extra, key):
   return image + extra['sigma'] * jax.random.normal(key, image.shape)
 
 
-def integrated(score, images, about, baseline, *, batch, steps=50):
+def integrated(
+  score, images, about, baseline, *, batch, steps=50, most=MOST_STEPS
+):
   """Integrated gradients (Sundararajan et al. 2017).
 
   Gauss–Legendre nodes on the line from the baseline (n, *s, C). Attributions
   must sum to the difference of both scores; where they miss it by more than
-  TOLERANCE of it, steps are doubled, up to MOST_STEPS.
+  TOLERANCE of it, steps are doubled, up to `most`.
 
   Returns:
     (attributions (n, *s, C); {'steps', 'difference', 'error'}, each (n,): steps
@@ -84,9 +86,9 @@ def integrated(score, images, about, baseline, *, batch, steps=50):
     result[todo], taken[todo] = found, steps
     sums = found.reshape(len(todo), -1).sum(1, dtype=float)
     error[todo] = np.abs(sums - difference[todo]) / scale[todo]
-    if steps >= MOST_STEPS or np.isnan(sums).any():
+    if steps >= most or np.isnan(sums).any():
       break
-    steps = min(2 * steps, MOST_STEPS)
+    steps = min(2 * steps, most)
   return result, {'steps': taken, 'difference': difference, 'error': error}
 
 

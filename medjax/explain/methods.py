@@ -16,10 +16,10 @@ from medjax.explain.guided import Guided
 class Work:
   """What methods are given beside the score.
 
-  images, baseline: (n, *s, C). about: of each image, see `target.Score`.
+  images, baseline: (n, *s, C). about: of each image; see `target.Score`.
   spacing: (rank,), of the supervoxels. batch: images computed at a time.
-  layer: of Grad-CAM; '' chooses one. segments, samples: how many. seed: of what
-  is random.
+  layer: of Grad-CAM; '' chooses one. segments, samples: how many. most_steps:
+  of integrated gradients. seed: of what is random.
   """
 
   images: np.ndarray
@@ -30,6 +30,7 @@ class Work:
   layer: str = ''
   segments: int = 50
   samples: int = 1000
+  most_steps: int = gradients.MOST_STEPS
   seed: int = 0
 
   @functools.cached_property
@@ -79,7 +80,9 @@ def _gradient(score, work):
 
 
 def _ig(score, work):
-  found, told = gradients.integrated(score, *work.near, batch=work.batch)
+  found, told = gradients.integrated(
+    score, *work.near, batch=work.batch, most=work.most_steps
+  )
   notes = []
   for steps, error in zip(told['steps'], told['error'], strict=True):
     note = f'{steps} steps'

@@ -98,9 +98,9 @@ class Reader:
   def _answer(self, image, about):
     """The output whose score is the highest."""
     count = self._run.task.num_outputs
-    if self._score.network.target.kind not in ('exclusive', 'label'):
+    if not self._score.network.target.is_odds:
       return np.int32(0)
-    one = {k: tuple(x[None] for x in about[k]) for k in ('inputs',)}
+    one = {'inputs': tuple(x[None] for x in about['inputs'])}
     values = [
       float(self._score(image[None], {**one, 'output': np.array([k])})[0])
       for k in range(count)

@@ -15,10 +15,10 @@ class Target:
   """A number of the outputs of a model: (b,).
 
   kind: 'exclusive', the log-odds of one of several classes; 'label', those of
-    a label by itself; 'risk', what the task's own `risk` makes of outputs;
-    'value', an output as it is. Which output, of (b, K) or of a map
-    (b, *s, K), `about['output']` (b,) says.
-  risk: outputs → (b,), the larger the worse.
+    a label by itself; 'value', a number as it is. Which output, of (b, K) or
+    of a map (b, *s, K), `about['output']` (b,) says.
+  risk: outputs → (b,), or (b, causes) of which `about['output']` says one;
+    the larger the worse.
 
   Of a map it is the mean over `about['region']` (b, *s).
   """
@@ -28,9 +28,9 @@ class Target:
 
   def __call__(self, outputs, about):
     """The number (b,), float32, of the main head."""
-    if self.kind == 'risk':
-      return self.risk(outputs).astype(jnp.float32)
-    z = objective.main_head(outputs)
+    z = self.risk(outputs) if self.risk else objective.main_head(outputs)
+    if z.ndim == 1:
+      return z.astype(jnp.float32)
     index = about['output'].reshape(-1, *[1] * (z.ndim - 1))
     chosen = jnp.arange(z.shape[-1]) == index
     values = jnp.where(chosen, z, 0).sum(-1)
@@ -62,13 +62,10 @@ class Target:
 def of_task(task):
   """The `Target` of a task; its own `risk` where it has one."""
   if hasattr(task, 'risk'):
-    return Target('risk', task.risk)
-  if getattr(task, 'multi_label', False):
-    return Target('label')
-  # A task of one output has no other class to be told from.
-  if task.num_outputs > 1 and hasattr(task, 'exclusive'):
-    return Target('exclusive' if task.exclusive else 'label')
-  return Target('value')
+    return Target('value', task.risk)
+  if not {'label', 'mask'} & set(task.fields):  # its outputs are no classes
+    return Target('value')
+  return Target('exclusive' if task.exclusive else 'label')
 
 
 def output_of(task, name):
