@@ -70,12 +70,13 @@ def bottleneck(root):
     name='ConceptBottleneck', num_concepts=2, backbone=backbone
   )
   config.task = dict(name='Concepts')
+  config.train.update(steps=80, eval_every=80)
   return config
 
 
 def write_volumes(root, count=8):
   """Volumes with a bright cube, and label maps of it, as NIfTI."""
-  affine = np.diag([-1.5, 1.0, 2.0, 1.0])
+  affine, lines = np.diag([-1.5, 1.0, 2.0, 1.0]), ['path,mask']
   for i in range(count):
     rng = np.random.default_rng(i)
     image = rng.normal(0, 10, (14, 12, 10)).astype(np.float32)
@@ -87,6 +88,8 @@ def write_volumes(root, count=8):
       folder = root / name
       folder.mkdir(parents=True, exist_ok=True)
       nib.save(nib.Nifti1Image(array, affine), folder / f'v{i}.nii.gz')
+    lines.append(f'image/v{i}.nii.gz,mask/v{i}.nii.gz')
+  (root / 'cases.csv').write_text('\n'.join(lines) + '\n')
   return root
 
 
@@ -96,7 +99,6 @@ def segmenter(root):
   config.data.update(
     name='folder', path=str(root), batch_size=2, patch_size=(8, 8, 8)
   )
-  config.data.fields.update(image='image/{id}.nii.gz', mask='mask/{id}.nii.gz')
   config.data.preprocess = (dict(name='scale', mean=0.0, std=30.0),)
   config.model = dict(name='UNet', features=(4, 8))
   config.task = dict(name='Segmentation', num_classes=2)

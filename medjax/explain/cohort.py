@@ -5,8 +5,12 @@ import numpy as np
 from medjax import progress
 
 
-def prepared(run, split, count, what, *, fits=None):
-  """(raw case, prepared image) of up to `count` cases of a split."""
+def prepared(run, split, count, what, *, fits):
+  """[(raw case, sample, image)] of up to `count` random cases of a split.
+
+  `fits`: the shape that their prepared images must have. Raises ValueError
+  where none has it.
+  """
   cases = run.experiment.cases(split)
   order = np.random.default_rng(0).permutation(len(cases))
   taken = []
@@ -17,9 +21,14 @@ def prepared(run, split, count, what, *, fits=None):
       case = cases[int(i)]
       sample = run.experiment.preprocess(case)
       image = np.asarray(sample['image'], np.float32)
-      if fits is None or image.shape == fits:
+      if image.shape == fits:
         taken.append((case, sample, image))
         advance()
+  if not taken:
+    raise ValueError(
+      f'no case of the {split} split has a prepared image of {fits}: explain '
+      'images that are prepared to one size'
+    )
   return taken
 
 

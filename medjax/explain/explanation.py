@@ -50,10 +50,10 @@ def explain(workdir, inputs, out, asked=None, **options):
     run, score, output=output, masks=asked.masks, regions=asked.region
   )
   given = _given_baseline(run, asked.baseline)
-  with progress.bar('explaining', len(found)) as advance:
+  total = len(found) * len(asked.methods)
+  with progress.bar('explaining', total) as advance:
     for group in _groups(_subjects(read, found, errors), asked.batch):
-      results += _explained(run, score, group, asked, given, errors)
-      advance(len(group))
+      results += _explained(score, group, asked, given, errors, advance)
   if not results:
     raise ValueError(f'no image could be explained: {errors[0]}')
   checks = _checks(run, score, results, asked)
@@ -113,7 +113,7 @@ def _given_baseline(run, kind):
   return np.asarray(run.experiment.preprocess(case)['image'], np.float32)
 
 
-def _explained(run, score, group, asked, given, errors):
+def _explained(score, group, asked, given, errors, advance):
   """The results of subjects of one shape."""
   items = [
     (s, subjects.baseline(s.image, asked.baseline, given)) for s in group
@@ -146,6 +146,7 @@ def _explained(run, score, group, asked, given, errors):
       result.maps[name], result.notes[name] = maps[i], notes[i]
       result.areas[name], result.seconds[name] = (down, up), seconds
       result.tests[name] = _tests(maps[i], down, up, result.subject.mask)
+    advance(len(group), f'explaining by {name}')
   return results
 
 

@@ -19,6 +19,7 @@ from medjax.explain import (
 
 _TAUGHT = 256  # training images that the marker is put into
 _MARKED = 40  # others, on which a method must find it
+_MOST = 2000  # cases of a split that a concept is looked for in
 
 
 def check(run, score, asked):
@@ -202,7 +203,11 @@ def _concepts(run, score, results, asked):
   """{'layer', 'rows': [{'concept', …}], 'output'} of TCAV."""
   place, colon, names = asked.concepts.rpartition(':')
   columns = [n.strip() for n in names.split(',') if n.strip()]
-  train = cohort.prepared(run, 'train', 10**9, 'reading training images')
+  shape = results[0].subject.image.shape
+  train, test = (
+    cohort.prepared(run, split, _MOST, f'reading the {split} split', fits=shape)
+    for split in ('train', 'test')
+  )
   values = concept_table.concept_values(
     [case for case, *_ in train],
     columns,
@@ -220,8 +225,7 @@ def _concepts(run, score, results, asked):
     batch=asked.batch,
   )
   means, _ = run_layer(train)
-  asked_about = cohort.prepared(run, 'test', 10**9, 'reading test images')
-  _, slopes = run_layer(asked_about)
+  _, slopes = run_layer(test)
   rows = []
   for name in columns:
     one = concepts.tcav(means, values[name], slopes, seed=asked.seed)

@@ -14,7 +14,7 @@ from medjax.explain import places
 from medjax.metrics import ranking
 
 DRAWS = 20
-STEPS = 12
+STEPS = 8
 FEWEST = 6  # cases of which a signed-rank test can be below .05
 
 

@@ -160,7 +160,7 @@ def chosen_layer(score, work):
 def _occlusion(score, work):
   shape = work.images.shape[1:-1]
   window = [max(1, min(n, round(n / 6))) for n in shape]
-  stride = [max(1, w // 2) for w in window]
+  stride = [max(1, round(2 * w / 3)) for w in window]
   found = perturbing.occlusion(
     score, *work.near, batch=work.batch, window=window, stride=stride
   )

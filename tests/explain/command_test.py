@@ -17,19 +17,23 @@ from medjax.explain import __main__ as command
 def classifier(tmp_path_factory):
   root = workdirs.write_pictures(tmp_path_factory.mktemp('pictures'))
   config = workdirs.config_of(root)
-  return root, workdirs.trained(config, root / 'run')
+  return root, workdirs.trained(config, tmp_path_factory.mktemp('run'))
 
 
 @pytest.fixture(scope='module')
 def bottleneck(tmp_path_factory):
   root = workdirs.write_pictures(tmp_path_factory.mktemp('concepts'))
-  return root, workdirs.trained(workdirs.bottleneck(root), root / 'run')
+  return root, workdirs.trained(
+    workdirs.bottleneck(root), tmp_path_factory.mktemp('run')
+  )
 
 
 @pytest.fixture(scope='module')
 def segmenter(tmp_path_factory):
   root = workdirs.write_volumes(tmp_path_factory.mktemp('volumes'))
-  return root, workdirs.trained(workdirs.segmenter(root), root / 'run')
+  return root, workdirs.trained(
+    workdirs.segmenter(root), tmp_path_factory.mktemp('run')
+  )
 
 
 @pytest.fixture
@@ -60,14 +64,15 @@ QUICK = ('--samples=60', '--segments=9', '--sanity=1')
 def test_pictures_and_their_tests(classifier, medjax, tmp_path):
   root, run = classifier
   code, said = medjax(
-    root / 'images', f'--workdir={run}', f'--out={tmp_path}',
+    *sorted((root / 'images').glob('0[0-7].png')),
+    f'--workdir={run}', f'--out={tmp_path}',
     '--methods=gradcam,ig,occlusion,guided', '--target=1', *QUICK,
     f'--masks={root / "masks"}', '--counterfactual', '--nearest=2',
     '--concepts=size,noise',
   )  # fmt: skip
   assert code == 0, said
   rows = lines(tmp_path / 'explain.csv')
-  assert len(rows) == 24 * 4
+  assert len(rows) == 8 * 4
   assert {row['class'] for row in rows} == {'1'}
   # The model was taught to see the blob, and occlusion sees that.
   mine = [r for r in rows if r['method'] == 'occlusion' and int(r['id']) % 2]
@@ -143,9 +148,11 @@ def test_what_a_bottleneck_would_answer(bottleneck, medjax, tmp_path):
   assert code == 0, said
   told = json.loads((tmp_path / 'explain.json').read_text())
   size, noise = told['interventions']['01']
-  assert size['before'] > 0.5 > size['after']
-  assert abs(noise['after'] - noise['before']) < 0.3
-  assert 0 < size['needed'] < size['found']
+  assert size['before'] - size['after'] > 0.15
+  assert abs(noise['after'] - noise['before']) < 0.15
+  # More of it where the answer is no yet, less where it is yes.
+  more = size['needed'] is None or size['needed'] > size['found']
+  assert more == (size['before'] < 0.5)
   page = (tmp_path / 'explain.html').read_text()
   assert 'read off these concepts alone' in page
   assert told['assumption']
