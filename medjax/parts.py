@@ -33,6 +33,8 @@ def make_task(config, facts):
     task['class_names'] = facts.class_names
   if 'event_times' in taken and not given('event_times'):
     task |= {'event_times': facts.event_times, 'causes': facts.causes}
+  if 'concepts' in taken and not given('concepts'):
+    task['concepts'] = facts.covariate_names
   if 'num_classes' in taken:
     names, regions = task.get('class_names') or (), given('regions')
     if not task.get('num_classes'):

@@ -67,6 +67,11 @@ ALLOWED = {
   'predict': {
     'cli', 'data', 'experiment', 'files', 'prediction', 'progress', 'tasks',
   },
+  'explain': {
+    'cli', 'data', 'files', 'finetune', 'metrics', 'prediction', 'progress',
+    'reports', 'tasks',
+  },
+  'explain.__main__': {'cli', 'explain'},
   'external': {
     'config', 'data', 'evaluate', 'experiment', 'files', 'prediction',
     'prepare', 'reports', 'run',
@@ -116,8 +121,8 @@ ONLY_IN = {
     'public',
     '__main__',
   },
-  'flax': {'engine', 'finetune', 'models', 'ops', 'prediction'},
-  'optax': {'engine', 'optim', 'losses', 'tasks'},
+  'flax': {'engine', 'explain', 'finetune', 'models', 'ops', 'prediction'},
+  'optax': {'engine', 'explain', 'optim', 'losses', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},

@@ -1,6 +1,9 @@
 """Models by name: this import list is the registry."""
 
 from medjax.models.alexnet import AlexNet as AlexNet
+from medjax.models.concept_bottleneck import (
+  ConceptBottleneck as ConceptBottleneck,
+)
 from medjax.models.convnext import ConvNeXt as ConvNeXt
 from medjax.models.convnext import ConvNeXtS as ConvNeXtS
 from medjax.models.convnext import ConvNeXtT as ConvNeXtT

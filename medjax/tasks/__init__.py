@@ -1,6 +1,7 @@
 """Tasks: what a model's outputs mean. The imports are the registry."""
 
 from medjax.tasks.classification import Classification
+from medjax.tasks.concepts import Concepts
 from medjax.tasks.group_dro import GroupDRO
 from medjax.tasks.ordinal import Ordinal
 from medjax.tasks.segmentation import Segmentation
@@ -8,6 +9,7 @@ from medjax.tasks.survival import Survival
 
 __all__ = [
   'Classification',
+  'Concepts',
   'GroupDRO',
   'Ordinal',
   'Segmentation',

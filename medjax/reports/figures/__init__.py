@@ -20,6 +20,7 @@ from medjax.reports.figures.doubt import (
 from medjax.reports.figures.images import contours, image_grid
 from medjax.reports.figures.learning import learning_curves
 from medjax.reports.figures.look import style
+from medjax.reports.figures.maps import attributions, overlaid
 from medjax.reports.figures.paired import paired_differences
 from medjax.reports.figures.searching import (
   importances,
@@ -28,6 +29,7 @@ from medjax.reports.figures.searching import (
 )
 
 __all__ = [
+  'attributions',
   'boxes',
   'by_severity',
   'confusion',
@@ -38,6 +40,7 @@ __all__ = [
   'image_grid',
   'importances',
   'learning_curves',
+  'overlaid',
   'paired_differences',
   'parallel',
   'reliability',
