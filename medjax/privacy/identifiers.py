@@ -187,5 +187,5 @@ def _note(found, kind, value):
     value = value.replace('.', '').replace('-', '')
     if not re.fullmatch(r'\d{8}', value):
       return
-  if value:
+  if value and value != 'REMOVED':
     found[kind].add(value)

@@ -24,12 +24,12 @@ class Key:
   """
 
   def __init__(self, secret):
-    self._secret = secret
+    self.secret = secret
     self.id = self.digest('key', '')[:12]
 
   def _hash(self, purpose, data, size):
     return hashlib.blake2b(
-      data, key=self._secret, person=purpose.encode(), digest_size=size
+      data, key=self.secret, person=purpose.encode(), digest_size=size
     ).digest()
 
   def digest(self, purpose, text):
@@ -44,12 +44,17 @@ class Key:
     name, check = data[:-_CHECK], data[-_CHECK:]
     return check == self._hash(f'{purpose}?', name, _CHECK)
 
+  def is_uid(self, uid):
+    """Whether a UID is one that this key made."""
+    if not re.fullmatch(r'2\.25\.[1-9]\d{34,37}', uid):
+      return False
+    data = int(uid[5:]).to_bytes(16)
+    return data[0] == 0x0F and self._is_own('uid', data[1:])
+
   def uid(self, uid):
     """A UID below 2.25 for another; one of its own stays."""
-    if re.fullmatch(r'2\.25\.[1-9]\d{34,37}', uid):
-      data = int(uid[5:]).to_bytes(16)
-      if data[0] == 0x0F and self._is_own('uid', data[1:]):
-        return uid
+    if self.is_uid(uid):
+      return uid
     data = b'\x0f' + self._sealed('uid', uid, 10)
     return f'2.25.{int.from_bytes(data)}'
 
@@ -79,17 +84,18 @@ def fresh():
   return Key(secrets.token_bytes(32))
 
 
-def read(path, out):
+def read(path, out, source):
   """The key of a file, which is made where there is none.
 
-  Raises ValueError for a file that is no key, or that lies in `out`.
+  Raises ValueError for a file that is no key, or that lies beside the data.
   """
   path = pathlib.Path(path)
-  if path.resolve().is_relative_to(pathlib.Path(out).resolve()):
-    raise ValueError(
-      f'{path}: lies in {out}; a key beside its data undoes them, keep it '
-      'elsewhere'
-    )
+  for folder in map(pathlib.Path, (out, source)):
+    if path.resolve().is_relative_to(folder.resolve()):
+      raise ValueError(
+        f'{path}: lies in {folder}; a key beside its data undoes them, keep it '
+        'elsewhere'
+      )
   if path.exists():
     text = path.read_bytes()[:200].strip()
     if not re.fullmatch(b'[0-9a-f]{64}', text):

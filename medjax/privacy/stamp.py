@@ -7,20 +7,19 @@ from medjax.privacy import tables, values
 _CODES = 0x00120064
 
 
-def stamp(new, old, options, *, examined, pixels):
+def stamp(new, old, options, *, examined, pixels, faceless=False):
   """Writes the stamps of PS3.15 E.1.1 and of the options into a data set.
 
   old: the data set that it was made of. examined: whether its pixels were
   looked through, and so hold no text and no face. pixels: whether it has any.
   """
   clean = examined or not pixels
+  true = {'clean-pixels': pixels and examined, 'clean-faces': faceless}
   applied = [
     o
     for o in tables.OPTIONS
-    if o in options and (clean or o not in ('clean-pixels', 'clean-faces'))
+    if true.get(o, o in options) and (o in options or o == 'clean-faces')
   ]
-  if not pixels:
-    applied = [o for o in applied if o not in ('clean-pixels', 'clean-faces')]
   new.add(values.new(0x00120062, 'CS', 'YES' if clean else 'NO'))
   methods = [f'PS3.15 {tables.EDITION} Annex E', 'medjax.privacy', *applied]
   new.add(values.new(0x00120063, 'LO', methods))
@@ -30,6 +29,8 @@ def stamp(new, old, options, *, examined, pixels):
   new.add(values.new(_CODES, 'SQ', [_item(*code) for code in codes]))
   if pixels and examined:
     new.add(values.new(0x00280301, 'CS', 'NO'))
+  if faceless:
+    new.add(values.new(0x00280302, 'CS', 'NO'))
   dates = 'REMOVED'
   if 'retain-full-dates' in options:
     dates = 'UNMODIFIED'

@@ -24,7 +24,7 @@ _ABBREVIATIONS = frozenset(
   nc neck nm non noncon ob obl oblique of opposed op or orig original p pa pc pd
   pelvis perf perfusion pet ph phase plain pn portal post pre pre-contrast
   press pro prone prop propeller proj pw q qa r rad rao re real recon
-  reconstructed ref renal rest rf ri right rl rms ro roi rt run s sag sagittal
+  reconstructed ref removed renal rest rf ri right rl rms ro roi rt run s sag sagittal
   sat scan scout se sec seg segmentation sense seq series set shoulder si
   skull slab slice slices smartprep soft space spair spgr spine spiral spl spoil
   sr ss sshtse std ste stir stress study sub subtracted subtraction sup supine t
@@ -80,7 +80,18 @@ def cleaned(text, identifiers=None):
   """A text of known words and short numbers alone; '' if none is left.
 
   identifiers: `Identifiers` of the patient, which are taken out as well.
+  Cleaned again, it stays as it is.
   """
+  while True:
+    before, text = text, _cleaned_once(text, identifiers)
+    if text == before:
+      break
+  if identifiers and identifiers.within(text):
+    return ''
+  return text
+
+
+def _cleaned_once(text, identifiers):
   known = vocabulary()
   tokens = []
   for token in _TOKEN.findall(text):
@@ -92,10 +103,8 @@ def cleaned(text, identifiers=None):
       tokens.append(token)
     else:
       tokens.append(' ')
-  text = ' '.join(_without_runs(tokens).split()).strip(' _-+./,;:()[]*=&#')
-  if identifiers and identifiers.within(text):
-    return ''
-  return text
+  joined = ' '.join(_without_runs(tokens).split())
+  return joined.strip(' _-+./,;:()[]*=&#')
 
 
 def _is_known(token, known):
