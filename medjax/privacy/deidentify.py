@@ -233,7 +233,7 @@ def _one(seen, out, plan, key, known, faceless, done):
   """Makes one file; `faceless`: its pixels without a face."""
   old = objects.read(seen.path)
   syntax = objects.syntax_of(old)
-  own = key.is_uid(str(old.StudyInstanceUID))
+  own = key.is_uid(seen.instance)
   days = 0 if own else key.days(seen.patient)
   cleaner = header.Cleaner(key, plan.options, seen.sop_class, known, days)
   new = cleaner.cleaned(old)

@@ -32,7 +32,7 @@ _OF_DEVICES = frozenset((
   0x30020002, 0x300A00B2, 0x30080220, 0x00189004, 0x00181401, 0x00181405,
 ))  # fmt: skip
 # Coded strings that say how to read an object; no name is ever taken for one.
-_STRUCTURE = frozenset((
+STRUCTURE = frozenset((
   0x00080005, 0x00080060, 0x00280004, 0x00080008, 0x00185100, 0x00080064,
   0x00180020, 0x00180021, 0x00180022, 0x00180023, 0x00541001, 0x00541102,
   0x00541002, 0x00280301, 0x00282110, 0x00282114, 0x00080068, 0x0040A040,
@@ -204,21 +204,29 @@ class Cleaner:
     if not values.is_well_formed(element, vr):
       return None
     if vr == 'CS':
-      found = tag not in _STRUCTURE and self._identifies(values.text(element))
-      return None if found else element
+      return self._codes(element)
     if vr in ('DS', 'IS'):
       parts = values.text(element).split('\\')
       found = any(map(self.identifiers.is_number, parts))
       return None if found else element
-    if any(
-      self.identifiers.is_number(str(n)) for n in values.integers(element, vr)
-    ):
+    numbers = values.numbers(element, vr)
+    if any(self.identifiers.is_number(f'{n:.6f}') for n in numbers):
       return None
     data = values.element_bytes(element, vr)
     return None if self.identifiers.in_bytes(data) else element
 
-  def _identifies(self, text):
-    return self.identifiers.within(text) or sum(map(str.isdigit, text)) > 16
+  def _codes(self, element):
+    """Coded strings without those that hold an identifier."""
+    words = element.tag not in STRUCTURE
+    parts = values.text(element).split('\\')
+    fine = [
+      '' if self.identifiers.within(p, words=words) or _has_id(p) else p
+      for p in parts
+    ]
+    if fine == parts:
+      return element
+    fine = [f or (p and 'REMOVED') for f, p in zip(fine, parts, strict=True)]
+    return values.new(element.tag, 'CS', fine) if len(fine) > 1 else None
 
   def _date(self, element, vr):
     parts = values.text(element).split('\\')
@@ -275,6 +283,10 @@ class Cleaner:
     else:
       cleaned = [self.cleaned(i, encodings, root=False) for i in items]
     return _sequence(tag, cleaned), action
+
+
+def _has_id(text):
+  return sum(map(str.isdigit, text)) > 7
 
 
 def _sequence(tag, items):

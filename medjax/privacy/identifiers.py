@@ -34,6 +34,11 @@ _IDS = (
   'PerformedLocation PerformedStationName ScheduledStationName'
 ).split()
 _DATES = ('PatientBirthDate', 'PatientDeathDate')
+_TEXTS = re.compile(rb'[\x20-\x7e]{6,}')
+_WIDE = (
+  re.compile(rb'(?:[\x20-\x7e]\0){6,}'),
+  re.compile(rb'(?:\0[\x20-\x7e]){6,}'),
+)
 _WORD = 5  # characters from which on a text is looked for within others
 
 
@@ -69,13 +74,16 @@ class Identifiers:
     token = normal(token)
     return token in self.words or token[::-1] in self.words
 
-  def within(self, text):
-    """Whether a text holds any of them, in any of the disguises."""
+  def within(self, text, *, words=True):
+    """Whether a text holds any of them, in any of the disguises.
+
+    words: also the short ones, which must be whole words of it.
+    """
     plain = normal(text)
     return (
       any(t in plain for t in self.texts)
       or any(c in text for c in self.codes)
-      or any(self.is_word(w) for w in re.findall(r'[^\W_]+', text))
+      or (words and any(map(self.is_word, re.findall(r'[^\W_]+', text))))
     )
 
   def is_number(self, text):
@@ -84,15 +92,18 @@ class Identifiers:
     return digits.lstrip('0') in self.numbers
 
   def in_bytes(self, data, least=6):
-    """Whether bytes hold any of them, as 8-bit or 16-bit text."""
-    return any(p in data.lower() for p in self._patterns(least))
-
-  def _patterns(self, least):
-    for text in self.texts:
-      if len(text) >= least:
-        yield text.encode()
-        yield text.encode('utf-16-le')
-        yield text.encode('utf-16-be')
+    """Whether text that lies in bytes, 8 or 16 bits a letter, holds any."""
+    runs = _TEXTS.findall(data)
+    for i in range(2):
+      runs += [run[i::2] for run in _WIDE[i].findall(data)]
+    text = b' '.join(runs).decode('ascii').lower()
+    plain = re.sub(r'[^a-z0-9 ]', '', text)
+    long = [t for t in self.texts if len(t) >= least]
+    return (
+      any(t in plain for t in long if t.isascii())
+      or any(c.lower() in text for c in self.codes if len(c) > 12)
+      or any(t.encode() in data for t in long if not t.isascii())
+    )
 
 
 def of_values(names=(), ids=(), dates=()):

@@ -38,7 +38,7 @@ def read(path, *, pixels=True):
       raise
     except Exception:  # pydicom raises whatever its parsers do
       raise Refused('not readable as DICOM') from None
-    for keyword in ('SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID'):
+    for keyword in ('SOPClassUID', 'SOPInstanceUID'):
       try:
         found = dataset.get(keyword)
       except Exception:

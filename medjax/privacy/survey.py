@@ -68,7 +68,7 @@ def _seen(path, dataset, options):
     return values.text(element, encodings) if element is not None else ''
 
   name, birth = text(0x00100020), text(0x00100030)
-  study = str(dataset.StudyInstanceUID)
+  study = text(0x0020000D) or str(dataset.SOPInstanceUID)
   return Seen(
     path,
     patient=name or f'study {study}',

@@ -16,7 +16,8 @@ TEXT = frozenset(('LO', 'SH', 'LT', 'ST', 'UT', 'UC', 'PN', 'AE', 'UR'))
 DATES = frozenset(('DA', 'DT', 'TM'))
 _STRINGS = TEXT | DATES | {'CS', 'UI', 'DS', 'IS', 'AS'}
 # struct's letter of numbers that can be read one by one.
-_NUMBERS = {'US': 'H', 'SS': 'h', 'UL': 'I', 'SL': 'i', 'UV': 'Q', 'SV': 'q'}
+_NUMBERS = {'US': 'H', 'SS': 'h', 'UL': 'I', 'SL': 'i', 'UV': 'Q', 'SV': 'q',
+            'FL': 'f', 'FD': 'd'}  # fmt: skip
 _SIZES = {'US': 2, 'SS': 2, 'UL': 4, 'SL': 4, 'FL': 4, 'FD': 8, 'AT': 4,
           'UV': 8, 'SV': 8, 'OW': 2, 'OL': 4, 'OF': 4, 'OD': 8, 'OV': 8}  # fmt: skip
 _FORMS = {
@@ -129,8 +130,8 @@ def element_bytes(element, vr):
   return text(element).encode('utf-8', 'replace')
 
 
-def integers(element, vr):
-  """The whole numbers of a binary element, few enough to be looked at."""
+def numbers(element, vr):
+  """The numbers of a binary element, if they are few enough to be looked at."""
   letter = _NUMBERS.get(vr)
   value = element.value
   if letter is None or value is None:
@@ -141,7 +142,7 @@ def integers(element, vr):
       return ()
     order = '<' if getattr(element, 'is_little_endian', True) else '>'
     return struct.unpack(f'{order}{len(value) // size}{letter}', value)
-  if isinstance(value, int):
+  if isinstance(value, int | float):
     return (value,)
   return tuple(value)[:64] if hasattr(value, '__iter__') else ()
 
