@@ -79,6 +79,9 @@ ALLOWED = {
     'tasks', 'train',
   },
   'public': {'data', 'experiment', 'prediction', 'shipped'},
+  # The rooms of a capability each.
+  'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
+  'privacy.__main__': {'cli', 'privacy'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip
 
@@ -106,7 +109,7 @@ ONLY_IN = {
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
-  'pydicom': {'data'},
+  'pydicom': {'data', 'privacy'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},

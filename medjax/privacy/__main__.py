@@ -47,7 +47,8 @@ def _deidentify(args):
 
 
 def _check(args):
-  found = check.check(args.out, args.against, workers=args.workers)
+  secret = key.read(args.key, args.out, args.against) if args.key else None
+  found = check.check(args.out, args.against, key=secret)
   for line in check.lines(found):
     print(line)
   if args.report:
@@ -99,9 +100,12 @@ def _parser():
   look.add_argument(
     '--against', required=True, metavar='IN', help='the files they were made of'
   )
+  look.add_argument(
+    '--key', help='file of the secret: finds short names of a patient, too'
+  )
   look.add_argument('--report', help='an HTML page of what was found')
+  make.add_argument('--workers', type=int, help='processes [all cores]')
   for verb in (make, look):
-    verb.add_argument('--workers', type=int, help='processes [all cores]')
     verb.add_argument('--debug', action='store_true', help='show tracebacks')
   return parser
 

@@ -7,15 +7,27 @@ in its bytes, wherever it lies.
 
 import collections
 import dataclasses
+import datetime
+import functools
+import operator
 import pathlib
 import re
 
 import pydicom
 from pydicom.datadict import keyword_for_tag
+from pydicom.uid import UID_dictionary
 
 from medjax import files, progress
 from medjax.data import walk
-from medjax.privacy import header, identifiers, objects, record, tables, values
+from medjax.privacy import (
+  header,
+  identifiers,
+  objects,
+  record,
+  tables,
+  values,
+  words,
+)
 from medjax.reports import page
 
 _GRAM = 5
@@ -71,20 +83,28 @@ def _holds(text, grams):
   )
 
 
-def check(out, against, *, workers=None):
+def check(out, against, *, key=None):
   """`Found` of the files below `out`, by the identifiers below `against`.
 
-  Raises ValueError of one line where either has no DICOM file.
+  Every text of five or more characters of any patient is looked for in every
+  file; shorter names, and those that are ordinary words of medicine, only in the
+  files of their own patient, which takes the `Key` to know. Raises ValueError of one line where either has no DICOM file.
   """
-  del workers  # reading is most of it
   out, against = pathlib.Path(out), pathlib.Path(against)
-  known, uids, dates, patients = _known(against, _options(out))
+  known, uids, dates = _known(against, _options(out))
+  everyone = functools.reduce(operator.or_, known.values())
   paths = _files(out)
-  found = Found(patients=patients, looked_for=len(known.texts | known.words))
-  finder = Finder(known)
+  found = Found(patients=len(known), looked_for=len(everyone.texts))
+  ordinary = words.vocabulary()
+  rare = {t for t in everyone.texts if not ordinary & {t, t[::-1]}}
+  everyone = identifiers.Identifiers(texts=rare, codes=everyone.codes)
+  finder = Finder(everyone)
+  own = {}
+  if key is not None:
+    own = {key.patient(p): Finder(k) for p, k in known.items()}
   with progress.bar('checking', len(paths)) as advance:
     for path in paths:
-      _check_file(path, path.relative_to(out), finder, uids, dates, found)
+      _check_file(path, path.relative_to(out), (finder, own), uids, dates, found)
       advance()
   if not found.files:
     raise ValueError(f'{out}: holds no DICOM file')
@@ -107,28 +127,34 @@ def _files(folder):
 
 
 def _known(against, options):
-  """What identifies in the files of a folder: texts, UIDs, dates."""
+  """What identifies in the files of a folder: by patient; UIDs; dates."""
   retained = {t for t, a in tables.actions(options).items() if a == 'K'}
-  about, uids, dates = collections.defaultdict(set), set(), set()
-  patients = set()
+  known, uids, dates = {}, set(), set()
+  about = collections.defaultdict(lambda: collections.defaultdict(set))
   for path in _files(against):
     try:
       dataset = objects.read(path, pixels=False)
     except (objects.Refused, OSError):
       continue
+    patient = str(dataset.get('PatientID') or '')
     for kind, texts in identifiers.gather(dataset, retained).items():
-      about[kind] |= texts
-    patients.add(str(dataset.get('PatientID')))
+      about[patient][kind] |= texts
     for _, element, vr in _elements(dataset):
       if vr == 'UI' and 'retain-uids' not in options:
-        uids |= {u for u in values.text(element).split('\\')
-                 if u.count('.') > 3 and u not in header.UID_dictionary}  # fmt: skip
+        uids |= {
+          u
+          for u in values.text(element).split('\\')
+          if u.count('.') > 3 and u not in UID_dictionary
+        }
       if vr in ('DA', 'DT') and 'retain-full-dates' not in options:
         dates.add(values.text(element)[:8])
-  if not patients:
+  if not about:
     raise ValueError(f'{against}: holds no DICOM file')
-  known = identifiers.of_values(**{k: sorted(v) for k, v in about.items()})
-  return known, uids, {d for d in dates if len(d) == 8}, len(patients)
+  for patient, kinds in about.items():
+    known[patient] = identifiers.of_values(
+      **{k: sorted(v) for k, v in kinds.items()}
+    )
+  return known, uids, {d for d in dates if len(d) == 8}
 
 
 def _elements(dataset, place=''):
@@ -151,7 +177,7 @@ def _elements(dataset, place=''):
       yield name, element, vr
 
 
-def _check_file(path, name, finder, uids, dates, found):
+def _check_file(path, name, finders, uids, dates, found):
   try:
     dataset = pydicom.dcmread(path)
     encodings = values.encodings_of(dataset, ('ascii',))
@@ -162,14 +188,18 @@ def _check_file(path, name, finder, uids, dates, found):
     return
   found.files += 1
   found.unstamped += dataset.get('PatientIdentityRemoved') != 'YES'
-  if finder.in_text(str(name), words=False):
+  everyone, own = finders
+  finder = own.get(dataset.get('PatientID'), everyone)
+  if everyone.in_text(str(name), words=False):
     found.hits.append(('(a file)', 'its name', 'identifier'))
   for place, element, vr in elements:
     found.values += 1
-    what = _kind_of_hit(element, vr, encodings, finder, uids, dates)
+    what = _kind_of_hit(element, vr, encodings, everyone, uids, dates)
+    if not what and finder is not everyone:
+      what = _kind_of_hit(element, vr, encodings, finder, uids, dates)
     if what:
       found.hits.append((str(name), place, what))
-  _check_bytes(path, name, finder, found)
+  _check_bytes(path, name, everyone, found)
 
 
 def _kind_of_hit(element, vr, encodings, finder, uids, dates):
@@ -187,8 +217,8 @@ def _kind_of_hit(element, vr, encodings, finder, uids, dates):
     return 'date' if text[:8] in dates and text[:8] != '19000101' else ''
   if values.is_string(vr):
     text = values.text(element, encodings)
-    words = tag not in header.STRUCTURE
-    return 'identifier' if finder.in_text(text, words=words) else ''
+    short = tag not in header.STRUCTURE
+    return 'identifier' if finder.in_text(text, words=short) else ''
   return ''
 
 
@@ -232,10 +262,11 @@ def write_report(found, path):
   text = page.render(
     'check.html.jinja',
     title='De-identification',
-    found=found,
+    kind='',
+    written=datetime.date.today().isoformat(),
+    found=dataclasses.asdict(found),
     hits=found.hits[:_SHOWN],
     more=max(len(found.hits) - _SHOWN, 0),
-    summary=list(lines(found))[:2],
   )
   files.write_text(path, text)
   return path

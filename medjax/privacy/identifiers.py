@@ -135,7 +135,8 @@ def _add(words, texts, values):
     plain = normal(value)
     if len(plain) >= _WORD:
       texts.add(plain)
-      texts.add(plain.encode().hex())
+      for form in (plain, value, plain.upper()):
+        texts.add(form.encode().hex())
     elif len(plain) > 1 and not plain.isdigit():
       words.add(plain)
 

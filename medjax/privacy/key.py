@@ -11,8 +11,6 @@ import pathlib
 import re
 import secrets
 
-from medjax import files
-
 _LEAST, _MOST = 30, 3650  # days of a shift into the past
 _CHECK = 5  # bytes
 
@@ -105,10 +103,9 @@ def read(path, out, source):
       )
     return Key(bytes.fromhex(text.decode()))
   secret = secrets.token_bytes(32)
-  with files.replacing(path, opener=_private) as f:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # For its owner alone, and never over another.
+  handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+  with os.fdopen(handle, 'w') as f:
     f.write(secret.hex() + '\n')
   return Key(secret)
-
-
-def _private(path, flags):
-  return os.open(path, flags, 0o600)

@@ -127,7 +127,7 @@ def _without_runs(tokens):
   row, digits, singles = [], 0, 0
 
   def close():
-    if digits > _DIGITS or singles > 3:
+    if digits > _DIGITS or singles > 2:
       for i in row:
         kept[i] = ' '
 

@@ -37,6 +37,7 @@ from medjax.data import duplicates, formats, walk
 from medjax.data.folder import (
   checks,
   classes,
+  hashing,
   layout,
   listing,
   masks,
@@ -110,6 +111,8 @@ def open_folder(path, split, **options):
     unlabelled: cases need no reference, and a folder of images alone is read.
     group: 'duplicates': copies of an image, nearly or exactly, and their
       patients stay in one split; every image is read for it.
+    hash_ids: a file whose bytes are a salt: ids and patients become digests of
+      16 digits, the same for the same salt.
 
   Patients are never shared between splits, and labels are spread evenly as far
   as that allows. Raises FileNotFoundError and ValueError, naming the file.
@@ -161,6 +164,7 @@ def _listed(
   uncertain='',
   unlabelled=False,
   group='',
+  hash_ids='',
 ):
   """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
@@ -203,6 +207,8 @@ def _listed(
   entries = _assigned(entries, seed=seed, fractions=fractions, folds=folds)
   if dense:  # labels were for the balance
     entries = [dataclasses.replace(e, label=None) for e in entries]
+  if hash_ids:
+    entries = hashing.hashed(entries, hash_ids)
   return root, entries, about
 
 
