@@ -32,8 +32,8 @@ OPTIONS = {
   'retain_institution_identity': 'retain-institution',
   'retain_safe_private': 'retain-safe-private',
 }
-# Free text of people: outside Annex E, no SOP class needs it.
-PROSE = ('LT', 'ST', 'UT', 'PN', 'UC', 'UR', 'AE')
+# Persons and addresses: outside Annex E, no SOP class needs them.
+PERSONAL = ('PN', 'UR', 'AE')
 
 
 def write(name, rows):
@@ -50,7 +50,7 @@ def allowed(known):
   for name, attributes in modules.items():
     found = {tag_for_keyword(a['keyword']) for a in attributes} - {None}
     tags[name] = {
-      t for t in found if t not in known and dictionary_VR(t) not in PROSE
+      t for t in found if t not in known and dictionary_VR(t) not in PERSONAL
     }
   return {
     uid: frozenset().union(*(tags.get(m['key'], ()) for m in iods[iod]))

@@ -261,15 +261,23 @@ def _one(seen, out, plan, key, known, faceless, done):
     faceless=faceless is not None,
   )
   data = objects.encoded(new, syntax)
-  if known.in_bytes(_without_pixels(new, data), least=8):
+  if known.in_bytes(_without_pixels(new, data), least=8, numbers=False):
     raise objects.Refused('an identifier would be left in it')
-  folder = out / key.patient(seen.patient) / _name(new, 'SeriesInstanceUID')
+  folder = out / _patient(seen, old, key) / _name(new, 'SeriesInstanceUID')
   objects.write(folder / f'{_name(new, "SOPInstanceUID")}.dcm', data)
   done.written += 1
   done.examined += examined
   done.boxes += boxes
   done.kinds[seen.sop_class] += 1
   done.actions += cleaner.done
+
+
+def _patient(seen, old, key):
+  """The pseudonym of who it is; of nobody that is named, one for the study."""
+  if seen.patient.startswith(survey.NOBODY):
+    study = str(old.get('StudyInstanceUID') or seen.instance)
+    return key.patient(f'{survey.NOBODY}{key.uid(study)}')
+  return key.patient(seen.patient)
 
 
 def _name(new, keyword):

@@ -146,10 +146,13 @@ class Cleaner:
       return self._dummy(element, vr, action), action
     kept = self._kept(element, vr, action, encodings)
     if kept is None:  # nothing of it may stay: as without the option
-      basic = tables.annex_e().get(int(tag), ('', 'Z'))[1].rpartition('/')[2]
+      basic = tables.annex_e().get(int(tag), ('', ''))[1].rpartition('/')[2]
       if basic == 'X':
         return None, 'X'
-      return self._dummy(element, vr, basic), basic
+      # A text may be one that an object must have; no number is made up.
+      words_of = vr in values.TEXT or vr == 'CS'
+      action = basic or ('D' if words_of else 'Z')
+      return self._dummy(element, vr, action), action
     return kept, action
 
   def _pseudonym(self, dataset, tag, vr, encodings, root):

@@ -91,14 +91,21 @@ class Identifiers:
     digits = text.strip().lstrip('+-').partition('.')[0]
     return digits.lstrip('0') in self.numbers
 
-  def in_bytes(self, data, least=6):
-    """Whether text that lies in bytes, 8 or 16 bits a letter, holds any."""
+  def in_bytes(self, data, least=6, *, numbers=True):
+    """Whether text that lies in bytes, 8 or 16 bits a letter, holds any.
+
+    numbers: also digits alone, which among many coordinates come by chance.
+    """
     runs = _TEXTS.findall(data)
     for i in range(2):
       runs += [run[i::2] for run in _WIDE[i].findall(data)]
     text = b' '.join(runs).decode('ascii').lower()
     plain = re.sub(r'[^a-z0-9 ]', '', text)
-    long = [t for t in self.texts if len(t) >= least]
+    long = [
+      t
+      for t in self.texts
+      if len(t) >= least and (numbers or not t.isdigit())
+    ]
     return (
       any(t in plain for t in long if t.isascii())
       or any(c.lower() in text for c in self.codes if len(c) > 12)
@@ -120,7 +127,7 @@ def of_values(names=(), ids=(), dates=()):
   for value in ids:
     _add(words, texts, [value])
     codes |= _base64(value)
-    if re.fullmatch(r'\d{6,}', value.strip()):
+    if re.fullmatch(r'0*[1-9]\d{5,}', value.strip()):
       numbers.add(value.strip().lstrip('0'))
   for date in dates:
     y, m, d = date[:4], date[4:6], date[6:8]
@@ -133,6 +140,8 @@ def of_values(names=(), ids=(), dates=()):
 def _add(words, texts, values):
   for value in values:
     plain = normal(value)
+    if len(set(plain)) == 1:
+      continue  # 000000 is nobody
     if len(plain) >= _WORD:
       texts.add(plain)
       for form in (plain, value, plain.upper()):

@@ -21,6 +21,7 @@ _HEADS = ('HEAD', 'BRAIN', 'SKULL', 'FACE', 'HEADNECK', 'NECK', 'JAW', 'ORBIT',
 _HEAD_WORDS = ('brain', 'head', 'skull', 'face', 'facial', 'neuro', 'mprage',
                'cranial', 'sinus', 'orbit', 'cereb', 'hirn', 'kopf', 'schädel')  # fmt: skip
 _THIN = 3.0  # mm
+NOBODY = 'study '  # and its UID, where no patient is named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _seen(path, dataset, options):
   study = text(0x0020000D) or str(dataset.SOPInstanceUID)
   return Seen(
     path,
-    patient=name or f'study {study}',
+    patient=name or f'{NOBODY}{study}',
     sop_class=kind,
     instance=str(dataset.SOPInstanceUID),
     series=text(0x0020000E) or study,

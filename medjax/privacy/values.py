@@ -11,6 +11,7 @@ import struct
 import pydicom.charset
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
+from pydicom.multival import MultiValue
 
 TEXT = frozenset(('LO', 'SH', 'LT', 'ST', 'UT', 'UC', 'PN', 'AE', 'UR'))
 DATES = frozenset(('DA', 'DT', 'TM'))
@@ -34,7 +35,7 @@ _FAMILIES = (
   frozenset(('LO', 'SH', 'CS', 'UC', 'UT', 'ST', 'LT')),
   frozenset(('DS', 'IS')),
 )
-_LONGEST_ITEM = {'DS': 16, 'IS': 12, 'CS': 64, 'UI': 64}
+_LONGEST_ITEM = {'DS': 32, 'IS': 20, 'CS': 64, 'UI': 64}
 
 
 @functools.cache
@@ -84,7 +85,7 @@ def text(element, encodings=('ascii',)):
     return _decoded(value, encodings).strip(' \0')
   if isinstance(value, str):
     return value.strip(' \0')
-  if isinstance(value, list | tuple) or hasattr(value, '__iter__'):
+  if isinstance(value, list | tuple | MultiValue):
     return '\\'.join(str(v) for v in value)
   return str(value)
 

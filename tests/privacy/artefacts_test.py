@@ -13,7 +13,6 @@ import pytest
 from medjax import experiment
 from medjax.config import default_config
 from medjax.evaluate import evaluate
-from medjax.inspect import inspect
 from medjax.predict import predict
 from medjax.report import write_report
 from medjax.train import train
@@ -144,7 +143,6 @@ def test_a_salt_is_needed_and_is_none_that_is_guessed(tmp_path):
     experiment.make(config_of(study, tmp_path / 'short'))
 
 
-def test_without_digests_the_test_would_see_names(tmp_path):
+def test_the_search_sees_names(tmp_path):
   study = write_study(tmp_path / 'study')
-  inspect(study, tmp_path / 'page')
-  assert named(tmp_path / 'page')
+  assert {name for _, name in named(study)} == set(NAMES)

@@ -106,7 +106,9 @@ def test_the_attack_would_see_a_hole(planted, tmp_path, monkeypatch, hole):
     monkeypatch.setattr(identifiers.Identifiers, 'in_bytes', never)
   elif hole == 'private':
     monkeypatch.setattr(
-      header.Cleaner, '_of_private', lambda self, tag, creators: ('K', '')
+      header.Cleaner,
+      '_of_private',
+      lambda self, tag, creators: ('K' if tag.element > 0xFFF else 'X', ''),
     )
     monkeypatch.setattr(identifiers.Identifiers, 'in_bytes', never)
   else:

@@ -46,7 +46,7 @@ _AS = {
   '1.2.840.10008.5.1.4.1.1.12.3': '1.2.840.10008.5.1.4.1.1.12.1',
 }
 # A sequence that Annex E wants as a dummy, and that is more than codes.
-_WALKED = (0x0040A073,)  # Verifying Observer Sequence
+_WALKED = (0x0040A073, 0x00081111)  # observers; procedure steps by UID
 
 
 def _rows(name):
@@ -107,15 +107,17 @@ def actions(options):
       continue
     action = chosen(basic, cells, options)
     if action in 'DU' and _vr(tag) == 'SQ':
-      action = _of_sequence(tag, action)
+      action = _of_sequence(tag, action, basic)
     found[tag] = action
   return found
 
 
-def _of_sequence(tag, action):
+def _of_sequence(tag, action, basic):
   """A dummy item is only made where one is needed; else none is left."""
   if action == 'U' or tag in _WALKED:
     return 'W'
+  if 'Z' in basic:
+    return 'Z'
   return 'D' if tag in (0x0040A730, 0x00401101) else 'X'
 
 
