@@ -134,7 +134,7 @@ def deidentify(source, out, plan, *, workers=None):
     fine = [s for s in seen if not s.refused]
     done.doubtful = survey.doubtful(fine)
     done.patients = len({s.patient for s in fine})
-    known = survey.patients(seen)
+    known = survey.patients(seen, Key(plan.secret))
     with progress.bar('de-identifying', len(fine)) as advance:
       for part in run(_make, _tasks(fine, known, plan), pathlib.Path(out), plan):
         done.add(part)

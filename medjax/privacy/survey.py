@@ -129,12 +129,13 @@ def _thickness(dataset):
   return float(thick)
 
 
-def patients(seen):
-  """{patient: `Identifiers`} of all files."""
+def patients(seen, key):
+  """{patient: `Identifiers`} of all files; pseudonyms of the key are none."""
   about = collections.defaultdict(lambda: collections.defaultdict(set))
   for one in seen:
+    about[one.patient]  # also of one who has none
     for kind, found in one.about:
-      about[one.patient][kind] |= set(found)
+      about[one.patient][kind] |= {t for t in found if not key.is_patient(t)}
   return {
     patient: identifiers.of_values(**{k: sorted(v) for k, v in kinds.items()})
     for patient, kinds in about.items()
