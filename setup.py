@@ -71,6 +71,7 @@ EXTRAS = {
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
+    'dicom-anonymizer>=2.1',
     'h5py>=3.14',
     'highdicom>=0.28',
     'imagecodecs>=2026.3',
@@ -110,7 +111,7 @@ setuptools.setup(
   package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
   package_data={
     'medjax.reports': ['*.jinja'],
-    'medjax.privacy.tables': ['*.csv'],
+    'medjax.privacy.tables': ['*.csv', '*.txt'],
   },
   entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',

@@ -1,8 +1,8 @@
 """The ten kinds of action of MIDI-B, scored on files before and after.
 
-Written anew after arXiv:2507.23608 and the rules of CBIIT/MIDI_validation_script
-(what each action asks), but stricter: a file that is missing passes nothing, a
-date must be another date, and text is compared whole, not as parts of words.
+Written anew after arXiv:2507.23608 and what CBIIT/MIDI_validation_script
+asks of each action, but stricter: a date must be another date, and text is
+compared whole, not as parts of words.
 The answers come of dicom-anonymizer's reading of PS3.15 (2026c), which medjax
 does not use.
 """
@@ -72,7 +72,8 @@ class Score:
       self.note('patid_consistent', fine, 'PatientID')
     if 'PixelData' in before:
       same = _pixels(before, after)
-      self.note('pixels_retained', same, 'PixelData')
+      if same is not None:
+        self.note('pixels_retained', same, 'PixelData')
 
   def _elements(self, before, after, kind, secrets, place=''):
     allowed = tables.allowed(str(kind)) or frozenset()
@@ -91,7 +92,9 @@ class Score:
         if 'X' not in action:
           self._uid(element, after, name)
       elif element.VR == 'SQ':
-        if action == 'X':
+        if (
+          action == 'X' and 'clean-descriptors' not in tables.annex_e()[tag][2]
+        ):
           self.note('text_removed', tag not in after, name)
       elif element.VR in ('DA', 'DT') and element.value:
         new = after.get(element.tag)
@@ -101,8 +104,10 @@ class Score:
         new = after.get(element.tag)
         value = '' if new is None else str(new.value or '')
         gone = value != str(element.value) or value in ('', '0')
-        if element.VR == 'TM' or tag == 0x00100040:
-          continue  # of a modified date the time stays; sex may
+        if element.VR == 'TM':
+          continue  # of a modified date the time stays
+        if 'clean-descriptors' in tables.annex_e()[tag][2]:
+          gone = not any(s in value for s in secrets)
         self.note('text_removed', gone, name)
         if action == 'D':
           self.note('text_notnull', bool(value), name)
@@ -130,7 +135,9 @@ class Score:
 
   def _uid(self, element, after, name):
     new = after.get(element.tag)
-    values = [element.value] if isinstance(element.value, str) else element.value
+    values = (
+      [element.value] if isinstance(element.value, str) else element.value
+    )
     found = [] if new is None else (
       [new.value] if isinstance(new.value, str) else new.value)  # fmt: skip
     for i, uid in enumerate(values or ()):
@@ -146,9 +153,9 @@ def _words(text):
 
 
 def _pixels(before, after):
-  """Whether the values of the pixels are those that they were."""
+  """Whether the pixels are what they were; None where none can be decoded."""
   try:
     a = before.pixel_array
-  except Exception:  # not decodable here: their bytes
-    return bytes(before.PixelData)[:1000] == bytes(after.PixelData)[:1000]
+  except Exception:
+    return None
   return np.array_equal(a, after.pixel_array)

@@ -29,7 +29,9 @@ def _deidentify(args):
   made = record.make(done, plan, secret, kept=bool(args.key), source=source)
   print(f'{done.written} files of {done.patients} patients → {out}')
   if not args.key:
-    print('no --key: another run will give other pseudonyms, unrelated to these')
+    print(
+      'no --key: another run will give other pseudonyms, unrelated to these'
+    )
   if done.doubtful:
     print(
       f'{done.doubtful} patient ids come with several dates of birth: two '
@@ -68,7 +70,9 @@ def _parser():
     'privacy check shared --against=scans --report=check.html',
   )
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-  make = verbs.add_parser('deidentify', help='make files anew without a patient')
+  make = verbs.add_parser(
+    'deidentify', help='make files anew without a patient'
+  )
   make.add_argument('source', metavar='IN', help='DICOM file or folder')
   make.add_argument('--out', required=True, help='folder for the results')
   make.add_argument(

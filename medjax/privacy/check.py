@@ -67,8 +67,7 @@ class Finder:
   def in_text(self, text, *, words=True):
     """Whether a text holds one of them."""
     if words and any(
-      identifiers.normal(w) in self._words
-      for w in re.findall(r'[^\W_]+', text)
+      identifiers.normal(w) in self._words for w in re.findall(r'[^\W_]+', text)
     ):
       return True
     plain = identifiers.normal(text)
@@ -87,8 +86,9 @@ def check(out, against, *, key=None):
   """`Found` of the files below `out`, by the identifiers below `against`.
 
   Every text of five or more characters of any patient is looked for in every
-  file; shorter names, and those that are ordinary words of medicine, only in the
-  files of their own patient, which takes the `Key` to know. Raises ValueError of one line where either has no DICOM file.
+  file; shorter names, and words of medicine, only in the files of their own
+  patient, which takes the `Key` to know. Raises ValueError of one line where
+  either has no DICOM file.
   """
   out, against = pathlib.Path(out), pathlib.Path(against)
   known, uids, dates = _known(against, _options(out))
@@ -104,7 +104,9 @@ def check(out, against, *, key=None):
     own = {key.patient(p): Finder(k) for p, k in known.items()}
   with progress.bar('checking', len(paths)) as advance:
     for path in paths:
-      _check_file(path, path.relative_to(out), (finder, own), uids, dates, found)
+      _check_file(
+        path, path.relative_to(out), (finder, own), uids, dates, found
+      )
       advance()
   if not found.files:
     raise ValueError(f'{out}: holds no DICOM file')
@@ -134,7 +136,7 @@ def _known(against, options):
   for path in _files(against):
     try:
       dataset = objects.read(path, pixels=False)
-    except (objects.Refused, OSError):
+    except (objects.RefusedError, OSError):
       continue
     patient = str(dataset.get('PatientID') or '')
     for kind, texts in identifiers.gather(dataset, retained).items():
@@ -252,8 +254,8 @@ def lines(found):
     yield f'  … and {len(found.hits) - 20} more'
   if found.unstamped:
     yield (
-      f'{found.unstamped} files do not say YES in PatientIdentityRemoved: their '
-      'pixels were not looked through'
+      f'{found.unstamped} files do not say YES in PatientIdentityRemoved: '
+      'their pixels were not looked through'
     )
 
 

@@ -136,7 +136,9 @@ def deidentify(source, out, plan, *, workers=None):
     done.patients = len({s.patient for s in fine})
     known = survey.patients(seen, Key(plan.secret))
     with progress.bar('de-identifying', len(fine)) as advance:
-      for part in run(_make, _tasks(fine, known, plan), pathlib.Path(out), plan):
+      for part in run(
+        _make, _tasks(fine, known, plan), pathlib.Path(out), plan
+      ):
         done.add(part)
         advance(part.written + len(part.refused))
   done.refused.sort()
@@ -206,16 +208,16 @@ def _make(task, out, plan):
   if plan.faces == 'remove' and any(s.head for s in group):
     try:
       faceless = faces.removed([s.path for s in group])
-    except objects.Refused as e:
+    except objects.RefusedError as e:
       why = str(e)
   for seen in group:
     try:
       if seen.head and plan.faces != 'accept' and seen.path not in faceless:
-        raise objects.Refused(
+        raise objects.RefusedError(
           why or 'a face could be made of it: --faces=remove or accept'
         )
       _one(seen, out, plan, key, known, faceless.get(seen.path), done)
-    except objects.Refused as e:
+    except objects.RefusedError as e:
       done.refused.append((seen.path, str(e)))
     except OSError as e:
       if os.path.exists(seen.path) and e.filename != str(seen.path):
@@ -262,7 +264,7 @@ def _one(seen, out, plan, key, known, faceless, done):
   )
   data = objects.encoded(new, syntax)
   if known.in_bytes(_without_pixels(new, data), least=8, numbers=False):
-    raise objects.Refused('an identifier would be left in it')
+    raise objects.RefusedError('an identifier would be left in it')
   folder = out / _patient(seen, old, key) / _name(new, 'SeriesInstanceUID')
   objects.write(folder / f'{_name(new, "SOPInstanceUID")}.dcm', data)
   done.written += 1
@@ -285,7 +287,7 @@ def _name(new, keyword):
 
 
 def _without_pixels(new, data):
-  """The bytes of a file but those of its pixels, which were looked at before."""
+  """The bytes of a file but its pixels, which were looked at before."""
   for tag in header.PIXELS:
     if tag in new:
       return data[: max(len(data) - len(new[tag].value), 0)]

@@ -13,7 +13,7 @@ from pydicom import uid
 from scipy import ndimage
 
 from medjax.privacy import objects, values
-from medjax.privacy.objects import Refused
+from medjax.privacy.objects import RefusedError
 
 _GRID = 6.0  # mm, of the registration
 _HEIGHT = 150.0  # mm below the top of a head in which its brain lies
@@ -25,7 +25,7 @@ _ALIKE = 0.5  # correlation below which no brain was found
 def removed(paths):
   """{path: frame (rows, columns) without a face} of the slices of one head.
 
-  Raises `Refused` where it is no MR volume, or its brain is not found.
+  Raises `RefusedError` where it is no MR volume, or its brain is not found.
   """
   slices = [_slice(path) for path in paths]
   array, affine, order = _stacked(slices)
@@ -36,7 +36,7 @@ def removed(paths):
 def without_face(array, affine):
   """A volume (i, j, k) in which the face is its lowest value.
 
-  affine: voxel indices → mm, RAS. Raises `Refused`.
+  affine: voxel indices → mm, RAS. Raises `RefusedError`.
   """
   head, template = _Head.of(array, affine), _template()
   world = _aligned(head, template)
@@ -67,7 +67,7 @@ def put(new, frame, syntax):
 
 
 class _Head:
-  """A volume on a coarse grid of mm: `image`, `affine`, its `surface` points."""
+  """A volume on a coarse grid: `image`, `affine`, its `surface` in mm."""
 
   def __init__(self, image, affine, brain=None):
     self.image, self.affine, self.brain = image, affine, brain
@@ -82,7 +82,7 @@ class _Head:
     )
     shape = np.maximum((np.array(array.shape) / steps).astype(int), 1)
     if min(shape) < 8:
-      raise Refused('too few slices to find its brain')
+      raise RefusedError('too few slices to find its brain')
     grid = np.meshgrid(*(np.arange(n) for n in shape), indexing='ij')
     at = [g * s + (s - 1) / 2 for g, s in zip(grid, steps, strict=True)]
     image = ndimage.map_coordinates(small, at, order=1, mode='nearest')
@@ -119,7 +119,7 @@ def _template():
   try:
     from nilearn import datasets
   except ImportError:
-    raise Refused(
+    raise RefusedError(
       '--faces=remove needs the average brain of nilearn: '
       "pip install 'medjax[demo]'"
     ) from None
@@ -167,7 +167,7 @@ def _aligned(head, template):
     options=dict(maxiter=6, xtol=1e-2, ftol=1e-4),
   )  # fmt: skip
   if not -found.fun > _ALIKE:
-    raise Refused('its brain was not found, so its face cannot be removed')
+    raise RefusedError('its brain was not found, so its face cannot be removed')
   return _map(found.x, other, own)
 
 
@@ -187,7 +187,7 @@ def _map(parameters, other, own):
 
 
 def _plane(brain, head):
-  """(normal, offset) in mm of the plane before a brain that parts most of a head."""
+  """(normal, offset) in mm of the plane that cuts most off a head."""
   best = None
   for angle in _ANGLES:
     normal = np.array([0, np.cos(angle), -np.sin(angle)])
@@ -202,16 +202,16 @@ def _slice(path):
   """(path, frame, position, axes (3, 2) mm LPS) of a file."""
   ds = objects.read(path)
   if ds.get('Modality') != 'MR':
-    raise Refused('faces are removed from MR alone: no other was tested')
+    raise RefusedError('faces are removed from MR alone: no other was tested')
   if int(ds.get('NumberOfFrames') or 1) > 1 or int(ds.SamplesPerPixel) > 1:
-    raise Refused('faces are removed from files of one grey slice each')
+    raise RefusedError('faces are removed from files of one grey slice each')
   try:
     position = np.array(ds.ImagePositionPatient, float)
     along, down = np.array(ds.ImageOrientationPatient, float).reshape(2, 3)
     rows, columns = (float(v) for v in ds.PixelSpacing)
     frame = pydicom.pixels.pixel_array(ds, raw=True)
   except Exception:
-    raise Refused('its slices say no place, or are damaged') from None
+    raise RefusedError('its slices say no place, or are damaged') from None
   return path, frame, position, np.stack([down * rows, along * columns], 1)
 
 
@@ -221,14 +221,14 @@ def _stacked(slices):
   if len({(s[1].shape, s[1].dtype) for s in slices}) > 1 or any(
     not np.allclose(s[3], axes, atol=1e-3) for s in slices
   ):
-    raise Refused('its slices are no volume')
+    raise RefusedError('its slices are no volume')
   normal = np.cross(axes[:, 1], axes[:, 0])
   normal /= np.linalg.norm(normal)
   depth = np.array([s[2] @ normal for s in slices])
   order = np.argsort(depth, kind='stable')
   gaps = np.diff(depth[order])
   if len(gaps) < 8 or gaps.min() < 0.5 * gaps.max() or gaps.min() <= 0:
-    raise Refused('its slices are no volume')
+    raise RefusedError('its slices are no volume')
   affine = np.eye(4)
   affine[:3, :2] = axes
   affine[:3, 2] = normal * gaps.mean()

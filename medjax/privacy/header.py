@@ -17,7 +17,7 @@ CHARSET = 0x00080005
 PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 CONTENT = 0x0040A730
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
-_CODE_MEANING = 0x00080104
+_CODE_VALUE = 0x00080100
 # Texts of makers, not of people: Manufacturer, its model, software, kernels,
 # coils, sequences, algorithms, isotopes, and names of codes' schemes.
 _OF_DEVICES = frozenset((
@@ -116,7 +116,7 @@ class Cleaner:
 
   def _keep_creators(self, new, creators):
     """Names the owners of the private elements that were kept."""
-    used = {(t.group, t.element >> 8) for t in new.keys() if t.group & 1}
+    used = {(t.group, t.element >> 8) for t in list(new.keys()) if t.group & 1}
     for group, block in used:
       tag = group << 16 | block
       new.add(values.new(tag, 'LO', creators[group, block]))
@@ -162,7 +162,9 @@ class Cleaner:
     if not patient:
       return values.new(tag, vr, '')
     if tag == _PATIENT_NAME:
-      element = dataset.get_item(_PATIENT_ID) if _PATIENT_ID in dataset else None
+      element = (
+        dataset.get_item(_PATIENT_ID) if _PATIENT_ID in dataset else None
+      )
       patient = (values.text(element, encodings) if element else '') or patient
     return values.new(tag, vr, self.key.patient(patient))
 
@@ -255,7 +257,10 @@ class Cleaner:
       parts = ['' if self.identifiers.within(p) else p for p in parts]
       parts = [p if p.isprintable() else '' for p in parts]
     elif tag in _OF_DEVICES:
-      parts = [words.of_device(p, self.identifiers) for p in parts]
+      digits = 18 if tag == _CODE_VALUE else 8  # as SNOMED CT has
+      parts = [
+        words.of_device(p, self.identifiers, digits=digits) for p in parts
+      ]
     else:
       parts = [words.cleaned(p, self.identifiers) for p in parts]
     if not any(parts):
@@ -312,7 +317,7 @@ def dummy(vr):
 def _creators(dataset):
   """{(group, block): creator} of the private blocks of a data set."""
   found = {}
-  for tag in dataset.keys():
+  for tag in list(dataset.keys()):
     if tag.group & 1 and 0x10 <= tag.element < 0x100:
       element = dataset.get_item(tag)
       found[tag.group, tag.element] = values.text(element)

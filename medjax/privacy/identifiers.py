@@ -16,23 +16,26 @@ from medjax.privacy import values
 
 # Whose values identify beside all names of persons (VR PN).
 _IDS = (
-  'PatientID OtherPatientIDs AccessionNumber StudyID IssuerOfPatientID '
-  'InstitutionName InstitutionAddress InstitutionalDepartmentName '
-  'ReferringPhysicianAddress ReferringPhysicianTelephoneNumbers '
-  'PatientAddress PatientTelephoneNumbers PatientTelecomInformation '
-  'PatientInsurancePlanCodeSequence MilitaryRank BranchOfService '
-  'MedicalRecordLocator CountryOfResidence RegionOfResidence '
-  'PatientReligiousPreference Occupation StationName DeviceSerialNumber '
-  'RequestingService AdmissionID ServiceEpisodeID CurrentPatientLocation '
-  'PatientInstitutionResidence PlacerOrderNumberImagingServiceRequest '
-  'FillerOrderNumberImagingServiceRequest RequestedProcedureID '
-  'ScheduledProcedureStepID PerformedProcedureStepID PersonAddress '
-  'PersonTelephoneNumbers ResponsibleOrganization VerifyingOrganization '
-  'ClinicalTrialSubjectID ClinicalTrialSiteName ClinicalTrialSiteID '
-  'ClinicalTrialSubjectReadingID OrderEnteredBy OrderCallbackPhoneNumber '
-  'PatientBirthName PatientMotherBirthName GantryID DetectorID PlateID '
-  'PerformedLocation PerformedStationName ScheduledStationName'
-).split()
+  'PatientID', 'OtherPatientIDs', 'AccessionNumber', 'StudyID',
+  'IssuerOfPatientID', 'InstitutionName', 'InstitutionAddress',
+  'InstitutionalDepartmentName', 'ReferringPhysicianAddress',
+  'ReferringPhysicianTelephoneNumbers', 'PatientAddress',
+  'PatientTelephoneNumbers', 'PatientTelecomInformation',
+  'PatientInsurancePlanCodeSequence', 'MilitaryRank', 'BranchOfService',
+  'MedicalRecordLocator', 'CountryOfResidence', 'RegionOfResidence',
+  'PatientReligiousPreference', 'Occupation', 'StationName',
+  'DeviceSerialNumber', 'RequestingService', 'AdmissionID', 'ServiceEpisodeID',
+  'CurrentPatientLocation', 'PatientInstitutionResidence',
+  'PlacerOrderNumberImagingServiceRequest',
+  'FillerOrderNumberImagingServiceRequest', 'RequestedProcedureID',
+  'ScheduledProcedureStepID', 'PerformedProcedureStepID', 'PersonAddress',
+  'PersonTelephoneNumbers', 'ResponsibleOrganization', 'VerifyingOrganization',
+  'ClinicalTrialSubjectID', 'ClinicalTrialSiteName', 'ClinicalTrialSiteID',
+  'ClinicalTrialSubjectReadingID', 'OrderEnteredBy', 'OrderCallbackPhoneNumber',
+  'PatientBirthName', 'PatientMotherBirthName', 'GantryID', 'DetectorID',
+  'PlateID', 'PerformedLocation', 'PerformedStationName',
+  'ScheduledStationName',
+)  # fmt: skip
 _DATES = ('PatientBirthDate', 'PatientDeathDate')
 _TEXTS = re.compile(rb'[\x20-\x7e]{6,}')
 _WIDE = (
@@ -102,9 +105,7 @@ class Identifiers:
     text = b' '.join(runs).decode('ascii').lower()
     plain = re.sub(r'[^a-z0-9 ]', '', text)
     long = [
-      t
-      for t in self.texts
-      if len(t) >= least and (numbers or not t.isdigit())
+      t for t in self.texts if len(t) >= least and (numbers or not t.isdigit())
     ]
     return (
       any(t in plain for t in long if t.isascii())
@@ -181,7 +182,7 @@ def _tags():
 
 def _collect(dataset, tags, retained, encodings, found):
   encodings = values.encodings_of(dataset, encodings)
-  for tag in dataset.keys():
+  for tag in list(dataset.keys()):
     if tag in retained or tag.group == 0x7FE0:
       continue
     element = dataset.get_item(tag)

@@ -19,17 +19,17 @@ _IMPLEMENTATION = '2.25.328460173946402873462093481720394872310'
 _LARGEST = 2**31  # bytes of a file; more is no slice and no report
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
   """Why a file is not given away; says nothing about the patient."""
 
 
 def read(path, *, pixels=True):
-  """The data set of a file; `Refused` for what is no readable object."""
+  """The data set of a file; `RefusedError` for what is no readable object."""
   size = path.stat().st_size
   if size > _LARGEST:
-    raise Refused('larger than 2 GiB')
+    raise RefusedError('larger than 2 GiB')
   if not size:
-    raise Refused('empty file')
+    raise RefusedError('empty file')
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     try:
@@ -37,14 +37,14 @@ def read(path, *, pixels=True):
     except (OSError, MemoryError):
       raise
     except Exception:  # pydicom raises whatever its parsers do
-      raise Refused('not readable as DICOM') from None
+      raise RefusedError('not readable as DICOM') from None
     for keyword in ('SOPClassUID', 'SOPInstanceUID'):
       try:
         found = dataset.get(keyword)
       except Exception:
         found = None
       if not isinstance(found, str) or not found:
-        raise Refused(f'no DICOM object: it has no {keyword}')
+        raise RefusedError(f'no DICOM object: it has no {keyword}')
   return dataset
 
 
@@ -54,7 +54,7 @@ def _parsed(path, pixels):
   except pydicom.errors.InvalidDicomError:
     dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
   if dataset.original_encoding == (None, None):
-    raise Refused('no DICOM object')
+    raise RefusedError('no DICOM object')
   return dataset
 
 
@@ -67,12 +67,12 @@ def syntax_of(dataset):
   implicit, little = dataset.original_encoding
   if not said or said.is_private:
     if said:
-      raise Refused('a private transfer syntax')
+      raise RefusedError('a private transfer syntax')
     if implicit:
       return uid.ImplicitVRLittleEndian
     return uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
   if not said.is_transfer_syntax:
-    raise Refused('an unknown transfer syntax')
+    raise RefusedError('an unknown transfer syntax')
   if not said.is_compressed and said.is_implicit_VR != implicit:
     return uid.ImplicitVRLittleEndian if implicit else said
   return said

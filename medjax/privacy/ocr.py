@@ -17,7 +17,7 @@ def reader(identifiers):
   program = shutil.which('tesseract')
   if program is None:
     raise ValueError(
-      '--ocr needs Tesseract (apt-get install tesseract-ocr), which is not there'
+      '--ocr needs Tesseract, which is not there: apt-get install tesseract-ocr'
     )
   return lambda image: _matching(program, image, identifiers)
 

@@ -2,7 +2,7 @@
 
 Nothing of the picture changes: padding behind native pixels, comments in
 compressed frames, fragments behind the last frame and overlays in unused bits
-are left out. `Refused` where the data are not what the header says.
+are left out. `RefusedError` where the data are not what the header says.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from medjax.privacy import codestreams, values
-from medjax.privacy.objects import Refused
+from medjax.privacy.objects import RefusedError
 
 _PIXELS = 0x7FE00010
 _VIDEO = ('MPEG', 'HEVC', 'SMPTE')
@@ -23,9 +23,14 @@ def size_of(dataset):
     if not rows or not columns:
       return None
     frames = int(dataset.get('NumberOfFrames') or 1)
-    return frames, int(rows), int(columns), int(dataset.get('SamplesPerPixel', 1))
+    return (
+      frames,
+      int(rows),
+      int(columns),
+      int(dataset.get('SamplesPerPixel', 1)),
+    )
   except (TypeError, ValueError):
-    raise Refused('the size of its image is no number') from None
+    raise RefusedError('the size of its image is no number') from None
 
 
 def copied(dataset, new, syntax, identifiers):
@@ -35,20 +40,18 @@ def copied(dataset, new, syntax, identifiers):
     return
   size = size_of(dataset)
   if size is None:
-    raise Refused('pixel data without Rows and Columns')
+    raise RefusedError('pixel data without Rows and Columns')
   element = dataset.get_item(tags[0])
   data = values.element_bytes(element, 'OB')
   if len(tags) > 1 or not data:
-    raise Refused('pixel data that are empty, or twice')
+    raise RefusedError('pixel data that are empty, or twice')
   if tags[0] != _PIXELS:
     width = 4 if tags[0] == 0x7FE00008 else 8
     data, vr = _native(data, int(np.prod(size)) * width), 'OF'
     vr = 'OF' if width == 4 else 'OD'
   elif syntax.is_encapsulated:
-    if any(
-      d & 0xFF00FFFF == 0x60000102 and dataset[d].value for d in dataset.keys()
-    ):
-      raise Refused('an overlay within compressed pixels')
+    if _has_embedded_overlay(dataset):
+      raise RefusedError('an overlay within compressed pixels')
     data, vr = _frames(data, size, syntax, dataset), 'OB'
   else:
     bits = int(dataset.get('BitsAllocated') or 8)
@@ -56,7 +59,7 @@ def copied(dataset, new, syntax, identifiers):
     data = _without_overlays(dataset, data, bits)
     vr = 'OB' if bits <= 8 and not syntax.is_implicit_VR else 'OW'
   if identifiers.in_bytes(data, least=8):
-    raise Refused('an identifier is written into the bytes of its pixels')
+    raise RefusedError('an identifier is written into the bytes of its pixels')
   element = values.new(tags[0], vr, data)
   element.is_undefined_length = syntax.is_encapsulated and tags[0] == _PIXELS
   new.add(element)
@@ -75,21 +78,23 @@ def _length(dataset, size, bits):
 
 def _native(data, length):
   if len(data) < length:
-    raise Refused('its pixel data are shorter than its header says')
+    raise RefusedError('its pixel data are shorter than its header says')
   return data[:length] + b'\0' * (length % 2)
+
+
+def _has_embedded_overlay(dataset):
+  positions = [t for t in list(dataset.keys()) if t & 0xFF00FFFF == 0x60000102]
+  return any(dataset[t].value for t in positions)
 
 
 def _without_overlays(dataset, data, bits):
   """Native pixels whose unused bits, where an overlay lay, repeat the sign."""
-  embedded = any(
-    d & 0xFF00FFFF == 0x60000102 and dataset[d].value for d in dataset.keys()
-  )
-  if not embedded:
+  if not _has_embedded_overlay(dataset):
     return data
   stored = int(dataset.get('BitsStored') or bits)
   high = int(dataset.get('HighBit', stored - 1))
   if bits not in (8, 16, 32) or high != stored - 1:
-    raise Refused('an overlay in the bits of its pixels')
+    raise RefusedError('an overlay in the bits of its pixels')
   order = '<' if dataset.original_encoding[1] else '>'
   kind = 'i' if dataset.get('PixelRepresentation') else 'u'
   array = np.frombuffer(data[: len(data) // (bits // 8) * (bits // 8)],
@@ -102,13 +107,13 @@ def _frames(data, size, syntax, dataset):
   """Encapsulated frames anew, each without what is no picture."""
   count, rows, columns, _ = size
   if any(word in syntax.name for word in _VIDEO):
-    raise Refused('a video, whose stream is not examined')
+    raise RefusedError('a video, whose stream is not examined')
   try:
     frames = list(generate_frames(data, number_of_frames=count))
   except Exception:
-    raise Refused('its compressed pixels are damaged') from None
+    raise RefusedError('its compressed pixels are damaged') from None
   if len(frames) < count:
-    raise Refused('its pixel data have fewer frames than its header says')
+    raise RefusedError('its pixel data have fewer frames than its header says')
   frames = frames[:count]
   try:
     if syntax == uid.RLELossless:
@@ -117,5 +122,5 @@ def _frames(data, size, syntax, dataset):
       bare = [codestreams.stripped(f) for f in frames]
   except (ValueError, IndexError) as e:
     said = str(e) if 'pixels' in str(e) else 'its compressed pixels are damaged'
-    raise Refused(said) from None
+    raise RefusedError(said) from None
   return encapsulate(bare, has_bot=True)

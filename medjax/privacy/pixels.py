@@ -10,7 +10,7 @@ from pydicom import uid
 
 from medjax.data.formats.dicom import jpeg
 from medjax.privacy import text, values
-from medjax.privacy.objects import Refused
+from medjax.privacy.objects import RefusedError
 
 # Pictures of screens, films and scenes: text is often part of them.
 _RISKY = tuple(
@@ -27,6 +27,10 @@ _COMPUTED = tuple(
   for n in ('66.4', '66.5', '66.7', '481.2', '30')
 )
 _SLIDE = '1.2.840.10008.5.1.4.1.1.77.1.6'
+_CORNERS = (
+  'RegionLocationMinY0', 'RegionLocationMinX0', 'RegionLocationMaxY1',
+  'RegionLocationMaxX1',
+)  # fmt: skip
 _FRAMES = 512  # that are looked at one by one
 _PIXELS = 0x7FE00010
 
@@ -37,7 +41,8 @@ def treated(new, meta, syntax, *, options, trust, read=None):
   new: the data set, whose pixels and syntax change where text was found. meta:
   a file meta group that may be changed.
   trust: also gives away what may show text and was not looked through. read:
-  a second look, (image) → boxes, as `ocr.reader` makes one. Raises `Refused`.
+  a second look, (image) → boxes, as `ocr.reader` makes one. Raises
+  `RefusedError`.
   """
   if 'PixelData' not in new:
     return bool({0x7FE00008, 0x7FE00009} & set(new.keys())), syntax, 0
@@ -49,7 +54,7 @@ def treated(new, meta, syntax, *, options, trust, read=None):
     _check_slide(new)
   looks = 'clean-pixels' in options
   if not looks and (burned or kind in _RISKY) and not trust:
-    raise Refused(
+    raise RefusedError(
       'its picture may show text: --options=clean-pixels looks for it, '
       '--trust-pixels gives it away as it is'
     )
@@ -59,7 +64,7 @@ def treated(new, meta, syntax, *, options, trust, read=None):
   outside = _outside(new, frames.shape[1:3])
   found = _found(frames, outside, read)
   if burned and not any(found) and outside is None and not trust:
-    raise Refused('it says that text is burned in, and none was found')
+    raise RefusedError('it says that text is burned in, and none was found')
   if outside is None and not any(found):
     return True, syntax, 0
   frames = _blanked(new, frames, outside, found)
@@ -69,7 +74,9 @@ def treated(new, meta, syntax, *, options, trust, read=None):
 def _check_slide(new):
   kinds = {str(k) for k in new.get('ImageType') or ()}
   if kinds & {'LABEL', 'OVERVIEW'}:
-    raise Refused('the label of a slide; --trust-pixels gives it away as it is')
+    raise RefusedError(
+      'the label of a slide; --trust-pixels gives it away as it is'
+    )
 
 
 def _decoded(new, meta, syntax):
@@ -80,7 +87,7 @@ def _decoded(new, meta, syntax):
     meta.TransferSyntaxUID = syntax
     array = pydicom.pixels.pixel_array(new, raw=True)
   except Exception:  # whatever a decoder raises
-    raise Refused('its pixels cannot be decoded to be looked at') from None
+    raise RefusedError('its pixels cannot be decoded to be looked at') from None
   color = int(new.get('SamplesPerPixel', 1)) > 1
   if not color:
     array = array[..., None]
@@ -91,17 +98,11 @@ def _outside(new, shape):
   """Mask (h, w) of what no ultrasound region has; None where none is said."""
   try:
     regions = [
-      [
-        int(r[k].value)
-        for k in (
-          'RegionLocationMinY0', 'RegionLocationMinX0', 'RegionLocationMaxY1',
-          'RegionLocationMaxX1',
-        )
-      ]  # fmt: skip
-      for r in new.get('SequenceOfUltrasoundRegions') or ()
+      [int(region[k].value) for k in _CORNERS]
+      for region in new.get('SequenceOfUltrasoundRegions') or ()
     ]
   except (KeyError, TypeError, ValueError):
-    raise Refused('its ultrasound regions are damaged') from None
+    raise RefusedError('its ultrasound regions are damaged') from None
   if not regions:
     return None
   outside = np.ones(shape, bool)

@@ -1,4 +1,4 @@
-"""`record.json`: what a run did, by which rule, and what stays to be filled in."""
+"""`record.json`: what a run did, by which rule; what is to be filled in."""
 
 import collections
 import datetime
@@ -12,8 +12,8 @@ from medjax.privacy import tables
 
 NAME = 'record.json'
 STATE = (
-  'pseudonymised, not anonymous: whoever has the key, or the originals, can say '
-  'who it is'
+  'pseudonymised, not anonymous: whoever has the key, or the originals, can '
+  'say who it is'
 )
 # 45 CFR 164.514(b)(2)(i), and which rule of this program handles each.
 SAFE_HARBOR = (
@@ -24,20 +24,20 @@ SAFE_HARBOR = (
   ('C dates, and ages over 89', 'Table E.1-1: removed or dummies; with '
    'retain-modified-dates shifted by one number of days per patient; birth '
    'dates emptied; ages over 89 are 090Y'),
-  ('D telephone numbers', 'Table E.1-1 removed; rows of digits in texts removed'),
+  ('D telephone numbers', 'Table E.1-1; rows of digits in texts removed'),
   ('E fax numbers', 'as telephone numbers'),
   ('F e-mail addresses', 'Table E.1-1 removed; unknown words in texts removed'),
   ('G social security numbers', 'as medical record numbers'),
-  ('H medical record numbers', 'PatientID is a keyed pseudonym, others removed; '
-   'looked for in every text and number'),
+  ('H medical record numbers', 'PatientID is a keyed pseudonym, others '
+   'removed; looked for in every text and number'),
   ('I health plan beneficiary numbers', 'Table E.1-1 removed'),
   ('J account numbers', 'Table E.1-1: accession, admission, order numbers '
    'emptied or removed'),
   ('K certificate and licence numbers', 'no SOP class has them; unknown '
    'attributes removed'),
-  ('L vehicle identifiers', 'no SOP class has them; unknown attributes removed'),
-  ('M device identifiers and serial numbers', 'Table E.1-1: REMOVED or removed; '
-   '--options=retain-device keeps them'),
+  ('L vehicle identifiers', 'as certificate numbers'),
+  ('M device identifiers and serial numbers', 'Table E.1-1: removed or a '
+   'dummy; --options=retain-device keeps them'),
   ('N URLs', 'VR UR and Table E.1-1: removed'),
   ('O IP addresses', 'AE titles, network names and addresses removed'),
   ('P biometric identifiers', 'voices and raw data quarantined'),

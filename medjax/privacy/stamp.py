@@ -44,7 +44,7 @@ def _known_codes(old, present):
   known = {code: meaning for code, meaning in tables.OPTIONS.values()}
   found = set()
   try:
-    for item in old.get(_CODES) and old[_CODES].value or ():
+    for item in (old.get(_CODES) and old[_CODES].value) or ():
       code = str(item.get('CodeValue'))
       if code in known and code not in present:
         found.add((code, known[code]))

@@ -16,10 +16,14 @@ _ENCAPSULATED = '1.2.840.10008.5.1.4.1.1.104.'
 # Voices and what no one can look through.
 _SPOKEN = ('1.2.840.10008.5.1.4.1.1.9.4.1', '1.2.840.10008.5.1.4.1.1.9.4.2')
 _RAW = '1.2.840.10008.5.1.4.1.1.66'
-_HEADS = ('HEAD', 'BRAIN', 'SKULL', 'FACE', 'HEADNECK', 'NECK', 'JAW', 'ORBIT',
-          'EAR', 'MAXILLA', 'MANDIBLE', 'SINUS', 'NOSE', 'EYE', 'IAC')  # fmt: skip
-_HEAD_WORDS = ('brain', 'head', 'skull', 'face', 'facial', 'neuro', 'mprage',
-               'cranial', 'sinus', 'orbit', 'cereb', 'hirn', 'kopf', 'schädel')  # fmt: skip
+_HEADS = (
+  'HEAD', 'BRAIN', 'SKULL', 'FACE', 'HEADNECK', 'NECK', 'JAW', 'ORBIT', 'EAR',
+  'MAXILLA', 'MANDIBLE', 'SINUS', 'NOSE', 'EYE', 'IAC',
+)  # fmt: skip
+_HEAD_WORDS = (
+  'brain', 'head', 'skull', 'face', 'facial', 'neuro', 'mprage', 'cranial',
+  'sinus', 'orbit', 'cereb', 'hirn', 'kopf', 'schädel',
+)  # fmt: skip
 _THIN = 3.0  # mm
 NOBODY = 'study '  # and its UID, where no patient is named
 
@@ -48,7 +52,7 @@ def look(path, options):
   try:
     dataset = objects.read(path, pixels=False)
     return _seen(path, dataset, options)
-  except objects.Refused as e:
+  except objects.RefusedError as e:
     return Seen(path, refused=str(e))
   except OSError:
     return Seen(path, refused='not readable: no rights, or damaged storage')

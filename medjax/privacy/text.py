@@ -13,7 +13,7 @@ from scipy.sparse import csgraph  # noqa: F401, loads sparse.csgraph
 _STROKE = 9  # pixels; a stroke of a letter is thinner
 _HEIGHT = (5, 64)  # pixels of a glyph
 _ROW = 4  # glyphs on a line, at least; 3 of them, if they stand out
-_PLAIN = 0.4  # of the strongest contrast: what stands out
+_PLAIN = 0.6  # of the strongest contrast: what stands out
 _SIGNAL = 3.5  # standard deviations of noise above the surroundings
 
 
@@ -23,7 +23,7 @@ def boxes(image):
   span = float(image.max() - image.min()) if image.size else 0.0
   if span == 0 or min(image.shape) < 2 * _STROKE:
     return []
-  least = max(min(_SIGNAL * _noise(image), 0.25 * span), 1e-3 * span)
+  least = max(_SIGNAL * _noise(image), 1e-3 * span)
   return _lines(image, least) + _lines(-image, least)
 
 
@@ -38,8 +38,10 @@ def _noise(image):
   rough = image[1:-1, 1:-1] - 0.25 * (
     image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:]
   )
-  rough = np.abs(rough[rough != 0])
-  return float(np.median(rough)) * 1.4826 / np.sqrt(1.25) if rough.size else 0.0
+  moved = np.abs(rough[rough != 0])
+  if moved.size < 0.1 * rough.size:  # a drawing: what differs is its lines
+    return 0.0
+  return float(np.median(moved)) * 1.4826 / np.sqrt(1.25)
 
 
 def _lines(image, least):
@@ -62,9 +64,7 @@ def _glyphs(image, hat, threshold):
   if not count or count > 20000:
     return np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
   spans = ndimage.find_objects(labels)
-  edges = np.array(
-    [(y.start, x.start, y.stop, x.stop) for y, x in spans], int
-  )
+  edges = np.array([(y.start, x.start, y.stop, x.stop) for y, x in spans], int)
   high, wide = edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]
   area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
   # A letter is thin strokes: it fills part of its box, unless it is an I.
@@ -112,14 +112,19 @@ def _joined(glyphs, grey, lift):
       starts, [left[i] + 1, right[i] + 1.1 * high[i] + 2], side='left'
     )
     near = order[a:b]
-    small, large = np.minimum(high[near], high[i]), np.maximum(high[near], high[i])
+    small, large = (
+      np.minimum(high[near], high[i]),
+      np.maximum(high[near], high[i]),
+    )
     slack = 0.12 * large + 1
     alike = (
       (np.abs(bottom[near] - bottom[i]) <= slack)
       | (np.abs(top[near] - top[i]) <= slack)
     ) & (large <= 1.6 * small + 1)
     alike &= left[near] >= right[i] - 0.25 * high[i] - 1
-    alike &= np.abs(grey[near] - grey[i]) <= 0.4 * np.minimum(lift[near], lift[i])
+    alike &= np.abs(grey[near] - grey[i]) <= 0.4 * np.minimum(
+      lift[near], lift[i]
+    )
     pairs += [(i, j) for j in near[alike]]
   if not pairs:
     return np.arange(len(glyphs))

@@ -19,8 +19,10 @@ _STRINGS = TEXT | DATES | {'CS', 'UI', 'DS', 'IS', 'AS'}
 # struct's letter of numbers that can be read one by one.
 _NUMBERS = {'US': 'H', 'SS': 'h', 'UL': 'I', 'SL': 'i', 'UV': 'Q', 'SV': 'q',
             'FL': 'f', 'FD': 'd'}  # fmt: skip
-_SIZES = {'US': 2, 'SS': 2, 'UL': 4, 'SL': 4, 'FL': 4, 'FD': 8, 'AT': 4,
-          'UV': 8, 'SV': 8, 'OW': 2, 'OL': 4, 'OF': 4, 'OD': 8, 'OV': 8}  # fmt: skip
+_SIZES = {
+  'US': 2, 'SS': 2, 'UL': 4, 'SL': 4, 'FL': 4, 'FD': 8, 'AT': 4, 'UV': 8,
+  'SV': 8, 'OW': 2, 'OL': 4, 'OF': 4, 'OD': 8, 'OV': 8,
+}  # fmt: skip
 _FORMS = {
   'DS': re.compile(rb'[0-9+\-.eE \\]*'),
   'IS': re.compile(rb'[0-9+\- \\]*'),

@@ -7,49 +7,8 @@ names of its attributes, and the abbreviations of scanners.
 import functools
 import re
 
-# Of scanners' and radiographers' descriptions; letters of sides and axes.
-_ABBREVIATIONS = frozenset(
-  """
-  a abd abdo ac adc angio ap arr art ax axial b bb biopsy bold bone brain br
-  bravo breast bw c cal cardiac cc ce cervical chest ci cine cm cnr cor coronal
-  corrected coro contrast cr cs csf ct cta ctac ctdi cube cxr d dce delayed
-  derived diff diffusion dixon dti dual dw dwi dx dynamic e echo ecg ep epi et
-  expiration f fast fat fatsat fb fdg femur ffe fgre fiesta filtered fl flair
-  flash flip fov fp fr frame fse fs ftp full fused g gad gated gd ge gi gre
-  grappa h haste head hd helical hip hr hu hz i ii iii im image images in inf
-  inspiration int inv inversion ir iso isotropic iv j k kernel kv kvp l la lao
-  lat lateral lava ld le left lge liver localiser localizer loc low lower ls
-  lspine lumbar lung m ma magn map mask mas max mbq mean mei mg mhz min mip mlo
-  mm mono mosaic mp mpr mprage mr mra mri mrv ms msec multi muscle n nac native
-  nc neck nm non noncon ob obl oblique of opposed op or orig original p pa pc pd
-  pelvis perf perfusion pet ph phase plain pn portal post pre pre-contrast
-  press pro prone prop propeller proj pw q qa r rad rao re real recon
-  reconstructed ref removed renal rest rf ri right rl rms ro roi rt run s sag sagittal
-  sat scan scout se sec seg segmentation sense seq series set shoulder si
-  skull slab slice slices smartprep soft space spair spgr spine spiral spl spoil
-  sr ss sshtse std ste stir stress study sub subtracted subtraction sup supine t
-  te tfe tfl thick thin thorax ti tirm tissue tof topogram tr trace tra trans
-  transverse trufi tse tumor tumour tspine u ultrasound unenhanced upper us v
-  value var vasc ve ven venous vibe view vol volume w water wb weighted whole
-  wholebody window wo with without wo x xa xr y z
-  """.split()
-)
-# Words of these lists that are as well names or places of people.
-_NAMES = frozenset(
-  """
-  adams allen anderson andrew baker barrett bell bennett brown burns carter
-  charles christian clark cook cooper craig crohn daniel david davis down
-  edwards ford francis frank fraser frederick george gordon graham grant gray
-  green hall hamilton harris henry hill howard hughes hunter jackson james john
-  johnson jordan joseph kelly king lee lewis long louis marie marshall martin
-  mary mason may miller mitchell moore morgan morris murphy murray nelson
-  parker patrick paul perry peter phillips porter price reed richard richardson
-  robert roberts robinson rogers rose ross russell sanders scott shaw simpson
-  smith stanley stephen stevens stewart taylor thomas thompson turner victor
-  walker wallace ward warren washington watson west white william williams
-  wilson wood wright young berlin london paris boston york
-  """.split()
-)
+from medjax.privacy import tables
+
 _TOKEN = re.compile(r'[^\W_]+(?:\.\d+)?|.', re.DOTALL)
 _KEPT = set(' _-+./,;:()[]%*=<>&#')
 _MEASURE = re.compile(r'[a-z]{0,3}\d{1,3}(\.\d{1,3})?[a-z]{0,3}|b\d{4}')
@@ -65,7 +24,7 @@ def vocabulary():
   from pydicom.sr._cid_dict import name_for_cid
   from pydicom.sr._concepts_dict import concepts
 
-  found = set(_ABBREVIATIONS)
+  found = set()
   texts = [entry[2] for entry in DicomDictionary.values()]
   texts += name_for_cid.values()
   for codes in concepts.values():
@@ -73,7 +32,9 @@ def vocabulary():
       texts += [meaning for meaning, _ in entries.values()]
   for text in texts:
     found.update(re.findall(r'[a-z]{3,}', text.lower()))
-  return frozenset(found - _NAMES)
+  # Words of scanners and radiographers; and some that are names of people, too.
+  found.update(tables.words('known_words.txt'))
+  return frozenset(found - tables.words('names.txt'))
 
 
 def cleaned(text, identifiers=None):
@@ -145,8 +106,11 @@ def _without_runs(tokens):
   return ''.join(kept)
 
 
-def of_device(text, identifiers=None):
-  """What a maker wrote into its device: any short word, but no identifier."""
+def of_device(text, identifiers=None, *, digits=8):
+  """What a maker wrote into its device: any short word, but no identifier.
+
+  digits: so many in a row, with signs in between, may be a version or a code.
+  """
   if identifiers and identifiers.within(text):
     return ''
   if not text.isprintable() or not text.isascii() or '@' in text or '^' in text:
@@ -159,6 +123,6 @@ def of_device(text, identifiers=None):
   ]
   joined = ' '.join(fine)
   for row in re.findall(r'\d[\d\-/:., ]*\d', joined):
-    if sum(c.isdigit() for c in row) > 8:
+    if sum(c.isdigit() for c in row) > digits:
       joined = joined.replace(row, '')
   return ' '.join(joined.split())

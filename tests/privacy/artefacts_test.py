@@ -66,7 +66,9 @@ def texts_of(path):
     while at + 8 <= len(data):
       size = int.from_bytes(data[at : at + 4])
       if data[at + 4 : at + 8] == b'zTXt':
-        yield zlib.decompress(data[at + 8 : at + 8 + size].partition(b'\0\0')[2])
+        yield zlib.decompress(
+          data[at + 8 : at + 8 + size].partition(b'\0\0')[2]
+        )
       at += size + 12
 
 
@@ -77,7 +79,9 @@ def named(folder):
     whole = [str(path.relative_to(folder)).encode()]
     if path.is_file():
       whole += texts_of(path)
-    found += [(path.name, n) for n in NAMES if any(n.encode() in t for t in whole)]
+    found += [
+      (path.name, n) for n in NAMES if any(n.encode() in t for t in whole)
+    ]
   return found
 
 

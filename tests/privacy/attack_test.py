@@ -16,7 +16,8 @@ _NAMES = (
   'CT_small.dcm', 'MR_small.dcm', 'MR_small_bigendian.dcm', 'rtplan.dcm',
   'rtstruct.dcm', 'rtdose.dcm', 'test-SR.dcm', 'reportsi.dcm',
   'image_dfl.dcm', 'JPEG2000.dcm', 'MR_small_RLE.dcm', 'SC_rgb_jpeg_dcmtk.dcm',
-  'SC_ybr_full_422_uncompressed.dcm', 'MR_small_jp2klossless.dcm', 'waveform_ecg.dcm',
+  'SC_ybr_full_422_uncompressed.dcm', 'MR_small_jp2klossless.dcm',
+  'waveform_ecg.dcm',
   'liver_1frame.dcm', 'examples_palette.dcm', 'MR_small_jpeg_ls_lossless.dcm',
   'UN_sequence.dcm', 'nested_priv_SQ.dcm', 'ExplVR_BigEnd.dcm',
 )  # fmt: skip

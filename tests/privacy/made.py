@@ -28,7 +28,9 @@ def picture(array, *, kind='1.2.840.10008.5.1.4.1.1.7', photometric=None):
   ds.Modality = 'OT'
   color = array.shape[-1] == 3
   ds.SamplesPerPixel = 3 if color else 1
-  ds.PhotometricInterpretation = photometric or ('RGB' if color else 'MONOCHROME2')
+  ds.PhotometricInterpretation = photometric or (
+    'RGB' if color else 'MONOCHROME2'
+  )
   if color:
     ds.PlanarConfiguration = 0
   *frames, rows, columns = array.shape[:-1] if color else array.shape

@@ -112,7 +112,8 @@ def plant(ds, person, path, number):
     0x00080050: ('SH', p.accession), 0x00181000: ('LO', p.serial),
     0x00081010: ('SH', p.serial), 0x00200010: ('SH', p.accession),
     # Free text.
-    0x00081030: ('LO', free[:64]), 0x0008103E: ('LO', f'T1 {p.family} {p.mail}'),
+    0x00081030: ('LO', free[:64]),
+    0x0008103E: ('LO', f'T1 {p.family} {p.mail}'),
     0x00104000: ('LT', free), 0x00204000: ('LT', free),
     0x001021B0: ('LT', f'Tel. {p.phone}'), 0x00181030: ('LO', f'p {flat}'),
     0x00082111: ('ST', f'by {p.doctor} for {p.mrn}'),
@@ -126,7 +127,8 @@ def plant(ds, person, path, number):
     0x00180015: ('CS', p.mrn), 0x00185100: ('CS', 'HFS'),
     0x00200013: ('IS', p.birth), 0x00201041: ('DS', p.birth + '.0'),
     0x00200012: ('IS', _HOLE), 0x00180050: ('DS', _HOLE),
-    0x00080023: ('DA', _ascii(p.family, p)), 0x00080033: ('TM', _ascii(p.given, p)),
+    0x00080023: ('DA', _ascii(p.family, p)),
+    0x00080033: ('TM', _ascii(p.given, p)),
     0x0008002A: ('DT', p.mrn), 0x00101010: ('AS', '093Y'),
     0x0020000D: ('UI', f'1.2.3.{p.mrn[3:]}.1'),
     0x00080018: ('UI', f'1.2.3.{p.mrn[3:]}.2.{number}'),
@@ -206,8 +208,8 @@ def _in_pixels(ds, p):
     ds.PixelData = ds.PixelData + hidden + b'\0' * (len(hidden) % 2)
     return 1
   try:
-    frames = list(generate_frames(
-      ds.PixelData, number_of_frames=int(ds.get('NumberOfFrames') or 1)))  # fmt: skip
+    count = int(ds.get('NumberOfFrames') or 1)
+    frames = list(generate_frames(ds.PixelData, number_of_frames=count))
   except ValueError:
     return 0
   if frames[0][:2] == b'\xff\xd8':
@@ -225,7 +227,7 @@ def _in_pixels(ds, p):
 
 def _write(ds, p, path):
   """Writes it with a person in the preamble, in group 2 and behind the end."""
-  for tag in [t for t in ds.keys() if t.element == 0]:
+  for tag in [t for t in list(ds.keys()) if t.element == 0]:
     del ds[tag]
   buffer = io.BytesIO()
   pydicom.dcmwrite(buffer, ds, enforce_file_format=True)
@@ -300,4 +302,3 @@ def _string(value):
   ):
     return '\\'.join(_string(v) for v in value)
   return str(value)
-

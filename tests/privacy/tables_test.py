@@ -24,7 +24,9 @@ def test_the_basic_profile_is_that_of_dicom_anonymizer():
   ours = {t: basic for t, (_, basic, _) in tables.annex_e().items()}
   assert len(plain) > 600
   assert {t: a for t, a in plain.items() if ours.get(t) != a} == {}
-  assert len([t for t in ours if t not in plain and isinstance(t, int)]) <= _NEWER
+  assert (
+    len([t for t in ours if t not in plain and isinstance(t, int)]) <= _NEWER
+  )
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,9 @@ def test_no_file_becomes_less_valid(tmp_path, shared_data, options):
     'examples_ybr_color.dcm',
   )]  # fmt: skip
   folder = shared_data('dicom_highdicom')
-  files += [folder / n for n in ('seg_image_ct_binary.dcm', 'sr_document.dcm',
-                                 'sm_image_dots.dcm', 'dx_image.dcm')]  # fmt: skip
+  files += [folder / f'{n}.dcm' for n in (
+    'seg_image_ct_binary', 'sr_document', 'sm_image_dots', 'dx_image',
+  )]  # fmt: skip
   files += sorted(shared_data('dicom_sts025').rglob('*.dcm'))[::40]
   secret, worse = key.Key(SECRET), {}
   for i, path in enumerate(files):

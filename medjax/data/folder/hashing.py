@@ -32,7 +32,9 @@ def hashed(entries, path):
 
 def digest(salt, text):
   """Sixteen hexadecimal digits for a text (HMAC-SHA-256)."""
-  whole = hmac.new(salt, text.encode('utf-8', 'surrogateescape'), hashlib.sha256)
+  whole = hmac.new(
+    salt, text.encode('utf-8', 'surrogateescape'), hashlib.sha256
+  )
   return whole.hexdigest()[:_DIGITS]
 
 

@@ -55,6 +55,12 @@ def _rows(name):
     yield from csv.reader(f)
 
 
+def words(name):
+  """The words of one of the lists beside this module."""
+  text = importlib.resources.files(__name__).joinpath(name)
+  return frozenset(text.read_text(encoding='utf-8').split())
+
+
 @functools.cache
 def annex_e():
   """{tag, or 'private': (name, basic action, {option: action})}."""
