@@ -8,6 +8,7 @@ order or on the number of processes, and a second run gives the same bytes.
 import collections
 import concurrent.futures
 import dataclasses
+import hashlib
 import multiprocessing
 import os
 import pathlib
@@ -17,6 +18,7 @@ from medjax.data import walk
 from medjax.privacy import (
   faces,
   header,
+  nifti,
   objects,
   ocr,
   pixel_data,
@@ -233,6 +235,9 @@ def _make(task, out, plan):
 
 def _one(seen, out, plan, key, known, faceless, done):
   """Makes one file; `faceless`: its pixels without a face."""
+  if seen.sop_class == nifti.KIND:
+    _nifti(seen, out, key, done)
+    return
   old = objects.read(seen.path)
   syntax = objects.syntax_of(old)
   own = key.is_uid(seen.instance)
@@ -272,6 +277,15 @@ def _one(seen, out, plan, key, known, faceless, done):
   done.boxes += boxes
   done.kinds[seen.sop_class] += 1
   done.actions += cleaner.done
+
+
+def _nifti(seen, out, key, done):
+  """Makes a NIfTI file anew, whose name is a digest of what it holds."""
+  data = nifti.cleaned(seen.path.read_bytes())
+  name = key.digest('nifti', hashlib.sha256(data).hexdigest())
+  objects.write(out / nifti.KIND / f'{name}.nii.gz', data)
+  done.written += 1
+  done.kinds[seen.sop_class] += 1
 
 
 def _patient(seen, old, key):

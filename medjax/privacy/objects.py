@@ -16,6 +16,7 @@ from pydicom.filewriter import dcmwrite
 from medjax import __version__, files
 
 _IMPLEMENTATION = '2.25.328460173946402873462093481720394872310'
+_DICOMDIR = '1.2.840.10008.1.3.10'
 _LARGEST = 2**31  # bytes of a file; more is no slice and no report
 
 
@@ -38,6 +39,9 @@ def read(path, *, pixels=True):
       raise
     except Exception:  # pydicom raises whatever its parsers do
       raise RefusedError('not readable as DICOM') from None
+    meta = getattr(dataset, 'file_meta', {})
+    if meta.get('MediaStorageSOPClassUID') == _DICOMDIR:
+      raise RefusedError('a DICOMDIR, which names other files: make a new one')
     for keyword in ('SOPClassUID', 'SOPInstanceUID'):
       try:
         found = dataset.get(keyword)

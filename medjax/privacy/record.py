@@ -92,7 +92,10 @@ def make(done, plan, key, *, kept, source):
       'files_without_a_face': done.faced,
       'patient_ids_with_several_birth_dates': done.doubtful,
     },
-    'sop_classes': {UID(k).name: n for k, n in sorted(done.kinds.items())},
+    'sop_classes': {
+      UID(k).name if k[0].isdigit() else k: n
+      for k, n in sorted(done.kinds.items())
+    },
     'quarantine_by_reason': dict(reasons.most_common()),
     'quarantine': [
       {'file': key.digest('file', _place(path, source)), 'reason': why}

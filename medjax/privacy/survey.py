@@ -9,9 +9,8 @@ import dataclasses
 import pathlib
 
 from medjax import files
-from medjax.privacy import identifiers, objects, tables, values
+from medjax.privacy import identifiers, nifti, objects, tables, values
 
-_DICOMDIR = '1.2.840.10008.1.3.10'
 _ENCAPSULATED = '1.2.840.10008.5.1.4.1.1.104.'
 # Voices and what no one can look through.
 _SPOKEN = ('1.2.840.10008.5.1.4.1.1.9.4.1', '1.2.840.10008.5.1.4.1.1.9.4.2')
@@ -49,6 +48,10 @@ class Seen:
 
 def look(path, options):
   """The `Seen` of one file."""
+  if path.name.lower().endswith(nifti.SUFFIXES):
+    return Seen(
+      path, f'{NOBODY}{path}', nifti.KIND, instance=str(path), head=True
+    )
   try:
     dataset = objects.read(path, pixels=False)
     return _seen(path, dataset, options)
@@ -88,8 +91,6 @@ def _seen(path, dataset, options):
 
 
 def _why_not(kind):
-  if kind == _DICOMDIR:
-    return 'a DICOMDIR, which names other files: make a new one'
   if kind.startswith(_ENCAPSULATED):
     return 'an encapsulated document, whose content is not examined'
   if kind in _SPOKEN:
