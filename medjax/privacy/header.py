@@ -7,6 +7,7 @@ not name it, because its SOP class has it; all else is left behind.
 
 import collections
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID_dictionary
@@ -18,28 +19,36 @@ PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 CONTENT = 0x0040A730
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
 _CODE_VALUE = 0x00080100
-# Texts of makers, not of people: Manufacturer, its model, software, kernels,
-# coils, sequences, algorithms, isotopes, and names of codes' schemes.
-_OF_DEVICES = frozenset((
-  0x00080070, 0x00081090, 0x00181020, 0x00181018, 0x00181019, 0x00181016,
-  0x00180024, 0x00181210, 0x00181160, 0x00181250, 0x00181251, 0x00189005,
-  0x00189041, 0x00189047, 0x00189050, 0x00189320, 0x00080100, 0x00080102,
-  0x00080103, 0x00620005, 0x00620009, 0x00660031, 0x00660036, 0x00280004,
-  0x00541101, 0x00541103, 0x00541105, 0x00541104, 0x00281054, 0x00281055,
-  0x00480106, 0x00480108, 0x00209056, 0x00209241, 0x00201040, 0x00180031,
-  0x00181801, 0x00184000, 0x00187007, 0x00189016, 0x00540018, 0x00081302,
-  0x00189361, 0x00189422, 0x00181061, 0x00181005, 0x00081010, 0x00420012,
-  0x30020002, 0x300A00B2, 0x30080220, 0x00189004, 0x00181401, 0x00181405,
-))  # fmt: skip
-# Coded strings that say how to read an object; no name is ever taken for one.
-STRUCTURE = frozenset((
-  0x00080005, 0x00080060, 0x00280004, 0x00080008, 0x00185100, 0x00080064,
-  0x00180020, 0x00180021, 0x00180022, 0x00180023, 0x00541001, 0x00541102,
-  0x00541002, 0x00280301, 0x00282110, 0x00282114, 0x00080068, 0x0040A040,
-  0x0040A010, 0x0040A050, 0x00620001, 0x00620008, 0x00620010, 0x30040002,
-  0x30040004, 0x3004000A, 0x30060042, 0x0040A491, 0x0040A493, 0x00189004,
-  0x00209311, 0x00209157, 0x00048001,
-))  # fmt: skip
+# Texts of makers and of terminologies, not of people.
+_OF_DEVICES = frozenset(map(tag_for_keyword, (
+  'Manufacturer', 'ManufacturerModelName', 'SoftwareVersions',
+  'SecondaryCaptureDeviceManufacturer',
+  'SecondaryCaptureDeviceManufacturerModelName',
+  'SecondaryCaptureDeviceSoftwareVersions', 'DetectorManufacturerName',
+  'DetectorManufacturerModelName', 'ReceiveCoilManufacturerName',
+  'TransmitCoilManufacturerName', 'ApplicationName', 'ApplicationVersion',
+  'ApplicationManufacturer', 'ConvolutionKernel', 'ReceiveCoilName',
+  'TransmitCoilName', 'MultiCoilElementName', 'SequenceName',
+  'PulseSequenceName', 'FilterType', 'ImageFilter', 'CollimatorGridName',
+  'TriggerSourceOrType', 'TimeSource', 'Radiopharmaceutical', 'StackID',
+  'AttenuationCorrectionMethod', 'ReconstructionMethod',
+  'ScatterCorrectionMethod', 'DetectorLinesOfResponseUsed', 'RescaleType',
+  'OpticalPathIdentifier', 'AlgorithmName', 'AlgorithmVersion',
+  'SegmentAlgorithmName', 'MIMETypeOfEncapsulatedDocument', 'CodeValue',
+  'CodingSchemeDesignator', 'CodingSchemeVersion',
+)))  # fmt: skip
+# Coded strings that say how to read an object; no short name is found in them.
+STRUCTURE = frozenset(map(tag_for_keyword, (
+  'SpecificCharacterSet', 'ImageType', 'Modality', 'ConversionType',
+  'PresentationIntentType', 'ScanningSequence', 'SequenceVariant',
+  'ScanOptions', 'MRAcquisitionType', 'PatientPosition', 'ContentQualification',
+  'DimensionOrganizationType', 'PhotometricInterpretation',
+  'BurnedInAnnotation', 'LossyImageCompression', 'LossyImageCompressionMethod',
+  'RelationshipType', 'ValueType', 'ContinuityOfContent', 'CompletionFlag',
+  'VerificationFlag', 'Units', 'CountsSource', 'DecayCorrection',
+  'SegmentationType', 'SegmentAlgorithmType', 'SegmentationFractionalType',
+  'DoseUnits', 'DoseType', 'DoseSummationType', 'ContourGeometricType',
+)))  # fmt: skip
 _CODE_SYSTEMS = '2.16.840.1.113883.6.'
 _CHARSETS = frozenset(
   ['', 'ISO_IR 6', 'ISO_IR 192', 'GB18030', 'GBK', 'ISO 2022 IR 6']

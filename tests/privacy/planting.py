@@ -38,6 +38,7 @@ class Person:
   serial: str = 'SNQ77Z4821'
   accession: str = 'ACQ5520914'
   mail: str = 'quade@example.org'
+  mother: str = 'Dolgorukowna'  # of whom no header tells
 
 
 PEOPLE = (
@@ -95,7 +96,7 @@ def plant(ds, person, path, number):
   """Writes the file; returns how many places hold the person."""
   p, count = person, 0
   name = f'{p.family}^{p.given}'
-  free = f'{p.given} {p.family} of {p.street}, {p.town}, born {p.birth}'
+  free = f'{p.mother} for {p.given} {p.family}, {p.street}, {p.town}, {p.birth}'
   encoded = base64.b64encode(f'{p.family} {p.given}'.encode()).decode()
   reverse = (p.family + p.given)[::-1]
   flat = (p.given + p.family).upper()
@@ -118,6 +119,7 @@ def plant(ds, person, path, number):
     0x001021B0: ('LT', f'Tel. {p.phone}'), 0x00181030: ('LO', f'p {flat}'),
     0x00082111: ('ST', f'by {p.doctor} for {p.mrn}'),
     0x00380040: ('LO', free[:64]), 0x00401400: ('LT', free),
+    0x00184000: ('LT', free), 0x00620005: ('LO', free[:64]),
     # Where makers write.
     0x00080070: ('LO', f'ACME {p.family}'), 0x00081090: ('LO', flat),
     0x00181020: ('LO', encoded), 0x00181210: ('SH', p.mrn),
@@ -244,7 +246,8 @@ def needles(person):
   p = person
   texts = {
     p.family, p.given, p.mrn, p.mrn[3:], p.birth, p.street, p.town, p.doctor,
-    p.hospital, p.serial, p.accession, p.mail, '5558080917', '8080917',
+    p.hospital, p.mother, p.serial, p.accession, p.mail,
+    '5558080917', '8080917',
     p.family + p.given, p.given + p.family, 'quade', '11041937', '04111937',
     '11.04.1937', '1937-04-11',
   }  # fmt: skip
