@@ -6,6 +6,7 @@
 
 import base64
 import dataclasses
+import functools
 import io
 import re
 import struct
@@ -272,14 +273,22 @@ def _folded(text):
   return ''.join(c for c in text if not unicodedata.combining(c))
 
 
-def leaks(path, person):
-  """[(where, what)] of a person in one file, in its bytes and its values."""
-  texts, raw = needles(person)
+@functools.cache
+def _all_needles(people):
+  texts, raw = set(), set()
+  for person in people:
+    found = needles(person)
+    texts |= {re.sub(r'\W', '', t).casefold() for t in found[0]}
+    raw |= found[1]
+  return texts, raw
+
+
+def leaks(path, people=PEOPLE):
+  """[(where, what)] of people in one file, in its bytes and its values."""
+  flat, raw = _all_needles(people)
   data = path.read_bytes()
   found = [('bytes', n) for n in raw if n in data]
-  ds = pydicom.dcmread(path)
-  flat = {re.sub(r'\W', '', t).casefold() for t in texts}
-  for place, value in _values(ds):
+  for place, value in _values(pydicom.dcmread(path)):
     text = re.sub(r'\W', '', value).casefold()
     found += [(place, n) for n in flat if n in text]
   return found
