@@ -79,6 +79,7 @@ EXTRAS = {
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
+    'dicom-anonymizer>=2.1',
     'h5py>=3.14',
     'highdicom>=0.28',
     'imagecodecs>=2026.3',
@@ -121,6 +122,7 @@ setuptools.setup(
   package_data={
     'medjax.knowledge': ['rules/*.toml'],
     'medjax.reports': ['*.jinja'],
+    'medjax.privacy.tables': ['*.csv', '*.txt'],
   },
   entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',

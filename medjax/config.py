@@ -81,6 +81,7 @@ def default_config():
         uncertain='',  # what -1 is among labels: zero, one, ignore, class
         patient='',  # 'dicom', or a regular expression in the case's id
         group='',  # 'duplicates': copies of an image stay in one split
+        hash_ids='',  # a file with a salt: what is kept has digests for ids
         fractions=(0.7, 0.15, 0.15),  # of patients: train, validation, test
         seed=placeholder(int),  # of their division; if none, the run's
         folds=0,  # instead: fold0, fold1, … for `splits` below

@@ -316,6 +316,11 @@ def open_cases(config, parts):
   data = config.data
   if data.name == 'folder':
     return folder.open_folder(data.path, parts, **folder_options(config))
+  if data.hash_ids:
+    raise ValueError(
+      f"data.hash_ids is for data.name='folder': the ids of {data.name} were "
+      'fixed when it was prepared'
+    )
   if jax.process_index() == 0:
     prepare.prepare(
       data.name,
@@ -343,6 +348,7 @@ def folder_options(config):
   kind, alike = lookup(tasks, task.get('name', '')), (
     'fractions', 'folds', 'table', 'where', 'patient', 'group', 'uncertain',
     'landmark',
+    'hash_ids',
   )  # fmt: skip
   return {name: data[name] for name in alike} | dict(
     seed=config['seed'] if data['seed'] is None else data['seed'],

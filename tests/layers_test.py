@@ -100,6 +100,9 @@ ALLOWED = {
   },
   'trust.__main__': {'cli', 'trust'},
   'public': {'data', 'experiment', 'prediction', 'shipped'},
+  # The rooms of a capability each.
+  'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
+  'privacy.__main__': {'cli', 'privacy'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip
 
@@ -128,6 +131,7 @@ ONLY_IN = {
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
   'pydicom': {'data', 'knowledge'},
+  'pydicom': {'data', 'privacy'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'search', 'survey'},
   'matplotlib': {'reports'},

@@ -37,6 +37,7 @@ from medjax.data import duplicates, formats, walk
 from medjax.data.folder import (
   checks,
   classes,
+  hashing,
   landmarks,
   layout,
   listing,
@@ -117,6 +118,8 @@ def open_folder(path, split, **options):
       case each, of a table with a row per visit.
     group: 'duplicates': copies of an image, nearly or exactly, and their
       patients stay in one split; every image is read for it.
+    hash_ids: a file whose bytes are a salt: ids and patients become digests of
+      16 digits, the same for the same salt.
 
   Patients are never shared between splits, and labels are spread evenly as far
   as that allows. Raises FileNotFoundError and ValueError, naming the file.
@@ -171,6 +174,7 @@ def _listed(
   images=True,
   covariates=(),
   landmark=(),
+  hash_ids='',
 ):
   """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
@@ -230,6 +234,8 @@ def _listed(
   entries = _assigned(entries, seed=seed, fractions=fractions, folds=folds)
   if dense:  # labels were for the balance
     entries = [dataclasses.replace(e, label=None) for e in entries]
+  if hash_ids:
+    entries = hashing.hashed(entries, hash_ids)
   return root, entries, about
 
 
