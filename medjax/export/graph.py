@@ -104,7 +104,7 @@ class Graph:
     return name
 
   def shape(self, wanted):
-    """The name of a tensor that holds a shape, of which one may be the batch's."""
+    """The name of a tensor that holds a shape; sizes may be the batch's."""
     if min(wanted, default=1) >= 0:
       return self.put(np.array(wanted, np.int64))
     if self._batch is None:
@@ -125,7 +125,7 @@ class Graph:
     return self.put(np.array(values, np.int64))
 
   def reshaped(self, name, wanted):
-    """The name of a tensor of another shape, of which one may be the batch's."""
+    """The name of a tensor of another shape; one size may be the batch's."""
     if sum(n < 0 for n in wanted) > 1:
       raise NotImplementedError(f'a shape {wanted} of two unknown sizes')
     return self.add('Reshape', name, self.numbers([max(n, -1) for n in wanted]))

@@ -43,7 +43,9 @@ def convert(function, inputs, outputs):
   ends = zip(outputs, found, traced.out_avals, strict=True)
   results = []
   for name, value, aval in ends:
-    graph.nodes.append(('Identity', name, [graph.tensor(value, whole=True)], {}))
+    graph.nodes.append(
+      ('Identity', name, [graph.tensor(value, whole=True)], {})
+    )
     results.append(_info(helper, name, aval.shape, aval.dtype))
   nodes, constants = _cleaned(*_folded(graph.nodes, graph.constants), outputs)
   model = helper.make_model(
@@ -146,7 +148,11 @@ def _folded(nodes, constants):
     nodes[i] = (kind, name, given, attributes)
     place = next((made[n] for n in given if _is_conv(nodes, made, n)), None)
     numbers = next((constants[n] for n in given if n in constants), None)
-    if place is None or numbers is None or kind not in ('Add', 'Sub', 'Mul', 'Div'):
+    if (
+      place is None
+      or numbers is None
+      or kind not in ('Add', 'Sub', 'Mul', 'Div')
+    ):
       continue
     conv = nodes[place]
     first = given[0] in constants

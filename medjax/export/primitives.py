@@ -53,8 +53,8 @@ TABLE, NAMED = {}, {}  # of a primitive; of a function with a name, `jax.jit`'s
 
 
 def _of(*names, table=TABLE):
-  return lambda function: table.update(dict.fromkeys(names, function)) or (
-    function
+  return lambda function: (
+    table.update(dict.fromkeys(names, function)) or (function)
   )
 
 
@@ -79,9 +79,7 @@ def elementwise(g, kind, function, values):
     array = function(*(v.const for v in values))
     return Value(full, dims, tuple(range(rank)), const=np.asarray(array))
   order = _order(ranked)
-  names = [
-    g.tensor(v, order if len(v.shape) == rank else None) for v in values
-  ]
+  names = [g.tensor(v, order if len(v.shape) == rank else None) for v in values]
   return Value(full, dims, order, g.add(kind, *names))
 
 
@@ -188,7 +186,9 @@ def _transpose(g, eqn, x):
   pick = lambda values: tuple(values[axis] for axis in new)
   if x.const is not None:
     array = x.const.transpose(new)
-    return [Value(pick(x.shape), pick(x.dims), tuple(range(len(new))), const=array)]
+    return [
+      Value(pick(x.shape), pick(x.dims), tuple(range(len(new))), const=array)
+    ]
   order = tuple(new.index(axis) for axis in x.order)
   return [Value(pick(x.shape), pick(x.dims), order, x.name)]
 
@@ -303,7 +303,9 @@ def _stack(g, eqn, *values):
     g.add('Unsqueeze', g.tensor(v, whole=True), g.numbers([axis]))
     for v in values
   ]
-  return [g.value(g.add('Concat', *names, axis=axis), eqn.outvars[0].aval.shape)]
+  return [
+    g.value(g.add('Concat', *names, axis=axis), eqn.outvars[0].aval.shape)
+  ]
 
 
 @_of('unstack')
@@ -313,7 +315,9 @@ def _unstack(g, eqn, x):
   order = [a - (a > axis) for a in x.order if a != axis]
   return [
     g.value(
-      g.add('Gather', name, g.put(np.int64(i)), axis=place), out.aval.shape, order
+      g.add('Gather', name, g.put(np.int64(i)), axis=place),
+      out.aval.shape,
+      order,
     )
     for i, out in enumerate(eqn.outvars)
   ]
@@ -495,7 +499,6 @@ def folded(eqn, values):
     np.asarray(v.const, var.aval.dtype)
     for v, var in zip(values, eqn.invars, strict=True)
   ]
-  subfuns, params = eqn.primitive.get_bind_params(eqn.params)
-  found = eqn.primitive.bind(*subfuns, *map(jax.numpy.asarray, arrays), **params)
+  found = eqn.primitive.bind(*map(jax.numpy.asarray, arrays), **eqn.params)
   found = found if eqn.primitive.multiple_results else [found]
   return [constant(np.asarray(array)) for array in found]

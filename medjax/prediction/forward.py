@@ -10,7 +10,7 @@ import numpy as np
 from medjax.engine import replicated, sharded, split_axis
 
 
-def _plain(model, task, flips):
+def plain(model, task, flips):
   """(variables, inputs) → {name: array}, the function that is compiled.
 
   'prediction' is the task's, unless that has names of its own.
@@ -42,7 +42,7 @@ def make_forward(model, task, mesh, *, flips=False):
   axes (test-time augmentation; 4 passes in 2-D, 8 in 3-D).
   """
   return jax.jit(
-    _plain(model, task, flips),
+    plain(model, task, flips),
     in_shardings=(replicated(mesh), sharded(mesh)),
     out_shardings=sharded(mesh),
   )
@@ -56,7 +56,7 @@ def make_spatial_forward(model, task, mesh, *, flips=False):
   large for one device. Numbers are those of `make_forward` up to rounding.
   Compiled once for every shape. Raises ValueError for what is no map.
   """
-  program = _spatial_program(_plain(model, task, flips), mesh)
+  program = _spatial_program(plain(model, task, flips), mesh)
 
   def forward(variables, inputs):
     (images,) = inputs

@@ -107,7 +107,7 @@ class Trained:
         'of a cross-validation each fold'
       )
     samples = self._samples(cases, refused)
-    for sample, found in self._predictor(probabilities)(samples, **options):
+    for sample, found in self.predictor(probabilities)(samples, **options):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
 
@@ -128,12 +128,12 @@ class Trained:
           variables, *inputs, train=False, features=True
         )
       )
-    placed = self._predictor(False).weights[member]
+    placed = self.predictor(False).weights[member]
     found = self._features(placed, inputs)
     return jax.tree.map(lambda x: np.asarray(x)[0], found)
 
-  def _predictor(self, maps):
-    """The predictor of this kind, compiled when it is first asked for."""
+  def predictor(self, maps=False):
+    """Its `Predictor`, compiled when first asked for; `maps` are probabilities."""
     if maps not in self._predictors:
       predictor = Predictor(self.experiment, maps=maps)
       self._predictors[maps] = predictor.with_weights(*self.variables)

@@ -1,0 +1,97 @@
+"""The programs of a folder, with their weights: `Model(folder)`.
+
+Beside run.py. ONNX by onnxruntime, StableHLO by jax and flatbuffers.
+"""
+
+import hashlib
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+
+
+class Model:
+  """What a folder holds: `info`, its model.json; called {input} → {output}."""
+
+  def __init__(self, folder, backend=None):
+    self.folder = pathlib.Path(folder)
+    self.info = json.loads((self.folder / 'model.json').read_text())
+    seal = self.info.pop('sha256')
+    text = json.dumps(self.info, sort_keys=True)
+    if hashlib.sha256(text.encode()).hexdigest() != seal:
+      raise ValueError('model.json was changed: take another copy')
+    has = importlib.util.find_spec('onnxruntime') is not None
+    onnx = 'model.onnx' in self.info['files'] and has
+    kind = backend or ('onnx' if onnx else 'jax')
+    self._calls = {'onnx': self._onnx, 'jax': self._jax}[kind]()
+
+  def _bytes(self, name):
+    data = (self.folder / name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != self.info['files'][name]:
+      raise ValueError(f'{name} was changed: take another copy')
+    return data
+
+  def _onnx(self):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+      self._bytes('model.onnx'), options, providers=['CPUExecutionProvider']
+    )
+    names = [x.name for x in session.get_outputs()]
+    run = lambda x: dict(zip(names, session.run(None, x), strict=True))
+    return {0: run}  # of any batch
+
+  def _jax(self):
+    import jax
+
+    weights = self._weights()
+    programs, platform = self.info['programs'], jax.default_backend()
+    names = programs['cpu' if platform == 'cpu' else 'portable']
+    return {int(k): self._program(v, weights) for k, v in names.items()}
+
+  def _weights(self):
+    data = self._bytes('weights.safetensors')
+    start = 8 + int.from_bytes(data[:8], 'little')
+    found = {}
+    for name, entry in json.loads(data[8:start]).items():
+      low, high = (start + n for n in entry['data_offsets'])
+      array = np.frombuffer(data[low:high], np.float32)
+      found[name] = array.reshape(entry['shape'])
+    return found
+
+  def _program(self, name, weights):
+    import jax
+    from jax import export
+
+    try:
+      program = export.deserialize(bytearray(self._bytes(name)))
+    except ImportError:
+      raise
+    except Exception as e:
+      if 'was changed' in str(e):
+        raise
+      raise ValueError(
+        f'jax {jax.__version__} cannot read {name}, which jax '
+        f'{self.info["jax"]} wrote on {self.info["written"]} and which expires '
+        f'on {self.info["expires"]}: medjax export check {self.folder} '
+        '--refresh'
+      ) from e
+    # As constants the weights are transformed once.
+    return jax.jit(lambda inputs: program.call(weights, inputs))
+
+  def __call__(self, inputs):
+    """The outputs of a batch of any size, by the programs that there are."""
+    total, at, found = len(inputs['image']), 0, []
+    while at < total:
+      fitting = [n for n in self._calls if n <= total - at]
+      size = max(fitting) if fitting else min(self._calls)
+      take = min(size or total, total - at)
+      rows = [*range(at, at + take)] + [at] * (size - take)
+      part = {k: v[rows] for k, v in inputs.items()}
+      part = {k: np.asarray(v) for k, v in self._calls[size](part).items()}
+      found.append({k: v[:take] for k, v in part.items()})
+      at += take
+    return {k: np.concatenate([x[k] for x in found]) for k in found[0]}
