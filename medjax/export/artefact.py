@@ -86,9 +86,7 @@ def _described(made, run):
   )
   cases = golden.cases(made)
   sample = made.prepare(cases[0])
-  shape = (
-    tuple(made.data.patch_size) if windows else sample['image'].shape[:-1]
-  )
+  shape = tuple(made.data.patch_size) if windows else sample['image'].shape[:-1]
   return {
     'medjax': __version__,
     'task': type(task).__name__,

@@ -115,9 +115,7 @@ def compare(folder, backend):
     stored = dict(kept)
   for i in range(CASES):
     part = {
-      k.partition('/')[2]: v
-      for k, v in stored.items()
-      if k.startswith(f'{i}/')
+      k.partition('/')[2]: v for k, v in stored.items() if k.startswith(f'{i}/')
     }
     image, affine = part.pop('image').astype(np.float32), part.pop('affine')
     wanted = {k[4:]: v for k, v in part.items() if k.startswith('out/')}

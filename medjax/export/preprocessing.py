@@ -109,9 +109,7 @@ def apply(steps, image, statistics):
       )
     if step.get('measured'):
       axes = tuple(range(1, image.ndim - 1))
-      shift, scale = (
-        jnp.expand_dims(statistics[:, i], axes) for i in range(2)
-      )
+      shift, scale = (jnp.expand_dims(statistics[:, i], axes) for i in range(2))
     out = (out - shift) / scale
     if step.get('unit'):
       out = jnp.clip(out, 0, 1)

@@ -393,6 +393,26 @@ def _conv(g, eqn, x, kernel):
   return [g.value(name, eqn.outvars[0].aval.shape, numbers.out_spec)]
 
 
+@_of('reduce_window_max')
+def _max_pool(g, eqn, x):
+  p, rank = eqn.params, len(x.shape)
+  window, strides, pads = (
+    p[k][1:-1] for k in ('window_dimensions', 'window_strides', 'padding')
+  )
+  if max(*p['base_dilation'], *p['window_dilation']) > 1:
+    raise NotImplementedError('a dilated window')
+  order = (0, rank - 1, *range(1, rank - 1))
+  low, high = zip(*pads, strict=True)
+  name = g.add(
+    'MaxPool',
+    g.tensor(x, order, whole=True),
+    kernel_shape=list(window),
+    strides=list(strides),
+    pads=[*low, *high],
+  )
+  return [g.value(name, eqn.outvars[0].aval.shape, order)]
+
+
 @_of('dot_general')
 def _dot(g, eqn, a, b):
   (contract_a, contract_b), (batch_a, batch_b) = eqn.params['dimension_numbers']
