@@ -263,7 +263,7 @@ def _make(config, facts, cases):
 
 
 def _teacher(workdir):
-  """Inputs → outputs of the best checkpoint of a run, read when first called."""
+  """Inputs → outputs of a run's best checkpoint, read when first called."""
 
   @functools.cache
   def opened():

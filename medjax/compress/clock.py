@@ -1,7 +1,8 @@
-"""Times an ONNX model alone: python -m medjax.compress.clock FILE INPUTS THREADS.
+"""Times an ONNX model alone, by python -m medjax.compress.clock.
 
-A process of its own, so that its memory is that of the model. Prints JSON:
-p50 and p95 in ms, the process's peak in MB.
+Given are its file, one of inputs, and the number of threads. A process of its
+own, so that its memory is that of the model. Prints JSON: p50 and p95 in ms,
+the process's peak in MB.
 """
 
 import json

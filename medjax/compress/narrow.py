@@ -38,7 +38,7 @@ def narrower(model, share):
 
 
 def _count(n, share):
-  return max(int(round(n * share / 4)) * 4, 4)
+  return max(round(n * share / 4) * 4, 4)
 
 
 def cut(module, variables, outline):

@@ -59,15 +59,10 @@ def speed(folder, inputs):
     kept = pathlib.Path(home) / 'inputs.npz'
     np.savez(kept, **inputs)
     for threads in THREADS:
+      model = pathlib.Path(folder) / 'model.onnx'
+      program = [sys.executable, '-m', 'medjax.compress.clock']
       done = subprocess.run(
-        [
-          sys.executable,
-          '-m',
-          'medjax.compress.clock',
-          str(pathlib.Path(folder) / 'model.onnx'),
-          str(kept),
-          str(threads),
-        ],  # fmt: skip
+        [*program, str(model), str(kept), str(threads)],
         capture_output=True,
         text=True,
       )

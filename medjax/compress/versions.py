@@ -124,9 +124,11 @@ def _student(run, workdir, value, out, original, steps):
     raise ValueError(
       f'no student of a {kind}, only of a classifier or segmenter'
     )
-  student.task = {
-    **task, 'name': f'Distilled{kind}', 'teacher': str(pathlib.Path(workdir).resolve()),
-  }  # fmt: skip
+  task |= {
+    'name': f'Distilled{kind}',
+    'teacher': str(pathlib.Path(workdir).resolve()),
+  }
+  student.task = ml_collections.ConfigDict(task)
   student.data.update(
     {
       k: v

@@ -9,8 +9,9 @@ from medjax import files
 _MEND = 'take the bundle as it was published'
 # Steps that read and arrange, which a workdir does anyway.
 _READING = (
-  'LoadImaged', 'EnsureChannelFirstd', 'EnsureTyped', 'ToTensord', 'CastToTyped',
-  'AddChanneld', 'Invertd', 'Activationsd', 'AsDiscreted', 'SaveImaged',
+  'LoadImaged', 'EnsureChannelFirstd', 'EnsureTyped', 'ToTensord',
+  'CastToTyped', 'AddChanneld', 'Invertd', 'Activationsd', 'AsDiscreted',
+  'SaveImaged',
 )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def _weights(folder):
 
 
 def _plain(whole, value, where):
-  """A value with its references, '@name', looked up; expressions are refused."""
+  """A value whose references, '@name', are looked up; no expressions."""
   if isinstance(value, str) and value.startswith('@'):
     name = value[1:]
     if name not in whole:
@@ -130,7 +131,7 @@ class _Taken:
     return self._left.pop(key, *default)
 
   def only(self, key, *allowed, default):
-    """Takes an argument that may be one of few; raises ValueError for others."""
+    """Takes an argument that must be one of few."""
     value = self(key, default)
     value = value[0] if isinstance(value, list | tuple) else value
     value = value.lower() if isinstance(value, str) else value

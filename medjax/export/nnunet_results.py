@@ -36,7 +36,7 @@ def read(folder, fold):
   if not weights.is_file():
     raise FileNotFoundError(f'{weights}: no such file')
   rank = len(plan['patch_size'])
-  # nnU-Net has the axes as SimpleITK does, z first; medjax as the file, x first.
+  # nnU-Net has the axes as SimpleITK does, z first; medjax x first.
   forward = plans.get('transpose_forward', [0, 1, 2])
   order = tuple(2 - forward[i] for i in range(3)) if rank == 3 else (1, 0)
   if rank == 2:

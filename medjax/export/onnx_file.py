@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from medjax.export import primitives
-from medjax.export.graph import BATCH, OPSET, Graph, Value, constant
+from medjax.export.graph import BATCH, OPSET, Graph, constant
 from medjax.ops import platform
 
 _INNER = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')

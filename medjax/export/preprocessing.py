@@ -1,4 +1,4 @@
-"""The preparation of an image as data: a part outside of the program, one in it.
+"""The preparation of an image as data: a part outside of the program, one in.
 
 Steps of `medjax.data.transforms` that are numbers per channel, cutting off,
 shifting and scaling, become 'standardise' steps. Those at the end are a part of
@@ -77,7 +77,7 @@ def _before(steps):
   for step in reversed(steps):
     if (step.get('measured') or {}).get('nonzero'):
       return [0.0] * len(step['low']) if np.all(value == 0) else None
-    if step.get('unit') and not np.all((0 <= value) & (value <= 1)):
+    if step.get('unit') and not np.all((value >= 0) & (value <= 1)):
       return None
     if step.get('measured'):
       return np.broadcast_to(value, len(step['low'])).tolist()

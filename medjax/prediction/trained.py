@@ -133,7 +133,7 @@ class Trained:
     return jax.tree.map(lambda x: np.asarray(x)[0], found)
 
   def predictor(self, maps=False):
-    """Its `Predictor`, compiled when first asked for; `maps` are probabilities."""
+    """Its `Predictor`, with `maps` of probabilities, made when asked for."""
     if maps not in self._predictors:
       predictor = Predictor(self.experiment, maps=maps)
       self._predictors[maps] = predictor.with_weights(*self.variables)
