@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import tempfile
 
 import jax
@@ -29,21 +28,37 @@ def compress(workdir, to, out, *, steps=None, trust=False):
   to: 'int8', 'prune:SHARE' of the channels that stay, or 'student:CONFIG'.
   int8 is an exported folder, the others are workdirs. steps: of what trains.
   """
-  kind, _, value = to.partition(':')
-  ways = {'int8': _int8, 'prune': _prune, 'student': _student}
-  if kind not in ways:
-    raise ValueError(f'--to={to}: no way {kind!r}{closest(kind, ways)}')
+  kind, value = _way(to, steps)
   run, out = trained.load(workdir, trust=trust), pathlib.Path(out)
   with tempfile.TemporaryDirectory() as home:
     original = pathlib.Path(home) / 'original'
     artefact.write(run, original, onnx=True)
-    version = ways[kind](run, workdir, value, out, original, steps)
+    version = _WAYS[kind](run, workdir, value, out, original, steps)
     if version != out:
       version = pathlib.Path(home) / 'version'
       artefact.write(trained.load(out, trust=trust), version, onnx=True)
     rows = _priced(run.experiment, original, version, to)
   files.write_json(out / TABLE, {'rows': rows})
   return rows
+
+
+def _way(to, steps):
+  """(kind, value) of --to; raises ValueError for what there is not."""
+  kind, _, value = to.partition(':')
+  if kind not in _WAYS:
+    raise ValueError(f'--to={to}: no way {kind!r}{closest(kind, _WAYS)}')
+  if kind == 'int8' and (value or steps):
+    raise ValueError('--to=int8 takes neither a value nor --steps')
+  if kind == 'prune':
+    try:
+      value = float(value)
+    except ValueError:
+      value = 0
+    if not 0 < value < 1:
+      raise ValueError(f'--to={to}: say what stays, 0 to 1, as in prune:.5')
+  if kind == 'student' and not value:
+    raise ValueError('--to=student: names no config, student:configs/small.py')
+  return kind, value
 
 
 def _priced(made, original, version, name):
@@ -57,8 +72,6 @@ def _priced(made, original, version, name):
 
 def _int8(run, workdir, value, out, original, steps):
   """Eight bits; the method of calibration is chosen on validation."""
-  if value or steps:
-    raise ValueError('--to=int8 takes neither a value nor steps')
   adopted.check_new(out)
   made = run.experiment
 
@@ -74,14 +87,8 @@ def _int8(run, workdir, value, out, original, steps):
   return out
 
 
-def _prune(run, workdir, value, out, original, steps):
+def _prune(run, workdir, share, out, original, steps):
   """Fewer channels, and training to mend it."""
-  try:
-    share = float(value)
-  except ValueError:
-    share = 0
-  if not 0 < share < 1:
-    raise ValueError(f'--to=prune:{value}: say what stays, 0 to 1, prune:.5')
   made = _single(run, workdir)
   whole = _restored(workdir)
   old = (
@@ -105,8 +112,6 @@ def _prune(run, workdir, value, out, original, steps):
 
 def _student(run, workdir, value, out, original, steps):
   """A network by another config, taught by the run."""
-  if not value:
-    raise ValueError('--to=student: names no config, student:configs/small.py')
   made = _single(run, workdir)
   student, whole = public.read_config(value), _restored(workdir)
   plain = lambda x: json.loads(config.to_json(x))
@@ -184,6 +189,4 @@ def _trained(made, out):
   write_report(out)
 
 
-def forget(out):
-  """Removes the cut weights, which the trained ones replace."""
-  shutil.rmtree(pathlib.Path(out) / 'cut', ignore_errors=True)
+_WAYS = {'int8': _int8, 'prune': _prune, 'student': _student}

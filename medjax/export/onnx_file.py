@@ -7,7 +7,7 @@ the weights as constants. Layers keep the name of their module.
 import jax
 import numpy as np
 
-from medjax.export import primitives
+from medjax.export import primitives, products
 from medjax.export.graph import BATCH, OPSET, Graph, constant
 from medjax.ops import platform
 
@@ -104,7 +104,7 @@ def _converted(graph, eqn, values):
   inner = next((eqn.params[k] for k in _INNER if k in eqn.params), None)
   try:
     if inner is not None:
-      special = primitives.NAMED.get(eqn.params.get('name'))
+      special = products.NAMED.get(eqn.params.get('name'))
       if special and any(v.const is None for v in values):
         return special(graph, eqn, *values)
       closed = hasattr(inner, 'jaxpr')
@@ -114,7 +114,7 @@ def _converted(graph, eqn, values):
         map(constant, inner.consts) if closed else (),
         values,
       )
-    if kind not in _ALWAYS and kind not in primitives._ELEMENTWISE:
+    if kind not in _ALWAYS and kind not in primitives.ELEMENTWISE:
       known = primitives.folded(eqn, values)
       if known is not None:
         return known

@@ -13,7 +13,7 @@ _SKIPPED = (
   'optimization_barrier', 'reduce_precision',
 )  # fmt: skip
 # Primitive: the operator, and the same of numpy's.
-_ELEMENTWISE = {
+ELEMENTWISE = {
   'add': ('Add', np.add),
   'add_any': ('Add', np.add),
   'sub': ('Sub', np.subtract),
@@ -44,21 +44,17 @@ _ELEMENTWISE = {
   'or': ('Or', np.logical_or),
   'not': ('Not', np.logical_not),
 }
-_REDUCTIONS = {
-  'reduce_sum': 'ReduceSum',
-  'reduce_max': 'ReduceMax',
-  'reduce_min': 'ReduceMin',
-}
 TABLE, NAMED = {}, {}  # of a primitive; of a function with a name, `jax.jit`'s
 
 
-def _of(*names, table=TABLE):
+def of(*names, table=TABLE):
+  """A function as what converts the primitives, or functions, of names."""
   return lambda function: (
     table.update(dict.fromkeys(names, function)) or (function)
   )
 
 
-def _order(values):
+def order_of(values):
   """The order of axes that most of the numbers have already."""
   tensors = [v for v in values if v.const is None and v.shape]
   if not tensors:
@@ -78,17 +74,17 @@ def elementwise(g, kind, function, values):
   if all(v.const is not None for v in values):
     array = function(*(v.const for v in values))
     return Value(full, dims, tuple(range(rank)), const=np.asarray(array))
-  order = _order(ranked)
+  order = order_of(ranked)
   names = [g.tensor(v, order if len(v.shape) == rank else None) for v in values]
   return Value(full, dims, order, g.add(kind, *names))
 
 
 def _apply(g, kind, *values):
   """`elementwise` of an operator of the table, by its primitive's name."""
-  return elementwise(g, *_ELEMENTWISE[kind], values)
+  return elementwise(g, *ELEMENTWISE[kind], values)
 
 
-@_of(*_ELEMENTWISE)
+@of(*ELEMENTWISE)
 def _elementwise(g, eqn, *values):
   kind = eqn.primitive.name
   known = [v.const for v in values if v.const is not None]
@@ -105,7 +101,7 @@ def _elementwise(g, eqn, *values):
   return [_apply(g, kind, *values)]
 
 
-@_of('square', 'integer_pow')
+@of('square', 'integer_pow')
 def _power(g, eqn, x):
   y = eqn.params.get('y', 2)
   if y == 2:
@@ -113,37 +109,37 @@ def _power(g, eqn, x):
   return [_apply(g, 'pow', x, constant(np.float32(y)))]
 
 
-@_of('rsqrt')
+@of('rsqrt')
 def _rsqrt(g, eqn, x):
   return [_apply(g, 'div', constant(np.float32(1)), _apply(g, 'sqrt', x))]
 
 
-@_of('erfc')
+@of('erfc')
 def _erfc(g, eqn, x):
   return [_apply(g, 'sub', constant(np.float32(1)), _apply(g, 'erf', x))]
 
 
-@_of('expm1')
+@of('expm1')
 def _expm1(g, eqn, x):
   return [_apply(g, 'sub', _apply(g, 'exp', x), constant(np.float32(1)))]
 
 
-@_of('log1p')
+@of('log1p')
 def _log1p(g, eqn, x):
   return [_apply(g, 'log', _apply(g, 'add', x, constant(np.float32(1))))]
 
 
-@_of('ne')
+@of('ne')
 def _ne(g, eqn, *values):
   return [_apply(g, 'not', _apply(g, 'eq', *values))]
 
 
-@_of('clamp')
+@of('clamp')
 def _clamp(g, eqn, low, x, high):
   return [_apply(g, 'min', _apply(g, 'max', x, low), high)]
 
 
-@_of('select_n')
+@of('select_n')
 def _select(g, eqn, which, *cases):
   if eqn.invars[0].aval.dtype != bool or len(cases) != 2:
     raise NotImplementedError('a choice of more than two')
@@ -154,12 +150,12 @@ def _select(g, eqn, which, *cases):
   return [elementwise(g, 'Where', np.where, (which, yes, no))]
 
 
-@_of(*_SKIPPED)
+@of(*_SKIPPED)
 def _same(g, eqn, *values):
   return list(values)
 
 
-@_of('convert_element_type')
+@of('convert_element_type')
 def _cast(g, eqn, x):
   old, new = eqn.invars[0].aval.dtype, np.dtype(eqn.params['new_dtype'])
   if new.name in ('bfloat16', 'float16'):
@@ -180,7 +176,7 @@ def _cast(g, eqn, x):
 # Axes.
 
 
-@_of('transpose')
+@of('transpose')
 def _transpose(g, eqn, x):
   new = eqn.params['permutation']
   pick = lambda values: tuple(values[axis] for axis in new)
@@ -193,7 +189,7 @@ def _transpose(g, eqn, x):
   return [Value(pick(x.shape), pick(x.dims), order, x.name)]
 
 
-@_of('broadcast_in_dim')
+@of('broadcast_in_dim')
 def _broadcast(g, eqn, x):
   shape = sizes(eqn.params['shape'])
   places = eqn.params['broadcast_dimensions']
@@ -211,7 +207,7 @@ def _broadcast(g, eqn, x):
   return [Value(shape, dims, order, name)]
 
 
-@_of('reshape', 'squeeze', 'expand_dims')
+@of('reshape', 'squeeze', 'expand_dims')
 def _reshape(g, eqn, x):
   shape = sizes(eqn.outvars[0].aval.shape)
   if x.const is not None and not x.loose:
@@ -234,7 +230,7 @@ def _reshape(g, eqn, x):
   return [g.value(name, eqn.outvars[0].aval.shape, (*new, *kept))]
 
 
-@_of('slice')
+@of('slice')
 def _slice(g, eqn, x):
   p, rank = eqn.params, len(x.shape)
   old = eqn.invars[0].aval.shape
@@ -263,7 +259,7 @@ def _slice(g, eqn, x):
   return [Value(shape, dims, x.order, name)]
 
 
-@_of('rev')
+@of('rev')
 def _rev(g, eqn, x):
   axes = [x.order.index(axis) for axis in eqn.params['dimensions']]
   n, far = len(axes), -(2**62)
@@ -272,7 +268,7 @@ def _rev(g, eqn, x):
   return [Value(x.shape, x.dims, x.order, name)]
 
 
-@_of('pad')
+@of('pad')
 def _pad(g, eqn, x, fill):
   config = eqn.params['padding_config']
   if any(inner for _, _, inner in config) or fill.const is None:
@@ -284,9 +280,9 @@ def _pad(g, eqn, x, fill):
   return [g.value(name, eqn.outvars[0].aval.shape, x.order)]
 
 
-@_of('concatenate')
+@of('concatenate')
 def _concatenate(g, eqn, *values):
-  order = _order(values)
+  order = order_of(values)
   axis = order.index(eqn.params['dimension'])
   names = [g.tensor(v, order, whole=True) for v in values]
   return [
@@ -296,7 +292,7 @@ def _concatenate(g, eqn, *values):
   ]
 
 
-@_of('stack')
+@of('stack')
 def _stack(g, eqn, *values):
   axis = eqn.params['axis']
   names = [
@@ -308,7 +304,7 @@ def _stack(g, eqn, *values):
   ]
 
 
-@_of('unstack')
+@of('unstack')
 def _unstack(g, eqn, x):
   axis = eqn.params['axis']
   place, name = x.order.index(axis), g.tensor(x, x.order, whole=True)
@@ -323,7 +319,7 @@ def _unstack(g, eqn, x):
   ]
 
 
-@_of('tile')
+@of('tile')
 def _tile(g, eqn, x):
   times = eqn.params['reps']
   name = g.tensor(x, whole=True)
@@ -332,7 +328,7 @@ def _tile(g, eqn, x):
   ]
 
 
-@_of('gather')
+@of('gather')
 def _gather(g, eqn, x, index):
   """The rows of one axis that constant indices name."""
   numbers, slices = eqn.params['dimension_numbers'], eqn.params['slice_sizes']
@@ -355,155 +351,6 @@ def _gather(g, eqn, x, index):
     'Gather', g.tensor(x, x.order, whole=True), rows, axis=x.order.index(axis)
   )
   return [g.value(name, eqn.outvars[0].aval.shape, x.order)]
-
-
-# Sums and products.
-
-
-@_of(*_REDUCTIONS)
-def _reduce(g, eqn, x):
-  axes = eqn.params['axes']
-  name = g.tensor(x, x.order, whole=any(x.dims[a] != x.shape[a] for a in axes))
-  if x.loose and name == x.name:
-    name = g.tensor(x, x.order, whole=True)
-  places = g.numbers([x.order.index(axis) for axis in axes])
-  name = g.add(_REDUCTIONS[eqn.primitive.name], name, places, keepdims=0)
-  left = [axis for axis in range(len(x.shape)) if axis not in axes]
-  order = [left.index(axis) for axis in x.order if axis in left]
-  return [g.value(name, eqn.outvars[0].aval.shape, order)]
-
-
-@_of('conv_general_dilated')
-def _conv(g, eqn, x, kernel):
-  p = eqn.params
-  numbers = p['dimension_numbers']
-  if max(p['lhs_dilation']) > 1 or p['batch_group_count'] > 1:
-    raise NotImplementedError('a dilated input, or groups of the batch')
-  low, high = zip(*p['padding'], strict=True)
-  name = g.add(
-    'Conv',
-    g.tensor(x, numbers.lhs_spec, whole=True),
-    g.tensor(kernel, numbers.rhs_spec, whole=True),
-    strides=list(p['window_strides']),
-    pads=[*low, *high],
-    dilations=list(p['rhs_dilation']),
-    group=p['feature_group_count'],
-    kernel_shape=[kernel.shape[axis] for axis in numbers.rhs_spec[2:]],
-  )
-  return [g.value(name, eqn.outvars[0].aval.shape, numbers.out_spec)]
-
-
-@_of('reduce_window_max')
-def _max_pool(g, eqn, x):
-  p, rank = eqn.params, len(x.shape)
-  window, strides, pads = (
-    p[k][1:-1] for k in ('window_dimensions', 'window_strides', 'padding')
-  )
-  if max(*p['base_dilation'], *p['window_dilation']) > 1:
-    raise NotImplementedError('a dilated window')
-  order = (0, rank - 1, *range(1, rank - 1))
-  low, high = zip(*pads, strict=True)
-  name = g.add(
-    'MaxPool',
-    g.tensor(x, order, whole=True),
-    kernel_shape=list(window),
-    strides=list(strides),
-    pads=[*low, *high],
-  )
-  return [g.value(name, eqn.outvars[0].aval.shape, order)]
-
-
-@_of('dot_general')
-def _dot(g, eqn, a, b):
-  (contract_a, contract_b), (batch_a, batch_b) = eqn.params['dimension_numbers']
-  free = lambda v, *used: [
-    i for i in range(len(v.shape)) if i not in {*used[0], *used[1]}
-  ]
-  free_a, free_b = free(a, contract_a, batch_a), free(b, contract_b, batch_b)
-  shape = eqn.outvars[0].aval.shape
-  rank = len(a.shape)
-  if (
-    a.const is None and b.const is not None and len(b.shape) == 2
-    and not batch_a and tuple(contract_a) == (rank - 1,) and 3 < rank < 6
-  ):  # fmt: skip
-    return [_pointwise(g, a, b, contract_b[0], shape)]
-  fold = lambda v, axes: math.prod(v.shape[i] for i in axes)
-
-  def matrix(v, groups):
-    order = [axis for group in groups for axis in group]
-    name = g.tensor(v, order, whole=True)
-    batch = [v.shape[i] for i in batch_a] if v is a else [
-      v.shape[i] for i in batch_b
-    ]  # fmt: skip
-    wanted = [*batch, *(fold(v, group) for group in groups[-2:])]
-    if wanted != [v.shape[i] for i in order]:
-      name = g.reshaped(name, wanted)
-    return name
-
-  left = matrix(a, (batch_a, free_a, contract_a))
-  right = matrix(b, (batch_b, contract_b, free_b))
-  name = g.add('MatMul', left, right)
-  made = [*(a.shape[i] for i in batch_a), fold(a, free_a), fold(b, free_b)]
-  if made != [*sizes(shape)]:
-    name = g.reshaped(name, sizes(shape))
-  return [g.value(name, shape)]
-
-
-def _pointwise(g, x, matrix, contracted, shape):
-  """A dense layer over the channels of a map: a convolution of one voxel."""
-  rank = len(x.shape)
-  order = (0, rank - 1, *range(1, rank - 1))
-  ones = (1,) * (rank - 2)
-  kernel = matrix.const if contracted == 1 else matrix.const.T
-  kernel = g.put(kernel.reshape(*kernel.shape, *ones), 'kernel')
-  name = g.add(
-    'Conv', g.tensor(x, order, whole=True), kernel, kernel_shape=list(ones)
-  )
-  return g.value(name, shape, order)
-
-
-# Functions with a name.
-
-
-@_of('relu', table=NAMED)
-def _relu(g, eqn, x):
-  return [Value(x.shape, x.dims, x.order, g.add('Relu', g.tensor(x, x.order)))]
-
-
-@_of('leaky_relu', table=NAMED)
-def _leaky_relu(g, eqn, x, slope):
-  alpha = float(slope.const)
-  name = g.add('LeakyRelu', g.tensor(x, x.order), alpha=alpha)
-  return [Value(x.shape, x.dims, x.order, name)]
-
-
-@_of('instance_norm', table=NAMED)
-def _instance_norm(g, eqn, x, scale, bias, epsilon):
-  rank = len(x.shape)
-  order = (0, rank - 1, *range(1, rank - 1))
-  name = g.add(
-    'InstanceNormalization',
-    g.tensor(x, order, whole=True),
-    g.tensor(scale, whole=True),
-    g.tensor(bias, whole=True),
-    epsilon=float(epsilon.const),
-  )
-  return [g.value(name, eqn.outvars[0].aval.shape, order)]
-
-
-@_of('transposed_conv', table=NAMED)
-def _transposed_conv(g, eqn, x, kernel):
-  rank = len(x.shape)
-  order = (0, rank - 1, *range(1, rank - 1))
-  window = list(kernel.shape[: rank - 2])
-  name = g.add(
-    'ConvTranspose',
-    g.tensor(x, order, whole=True),
-    g.tensor(kernel, (rank - 2, rank - 1, *range(rank - 2)), whole=True),
-    strides=window,
-    kernel_shape=window,
-  )
-  return [g.value(name, eqn.outvars[0].aval.shape, order)]
 
 
 def folded(eqn, values):

@@ -1,4 +1,4 @@
-"""Cut networks: what is cut out of a network whose other channels say nothing."""
+"""Cutting channels out of a network."""
 
 import jax
 import numpy as np

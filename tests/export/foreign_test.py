@@ -109,12 +109,13 @@ def test_a_bundle_predicts_as_its_network(name, tmp_path):
   [
     ({'network_def': {'_target_': 'my.Net'}}, 'Net is not known'),
     ({'network_def': {'_target_': 'UNet', **UNET, 'act': 'GELU'}}, 'act='),
-    ({'network_def': {'_target_': 'UNet', **UNET, 'foo': 1}}, 'foo is not known'),
+    ({'network_def': {'_target_': 'UNet', **UNET, 'foo': 1}}, 'foo is not'),
     ({'network_def': '$import_module()'}, 'is an expression'),
     (
       {
         'preprocessing': {
-          '_target_': 'Compose', 'transforms': [{'_target_': 'CropForegroundd'}],
+          '_target_': 'Compose',
+          'transforms': [{'_target_': 'CropForegroundd'}],
         }
       },
       'CropForegroundd is not known',
@@ -221,7 +222,7 @@ def test_nnunet_predicts_as_its_network(tmp_path):
 
 def test_a_plan_that_is_not_known_is_refused(tmp_path):
   results(tmp_path / NNUNET, norm_op='torch.nn.BatchNorm3d')
-  with pytest.raises(ValueError, match='norm_op=.*BatchNorm3d is not known'):
+  with pytest.raises(ValueError, match=r'norm_op=.*BatchNorm3d is not known'):
     foreign.adopt(tmp_path / NNUNET, tmp_path / 'run')
   with pytest.raises(FileNotFoundError, match='fold_3'):
     foreign.adopt(tmp_path / NNUNET, tmp_path / 'run', fold='3')

@@ -33,13 +33,13 @@ NETWORKS = {
   ),
   'mobilenet v3': (models.MobileNetV3Small(**TINY), (32, 32, 1)),
   'convnext': (
-    models.ConvNeXt(**TINY, stage_sizes=(1, 1), features=(8, 8)),
+    models.ConvNeXt(**TINY, stage_sizes=(1, 1), width=8),
     (32, 32, 1),
   ),
   'vit': (
     models.ViT(
       **TINY, image_size=16, patch_size=8, width=16, depth=1, heads=2,
-      mlp_width=16,
+      hidden=16,
     ),
     (16, 16, 1),
   ),

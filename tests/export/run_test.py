@@ -124,8 +124,7 @@ def test_a_table_is_a_further_input(make_run, tmp_path):
   rng = np.random.default_rng(0)
   picture = tmp_path / 'a.png'
   Image.fromarray(rng.integers(0, 255, (12, 12), np.uint8)).save(picture)
-  model = dict(name='Fusion', image=dict(name='ResNet18', width=4, stem='small',
-               stage_sizes=(1,)))  # fmt: skip
+  model = dict(name='Fusion', backbone=RESNET)
   task = CLASSES | {'inputs': ('image', 'covariates')}
   run = make_run(
     model, task, SCALE, (12, 12, 1), covariate_names=('age', 'size')
