@@ -17,7 +17,7 @@ import tempfile
 import harness
 
 from medjax.compress import exported, price
-from medjax.export import artefact
+from medjax.export import artefact, weights
 from medjax.prediction import trained
 
 
@@ -26,12 +26,12 @@ def measured(workdir):
   run = trained.load(workdir)
   made = run.experiment
   with tempfile.TemporaryDirectory() as home:
-    artefact.write(run, pathlib.Path(home), onnx=True)
+    artefact.write(run, pathlib.Path(home), onnx=True, programs=False)
     rows = price.rows_of(home, made, 'test')
     (inputs,) = exported.fed(home, made.cases('test'), 1)
     row = price.row(pathlib.Path(workdir).name, home, made.task, rows, inputs)
-    size = (pathlib.Path(home) / artefact.WEIGHTS).stat().st_size
-  return row, size / 4e6
+  arrays = weights.flat(run.variables[:1])
+  return row, sum(x.size for x in arrays.values()) / 1e6
 
 
 def line(row, millions):

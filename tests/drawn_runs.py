@@ -1,5 +1,7 @@
 """Runs without training: small networks with drawn weights."""
 
+import functools
+
 import jax
 import ml_collections
 import numpy as np
@@ -34,48 +36,50 @@ def config_of(model, task, preprocess, *, patch=(), members=1, **data):
   config.data.update(
     name='folder', preprocess=preprocess, patch_size=patch, batch_size=4, **data
   )
-  config.members, config.inference.batch_size = members, 4
+  config.members, config.inference.batch_size = members, 1
   return config
+
+
+def make_run_in(
+  folder,
+  model,
+  task,
+  preprocess,
+  shape,
+  *,
+  patch=(),
+  members=1,
+  inference=(),
+  **facts,
+):
+  """The workdir, in a folder, of a network with drawn weights."""
+  rank = len(shape) - 1
+  config = config_of(model, task, preprocess, patch=patch, members=members)
+  config.inference.update(dict(inference))
+  facts = DataFacts(
+    channels=shape[-1],
+    rank=rank,
+    shape=shape[:-1],
+    **{'spacing': (1.0,) * rank, **facts},
+  )
+  made = experiment.make(config, facts=facts)
+  size = patch or shape[:-1]
+  inputs = [jax.ShapeDtypeStruct((1, *size, shape[-1]), np.float32)]
+  if 'covariates' in made.task.inputs:
+    n = len(facts.covariate_names)
+    inputs.append(jax.ShapeDtypeStruct((1, n), np.float32))
+  workdir = folder / 'run'
+  for i, (each, place) in enumerate(made.runs(workdir)):
+    outline = adapted.outline(each.model, inputs)
+    adopted.store(each, place, drawn(outline, seed=i), tuple(inputs))
+  made.store(workdir)
+  return workdir
 
 
 @pytest.fixture
 def make_run(tmp_path):
   """make_run(model, task, preprocess, shape, …) → workdir."""
-
-  def make(
-    model,
-    task,
-    preprocess,
-    shape,
-    *,
-    patch=(),
-    members=1,
-    inference=(),
-    **facts,
-  ):
-    rank = len(shape) - 1
-    config = config_of(model, task, preprocess, patch=patch, members=members)
-    config.inference.update(dict(inference))
-    facts = DataFacts(
-      channels=shape[-1],
-      rank=rank,
-      shape=shape[:-1],
-      **{'spacing': (1.0,) * rank, **facts},
-    )
-    made = experiment.make(config, facts=facts)
-    size = patch or shape[:-1]
-    inputs = [jax.ShapeDtypeStruct((1, *size, shape[-1]), np.float32)]
-    if 'covariates' in made.task.inputs:
-      n = len(facts.covariate_names)
-      inputs.append(jax.ShapeDtypeStruct((1, n), np.float32))
-    workdir = tmp_path / 'run'
-    for i, (each, folder) in enumerate(made.runs(workdir)):
-      outline = adapted.outline(each.model, inputs)
-      adopted.store(each, folder, drawn(outline, seed=i), tuple(inputs))
-    made.store(workdir)
-    return workdir
-
-  return make
+  return functools.partial(make_run_in, tmp_path)
 
 
 CLASSES = dict(name='Classification', class_names=('a', 'b', 'c'))

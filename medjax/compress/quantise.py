@@ -106,7 +106,6 @@ def _sealed(folder, out, method):
   info = files.read_json(
     pathlib.Path(folder) / artefact.MODEL, mend='export again'
   )
-  info['programs'] = {'cpu': {}, 'portable': {}}
   info['quantised'] = {'bits': 8, 'calibrated_by': method}
   names = [*artefact.SCRIPTS, artefact.GOLDEN, artefact.ONNX]
   info['files'] = {name: files.digest_of(out / name) for name in names}

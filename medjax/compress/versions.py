@@ -32,11 +32,12 @@ def compress(workdir, to, out, *, steps=None, trust=False):
   run, out = trained.load(workdir, trust=trust), pathlib.Path(out)
   with tempfile.TemporaryDirectory() as home:
     original = pathlib.Path(home) / 'original'
-    artefact.write(run, original, onnx=True)
+    artefact.write(run, original, onnx=True, programs=False)
     version = _WAYS[kind](run, workdir, value, out, original, steps)
     if version != out:
       version = pathlib.Path(home) / 'version'
-      artefact.write(trained.load(out, trust=trust), version, onnx=True)
+      smaller = trained.load(out, trust=trust)
+      artefact.write(smaller, version, onnx=True, programs=False)
     rows = _priced(run.experiment, original, version, to)
   files.write_json(out / TABLE, {'rows': rows})
   return rows

@@ -42,8 +42,8 @@ def _needs(*packages):
       )
 
 
-def write(run, out, *, onnx):
-  """The same of a `Trained`."""
+def write(run, out, *, onnx, programs=True):
+  """The same of a `Trained`; without `programs` there is ONNX only."""
   made, out = run.experiment, pathlib.Path(out)
   if made.folds:
     raise ValueError(
@@ -58,8 +58,10 @@ def write(run, out, *, onnx):
   for name in SCRIPTS:
     with files.replacing(out / name, 'wb') as f:
       f.write((SHIPPED / name).read_bytes())
-  weights.write(out / WEIGHTS, arrays)
-  _write_programs(out, info, function, arrays)
+  info |= {'programs': {}, 'written': datetime.date.today().isoformat()}
+  if programs:
+    weights.write(out / WEIGHTS, arrays)
+    _write_programs(out, info, function, arrays)
   if onnx:
     _write_onnx(out, info, function, arrays)
   golden.write(out / GOLDEN, run, cases, info)
@@ -166,10 +168,12 @@ def _write_programs(out, info, function, arrays):
   name = 'program.stablehlo'
   _put(out / name, program.portable(function, arrays, info['inputs']))
   info['programs']['portable']['0'] = name
-  today = datetime.date.today()
-  info['written'] = today.isoformat()
-  info['expires'] = (today + datetime.timedelta(_DAYS)).isoformat()
-  info['jax'] = jax.__version__
+  last = datetime.date.today() + datetime.timedelta(_DAYS)
+  info |= {
+    'written': datetime.date.today().isoformat(),
+    'expires': last.isoformat(),
+    'jax': jax.__version__,
+  }
 
 
 def _put(path, exported):
@@ -207,8 +211,8 @@ def _outputs(function, arrays, info):
 def _seal(out, info):
   """Writes model.json with the digests of all files."""
   programs = [n for each in info['programs'].values() for n in each.values()]
-  names = [*SCRIPTS, WEIGHTS, GOLDEN, *programs]
-  names += [ONNX] if (out / ONNX).exists() else []
+  names = [*SCRIPTS, GOLDEN, *programs]
+  names += [name for name in (WEIGHTS, ONNX) if (out / name).exists()]
   info['files'] = {name: files.digest_of(out / name) for name in names}
   files.write_json(out / MODEL, info, sealed=True)
 
@@ -220,6 +224,8 @@ def refresh(folder):
   info = files.read_json(folder / MODEL, mend='take another copy')
   if info is None:
     raise FileNotFoundError(f'{folder} holds no {MODEL}: export a run into it')
+  if WEIGHTS not in info['files']:
+    raise ValueError(f'{folder} holds {ONNX} only, which does not expire')
   if files.digest_of(folder / WEIGHTS) != info['files'][WEIGHTS]:
     raise ValueError(f'{folder / WEIGHTS} was changed: take another copy')
   stored = config.default_config()

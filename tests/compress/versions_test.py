@@ -83,7 +83,8 @@ def test_eight_bits(workdir, tmp_path, capsys):
 
 
 def test_all_heavy_operators_of_a_resnet_have_eight_bits(workdir, tmp_path):
-  artefact.write(trained.load(workdir), tmp_path / 'whole', onnx=True)
+  run = trained.load(workdir)
+  artefact.write(run, tmp_path / 'whole', onnx=True, programs=False)
   made = trained.load(workdir).experiment
   _, left = quantise.quantise(
     tmp_path / 'whole', tmp_path / 'out', made.cases('train'), lambda _: 0.0
@@ -153,7 +154,8 @@ def test_windows_of_a_volume_calibrate(make_run, tmp_path):
   run = make_run(
     UNET, MASKS, (dict(name='zscore'),), (9, 14, 11, 1), patch=(8, 8, 8)
   )
-  artefact.export(run, tmp_path / 'out', onnx=True)
+  run = trained.load(run)
+  artefact.write(run, tmp_path / 'out', onnx=True, programs=False)
   rng = np.random.default_rng(0)
   cases = [
     {'image': rng.normal(size=(9, 14, 11, 1)), 'affine': np.eye(4)}

@@ -2,13 +2,15 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from drawn_runs import CLASSES, MASKS, RESNET, SCALE, UNET
+from drawn_runs import CLASSES, MASKS, RESNET, SCALE, UNET, make_run_in
 
+from medjax import config, files
 from medjax.export import artefact, golden, report
 
 pytest.importorskip('onnxruntime')
@@ -23,28 +25,19 @@ CT = dict(
   normalisation=('ct', 'zscore'), statistics=((90.0, 40.0, 20.0, 180.0),) * 2
 )
 RUNS = {
-  'classifier': (RESNET, CLASSES, SCALE, (14, 12, 1), {}),
-  'resized': (
+  'resized, members': (
     RESNET,
     CLASSES,
     (dict(name='resize', shape=(12, 12)), *SCALE),
     (20, 30, 3),
-    {},
+    dict(members=2),
   ),
-  'labels': (
+  'labels, in batches': (
     RESNET | {'stem': 'imagenet'},
     CLASSES | {'multi_label': True},
     (dict(name='percentile'),),
     (28, 28, 1),
-    {},
-  ),
-  'ensemble': (RESNET, CLASSES, SCALE, (12, 12, 1), dict(members=2)),
-  'windows': (
-    UNET,
-    MASKS,
-    (dict(name='zscore'),),
-    (9, 14, 11, 1),
-    dict(patch=(8, 16, 8)),
+    dict(inference={'batch_size': 4}),
   ),
   'windows on another grid': (
     UNET,
@@ -59,16 +52,6 @@ RUNS = {
     (dict(name='normalise'),),
     (17, 15, 2),
     dict(patch=(12, 12), members=2, inference={'flips': True}, **CT),
-  ),
-  'whole pictures': (
-    UNET,
-    MASKS,
-    (
-      dict(name='window', low=0.0, high=200.0),
-      dict(name='scale', mean=0.5, std=0.5),
-    ),
-    (16, 16, 1),
-    {},
   ),
   'only medjax prepares it': (
     RESNET,
@@ -106,25 +89,31 @@ def test_all_say_what_the_run_says(name, make_run, tmp_path):
 def make_views(make_run, of_run):
   model, task, preprocess, _ = of_run
   run = make_run(model, task, (), (12, 12, 3))
-  path = run / 'config.json'
   # The run is one of 3 channels; its cases are cubes.
-  from medjax import config, files
-
   whole = config.load(run)
   whole.data.preprocess = preprocess
   config.store(whole, run)
   facts = files.read_json(run / 'facts.json', mend='')
   facts |= dict(channels=1, rank=3, shape=[12] * 3, spacing=[1.0] * 3)
   files.write_json(run / 'facts.json', facts, sealed=True)
-  assert path.exists()
   return run
 
 
+@pytest.fixture(scope='module')
+def once(tmp_path_factory):
+  """A run of a classifier, and the folder that it is exported to."""
+  home = tmp_path_factory.mktemp('once')
+  run = make_run_in(home, RESNET, CLASSES, SCALE, (14, 12, 1))
+  whole = config.load(run)
+  whole.data.path = '/secret/clinic'
+  config.store(whole, run)
+  artefact.export(run, home / 'out')
+  return run, home / 'out'
+
+
 @pytest.fixture
-def exported(make_run, tmp_path):
-  run = make_run(*RUNS['classifier'][:4])
-  artefact.export(run, tmp_path / 'out')
-  return tmp_path / 'out'
+def exported(once, tmp_path):
+  return shutil.copytree(once[1], tmp_path / 'out')
 
 
 def test_no_weight_and_no_file_may_be_changed(exported):
@@ -142,8 +131,6 @@ def test_no_weight_and_no_file_may_be_changed(exported):
 def test_an_expired_program_says_the_command_that_mends_it(exported, capsys):
   path = exported / 'model.json'
   info = json.loads(path.read_text())
-  from medjax import files
-
   info.pop('sha256')
   info['expires'] = '2020-01-01'
   files.write_json(path, info, sealed=True)
@@ -157,8 +144,6 @@ def test_an_expired_program_says_the_command_that_mends_it(exported, capsys):
 
 
 def test_a_program_that_jax_cannot_read_is_one_line(exported):
-  from medjax import files
-
   info = files.read_json(exported / 'model.json', mend='')
   for name in info['programs']['cpu'].values():
     (exported / name).write_bytes(b'of another age')
@@ -168,32 +153,22 @@ def test_a_program_that_jax_cannot_read_is_one_line(exported):
     report.check(exported)
 
 
-def test_model_json_holds_no_path_of_the_data(make_run, tmp_path):
-  run = make_run(*RUNS['classifier'][:4])
-  from medjax import config
-
-  whole = config.load(run)
-  whole.data.path = '/secret/clinic'
-  config.store(whole, run)
-  artefact.export(run, tmp_path / 'out')
-  assert 'secret' not in (tmp_path / 'out' / 'model.json').read_text()
+def test_model_json_holds_no_path_of_the_data(exported):
+  assert 'secret' not in (exported / 'model.json').read_text()
 
 
-def test_other_files_are_not_written_over(make_run, tmp_path):
-  run = make_run(*RUNS['classifier'][:4])
-  (tmp_path / 'out').mkdir()
-  (tmp_path / 'out' / 'thesis.txt').write_text('mine')
+def test_other_files_are_not_written_over(once, tmp_path):
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'mine' / 'thesis.txt').write_text('mine')
   with pytest.raises(ValueError, match='holds other files'):
-    artefact.export(run, tmp_path / 'out')
-  assert [p.name for p in (tmp_path / 'out').iterdir()] == ['thesis.txt']
+    artefact.export(once[0], tmp_path / 'mine')
+  assert [p.name for p in (tmp_path / 'mine').iterdir()] == ['thesis.txt']
 
 
-def test_the_command(make_run, tmp_path):
-  run = make_run(*RUNS['classifier'][:4])
-  done = command('--workdir', run, '--out', tmp_path / 'out', '--onnx')
+def test_the_command(once, tmp_path):
+  out = tmp_path / 'new'
+  done = command('--workdir', once[0], '--out', out, '--onnx')
   assert 'onnx: largest error on 3 golden cases' in done.stdout
-  done = command('check', tmp_path / 'out', '--refresh')
-  assert 'programs written anew' in done.stdout
   done = command('check', tmp_path / 'none', fails=True)
   assert done.stderr.count('\n') == 1
   assert 'holds no model.json' in done.stderr

@@ -47,8 +47,10 @@ class Model:
   def _jax(self):
     import jax
 
-    weights = self._weights()
     programs, platform = self.info['programs'], jax.default_backend()
+    if not programs:
+      raise ValueError('there is model.onnx only: pip install onnxruntime')
+    weights = self._weights()
     names = programs['cpu' if platform == 'cpu' else 'portable']
     return {int(k): self._program(v, weights) for k, v in names.items()}
 
