@@ -2,7 +2,7 @@
 
 --config=configs/benchmarks/laptop.py:resnet18 (resnet50, mobilenet_v3,
   efficientnet_b0): PneumoniaMNIST drawn to 64 pixels, the stems made for
-  ImageNet, few steps. `python benchmarks/compression.py` measures them.
+  ImageNet, few steps. `python benchmarks/laptop.py` measures them.
 --config=configs/benchmarks/laptop.py:resnet18_28: ResNet-18 at its whole width
   and 28 pixels, which `medjax.compress` makes smaller.
 --config=configs/benchmarks/laptop.py:student: the same network at half the

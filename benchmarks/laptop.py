@@ -4,7 +4,7 @@
       python -m medjax.main --config=configs/benchmarks/laptop.py:$net \
         --workdir=runs/laptop/$net
     done
-    python benchmarks/compression.py runs/laptop/*
+    python benchmarks/laptop.py runs/laptop/*
 
 Each is exported to ONNX and run by ONNX Runtime, one image at a time, on one
 thread and on two, in a process of its own. Prints a table of Markdown.
