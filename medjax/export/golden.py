@@ -121,7 +121,7 @@ def compare(folder, backend):
     wanted = {k[4:]: v for k, v in part.items() if k.startswith('out/')}
     others = {k: v for k, v in part.items() if not k.startswith('out/')}
     if info['unsupported']:
-      found = shipped.infer(model, image, **others)
+      found = shipped.programs.infer(model, image, **others)
     else:
       found = shipped.predict(model, image, affine, **others)
     for name, array in wanted.items():

@@ -158,10 +158,13 @@ def _folded(nodes, constants):
     first = given[0] in constants
     if len(users[conv[1]]) > 1 or (first and kind in ('Sub', 'Div')):
       continue
+    if conv[2][1] not in constants:  # a kernel that is computed
+      continue
     rank = constants[conv[2][1]].ndim
-    if numbers.ndim not in (0, rank) or numbers.size != max(
-      numbers.shape[1] if numbers.ndim else 1, 1
-    ):
+    axis = 0 if conv[0] == 'Conv' else 1
+    channels = constants[conv[2][1]].shape[axis]
+    along = numbers.shape[1] if numbers.ndim == rank else 1
+    if numbers.size != along or along not in (1, channels):
       continue
     per_channel = numbers.reshape(-1)
     nodes[place] = _absorbed(conv, kind, per_channel, constants)

@@ -91,7 +91,9 @@ def test_a_picture_gets_the_numbers_that_predict_writes(make_run, tmp_path):
   predict(run, [picture], tmp_path / 'wanted')
   artefact.export(run, tmp_path / 'out', onnx=True)
   done = alone(tmp_path / 'out', picture, tmp_path / 'out2')
-  lines = [line.split(',') for line in done.stdout.splitlines()]
+  text = (tmp_path / 'out2' / 'predictions.csv').read_text()
+  assert done.stdout == text
+  lines = [line.split(',') for line in text.splitlines()]
   found = {line[2]: float(line[3]) for line in lines if line[1] == 'prediction'}
   header, row = (tmp_path / 'wanted/predictions.csv').read_text().split()
   wanted = dict(zip(header.split(',')[1:], row.split(',')[1:], strict=True))
@@ -115,9 +117,13 @@ def test_what_it_cannot_take_is_one_line(array, message, make_run, tmp_path):
   artefact.export(run, tmp_path / 'out', onnx=True)
   path = tmp_path / 'scan.nii'
   nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
-  done = alone(tmp_path / 'out', path, tmp_path / 'masks', fails=True)
+  good = tmp_path / 'good.nii'
+  whole = np.ones((15, 21, 9), np.float32)
+  nibabel.save(nibabel.Nifti1Image(whole, np.eye(4)), good)
+  done = alone(tmp_path / 'out', path, good, tmp_path / 'm', fails=True)
   assert message in done.stderr
   assert done.stderr.count('\n') == 1
+  assert 'good.nii,prediction,a,' in done.stdout
 
 
 def test_a_table_is_a_further_input(make_run, tmp_path):

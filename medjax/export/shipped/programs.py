@@ -1,13 +1,15 @@
-"""The programs of a folder, with their weights: `Model(folder)`.
+"""The programs of a folder, with their weights, and windows over an image.
 
 Beside run.py. ONNX by onnxruntime, StableHLO by jax and flatbuffers.
 """
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import pathlib
 
+import image_files
 import numpy as np
 
 
@@ -97,3 +99,71 @@ class Model:
       found.append({k: v[:take] for k, v in part.items()})
       at += take
     return {k: np.concatenate([x[k] for x in found]) for k in found[0]}
+
+
+def infer(model, image, **others):
+  """{output: array} of a prepared image, by windows where the model has any."""
+  info = model.info
+  more = {k: np.asarray(v, np.float32) for k, v in others.items()}
+  fill = np.zeros(image.shape[-1], np.float32)
+  if info['measured']:
+    more['statistics'] = image_files.statistics(image, info['measured'])
+    shift, scale = more['statistics']
+    scale = np.where(np.isfinite(scale), scale, 0)
+    fill = np.asarray(info['fill']) * scale + shift
+    fill = fill * (not info['measured'].get('nonzero'))
+  elif info['inside']:
+    fill = np.asarray(info['fill'])
+  size = tuple(info['shape'])
+  if not info['windows'] and image.shape[:-1] != size:
+    raise ValueError(
+      f'the model takes images of {size}, not {image.shape[:-1]}'
+    )
+  padded = [max(n, m) for n, m in zip(image.shape, size, strict=False)]
+  whole = np.empty((*padded, image.shape[-1]), np.float32)
+  whole[:] = fill
+  whole[tuple(map(slice, image.shape[:-1]))] = image
+  starts = [
+    _starts(n, m, info['overlap']) for n, m in zip(padded, size, strict=True)
+  ]
+  weight, found = _weight(size), {}
+  for start in itertools.product(*starts):
+    place = tuple(slice(i, i + n) for i, n in zip(start, size, strict=True))
+    inputs = {k: v[None] for k, v in {'image': whole[place], **more}.items()}
+    for name, (block,) in model(inputs).items():
+      dense = block.ndim > 1
+      if name not in found:
+        shape = (*padded, block.shape[-1]) if dense else block.shape
+        found[name] = (
+          np.zeros(shape, np.float32),
+          np.zeros(shape[:-1] if dense else (), np.float32),
+        )
+      total, norm = found[name]
+      where = place if dense else ...
+      total[where] += block * weight[..., None] if dense else block
+      norm[where] += weight if dense else 1
+  crop = tuple(map(slice, image.shape[:-1]))
+  return {
+    name: (total / np.maximum(norm, 1e-8)[..., None])[crop]
+    if total.ndim > 1
+    else total / norm
+    for name, (total, norm) in found.items()
+  }
+
+
+def _starts(size, window, overlap):
+  """Where windows begin along an axis: evenly, and sharing `overlap`."""
+  if size <= window:
+    return [0]
+  step = max(window * (1 - overlap), 1)
+  count = int(np.ceil((size - window) / step)) + 1
+  return [round(i * (size - window) / (count - 1)) for i in range(count)]
+
+
+def _weight(size):
+  """What a voxel of a window counts: a Gaussian of an eighth of the window."""
+  weight = np.ones((), np.float32)
+  for n in size:
+    place = (np.arange(n) - (n - 1) / 2) / (n / 8)
+    weight = weight[..., None] * np.exp(-0.5 * place**2)
+  return np.maximum(weight / weight.max(), 1e-4).astype(np.float32)

@@ -5,7 +5,6 @@ numbers with commas, or an image. Needs numpy, and onnxruntime for model.onnx,
 or else jax and flatbuffers.
 """
 
-import itertools
 import pathlib
 import sys
 
@@ -36,7 +35,7 @@ def predict(model, image, affine, **others):
     k: image_files.prepare(v, affine, info['outside'])[0] if v.ndim > 1 else v
     for k, v in others.items()
   }
-  found = infer(model, prepared, **others)
+  found = programs.infer(model, prepared, **others)
   for name, array in found.items():
     if array.ndim > 1:
       found[name] = image_files.to_grid(array, grid, affine, image.shape[:-1])
@@ -49,78 +48,11 @@ def _images(others, rank):
   return [x for x in others.values() if x.ndim > rank]
 
 
-def infer(model, image, **others):
-  """{output: array} of a prepared image, by windows where the model has any."""
-  info = model.info
-  more = {k: np.asarray(v, np.float32) for k, v in others.items()}
-  fill = np.zeros(image.shape[-1], np.float32)
-  if info['measured']:
-    more['statistics'] = image_files.statistics(image, info['measured'])
-    shift, scale = more['statistics']
-    scale = np.where(np.isfinite(scale), scale, 0)
-    fill = np.asarray(info['fill']) * scale + shift
-    fill = fill * (not info['measured'].get('nonzero'))
-  elif info['inside']:
-    fill = np.asarray(info['fill'])
-  size = tuple(info['shape'])
-  if not info['windows'] and image.shape[:-1] != size:
-    raise ValueError(
-      f'the model takes images of {size}, not {image.shape[:-1]}'
-    )
-  padded = [max(n, m) for n, m in zip(image.shape, size, strict=False)]
-  whole = np.empty((*padded, image.shape[-1]), np.float32)
-  whole[:] = fill
-  whole[tuple(map(slice, image.shape[:-1]))] = image
-  starts = [
-    _starts(n, m, info['overlap']) for n, m in zip(padded, size, strict=True)
-  ]
-  weight, found = _weight(size), {}
-  for start in itertools.product(*starts):
-    place = tuple(slice(i, i + n) for i, n in zip(start, size, strict=True))
-    inputs = {k: v[None] for k, v in {'image': whole[place], **more}.items()}
-    for name, (block,) in model(inputs).items():
-      dense = block.ndim > 1
-      if name not in found:
-        shape = (*padded, block.shape[-1]) if dense else block.shape
-        found[name] = (
-          np.zeros(shape, np.float32),
-          np.zeros(shape[:-1] if dense else (), np.float32),
-        )
-      total, norm = found[name]
-      where = place if dense else ...
-      total[where] += block * weight[..., None] if dense else block
-      norm[where] += weight if dense else 1
-  crop = tuple(map(slice, image.shape[:-1]))
-  return {
-    name: (total / np.maximum(norm, 1e-8)[..., None])[crop]
-    if total.ndim > 1
-    else total / norm
-    for name, (total, norm) in found.items()
-  }
-
-
-def _starts(size, window, overlap):
-  """Where windows begin along an axis: evenly, and sharing `overlap`."""
-  if size <= window:
-    return [0]
-  step = max(window * (1 - overlap), 1)
-  count = int(np.ceil((size - window) / step)) + 1
-  return [round(i * (size - window) / (count - 1)) for i in range(count)]
-
-
-def _weight(size):
-  """What a voxel of a window counts: a Gaussian of an eighth of the window."""
-  weight = np.ones((), np.float32)
-  for n in size:
-    place = (np.arange(n) - (n - 1) / 2) / (n / 8)
-    weight = weight[..., None] * np.exp(-0.5 * place**2)
-  return np.maximum(weight / weight.max(), 1e-4).astype(np.float32)
-
-
 def labels(info, probabilities):
   """The label map of a map of probabilities (*s, K)."""
   if not info['regions']:
-    return probabilities.argmax(-1).astype(np.uint8)
+    few = probabilities.shape[-1] <= 256
+    return probabilities.argmax(-1).astype(np.uint8 if few else np.uint16)
   found = np.zeros(probabilities.shape[:-1], np.uint8)
   for i, label in enumerate(info['regions']):
     found[probabilities[..., i] > 0.5] = label
@@ -143,19 +75,29 @@ def main():
     for k, v in given.items()
   }
   out.mkdir(parents=True, exist_ok=True)
+  table, failed = [], 0
   for path in paths:
     try:
       image, affine, write = image_files.read(path)
       found = predict(model, image, affine, **others)
-    except (ValueError, OSError) as e:
-      sys.exit(f'{path}: {e}')
+    except Exception as e:  # one bad file is not to lose the others
+      print(f'{path}: {" ".join(str(e).split())}', file=sys.stderr)
+      failed += 1
+      continue
     if 'labels' in found:
       write(out / image_files.stem(path), found['labels'])
       continue
-    for name, vector in found.items():
-      names = model.info['names'] if name == 'prediction' else range(99)
-      for label, value in zip(names, vector, strict=False):
-        print(f'{path},{name},{label},{value:.6f}')
+    for output, vector in found.items():
+      names = model.info['names']
+      names = names if len(names) == len(vector) else range(len(vector))
+      for name, value in zip(names, vector, strict=True):
+        table.append(f'{path},{output},{name},{value:.6f}')
+  if table:
+    lines = ['file,output,name,value', *table]
+    print(*lines, sep='\n')
+    (out / 'predictions.csv').write_text('\n'.join(lines) + '\n')
+  if failed:
+    sys.exit(1)
 
 
 if __name__ == '__main__':
