@@ -1,4 +1,5 @@
-# make demo: train, evaluate and report on real MRI. make test: all tests.
+# make demo: train, evaluate and report on real MRI. make test: all tests but
+# the slow ones (kills, attacks, whole trainings), which make slow runs.
 # make bench: side by side with PyTorch and MONAI, into benchmarks/README.md.
 # make docs: the guides and the API reference as a site, into site/.
 PYTHON ?= python3
@@ -7,13 +8,16 @@ BIN = $(VENV)/bin
 EXTRAS ?= demo,test
 WORKDIR ?= runs/demo
 
-.PHONY: demo test lint bench docs
+.PHONY: demo test slow lint bench docs
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m medjax.main --config=configs/unet.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/python -m pytest -n 2 --dist=worksteal
+	$(BIN)/python -m pytest -n 2 --dist=worksteal -m 'not slow'
+
+slow: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python -m pytest -n 2 --dist=worksteal -m slow
 
 lint: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/ruff check .

@@ -61,9 +61,9 @@ EXTRAS = {
   'export': ['flatbuffers>=25', 'onnx>=1.19', 'onnxruntime>=1.23'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
-  # Independent implementations that the tests compare against.
+  # Independent implementations that the tests compare against. nnU-Net's own
+  # networks come without what they depend on (see .ci/run).
   'parity': [
-    'dynamic-network-architectures>=0.4',
     'monai>=1.5',
     'torch>=2.8',
     'transformers>=5',

@@ -62,6 +62,8 @@ def one_line_errors():
 def said(error):
   """The line for an error that a user can cause, None for a defect."""
   line = ' '.join(str(error).split())
+  if isinstance(error, PermissionError) and error.filename:
+    return f'{error.filename}: may not be opened; change its rights, or move it'
   if isinstance(error, USER_ERRORS):
     return line
   # jax's own type is not named: commands that need no jax are quick.

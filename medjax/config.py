@@ -92,6 +92,7 @@ def default_config():
         patch_size=(),
         foreground=1 / 3,  # share of patches centred on a labelled voxel
         cache_gb=2.0,  # decoded, preprocessed cases held in memory
+        subgroups=(),  # columns by which scores are reported: ('sex', 'age')
       ),
       augment=(),  # medjax.augment
       model=dict(),  # medjax.models
@@ -132,6 +133,8 @@ def default_config():
         flips=False,  # average over mirror images
         shard_space=False,  # instead of windows: the whole image, spread over
         # a process's devices along its longest axis; for one too large for one
+        ood=(),  # scores of what training has not seen, two or more of
+        # medjax.metrics.novelty, fitted in the evaluation
       ),
     )
   )
@@ -158,7 +161,14 @@ def load(workdir):
         f'{path} is damaged: {name} is no group of fields; take another '
         'workdir, or train again'
       )
-  return ml_collections.ConfigDict(_filled(stored, defaults))
+  return ml_collections.ConfigDict(_tuples(_filled(stored, defaults)))
+
+
+def _tuples(value):
+  """JSON's lists as the tuples they were, so that a flag may set them."""
+  if isinstance(value, dict):
+    return {k: _tuples(v) for k, v in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _filled(stored, defaults):

@@ -4,6 +4,8 @@ IN is an image file, or a folder: every DICOM series and every image file below
 it is converted. OUT becomes a folder with one result for each, named after
 where it came from; if it ends as an image does (y.nii.gz), it is that file.
 What was assumed of an image, and which files were left out, is printed.
+With --images=FOLDER, IN is a file or folder of outlines that were drawn on the
+pictures of FOLDER (COCO, LabelMe, YOLO), and OUT becomes a folder of masks.
 Nothing about the patient is printed or stored, except what file and folder
 names tell.
 """
@@ -22,6 +24,7 @@ from medjax import cli
 from medjax.data import formats
 from medjax.data.formats import dicom
 from medjax.data.jobs import ENDINGS, Job, find_jobs, left_out
+from medjax.data.outlines import convert_outlines
 
 __all__ = ['Job', 'Outcome', 'attempts', 'convert', 'convert_all', 'find_jobs']
 
@@ -247,6 +250,18 @@ def convert_all(source, out, *, to=None, window=None, workers=None):
   return errors
 
 
+def draw(source, images, out):
+  """Writes the masks of outlines, and says what their labels mean."""
+  written, names, left = convert_outlines(source, images, out)
+  print(f'{len(written)} masks in {out}; their labels:')
+  for label, name in enumerate(names):
+    print(f'  {label} {name}')
+  print(f'as a config has them: task.class_names={names}')
+  if left:
+    few = ', '.join(left[:3]) + (', …' if len(left) > 3 else '')
+    print(f'without outlines, and so without a mask: {few} ({len(left)})')
+
+
 def parse_window(text):
   """'LOW,HIGH' as two numbers; None for None."""
   if text is None:
@@ -266,6 +281,7 @@ def main():
     __doc__,
     'convert scans converted',
     'convert scans pictures --to=png --window=-160,240',
+    'convert coco.json masks --images=pictures',
   )
   parser.add_argument('source', metavar='IN', help='image file or folder')
   parser.add_argument(
@@ -277,10 +293,16 @@ def main():
   parser.add_argument(
     '--window', metavar='LOW,HIGH', help="for png and jpeg [the file's own]"
   )
+  parser.add_argument(
+    '--images', metavar='FOLDER', help='pictures that IN has outlines of'
+  )
   parser.add_argument('--workers', type=int, help='processes [all cores]')
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args()
   with cli.one_line_errors():
+    if args.images:
+      draw(args.source, args.images, args.out)
+      return
     errors = convert_all(
       args.source,
       args.out,

@@ -9,10 +9,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import files
+from medjax import files, progress, subgroups
 from medjax.data import pipeline
 from medjax.metrics.classification import defined_mean
-from medjax.prediction import ensemble
+from medjax.prediction import ensemble, novelty
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.trained import CALIBRATION
 from medjax.reports.gallery import Gallery, save_cases
@@ -54,12 +54,14 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
   rows = []
   for sample, found in predictor(referenced()):
     case = sample['raw']
+    ranked = {} if found.ranks is None else {'ranks': found.ranks}
     row = {
       'case': places[len(rows)],
       'id': case['id'],
       'patient': case['patient'],
-      **task.metrics(found.prediction, case),
+      **task.metrics(found.prediction, case, **ranked),
       **(ensemble.means(found.uncertainty) if found.uncertainty else {}),
+      **_kept(task, found, case),
     }
     if visit:
       visit(case, found.prediction, row)
@@ -71,6 +73,25 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
       'compared with'
     )
   return rows
+
+
+def _kept(task, found, case):
+  """What a row holds until all that validation decides is decided."""
+  kept = {'signature': found.signature, 'logits': found.logits}
+  if found.probabilities is not None:
+    kept['missed'] = task.missed(found.probabilities, case)
+  return {name: value for name, value in kept.items() if value is not None}
+
+
+def predictor_of(experiment):
+  """A Predictor that gives what the experiment's options of trust need."""
+  bounded = hasattr(experiment.task, 'missed') and experiment.task.level
+  return Predictor(
+    experiment,
+    maps=bool(bounded),
+    ranks=True,
+    features=bool(experiment.inference.ood),
+  )
 
 
 def _gathered(rows):
@@ -133,7 +154,7 @@ def _evaluate(experiment, workdir, facts):
     runs = [best_variables(folder) for _, folder in experiment.runs(workdir)]
     steps, variables = zip(*runs, strict=True)
     results['run']['best_step'] = steps[0] if len(steps) == 1 else [*steps]
-    predictor = Predictor(experiment).with_weights(*variables)
+    predictor = predictor_of(experiment).with_weights(*variables)
     validation = samples(experiment, 'validation')
     test = samples(experiment, 'test')
     if jax.process_index() == 0:
@@ -147,14 +168,22 @@ def _evaluate(experiment, workdir, facts):
       'test': evaluate_cases(predictor, task, test, visit=gallery.visit),
     }
     calibration = task.calibrate(rows['validation'])
-    results['calibration'] = dataclasses.asdict(calibration)
+    results['calibration'] = _brief_calibration(calibration)
+    if experiment.inference.ood:
+      results['novelty'] = _novelty(experiment, workdir, predictor, rows)
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = measures(task)
+  if not experiment.folds:
+    for split in rows:
+      add_groups(experiment, experiment.cases(split), rows[split])
   for split, each in rows.items():
     # What validation decided says nothing about validation itself.
     applied = calibration if split == 'test' else None
-    results[split] = summarized(task, each, applied, seed=experiment.seed)
+    results[split] = summarized(
+      task, each, applied, seed=experiment.seed,
+      groups=experiment.data.subgroups if split == 'test' else (),
+    )  # fmt: skip
   if members:
     results['members'] = {name: _brief(r) for name, (r, _) in members.items()}
   if jax.process_index() == 0:
@@ -173,10 +202,64 @@ def measures(task):
   }
 
 
-def summarized(task, rows, calibration, *, seed):
-  """What metrics.json says of a split."""
+def summarized(task, rows, calibration, *, seed, groups=()):
+  """What metrics.json says of a split, and of its subgroups."""
   summary = task.summarize(rows, calibration=calibration, seed=seed)
-  return {**summary, **_mean_uncertainty(rows)}
+  summary |= _mean_uncertainty(rows)
+  if groups:
+    summary['subgroups'] = subgroups.summarize(
+      task, rows, groups, calibration=calibration, seed=seed
+    )
+  return summary
+
+
+def add_groups(experiment, cases, rows):
+  """Tells the rows of a split their subgroups, `data.subgroups`."""
+  names = experiment.data.subgroups
+  found = subgroups.read(cases, names) if names else ()
+  for row in rows if names else ():
+    row |= found[row['case']]
+
+
+def _brief_calibration(calibration):
+  """What validation decided, without the scores of its cases."""
+  decided = dataclasses.asdict(calibration)
+  return {k: v for k, v in decided.items() if k != 'conformal'}
+
+
+def _novelty(experiment, workdir, predictor, rows):
+  """Fits and saves what is new to the run, and tells the rows of test.
+
+  Returns what metrics.json says of it.
+  """
+  names = tuple(experiment.inference.ood)
+  novelty.check_names(names)
+  train = samples(experiment, 'train')
+  places = novelty.drawn(len(train), experiment.seed)
+  with progress.bar('learning what is known', len(places)) as advance:
+    known = novelty.seen(predictor, (train[i] for i in places), advance)
+  validation = _seen_rows(rows['validation'])
+  found = novelty.Novelty.of(known, validation, names)
+  if jax.process_index() == 0:
+    found.save(workdir)
+  test = _seen_rows(rows['test'])
+  p = found.p_values(test.signature, test.logits)
+  for i, row in enumerate(rows['test']):
+    row |= {novelty.column(name): float(p[name][i]) for name in p}
+  return {
+    'scores': list(names),
+    'train': len(places),
+    'validation': len(validation.ids),
+    'doubt': novelty.DOUBT,
+    'abstained': {k: float((v < novelty.DOUBT).mean()) for k, v in p.items()},
+  }
+
+
+def _seen_rows(rows):
+  pick = lambda name: np.stack([np.asarray(row[name]) for row in rows])
+  logits = pick('logits') if 'logits' in rows[0] else None
+  ids = tuple(row['id'] for row in rows)
+  return novelty.Seen(pick('signature'), logits, None, ids)
 
 
 def write(workdir, task, rows, results, gallery):
@@ -186,7 +269,8 @@ def write(workdir, task, rows, results, gallery):
   """
   table = [{'split': split, **row} for split in rows for row in rows[split]]
   for row in table:
-    del row['case']
+    for name in ('case', 'signature', 'logits', 'missed'):
+      row.pop(name, None)
   per_case.write(workdir / 'per_case.csv', table, task.names)
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
   results['per_case_sha256'] = files.digest_of(workdir / 'per_case.csv')

@@ -16,12 +16,13 @@ from medjax.data import folder, pipeline, records
 from medjax.data.facts import DataFacts
 from medjax.evaluate import (
   OF_THE_MODEL,
+  add_groups,
   evaluate_cases,
   measures,
+  predictor_of,
   summarized,
   write,
 )
-from medjax.prediction.predictor import Predictor
 from medjax.prediction.trained import load_calibration
 from medjax.reports.gallery import Gallery
 from medjax.run.checkpoint import best_variables
@@ -72,6 +73,7 @@ def evaluate_on(
     )
   gallery = Gallery(experiment.task)
   rows = _rows(experiment, cases, variables, gallery)
+  add_groups(experiment, cases, rows)
   results = {
     'run': {
       **(facts or {}),
@@ -96,7 +98,7 @@ def _rows(experiment, cases, variables, gallery):
     lambda case: experiment.prepare(experiment.check(case)),
     budget_bytes=0,
   )
-  predictor = Predictor(experiment).with_weights(*variables)
+  predictor = predictor_of(experiment).with_weights(*variables)
   return evaluate_cases(
     predictor, experiment.task, samples, visit=gallery.visit
   )
@@ -108,7 +110,9 @@ def _scores(experiment, cases, rows, calibration):
   return {
     'unit_of_length': DataFacts.of(cases).unit_of_length,
     'measures': measures(task),
-    'test': summarized(task, rows, calibration, seed=seed),
+    'test': summarized(
+      task, rows, calibration, seed=seed, groups=experiment.data.subgroups
+    ),
   }
 
 

@@ -14,6 +14,7 @@ import pathlib
 import numpy as np
 
 from medjax import cli, files
+from medjax.data import walk
 from medjax.data.duplicates import find_twins
 from medjax.reports import figures, page
 from medjax.reports import text as text_lib
@@ -235,6 +236,8 @@ def main():
   parser.add_argument('--out', required=True, help='folder for the page')
   args = arguments.parse(parser)
   with cli.one_line_errors():
+    if pathlib.Path(args.name).is_dir():
+      walk.check_apart(args.out, args.name)
     path = inspect(arguments.source(args), args.out)
     print(f'\npage: {path}')
 

@@ -44,11 +44,12 @@ def score(masks, references, *, common=False, patient='', nsd_tolerance=1.0):
     name: {'title': m.title, 'unit': m.unit, 'higher': m.higher}
     for name, m in task.measures.items()
   }
+  found = task.summarize(rows)
   results = {
     'run': {'monitor': task.monitor},
     'unit_of_length': 'mm' if 'mm' in units else 'px',
-    'measures': measures,
-    'test': task.summarize(rows),
+    'measures': {k: m for k, m in measures.items() if k in found['scores']},
+    'test': found,
   }
   return results, rows, task
 

@@ -9,6 +9,7 @@ import numpy as np
 from medjax import cli, progress
 from medjax.data import formats
 from medjax.prediction import files, trained
+from medjax.prediction import judge as judge_lib
 
 
 def predict(
@@ -21,6 +22,10 @@ def predict(
   probabilities=False,
   calibrated=False,
   skip_existing=False,
+  conformal=None,
+  sets='lac',
+  by_class=False,
+  ood=False,
   **options,
 ):
   """Predicts images with a checkpoint of `workdir` into `out`.
@@ -36,8 +41,17 @@ def predict(
   (medjax.metrics.calibration); the measures of uncertainty stay as they are.
   `skip_existing` leaves out what `out` holds already. `options` are those of
   `trained.load`: trust, checkpoint, flips, overlap, batch_size.
+
+  conformal: a level, .9 say: predictions.csv has a set of classes that holds
+  the truth so often, made as `sets` says ('lac', 'aps', 'raps'), or `by_class`;
+  of a segmentation masks are written that find so much of each class. `ood`:
+  how unlike the training a case is, as p values. Either says in 'abstain' and
+  'reason' when not to rely on an answer.
   """
   run = trained.load(workdir, **options)
+  judge = judge_lib.load(
+    workdir, run, level=conformal, method=sets, by_class=by_class, ood=ood
+  )
   config, task = run.experiment.config, run.task
   fields = config['data'].get('fields', {})
   numbered = len(run.experiment.facts.channel_names)
@@ -47,10 +61,11 @@ def predict(
   writes_maps = 'mask' in task.fields
   _check(run, workdir, found, out, seg, uncertainty, probabilities)
   table = _Table(out)
+  if skip_existing:
+    table.before = files.read_table(out)
   if skip_existing and writes_maps:
     found = [p for p in found if not files.is_written(out, p, segments=seg)]
   elif skip_existing:
-    table.before = files.read_table(out)
     found = [p for p in found if str(files.paths_of(p)[0]) not in table.before]
   most = None
   if uncertainty:
@@ -58,8 +73,17 @@ def predict(
   maps = dict(segments=task.label_names if seg else None, most=most)
   if probabilities:
     maps['probabilities'] = task.label_names if task.exclusive else task.names
+  if judge and calibrated:
+    raise ValueError(
+      'validation decided on the probabilities as they are: leave --calibrated '
+      'with --conformal and --ood'
+    )
+  for line in judge.said(workdir) if judge else ():
+    print(line, flush=True)
   try:
-    errors = _predict(run, found, out, maps, table, calibrated=calibrated)
+    errors = _predict(
+      run, found, out, maps, table, judge=judge, calibrated=calibrated
+    )
   finally:  # what was predicted stays, whatever comes
     table.write()
   if not found:
@@ -69,7 +93,7 @@ def predict(
     raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
 
 
-def _predict(run, found, out, maps, table, *, calibrated):
+def _predict(run, found, out, maps, table, *, judge, calibrated):
   """Writes the maps of files, others into the table; lines on what failed."""
   errors = []
 
@@ -89,16 +113,23 @@ def _predict(run, found, out, maps, table, *, calibrated):
     predictions = run.predict_cases(
       _readable(found, refused),
       calibrated=calibrated,
-      probabilities='probabilities' in maps,
+      probabilities='probabilities' in maps or bool(judge and judge.maps),
+      features=bool(judge and judge.novelty),
       refused=refused,
       watch=watch,
     )
     for i, (case, prediction) in enumerate(predictions):
+      prediction = judge(prediction) if judge else prediction
+      if prediction.labels is None or (judge and judge.novelty):
+        table.add(case['path'], prediction)
       if prediction.labels is not None:
+        if judge and judge.maps:
+          files.write_within(out, case, judge.within(prediction), judge.level)
         result = files.write(out, case, prediction, **maps)
       else:
-        table.add(case['path'], prediction)
         result = max(prediction.values, key=prediction.values.get)
+      if prediction.judgement.get('abstain'):
+        result = f'{result}, but abstain: {prediction.judgement["reason"]}'
       advance()
       print(f'{i + 1}/{len(found)} {case["path"]} → {result}', flush=True)
   return errors
@@ -165,6 +196,8 @@ _SWITCHES = {
   'probabilities': 'those of all classes too: NIfTI of volumes, else NPZ',
   'calibrated': 'after temperature scaling',
   'skip_existing': 'leave out what --out holds already',
+  'ood': 'say how unlike the training each case is',
+  'by_class': 'with --conformal: cover each class alike (Mondrian)',
   'trust': 'let the run name code of its own',
 }
 
@@ -175,6 +208,7 @@ def main():
     __doc__,
     'predict --workdir=runs/unet scans --out=predicted',
     'predict --workdir=runs/unet scans --out=predicted --flips --probabilities',
+    'predict --workdir=runs/resnet films --out=predicted --conformal=.9 --ood',
   )
   parser.add_argument('inputs', nargs='+', help='image files or folders')
   parser.add_argument('--workdir', required=True, help='a trained workdir')
@@ -183,6 +217,18 @@ def main():
     parser.add_argument(f'--{name}', action='store_true', help=what)
   parser.add_argument(
     '--checkpoint', default='best', help='best, last or a step [best]'
+  )
+  parser.add_argument(
+    '--conformal',
+    type=float,
+    metavar='LEVEL',
+    help='sets of classes that hold the truth so often, .9 say; of a '
+    'segmentation masks that find so much of each class',
+  )
+  parser.add_argument(
+    '--sets',
+    default='lac',
+    help='with --conformal: lac, aps or raps [lac]',
   )
   parser.add_argument(
     '--flips',

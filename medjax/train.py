@@ -10,7 +10,7 @@ import time
 import jax
 
 from medjax import engine, progress
-from medjax.data import pipeline
+from medjax.data import pipeline, walk
 from medjax.evaluate import evaluate_cases, samples
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
@@ -40,14 +40,9 @@ def train(experiment, workdir):
 def _check_workdir(experiment, workdir):
   """Raises ValueError where results would be taken for cases."""
   data = experiment.config['data']
-  folder, workdir = pathlib.Path(data['path']), pathlib.Path(workdir)
-  if data['name'] != 'folder' or data['table'] or not folder.is_dir():
-    return
-  if workdir.resolve().is_relative_to(folder.resolve()):
-    raise ValueError(
-      f'--workdir={workdir} lies inside data.path, {folder}, whose pictures '
-      'are cases, and those of the results would be: take another place'
-    )
+  folder = pathlib.Path(data['path'])
+  if data['name'] == 'folder' and not data['table'] and folder.is_dir():
+    walk.check_apart(workdir, folder)
 
 
 def _train(experiment, workdir):

@@ -486,16 +486,43 @@ def attack_with_streams(attack, target):
     )
 
 
+@contextlib.contextmanager
+def nobody():
+  """Without the rights of root, who may do everything."""
+  root = os.geteuid() == 0
+  if root:
+    os.seteuid(65534)
+  try:
+    yield
+  finally:
+    if root:
+      os.seteuid(0)
+
+
 def attack_with_rights(attack, target):
-  """Folders that may not be written."""
-  if os.getuid() == 0:
-    return
-  out = attack.folder()
-  out.chmod(0o500)
-  said = call(predict, target.workdir, [target.images], out)
-  attack.judge('rights', 'predict', said, lambda: False)
-  said = call(run, target.config, out / 'run')
-  attack.judge('rights', 'train', said, lambda: False)
+  """Folders that may not be written, files that may not be read."""
+  attack.home.chmod(0o755)
+  closed, images, runs, out, other = (attack.folder() for _ in range(5))
+  shutil.copytree(target.images, images, dirs_exist_ok=True)
+  shutil.copytree(target.workdir, runs, dirs_exist_ok=True)
+  closed.chmod(0o500)
+  out.chmod(0o777)
+  other.chmod(0o777)
+  next(images.rglob('*.png')).chmod(0)
+  (runs / 'config.json').chmod(0)
+  tries = {
+    'predict into': (predict, target.workdir, [target.images], closed),
+    'train into': (run, target.config, closed / 'run'),
+    'predict from': (predict, target.workdir, [images], out),
+    'with a run': (predict, runs, [target.images], other),
+    'report on': (write_report, runs),
+  }
+  for name, arguments in tries.items():
+    with nobody():
+      said = call(*arguments)
+    attack.judge('rights', name, said, lambda: False)
+  lost = len(target.predictions) - len(table(out))
+  attack.judge('rights', 'the others', Said(0), lambda: lost == 1)
 
 
 def attack_with_pipes(attack, target):

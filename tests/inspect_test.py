@@ -311,9 +311,11 @@ def test_more_classes_than_columns():
 
 
 def test_errors_have_one_line(tmp_path, capsys, monkeypatch):
+  (tmp_path / 'empty').mkdir()
   for arguments, message in (
     (['nowhere'], 'nor is there a folder nowhere'),
-    ([str(tmp_path)], 'no images found'),
+    ([str(tmp_path / 'empty')], 'no images found'),
+    ([str(tmp_path)], 'lies inside'),
     (['medmnist/pneumonia'], "did you mean 'pneumoniamnist'"),
     (['x', '--config.data.pth=1'], 'Did you mean "path"'),
   ):

@@ -78,6 +78,9 @@ ALLOWED = {
     'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
     'tasks', 'train',
   },
+  # One room per capability, on top.
+  'card': {'build', 'files', 'reports', 'run'},
+  'card.__main__': {'card', 'cli'},
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   # Capabilities. What compress makes smaller is what export wrote.
   'export': {

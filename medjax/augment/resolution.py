@@ -48,7 +48,7 @@ def gaussian_blur(
 
   def blur(x, widths):
     for axis, width in enumerate(widths):
-      x = _along(axis, _gaussian(x.shape[axis], width, radius), x)
+      x = along(axis, gaussian_matrix(x.shape[axis], width, radius), x)
     return x
 
   out = jax.vmap(blur, in_axes=(-1, 0), out_axes=-1)(image, widths)
@@ -88,14 +88,14 @@ def low_resolution(
 
   def coarsen(x, zoom):
     for axis in axes:
-      x = _along(axis, _coarse(x.shape[axis], zoom), x)
+      x = along(axis, _coarse(x.shape[axis], zoom), x)
     return x
 
   out = jax.vmap(coarsen, in_axes=(-1, 0), out_axes=-1)(image, zooms)
   return {**example, 'image': jnp.where(chosen, out, image)}
 
 
-def _along(
+def along(
   axis, matrix: Float[Array, 'n n'], x: Float[Array, '*s']
 ) -> Float[Array, '*s']:
   """The matrix times every line of `x` along one axis."""
@@ -104,7 +104,7 @@ def _along(
   return jnp.moveaxis(out, 0, axis)
 
 
-def _gaussian(size, width, radius) -> Float[Array, 'n n']:
+def gaussian_matrix(size, width, radius) -> Float[Array, 'n n']:
   """The matrix of a Gaussian convolution with mirrored borders."""
 
   def kernel(distance):

@@ -95,6 +95,10 @@ def rot90(
   return _read(example, tuple(sources))
 
 
+# What the border of an image is to `affine`, and to the resampling.
+_MODES = {'constant': 'constant', 'edge': 'nearest'}
+
+
 def affine(
   key: PRNGKeyArray,
   example: dict[str, Array],
@@ -144,16 +148,32 @@ def affine(
   """
   image = example['image']
   axes = spatial_axes(axes, image.ndim - 1)
-  shape = tuple(image.shape[a] for a in axes)
-  n = len(axes)
-  modes = {'constant': 'constant', 'edge': 'nearest'}
-  if mode not in modes:
+  if mode not in _MODES:
     raise ValueError(f"mode is 'constant' or 'edge', not {mode!r}")
+  shape = tuple(image.shape[a] for a in axes)
+  moved, coordinates = _drawn_coordinates(
+    key, shape, p, rotate, scale, shear, translate, elastic, elastic_grid
+  )
+
+  def warp(x, order, mode):
+    out = _resample(x, coordinates, axes=axes, order=order, mode=mode)
+    return jnp.where(moved, out, x)
+
+  out = {**example, 'image': warp(image, 1, _MODES[mode])}
+  if 'mask' in example:
+    out['mask'] = warp(example['mask'], 0, 'constant')
+  return out
+
+
+def _drawn_coordinates(
+  key, shape, p, rotate, scale, shear, translate, elastic, elastic_grid
+):
+  """(whether anything was drawn, where each voxel is read); see `affine`."""
+  n = len(shape)
   rotate = np.deg2rad(_per_axis('rotate', rotate, n * (n - 1) // 2))
   tangent = np.tan(np.deg2rad(shear))
   translate = _per_axis('translate', translate, n)
   elastic = _per_axis('elastic', elastic, n)
-
   key_drawn, key_values, key_elastic = jax.random.split(key, 3)
   given = (rotate.any(), tuple(scale) != (1, 1), shear != 0)
   given = np.array((*given, translate.any(), elastic.any()))
@@ -165,15 +185,7 @@ def affine(
     largest = drawn[4] * elastic
     field = _displacement(key_elastic, shape, matrix, largest, elastic_grid)
     coordinates = [x + d for x, d in zip(coordinates, field, strict=True)]
-
-  def warp(x, order, mode):
-    out = _resample(x, coordinates, axes=axes, order=order, mode=mode)
-    return jnp.where(drawn.any(), out, x)
-
-  out = {**example, 'image': warp(image, 1, modes[mode])}
-  if 'mask' in example:
-    out['mask'] = warp(example['mask'], 0, 'constant')
-  return out
+  return drawn.any(), coordinates
 
 
 def _drawn_matrix(key: PRNGKeyArray, n, drawn: Bool[Array, '5'], limits):

@@ -62,11 +62,7 @@ def find_jobs(source, out):
   if not source.is_dir():
     target = out if ending else out / formats.stem(source)
     return [Job(source, target, ending=ending)]
-  if out.resolve().is_relative_to(source.resolve()):
-    raise ValueError(
-      f'{out}: lies inside {source}, whose images are converted; choose '
-      'another place'
-    )
+  walk.check_apart(out, source)
   jobs = _dicom_jobs(source, out)
   for path in walk.files_below(source, unreadable={}):  # by _dicom_jobs
     suffix = formats.suffix(path)

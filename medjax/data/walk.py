@@ -55,6 +55,15 @@ class Passed(collections.Counter):
     return tuple(found)
 
 
+def check_apart(out, folder):
+  """Raises ValueError where results in `out` would be taken for `folder`'s."""
+  if pathlib.Path(out).resolve().is_relative_to(pathlib.Path(folder).resolve()):
+    raise ValueError(
+      f'{out}: lies inside {folder}, whose images are read, and those of the '
+      'results would be: take another place'
+    )
+
+
 def listed(folder, passed=None):
   """(folders, files) lying in a folder, each sorted by name.
 

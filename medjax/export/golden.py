@@ -11,6 +11,7 @@ import numpy as np
 
 from medjax import files
 from medjax.finetune import files as weight_files
+from medjax.prediction.predictor import Predictor
 
 CASES = 3
 TOLERANCE = 1e-5
@@ -81,7 +82,7 @@ def write(path, run, given, info):
 
 def _predicted(run, case, info):
   """{'out/NAME': array} of a case."""
-  predictor = run.predictor(maps=True)
+  predictor = Predictor(run.experiment, maps=True).with_weights(*run.variables)
   sample = run.experiment.prepare(case)
   if info['unsupported']:
     raw = {**sample, 'id': case['id'], 'patient': case['patient']}

@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import re
 
 import numpy as np
 from PIL import Image
@@ -199,19 +200,42 @@ def read_table(out):
 def write_table(out, predictions, before=()):
   """predictions.csv: a line per file, a column per value; returns its path.
 
-  `predictions` are (path, Prediction) of cases whose values say it all, and
-  `before` lines that are there already.
+  `predictions` are (path, Prediction) of cases, with the numbers and the
+  judgement of each, and `before` lines that are there already.
   """
   rows = [
-    {
-      'file': path,
-      **{
-        name: round(float(value), 6)
-        for name, value in {**p.values, **p.uncertainty}.items()
-      },
-    }
+    {'file': path, **{k: _rounded(v) for k, v in _numbers(p).items()}}
     for path, p in predictions
   ]
   rows = [*before, *rows]
   files.write_csv(out / 'predictions.csv', rows)
   return out / 'predictions.csv'
+
+
+def _numbers(prediction):
+  """What a table says of a prediction: of a label map its judgement only."""
+  if prediction.labels is not None:
+    return prediction.judgement
+  return {
+    **prediction.values, **prediction.uncertainty, **prediction.judgement
+  }  # fmt: skip
+
+
+def _rounded(value):
+  return value if isinstance(value, str | int) else round(float(value), 6)
+
+
+def write_within(out, case, masks, level):
+  """Writes masks {class: (*s,) bool} that find `level` of each class.
+
+  ID_CLASS_at_0.9 as NIfTI of volumes, else PNGs of 0 and 255.
+  """
+  for name, mask in masks.items():
+    name = re.sub(r'[^\w.-]+', '_', name)
+    stem = f'{case["id"]}_{name}_at_{level:g}'
+    if case['place'] is not None:
+      mask, path = mask.astype(np.uint8), out / f'{stem}.nii.gz'
+      formats.write(path, mask, case['place'])
+      continue
+    mask = 255 * mask.astype(np.uint8)
+    formats.write(out / f'{stem}.png', mask, case['affine'])

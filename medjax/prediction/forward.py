@@ -8,19 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax.engine import replicated, sharded, split_axis
+from medjax.tasks.objective import main_head
 
 
-def plain(model, task, flips):
+def plain(model, task, flips, features=False):
   """(variables, inputs) → {name: array}, the function that is compiled.
 
-  'prediction' is the task's, unless that has names of its own.
+  'prediction' is the task's, unless that has names of its own. With `features`
+  also 'embedding' (b, d), its 'signature', and 'logits' (b, k) but of maps.
   """
 
   def mirrored(variables, inputs, axes):
     rank = inputs[0].ndim
     turned = [jnp.flip(x, axes) if x.ndim == rank else x for x in inputs]
-    found = task.predict(model.apply(variables, *turned, train=False))
+    options = {'features': True} if features else {}
+    outputs, more = model.apply(variables, *turned, train=False, **options), {}
+    if features:
+      more = {
+        'embedding': outputs['pooled'],
+        'signature': signature(outputs),
+      }
+      outputs = outputs['logits']
+      logits = main_head(outputs)
+      more |= {'logits': logits} if logits.ndim == 2 else {}
+    found = task.predict(outputs)
     found = found if isinstance(found, dict) else {'prediction': found}
+    found = {**found, **more}
     # A map, not a vector, is flipped back.
     back = lambda x: jnp.flip(x, axes) if x.ndim == rank else x
     return jax.tree.map(back, found)
@@ -35,14 +48,33 @@ def plain(model, task, flips):
   return forward
 
 
-def make_forward(model, task, mesh, *, flips=False):
+def signature(features):
+  """What an image looks like to the first layers and to the last: (b, d).
+
+  The finest maps averaged on a coarse grid (4 × 4, of volumes 2 × 2 × 2) and
+  their spread, beside the embedding: where a head has learnt to see one thing
+  only, the last layer alone does not know a blood cell from a chest.
+  """
+  finest = features['stage_0'].astype(jnp.float32)
+  count, *shape, channels = finest.shape
+  side = 4 if len(shape) == 2 else 2
+  grid = tuple(min(side, n) for n in shape)
+  coarse = jax.image.resize(finest, (count, *grid, channels), 'linear')
+  spread = finest.std(tuple(range(1, finest.ndim - 1)))
+  parts = [coarse.reshape(count, -1), spread, features['pooled']]
+  return jnp.concatenate(parts, -1)
+
+
+def make_forward(model, task, mesh, *, flips=False, features=False):
   """Compiles (variables, inputs, each (b, …)) → {name: (b, …, k)}.
+
+  With `features`, the model's embedding and logits are among the names.
 
   With `flips`, averages over mirror images along every combination of spatial
   axes (test-time augmentation; 4 passes in 2-D, 8 in 3-D).
   """
   return jax.jit(
-    plain(model, task, flips),
+    plain(model, task, flips, features),
     in_shardings=(replicated(mesh), sharded(mesh)),
     out_shardings=sharded(mesh),
   )

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from typing import NamedTuple
 
 import jax
@@ -22,23 +23,33 @@ class Found(NamedTuple):
     its vector, or several by name.
   uncertainty: of several members what `ensemble.read` says; {} of one.
   probabilities: of a map (*s, K), where asked for.
+  ranks: of the pixels of a map (*s,), where asked for and the task has them.
+  embedding, signature, logits: (d,), (e,) and (K,), where features are asked
+    for (`forward.signature`); of several members side by side, but of logits
+    the mean. Logits that are a map are not kept: None.
   """
 
   prediction: np.ndarray | dict[str, np.ndarray]
   uncertainty: dict[str, np.ndarray]
   probabilities: np.ndarray | None
+  ranks: np.ndarray | None = None
+  embedding: np.ndarray | None = None
+  signature: np.ndarray | None = None
+  logits: np.ndarray | None = None
 
 
 class Predictor:
   """Predicts whole cases on this process's devices.
 
   Compiled for an experiment; `with_weights` gives one that can be called.
-  With `maps`, the probabilities of a map are kept too, as floats. Attribute:
-  `weights`, the variables of each member, on the devices.
+  With `maps`, the probabilities of a map are kept too, as floats; with `ranks`,
+  how its pixels rank by them; with `features` the embedding and the logits.
+  Attribute: `weights`, the variables of each member, on the devices.
   """
 
-  def __init__(self, experiment, *, maps=False):
+  def __init__(self, experiment, *, maps=False, ranks=False, features=False):
     self._task, self._maps = experiment.task, maps
+    self._ranks = ranks and getattr(self._task, 'ranked', False)
     settings = experiment.inference
     self._mesh = mesh = engine.make_mesh(jax.local_devices())
     make, batch_size = forward.make_forward, settings.batch_size
@@ -54,9 +65,11 @@ class Predictor:
       patch_size=patch_size,
       overlap=settings.overlap,
     )
-    self._compiled = make(
-      experiment.model, self._task, self._mesh, flips=settings.flips
-    )
+    options, self._features = {'flips': settings.flips}, features
+    if features:
+      _check_features(experiment)
+      options['features'] = True
+    self._compiled = make(experiment.model, self._task, self._mesh, **options)
     self.weights = ()
 
   def with_weights(self, *members):
@@ -98,8 +111,9 @@ class Predictor:
       on_host = isinstance(next(iter(found.values())), np.ndarray)
       join = (np if on_host else jnp).concatenate
       found = jax.tree.map(lambda *xs: join(xs, -1), *parts)
-    if self._maps and found.get('prediction', np.empty(0)).ndim > 2:
-      found = {**found, 'probabilities': found['prediction']}
+    if found.get('prediction', np.empty(0)).ndim > 2:
+      kept = {'probabilities': self._maps, 'ranks': self._ranks}
+      found |= {k: found['prediction'] for k, asked in kept.items() if asked}
     return found
 
   def _sink(self, sample, name):
@@ -109,6 +123,8 @@ class Predictor:
       function = functools.partial(ensemble.decode, self._task, count)
     elif name == 'prediction':
       function = self._task.decode
+    elif name == 'ranks':
+      function = lambda p: self._task.ranks(ensemble.mean(p, count))
     else:
       function = functools.partial(ensemble.mean, members=count)
     same = sample['image'].shape[:-1] == raw['image'].shape[:-1]
@@ -118,13 +134,30 @@ class Predictor:
 
   def _read(self, found):
     """A `Found` of what all members gave of a case."""
-    count, maps = len(self.weights), found.pop('probabilities', None)
+    count = len(self.weights)
+    kept = Found._fields[2:] if self._features else Found._fields[2:4]
+    more = {name: found.pop(name, None) for name in kept}
+    if more.get('logits') is not None:
+      more['logits'] = ensemble.mean(more['logits'], count)
     if 'prediction' not in found:
       each = {k: ensemble.mean(v, count) for k, v in found.items()}
-      return Found(each, {}, maps)
+      return Found(each, {}, **more)
     if count == 1:
-      return Found(found['prediction'], {}, maps)
-    return Found(*ensemble.read(self._task, count, found['prediction']), maps)
+      return Found(found['prediction'], {}, **more)
+    read = ensemble.read(self._task, count, found['prediction'])
+    return Found(*read, **more)
+
+
+def _check_features(experiment):
+  """Raises ValueError for a model or a setting that gives no embedding."""
+  model = getattr(experiment.model, 'model', experiment.model)
+  if 'features' not in inspect.signature(model.__call__).parameters:
+    raise ValueError(
+      f'{type(model).__name__} gives no features: its __call__ must take '
+      'features=True, as the models of medjax do'
+    )
+  if experiment.inference.shard_space:
+    raise ValueError('inference.shard_space gives maps only, no embedding')
 
 
 def local_variables(state):

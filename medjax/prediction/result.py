@@ -36,7 +36,10 @@ class Prediction:
   uncertainty: of several members, by measure: numbers, or maps with one of the
     foreground; {} of one.
   calibrated: whether what validation decided was applied.
-  logits, embedding: (K,) and (d,), if features were asked for.
+  logits, embedding, signature: (K,), (d,) and (e,), if features were asked for;
+    the signature is what novelty is seen by.
+  judgement: what `Judge` says of it: a set, p values of novelty, 'abstain', 0
+    or 1, and the 'reason'; {} if it was not asked.
   provenance: what predicted it.
   """
 
@@ -51,3 +54,7 @@ class Prediction:
   calibrated: bool = False
   logits: np.ndarray | None = None
   embedding: np.ndarray | None = None
+  signature: np.ndarray | None = None
+  judgement: Mapping[str, float | int | str] = dataclasses.field(
+    default_factory=dict
+  )

@@ -86,6 +86,7 @@ class Trained:
     cases,
     *,
     probabilities=False,
+    features=False,
     calibrated=False,
     refused=None,
     **options,
@@ -93,7 +94,8 @@ class Trained:
     """Yields (raw case, its `Prediction`), in order.
 
     Windows of several cases share a batch. With `probabilities` those of a map
-    are kept too; `calibrated` are those of a vector after temperature scaling.
+    are kept too, and with `features` the embedding and the logits, of windows
+    their mean; `calibrated` are those of a vector after temperature scaling.
     `refused(error)` is told of a case that the model does not take, and the
     others go on; by default it is raised. `options` may hold the `watch` of
     `windows.predict_samples`.
@@ -107,7 +109,8 @@ class Trained:
         'of a cross-validation each fold'
       )
     samples = self._samples(cases, refused)
-    for sample, found in self.predictor(probabilities)(samples, **options):
+    predictor = self._predictor(probabilities, features)
+    for sample, found in predictor(samples, **options):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
 
@@ -128,16 +131,17 @@ class Trained:
           variables, *inputs, train=False, features=True
         )
       )
-    placed = self.predictor(False).weights[member]
+    placed = self._predictor().weights[member]
     found = self._features(placed, inputs)
     return jax.tree.map(lambda x: np.asarray(x)[0], found)
 
-  def predictor(self, maps=False):
-    """Its `Predictor`, with `maps` of probabilities, made when asked for."""
-    if maps not in self._predictors:
-      predictor = Predictor(self.experiment, maps=maps)
-      self._predictors[maps] = predictor.with_weights(*self.variables)
-    return self._predictors[maps]
+  def _predictor(self, maps=False, features=False):
+    """The predictor of this kind, compiled when it is first asked for."""
+    kind = maps, features
+    if kind not in self._predictors:
+      predictor = Predictor(self.experiment, maps=maps, features=features)
+      self._predictors[kind] = predictor.with_weights(*self.variables)
+    return self._predictors[kind]
 
   def _case(self, array, spacing, fields):
     array, rank = np.asarray(array), self.experiment.facts.rank
@@ -180,6 +184,9 @@ class Trained:
       probabilities=probabilities,
       uncertainty=found.uncertainty,
       calibrated=calibrated and not is_map,
+      logits=found.logits,
+      embedding=found.embedding,
+      signature=found.signature,
       provenance=dataclasses.replace(
         self.provenance, inputs=tuple(map(str, case.get('inputs', ())))
       ),

@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 
 from medjax import files
-from medjax.reports import figures, page, tables
+from medjax.reports import doubt, figures, page, tables
 from medjax.reports import workdir as workdir_lib
 from medjax.reports.text import number
 
@@ -41,6 +41,11 @@ def write_report(workdir) -> pathlib.Path:
     intervals=any(map(tables.has_intervals, run.summaries.values())),
     few=tables.few_patients(run),
     decided=f'{tables.positive_class(run)} {tables.calibration(run)}'.strip(),
+    doubts=doubt.warnings(run),
+    sets=doubt.set_table(run),
+    words=[*filter(None, (doubt.operating_point(run), doubt.novelty(run)))],
+    groups=doubt.group_table(run),
+    group_words=doubt.group_words(run),
     members=tables.member_table(run),
     uncertainty=tables.uncertainty(run),
     worst=tables.worst_cases(run) if run.rows else None,
@@ -102,6 +107,11 @@ def _plots(run, pictures):
       figures.confusion(summary),
       'Confusion matrix',
       'Confusion matrix: cases, and their share of the reference class.',
+    ),
+    pictures(
+      'risk_coverage',
+      figures.risk_coverage(summary),
+      'Error of the answered cases by the share that is answered',
     ),
   )
   return [picture for picture in found if picture]

@@ -61,6 +61,11 @@ def preprocess(about, target):
     steps.append(_entry('crop_foreground'))
     share = f'{about["box_share"]:.0%} of an image (median)'
     rows.append(('crop', 'to what is not 0', share))
+  # Before the resampling, which leaves nothing of a background that is exactly
+  # 0, and softens contrast by the case (nnU-Net's order).
+  entries, norms = _normalise(about)
+  steps += entries
+  rows += norms
   if about['rank'] == 3 or spacing_varies(about):
     coarse = max(target) > rules.ANISOTROPY * min(target)
     order = 'linear' if coarse else 'cubic'
@@ -70,8 +75,7 @@ def preprocess(about, target):
     if coarse:
       why = 'cubic would ring across the thick slices'
     rows.append(('resampling', order, why))
-  entries, norms = _normalise(about)
-  return (*steps, *entries), [*rows, *norms]
+  return tuple(steps), rows
 
 
 def spacing_varies(about):

@@ -1,6 +1,7 @@
 """Classification: one of K classes, or any of K labels, for a whole image."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 from medjax.files import plain
 from medjax.metrics import bootstrap, classification
 from medjax.metrics import calibration as calibration_lib
-from medjax.tasks import objective, summary
+from medjax.metrics.conformal import check_level
+from medjax.tasks import objective, sets, summary
 from medjax.tasks.scores import BY_CLASS, MEASURES, Scores
 from medjax.tasks.task import Calibration
 
@@ -30,6 +32,8 @@ class Classification:
   class_names: num_classes names.
   positive: of a binary task, the name or index of the class that precision,
     recall, specificity, F1, AUROC and the threshold are about; by default 1.
+  level: of the conformal sets whose coverage is reported.
+  risk: the error that cases may have which are answered; 0 is no such point.
   monitor: the score by which the best checkpoint is chosen.
   """
 
@@ -37,6 +41,14 @@ class Classification:
   unlabelled: ClassVar = False
   over_batch: ClassVar = False
   measures: ClassVar = MEASURES
+  # By subgroup: the gaps of the others follow from sizes and prevalences.
+  grouped: ClassVar = {
+    'auroc': True,
+    'recall': True,
+    'specificity': True,
+    'precision': False,
+    'ece': False,
+  }
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
@@ -47,6 +59,8 @@ class Classification:
   aux_weight: float = 0.4
   class_names: tuple[str, ...] = ()
   positive: int | str | None = None
+  level: float = 0.9
+  risk: float = 0.05
   monitor: str = 'auroc'
   terms: tuple = dataclasses.field(init=False)
 
@@ -64,6 +78,9 @@ class Classification:
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(f'label_smoothing={self.label_smoothing} not in [0, 1)')
     self._check_positive()
+    check_level(self.level)
+    if not 0 <= self.risk < 1:
+      raise ValueError(f'risk={self.risk} is an error rate, 0 to below 1')
     summary.check_monitor(self.monitor, MEASURES)
     entropy = 'binary_cross_entropy' if self.multi_label else 'cross_entropy'
     if callable(loss) or loss is None:
@@ -194,7 +211,8 @@ class Classification:
   def calibrate(self, rows):
     """Thresholds by Youden's index, and a temperature, that the rows choose.
 
-    One threshold for a binary task, one per label, none for more classes.
+    One threshold for a binary task, one per label, none for more classes. And
+    what conformal sets and the operating point need.
     """
     scores = Scores(self, rows)
     thresholds = scores.thresholds()
@@ -205,6 +223,7 @@ class Classification:
           scores.truth, scores.probability, exclusive=self.exclusive
         )
       ),
+      **sets.decided(scores, risk=self.risk),
     )
 
   def calibrated(self, prediction, calibration):
@@ -216,6 +235,30 @@ class Classification:
       prediction[None], temperature, exclusive=self.exclusive
     )
     return scaled
+
+  def answer(self, prediction, calibration, **how):
+    """The conformal set of a case, and why one had better not answer."""
+    return sets.answer(self, prediction, calibration, **how)
+
+  def unsure(self, prediction, calibration):
+    """Why one had better not answer, by the operating point: [] or a reason."""
+    return sets.unsure(prediction, calibration)
+
+  def measured(self, rows, calibration, **how):
+    """How conformal sets made in a way cover rows."""
+    return sets.measured(Scores(self, rows), calibration, **how)
+
+  def statistic(self, rows, calibration):
+    """(weights (r, n) → scores (r,) by name, cases of the positive class).
+
+    Decisions are those at the threshold where there is one.
+    """
+    scores = Scores(self, rows)
+    rule = {'': scores.decide(calibration and calibration.thresholds)}
+    positive = None
+    if self.binary:
+      positive = scores.truth[:, self.positive_class]
+    return functools.partial(scores.statistics, rule, None), positive
 
   def columns(self, prediction):
     """The probability of each class."""
@@ -256,10 +299,7 @@ class Classification:
     rules = {'': scores.decide(None)}
     if chosen.thresholds is not None:
       rules['_at_threshold'] = scores.decide(chosen.thresholds)
-
-    def statistic(weights):
-      return scores.statistics(rules, chosen.temperature, weights)
-
+    statistic = functools.partial(scores.statistics, rules, chosen.temperature)
     point = statistic(np.ones(len(rows)))
     bounds = bootstrap.intervals(
       statistic, groups, n_resamples=n_resamples, seed=seed
@@ -285,6 +325,7 @@ class Classification:
       'applied_thresholds': chosen.thresholds,
       'applied_temperature': chosen.temperature,
       'curves': scores.curves(),
+      **sets.summary(scores, chosen, level=self.level),
     }
     for suffix, predicted in rules.items():
       result[f'confusion{suffix}'] = scores.confusion(predicted)

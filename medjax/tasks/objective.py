@@ -128,6 +128,23 @@ def over_heads(loss, outputs, weights, num_outputs):
   return sum(weight * loss(logits) for logits, weight in pairs if weight)
 
 
+def level_weights(given, levels):
+  """Weights of the outputs of deep supervision, finest first, of sum 1.
+
+  Those given, else 1/2^i and 0 for the lowest resolution. Raises ValueError
+  where the model has another number of outputs, or none would count.
+  """
+  weights = list(given) or [0.5**i for i in range(levels)]
+  if levels > 1 and not given:
+    weights[-1] = 0.0
+  if len(weights) != levels or min(weights) < 0 or not sum(weights):
+    raise ValueError(
+      f'task.level_weights {tuple(given)}: the model has {levels} outputs; '
+      'give one weight for each, none negative'
+    )
+  return [w / sum(weights) for w in weights]
+
+
 def main_head(outputs):
   """Logits of the main head, float32."""
   logits = outputs[0] if isinstance(outputs, tuple | list) else outputs

@@ -1,54 +1,25 @@
 """Segmentation: a label for every pixel or voxel."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from medjax.files import plain
-from medjax.metrics import bootstrap, segmentation, surface
+from medjax.metrics import bootstrap, surface
 from medjax.metrics.classification import defined_mean
+from medjax.metrics.conformal import check_level
 from medjax.ops.softmax import softmax
 from medjax.tasks import objective, summary
-from medjax.tasks.task import Calibration, Measure
-
-
-class Pair(NamedTuple):
-  """A predicted and a reference mask of one class, as the metrics see them."""
-
-  counts: segmentation.Counts
-  distances: surface.SurfaceDistances
-  nsd_tolerance: float
-  prediction: np.ndarray
-  reference: np.ndarray
-  spacing: np.ndarray
-
-
-# A row makes a metric, in every report; the most wanted stand first.
-MEASURES = {
-  'dice': Measure(lambda p: segmentation.dice(p.counts), 'Dice'),
-  'nsd': Measure(
-    lambda p: surface.nsd(p.distances, tolerance=p.nsd_tolerance), 'NSD'
-  ),
-  'hd95': Measure(lambda p: surface.hd95(p.distances), 'HD95', 'mm', False),
-  'assd': Measure(lambda p: surface.assd(p.distances), 'ASSD', 'mm', False),
-  'iou': Measure(lambda p: segmentation.iou(p.counts), 'IoU'),
-  'precision': Measure(lambda p: segmentation.precision(p.counts), 'Precision'),
-  'recall': Measure(
-    lambda p: segmentation.recall(p.counts), 'Recall (sensitivity)'
-  ),
-  'volume_error': Measure(
-    lambda p: segmentation.volume_error(p.counts),
-    'Volume error (signed, relative)',
-    higher=None,
-  ),
-}
+from medjax.tasks import segmentation_scores as scores
+from medjax.tasks.bounded import Bounded, member
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(Bounded):
   """Label maps by softmax, or overlapping regions of them by sigmoid.
 
   num_classes: labels of the map, background (0) included.
@@ -62,10 +33,14 @@ class Segmentation:
   class_names: num_classes names, background first; or one per region.
   ignore: a label of voxels that count for nothing, in the loss, the patches
     or the metrics: what nobody annotated, say.
+  level_weights: of the outputs of a model under deep supervision, the finest
+    first, made to sum to 1; by default 1/2^i, that of the lowest 0 (nnU-Net).
   nsd_tolerance: mm, of the normalised surface Dice.
   more_measures: functions outside of medjax, 'mine.metric:f', of two masks
     (*s,) bool and their spacing: f(prediction, reference, spacing) → number.
     Attributes title, unit and higher of them are those of `Measure`.
+  level: the share of each class that masks of `predict --conformal` find, for
+    which validation then chooses thresholds; None is no such masks.
   monitor: the score by which the best checkpoint is chosen.
   """
 
@@ -73,6 +48,7 @@ class Segmentation:
   fields: ClassVar = ('mask',)
   unlabelled: ClassVar = False
   over_batch: ClassVar = False
+  grouped: ClassVar = {'dice': True, 'nsd': True, 'hd95': False}
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
   loss: dataclasses.InitVar[Any]
@@ -80,13 +56,18 @@ class Segmentation:
   region_order: tuple[int, ...] = ()
   class_names: tuple[str, ...] = ()
   ignore: int | None = None
+  level_weights: tuple[float, ...] = ()
   nsd_tolerance: float = 1.0
   more_measures: tuple[str, ...] = ()
+  level: float | None = None
   monitor: str = 'dice'
   terms: tuple = dataclasses.field(init=False)
 
   def __post_init__(self, loss):
-    for name in ('regions', 'region_order', 'class_names', 'more_measures'):
+    for name in (
+      'regions', 'region_order', 'class_names', 'level_weights',
+      'more_measures',
+    ):  # fmt: skip
       object.__setattr__(self, name, objective.frozen(getattr(self, name)))
     if self.num_classes is None:
       raise ValueError(
@@ -98,7 +79,12 @@ class Segmentation:
       self._check_regions()
       if not self.region_order:
         object.__setattr__(self, 'region_order', self._derived_order())
-    summary.check_monitor(self.monitor, self.measures)
+    summary.check_monitor(
+      self.monitor,
+      {k: m for k, m in self.measures.items() if k not in scores.RANKINGS},
+    )
+    if self.level is not None:
+      check_level(self.level)
     allowed = len(self.regions) or self.num_classes
     if len(self.class_names) not in (0, allowed):
       raise ValueError(
@@ -143,7 +129,14 @@ class Segmentation:
   @property
   def measures(self):
     """name → Measure of all metrics."""
-    return {**MEASURES, **dict(map(summary.outside, self.more_measures))}
+    ranked = scores.RANKINGS if self.ranked else {}
+    more = dict(map(summary.outside, self.more_measures))
+    return {**scores.MEASURES, **ranked, **more}
+
+  @property
+  def ranked(self):
+    """Whether there is one class, whose probability ranks the pixels."""
+    return len(self.names) == 1
 
   @property
   def num_outputs(self):
@@ -173,11 +166,12 @@ class Segmentation:
     """Weighted sum of the losses: (b,).
 
     The model gives logits (b, *s, num_outputs), or a tuple of them by falling
-    resolution (deep supervision): weights 1/2^i, that of the lowest 0, made to
-    sum to 1; the mask is down-sampled by nearest neighbour (nnU-Net).
+    resolution (deep supervision), for which the mask is down-sampled by nearest
+    neighbour (nnU-Net).
     """
     outputs = forward(batch['image'])
     objective.check_resolution(outputs, batch['mask'])
+    weights = functools.partial(objective.level_weights, self.level_weights)
 
     def loss(logits):
       mask = jax.image.resize(batch['mask'], logits.shape[:-1], 'nearest')
@@ -187,12 +181,12 @@ class Segmentation:
       target = self._target(mask)
       return objective.evaluate(self.terms, logits, target, **options)
 
-    return objective.over_heads(loss, outputs, _level_weights, self.num_outputs)
+    return objective.over_heads(loss, outputs, weights, self.num_outputs)
 
   def _target(self, mask):
     if not self.regions:
       return mask
-    return jnp.stack([_member(mask, r) for r in self.regions], -1)
+    return jnp.stack([member(mask, r) for r in self.regions], -1)
 
   def predict(self, outputs):
     """Probabilities (b, *s, num_outputs), float32, of the finest logits."""
@@ -213,6 +207,10 @@ class Segmentation:
     for i, label in enumerate(self.region_order):
       labels[probabilities[..., i] > 0.5] = label
     return labels
+
+  def ranks(self, probabilities):
+    """The place (*s,) uint16 of each pixel by the one class's probability."""
+    return scores.ranks(np.asarray(probabilities)[..., -1])
 
   def check(self, case):
     """Raises ValueError, one line with the id, for a mask it cannot use."""
@@ -237,10 +235,11 @@ class Segmentation:
         f'allows 0 to {self.num_classes - 1}'
       )
 
-  def metrics(self, prediction, case):
+  def metrics(self, prediction, case, *, ranks=None):
     """Metrics of a label map against case['mask']: {name: (k,)}, host.
 
-    k: foreground classes or regions (names). Distances in mm by
+    k: foreground classes or regions (names); `ranks` (*s,) are those of this
+    task, without which nothing is said of the ranking. Distances in mm by
     case['spacing'], or by the columns of case['affine']. NaN: undefined; see
     the table in medjax.metrics. A case that has a 'field_of_view' (*s,) is
     judged inside of it: what lies outside, or is to be ignored, counts as
@@ -254,38 +253,42 @@ class Segmentation:
         f'mask {mask.shape}'
       )
     self._check_labels(prediction, case, 'prediction')
-    inside = np.True_ if self.ignore is None else mask != self.ignore
+    inside = np.full(mask.shape, True)
+    if self.ignore is not None:
+      inside = mask != self.ignore
     if 'field_of_view' in case:
       inside = inside & (np.asarray(case['field_of_view']) > 0)
     prediction, mask = prediction * inside, mask * inside
     spacing = _spacing(case, mask.ndim)
     sets = self.regions or [(v,) for v in range(1, self.num_classes)]
+    ranking = {}
+    if ranks is not None:
+      ranking = scores.ranking(ranks, member(mask, sets[0]), inside)
     box = surface.bounding_box((prediction > 0) | (mask > 0))
     if not self.more_measures:  # which may count what is outside, too
       prediction, mask, box = prediction[box], mask[box], ()
+    options = {'spacing': spacing, 'nsd_tolerance': self.nsd_tolerance}
     pairs = [
-      self._pair(_member(prediction, s), _member(mask, s), box, spacing)
+      scores.pair(member(prediction, s), member(mask, s), box, **options)
       for s in sets
     ]
     return {
       name: np.array([float(measure.function(pair)) for pair in pairs])
       for name, measure in self.measures.items()
-    }
+      if name not in scores.RANKINGS
+    } | ranking
 
-  def _pair(self, whole, known, box, spacing):
-    prediction, reference = whole[box], known[box]
-    return Pair(
-      segmentation.counts(prediction, reference),
-      surface.surface_distances(prediction, reference, spacing=spacing),
-      self.nsd_tolerance,
-      whole,
-      known,
-      spacing,
-    )
+  def statistic(self, rows, calibration):
+    """(weights (r, n) → means over cases and classes by name, None)."""
+    del calibration
+    names = [*self.grouped]
+    values = np.stack([[np.asarray(r[m], float) for m in names] for r in rows])
 
-  def calibrate(self, rows):
-    """Nothing is decided on validation."""
-    return Calibration()
+    def means(weights):
+      each = defined_mean(bootstrap.weighted_mean(values, weights))
+      return {name: each[..., i] for i, name in enumerate(names)}
+
+    return means, None
 
   def calibrated(self, prediction, calibration):
     """A label map as it is."""
@@ -308,11 +311,12 @@ class Segmentation:
     rows: metrics() of each case with id and patient. A class's value is the
     mean over the n cases that define it; a score the mean over classes.
     undefined (both empty), missed (prediction empty) and false_positive
-    (reference empty) count cases of the class. calibration is not used;
-    n_resamples=0 leaves the intervals out (None).
+    (reference empty) count cases of the class. With a calibration that has
+    thresholds, 'sets' says how much of each class they find. n_resamples=0
+    leaves the intervals out (None).
     """
-    del calibration
-    groups, names = summary.patients(rows), [*self.measures]
+    groups = summary.patients(rows)
+    names = [name for name in self.measures if name in rows[0]]
     values = np.stack(
       [np.stack([np.asarray(row[m], float) for m in names]) for row in rows]
     )
@@ -325,7 +329,7 @@ class Segmentation:
     bounds = bootstrap.intervals(
       statistic, groups, n_resamples=n_resamples, seed=seed
     )
-    outcomes = _outcomes(values)
+    outcomes = scores.outcomes(values)
     return plain(
       {
         'n': len(rows),
@@ -342,35 +346,9 @@ class Segmentation:
         ),
         'counts': {name: int(v.sum()) for name, v in outcomes.items()},
         'nsd_tolerance': self.nsd_tolerance,
+        **self.found_within(rows, calibration),
       }
     )
-
-
-def _outcomes(values):
-  """Cases per class, read off the metrics by the table of medjax.metrics."""
-  row = {name: values[:, i] for i, name in enumerate(MEASURES)}
-  undefined = np.isnan(row['dice'])
-  return {
-    'undefined': undefined.sum(0),
-    # Only an empty prediction is a whole reference volume short.
-    'missed': (row['volume_error'] == -1).sum(0),
-    'false_positive': (np.isnan(row['recall']) & ~undefined).sum(0),
-  }
-
-
-def _member(labels, region):
-  member = labels == region[0]
-  for label in region[1:]:
-    member = member | (labels == label)
-  return member
-
-
-def _level_weights(levels):
-  """Deep supervision: 1/2^i, 0 for the lowest resolution, summing to 1."""
-  weights = [0.5**i for i in range(levels)]
-  if levels > 1:
-    weights[-1] = 0.0
-  return [w / sum(weights) for w in weights]
 
 
 def _spacing(case, rank):

@@ -34,10 +34,17 @@ class Calibration:
   thresholds: above which a label is decided for, one per label or one of a
     binary task; None in place of one where validation could not tell.
   temperature: by which logits are divided.
+  conformal: scores of the validation cases, of which sets at any level are
+    made: {way: [the scores of each class]}, or {'missed': {'n', 'risk'}} where
+    it is the share missed that is bounded (medjax.tasks.sets).
+  answering: the operating point: the 'confidence' below which one abstains, as
+    the error of the rest is shown to be at most 'risk'.
   """
 
   thresholds: tuple[float | None, ...] | None = None
   temperature: float | None = None
+  conformal: Mapping | None = None
+  answering: Mapping | None = None
 
   @classmethod
   def of(cls, values: Mapping | None):
@@ -53,11 +60,26 @@ class Calibration:
       for number in (*(made.thresholds or ()), made.temperature):
         if number is not None and not isinstance(number, int | float):
           raise TypeError(f'{number!r} is no number')
+      for part in (made.conformal, made.answering):
+        if not isinstance(part, Mapping | None):
+          raise TypeError(f'{part!r:.40} is no object')
+        _check_numbers(part)
     except (TypeError, ValueError) as e:
       raise ValueError(f'no calibration: {e}') from None
     if made.temperature is not None and not made.temperature > 0:
       raise ValueError(f'no calibration: a temperature of {made.temperature}')
     return made
+
+
+def _check_numbers(value):
+  """Raises TypeError unless lists and mappings hold nothing but numbers."""
+  if isinstance(value, Mapping):
+    value = [*value.values()]
+  if isinstance(value, list | tuple):
+    for below in value:
+      _check_numbers(below)
+  elif value is not None and not isinstance(value, int | float):
+    raise TypeError(f'{value!r} is no number')
 
 
 class Task(Protocol):
@@ -113,7 +135,11 @@ class Task(Protocol):
     """Raises ValueError of one line with the case's id if it cannot be used."""
 
   def metrics(self, prediction, case: Mapping) -> dict[str, Any]:
-    """A row: numbers, or vectors in the order of `names`; NaN: undefined."""
+    """A row: numbers, or vectors in the order of `names`; NaN: undefined.
+
+    A task of maps that has `ranked` (True) and `ranks`, a function of a slab of
+    probabilities, is also given what that gives, as `ranks`.
+    """
 
   def calibrate(self, rows: Sequence[Mapping]) -> Calibration:
     """Decides, on the rows of the validation split, what test will apply."""
@@ -133,6 +159,15 @@ class Task(Protocol):
 
   def columns(self, prediction) -> dict[str, float]:
     """Returns the numbers of a case for a table; {} where a map says it all."""
+
+  # A task may have these too; without them it has no such option.
+  #
+  # answer(prediction, calibration, *, level, method, by_class) → (columns of
+  #   the case, reasons to abstain): what `predict --conformal` says of it.
+  # measured(rows, calibration, *, level, method, by_class) → how that holds on
+  #   rows, with a 'warning' where it does not.
+  # statistic(rows, calibration) → (weights (r, n) → {score: (r,)}), and
+  #   `grouped`, score → whether its gap between groups is tested: subgroups.
 
   def shown(
     self, case: Mapping, prediction, row: Mapping

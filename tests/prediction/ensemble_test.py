@@ -75,7 +75,7 @@ def test_a_map_is_of_the_mean_on_the_cases_own_grid():
   predictor = Predictor(made, maps=True).with_weights(*MEMBERS)
   for k, (sample, found) in enumerate(predictor(samples)):
     assert sample['raw'] is cases[k]
-    labels, maps, kept = found
+    labels, maps, kept = found[:3]
     np.testing.assert_allclose(
       kept[..., 1], foreground[:, k].mean(0), atol=1e-6
     )

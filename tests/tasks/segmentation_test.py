@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medjax import build, losses, tasks
-from medjax.tasks import segmentation
+from medjax.tasks import segmentation_scores
 
 BRATS = ((1, 2, 3), (2, 3), (3,))
 
@@ -167,7 +167,7 @@ def test_metrics_of_a_3d_case():
   mask[1:4, 2:6, 1:4] = 1
   prediction = np.roll(mask, 1, axis=2)
   row = task.metrics(prediction, _case(mask, spacing=(1, 1, 3)))
-  assert tuple(row) == tuple(segmentation.MEASURES)
+  assert tuple(row) == tuple(segmentation_scores.MEASURES)
   assert all(v.shape == (2,) for v in row.values())
   assert row['dice'][0] == pytest.approx(2 / 3)
   assert row['hd95'][0] == pytest.approx(3)
@@ -280,7 +280,7 @@ def test_summary_counts_every_kind_of_case():
   summary = task.summarize(rows)
   assert json.loads(json.dumps(summary, allow_nan=False)) == summary
   assert summary['n'] == summary['patients'] == 4
-  assert set(summary['scores']) == set(segmentation.MEASURES)
+  assert set(summary['scores']) == set(segmentation_scores.MEASURES)
   dice = summary['classes']['grey']['dice']
   assert dice['value'] == pytest.approx(1 / 3)
   assert (dice['n'], dice['undefined']) == (3, 1)
@@ -325,7 +325,7 @@ def test_summary_is_seeded_and_resamples_patients():
   rng = np.random.default_rng(0)
   rows = [
     {'id': str(i), 'patient': f'p{i // 5}'}
-    | {m: np.array([rng.random()]) for m in segmentation.MEASURES}
+    | {m: np.array([rng.random()]) for m in segmentation_scores.MEASURES}
     for i in range(30)
   ]
   first = task.summarize(rows)
@@ -398,3 +398,28 @@ def test_a_label_to_ignore_counts_for_nothing():
     tasks.Segmentation(num_classes=3).check(_case(unknown[0]))
   with pytest.raises(ValueError, match='ignore=2 is one of the 3 classes'):
     tasks.Segmentation(num_classes=3, ignore=2)
+
+
+def test_pixels_of_one_class_are_ranked_as_scikit_learn_does():
+  sklearn = pytest.importorskip('sklearn.metrics')
+  rng = np.random.default_rng(3)
+  mask = (rng.random((40, 30)) < 0.2).astype(np.uint8)
+  p = np.clip(0.3 * mask + rng.normal(0.4, 0.2, mask.shape), 0, 1)
+  seen = rng.random(mask.shape) < 0.7
+  case = {'id': 'a', 'mask': mask, 'spacing': (1, 1), 'field_of_view': seen}
+  task = tasks.Segmentation(num_classes=2)
+  both = np.stack([1 - p, p], -1)
+  row = task.metrics(task.decode(both), case, ranks=task.ranks(both))
+  truth, score = mask[seen], p[seen]
+  expected = {
+    'auroc': sklearn.roc_auc_score(truth, score),
+    'auprc': sklearn.average_precision_score(truth, score),
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(row[name], [value], atol=1e-4)
+  summary = task.summarize([row | {'patient': 'a'}])
+  np.testing.assert_allclose(summary['scores']['auroc'], row['auroc'])
+  assert 'auroc' not in task.metrics(task.decode(both), case)
+  assert 'auroc' not in tasks.Segmentation(num_classes=3).measures
+  with pytest.raises(ValueError, match=r"monitor='auroc' is none of dice"):
+    tasks.Segmentation(num_classes=2, monitor='auroc')

@@ -130,7 +130,7 @@ def _two_folders(images, masks, root, passed, test):
     images_below(folder, passed)
     raise FileNotFoundError(
       f'{folder}: holds no mask that is read{_unread(passed)}; outlines '
-      '(COCO, YOLO, LabelMe) become masks with medjax.data.formats.polygons'
+      '(COCO, YOLO, LabelMe) become masks with medjax.convert and --images'
     )
   if nested:
     found = pairs.by_path(images, found, folder, others)

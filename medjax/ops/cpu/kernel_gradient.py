@@ -68,39 +68,62 @@ def add_by_rows(
   # Devices that share a batch sum the gradient each for itself, in a matrix of
   # its own: else they would exchange it in every step.
   parts = math.gcd(images, jax.device_count())
+  matrices = _matrices(kernel, len(shifts), len(taps), parts)
+  see = functools.partial(
+    _columns, taps=taps, spans=spans, strides=window_strides
+  )
+  offsets = [reach - shift for shift in shifts]
+  out = _scan(out, x, matrices, places, offsets, (rows, width), seen, see,
+              precision)  # fmt: skip
+  out = out.reshape(batch, tall, width, features)
+  return lax.slice_in_dim(out, top, top + height, axis=1)
+
+
+def _scan(out, x, matrices, places, offsets, shape, seen, see, precision):
+  """Adds to `out` the product of what is seen at each place of x, in turn."""
+  images, features = out.shape[0], out.shape[-1]
+  parts = matrices.shape[1]
 
   # Else every step would keep its matrices for the gradient.
   @functools.partial(jax.checkpoint, prevent_cse=False)
   def product(start, matrices):
     part = lax.dynamic_slice_in_dim(x, start, seen, 1)
-    columns = [
-      lax.slice(
-        part,
-        (0, i, j, 0),
-        (images, i + spans[0], j + spans[1], x.shape[-1]),
-        (1, *window_strides, 1),
-      )
-      for i, j in taps
-    ]
     y = sum(
       jnp.matmul(c.reshape(parts, -1, c.shape[-1]), m, precision=precision)
-      for c, m in zip(columns, matrices, strict=True)
+      for c, m in zip(see(part), matrices, strict=True)
     )
-    return y.reshape(images, rows, width, -1)
+    return y.reshape(images, *shape, -1)
 
   def add(out, place):
     y = product(place[0], matrices)
     # Not slices: the gradient of this is one concatenation.
-    shifted = lax.split(y, (features,) * len(shifts), axis=3)
-    for shift, part in zip(shifts, shifted, strict=True):
-      out = _add_at(out, place[1:] + reach - shift, part)
+    shifted = lax.split(y, (features,) * len(offsets), axis=3)
+    for offset, part in zip(offsets, shifted, strict=True):
+      out = _add_at(out, place[1:] + offset, part)
     return out, None
 
-  matrices = kernel.reshape(len(shifts), -1, features).swapaxes(0, 1)
-  matrices = matrices.reshape(len(taps), 1, -1, len(shifts) * features)
-  matrices = jnp.broadcast_to(matrices, (len(taps), parts, *matrices.shape[2:]))
-  out = lax.scan(add, out, places)[0].reshape(batch, tall, width, features)
-  return lax.slice_in_dim(out, top, top + height, axis=1)
+  return lax.scan(add, out, places)[0]
+
+
+def _columns(part, taps, spans, strides):
+  """What each tap sees of a part of the images."""
+  return [
+    lax.slice(
+      part,
+      (0, i, j, 0),
+      (part.shape[0], i + spans[0], j + spans[1], part.shape[-1]),
+      (1, *strides, 1),
+    )
+    for i, j in taps
+  ]
+
+
+def _matrices(kernel, shifts, taps, parts):
+  """The kernel as a matrix for each tap and device: (taps, parts, c, …)."""
+  features = kernel.shape[-1]
+  matrices = kernel.reshape(shifts, -1, features).swapaxes(0, 1)
+  matrices = matrices.reshape(taps, 1, -1, shifts * features)
+  return jnp.broadcast_to(matrices, (taps, parts, *matrices.shape[2:]))
 
 
 def _steps(batch, lines, line_bytes, step_bytes):

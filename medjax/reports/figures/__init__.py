@@ -11,6 +11,11 @@ from medjax.reports.figures.decisions import (
   reliability,
 )
 from medjax.reports.figures.distribution import boxes, distributions
+from medjax.reports.figures.doubt import (
+  by_severity,
+  corrupted,
+  risk_coverage,
+)
 from medjax.reports.figures.images import contours, image_grid
 from medjax.reports.figures.learning import learning_curves
 from medjax.reports.figures.look import style
@@ -18,14 +23,17 @@ from medjax.reports.figures.paired import paired_differences
 
 __all__ = [
   'boxes',
+  'by_severity',
   'confusion',
   'contours',
+  'corrupted',
   'discrimination',
   'distributions',
   'image_grid',
   'learning_curves',
   'paired_differences',
   'reliability',
+  'risk_coverage',
   'segmentation_case',
   'style',
 ]

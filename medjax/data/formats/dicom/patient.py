@@ -11,7 +11,7 @@ from medjax.data.formats.dicom.find import is_dicom
 from medjax.data.formats.dicom.frames import size_of
 from medjax.data.formats.dicom.header import digest
 
-__all__ = ['digest', 'holds_image', 'patient_of']
+__all__ = ['about', 'digest', 'holds_image', 'patient_of']
 
 
 def holds_image(path):
@@ -38,6 +38,37 @@ def patient_of(path):
       f'{file}: has no PatientID; say who the patient is in a table'
     )
   return found
+
+
+def about(path):
+  """{'sex', 'age', 'site', 'scanner'} that a header says, texts as they stand.
+
+  The age is PatientAge, or from birth and study date whole years; the site the
+  institution's name, the scanner its maker and model. What it does not say is
+  left out.
+  """
+  path = pathlib.Path(path)
+  file = next(filter(_is_image, _files(path)), None) or next(_files(path))
+  tags = [
+    'SOPClassUID', 'Rows', 'PatientSex', 'PatientAge', 'PatientBirthDate',
+    'StudyDate', 'InstitutionName', 'Manufacturer', 'ManufacturerModelName',
+  ]  # fmt: skip
+  dataset = header.load(file, pixels=False, tags=tags)
+  with parsing(file):
+    text = lambda name: str(dataset.get(name) or '').strip()
+    scanner = f'{text("Manufacturer")} {text("ManufacturerModelName")}'.strip()
+    born, studied = text('PatientBirthDate'), text('StudyDate')
+    age = text('PatientAge')
+    if not age and len(born) == len(studied) == 8:
+      if born.isdigit() and studied.isdigit():
+        age = str((int(studied) - int(born)) // 10_000)
+    found = {
+      'sex': text('PatientSex'),
+      'age': age,
+      'site': text('InstitutionName'),
+      'scanner': scanner,
+    }
+  return {name: value for name, value in found.items() if value}
 
 
 def _is_image(file):

@@ -1,0 +1,1 @@
+"""Model cards: what a run is, each number read from it and with its source."""

@@ -1,0 +1,189 @@
+"""Scores by subgroup: gaps to the rest, and what so few cases could show; host.
+
+A gap is a score of a group less that of all other cases. Its error is that of a
+bootstrap by patient, p that of its z, adjusted over all groups and scores
+together (Benjamini & Hochberg 1995).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import scipy
+from jaxtyping import Bool
+
+from medjax.metrics import bootstrap
+from medjax.metrics.paired import benjamini_hochberg
+
+FEWEST = 10  # cases and patients of a group, or of the rest, that give a number
+OF_A_CLASS = 5  # cases with and without the finding, likewise
+_FOUND = 0.05  # an adjusted p below it is a finding
+# Standard errors of a gap that a test at .05 finds with 80 % power.
+_POWER = scipy.special.ndtri(0.975) + scipy.special.ndtri(0.8)
+VERDICTS = ('lower', 'higher', 'no difference shown', 'too few')
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """A score of a group beside that of the rest.
+
+  value, rest: of the group and of all others; interval (2,) of the value.
+  gap, gap_interval: value − rest. p, adjusted: of no gap; NaN: not tested.
+  smallest: the gap that would be found four times in five.
+  """
+
+  value: float
+  interval: tuple[float, float]
+  rest: float
+  gap: float
+  gap_interval: tuple[float, float]
+  p: float
+  smallest: float
+  adjusted: float = float('nan')
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """A group: its sizes, its scores by name ({} of too few), and a verdict."""
+
+  attribute: str
+  name: str
+  n: int
+  patients: int
+  positives: int | None
+  scores: Mapping[str, Measured]
+  verdict: str
+
+
+def compare(
+  statistic: Callable[[np.ndarray], dict[str, np.ndarray]],
+  groups: Mapping[tuple[str, str], Bool[np.ndarray, 'n']],
+  patients: Sequence[str],
+  *,
+  tested: Mapping[str, bool],
+  higher: Mapping[str, bool | None],
+  positive: Bool[np.ndarray, 'n'] | None = None,
+  n_resamples: int = 500,
+  seed: int = 0,
+) -> list[Group]:
+  """Compares each group with all cases outside of it.
+
+  statistic: weights (r, n) → {score: (r,)}, as of bootstrap.intervals.
+  groups: (attribute, name) → its cases. tested: score → whether its gap is
+  tested, or only shown: what depends on the size or the prevalence of a group
+  is no finding. higher: score → whether more is better. positive: cases with
+  the finding; a group with fewer than 5 with or without it is too small, as is
+  one of fewer than 10 cases or patients, or one that leaves as few.
+  """
+  names, who = [*groups], np.asarray(patients)
+  enough = [g for g in names if _enough(groups[g], who, positive)]
+  table = {g: {} for g in enough}
+  if enough:
+    inside, outside = _resampled(
+      statistic, [groups[g] for g in enough], who, tested, n_resamples, seed
+    )
+    for i, g in enumerate(enough):
+      for score in tested:
+        value, rest = inside[score][:, i], outside[score][:, i]
+        table[g][score] = _measured(value, rest, tested[score])
+  table = _adjusted(table)
+  return [
+    Group(
+      *g,
+      int(groups[g].sum()),
+      len(set(who[groups[g]])),
+      None if positive is None else int((groups[g] & positive).sum()),
+      table.get(g, {}),
+      _verdict(table[g], higher) if g in table else 'too few',
+    )
+    for g in names
+  ]
+
+
+def _enough(inside, patients, positive):
+  for part in (inside, ~inside):
+    if part.sum() < FEWEST or len(set(patients[part])) < FEWEST:
+      return False
+    for side in () if positive is None else (positive, ~positive):
+      if (part & side).sum() < OF_A_CLASS:
+        return False
+  return True
+
+
+def _resampled(statistic, groups, patients, scores, n_resamples, seed):
+  """({score: (1 + r, g)} of the groups, and of the rests); all cases first."""
+  ones = np.ones((1, len(patients)))
+  blocks = [ones, *bootstrap.resamples(
+    patients, n_resamples=n_resamples, seed=seed)]  # fmt: skip
+  found = []
+  for side in (lambda g: g, lambda g: ~g):
+    parts = [[statistic(w * side(g)) for g in groups] for w in blocks]
+    found.append(
+      {
+        score: np.concatenate(
+          [np.stack([p[score] for p in block], -1) for block in parts]
+        )
+        for score in scores
+      }
+    )
+  return found
+
+
+def _measured(value, rest, tested):
+  gap = value - rest
+  drawn = gap[1:][~np.isnan(gap[1:])]
+  error = float(drawn.std(ddof=1)) if len(drawn) > 1 else np.nan
+  p = np.nan
+  if tested and error > 0 and np.isfinite(gap[0]):
+    p = float(2 * scipy.special.ndtr(-abs(gap[0]) / error))
+  return Measured(
+    float(value[0]),
+    _bounds(value[1:]),
+    float(rest[0]),
+    float(gap[0]),
+    _bounds(gap[1:]),
+    p,
+    float(_POWER * error),
+  )
+
+
+def _bounds(drawn):
+  """95 % of the resamples in which the score is defined."""
+  drawn = drawn[~np.isnan(drawn)]
+  if not len(drawn):
+    return (np.nan, np.nan)
+  return tuple(map(float, np.quantile(drawn, [0.025, 0.975])))
+
+
+def _adjusted(table):
+  places = [(g, score) for g in table for score in table[g]]
+  p = benjamini_hochberg(np.array([table[g][s].p for g, s in places], float))
+  for (g, score), value in zip(places, p, strict=True):
+    one = dataclasses.replace(table[g][score], adjusted=float(value))
+    table[g][score] = one
+  return table
+
+
+def _verdict(scores, higher):
+  """'lower' where any score is found to be worse, whatever is better."""
+  found = [
+    (m.gap > 0) == higher[name]
+    for name, m in scores.items()
+    if m.adjusted < _FOUND and higher.get(name) is not None
+  ]
+  if not found:
+    return 'no difference shown'
+  return 'higher' if all(found) else 'lower'
+
+
+def crossed(
+  groups: Mapping[tuple[str, str], Bool[np.ndarray, 'n']],
+) -> dict[tuple[str, str], Bool[np.ndarray, 'n']]:
+  """The intersections of two groups of different attributes."""
+  names = [g for g in groups if g[1] != 'unknown']
+  return {
+    (f'{a[0]} × {b[0]}', f'{a[1]}, {b[1]}'): groups[a] & groups[b]
+    for i, a in enumerate(names)
+    for b in names[i + 1 :]
+    if a[0] != b[0]
+  }

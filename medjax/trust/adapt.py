@@ -1,0 +1,148 @@
+"""Adapting a model to what it meets, without labels: at the time of the test.
+
+Both may make it worse: what they change is measured beside the model as it was.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medjax import optim
+
+WAYS = ('bn', 'tent')
+_RATE = 1e-3  # of TENT, Adam's, as in the paper
+
+
+def adapted(experiment, variables, batches, *, way, seed=0):
+  """Variables of a model that has seen unlabelled batches.
+
+  'bn': the running statistics of its batch norms go on over these batches, as
+  in training (Schneider et al. 2020; Nado et al. 2020). 'tent': so they do, and
+  the scales and biases of those norms take a step down the entropy of each
+  batch's predictions (Wang et al. 2021).
+
+  batches: lists of the inputs of the model, each (b, …). Raises ValueError for
+  a model without batch norms.
+  """
+  if way not in WAYS:
+    raise ValueError(f'--adapt={way}: known are {", ".join(WAYS)}')
+  if not jax.tree.leaves(variables.get('batch_stats', {})):
+    raise ValueError(
+      f'--adapt={way} adapts batch norms, and this model has none'
+    )
+  if way == 'bn':
+    return _statistics(experiment, variables, batches, seed)
+  return _tent(experiment, variables, batches, seed)
+
+
+def _apply(experiment, variables, inputs, key):
+  """(Prediction of a batch in training mode, batch statistics after it)."""
+  outputs, changed = experiment.model.apply(
+    variables,
+    *inputs,
+    train=True,
+    rngs={'dropout': key},
+    mutable=['batch_stats'],
+  )
+  return experiment.task.predict(outputs), changed['batch_stats']
+
+
+def _statistics(experiment, variables, batches, seed):
+  @jax.jit
+  def step(variables, inputs, key):
+    _, stats = _apply(experiment, variables, inputs, key)
+    return {**variables, 'batch_stats': stats}
+
+  for i, inputs in enumerate(batches):
+    variables = step(variables, inputs, _key(seed, i))
+  return variables
+
+
+def _tent(experiment, variables, batches, seed):
+  chosen = _affine(variables)
+  if not any(jax.tree.leaves(chosen)):
+    raise ValueError('--adapt=tent: the batch norms have no scale and no bias')
+  tx = optim.make_optimizer(name='adam', schedule=lambda step: _RATE)
+
+  def entropy(params, variables, inputs, key):
+    found, stats = _apply(
+      experiment, {**variables, 'params': params}, inputs, key
+    )
+    p = jnp.clip(found, 1e-7, 1)
+    each = -(p * jnp.log(p)).sum(-1)
+    if not experiment.task.exclusive:
+      q = jnp.clip(1 - found, 1e-7, 1)
+      each = each - (q * jnp.log(q)).sum(-1)
+    return each.mean(), stats
+
+  @jax.jit
+  def step(variables, state, inputs, key):
+    params = variables['params']
+    grads, stats = jax.grad(entropy, has_aux=True)(
+      params, variables, inputs, key
+    )
+    grads = jax.tree.map(lambda g, on: g * on, grads, chosen)
+    updates, state = tx.update(grads, state, params)
+    params = jax.tree.map(jnp.add, params, updates)
+    return {**variables, 'params': params, 'batch_stats': stats}, state
+
+  state = tx.init(variables['params'])
+  for i, inputs in enumerate(batches):
+    variables, state = step(variables, state, inputs, _key(seed, i))
+  return variables
+
+
+def _affine(variables):
+  """1.0 for the parameters of modules that have batch statistics, else 0.0."""
+
+  def mark(params, stats):
+    if not isinstance(params, dict):
+      return 0.0
+    if not isinstance(stats, dict):
+      return jax.tree.map(lambda _: 0.0, params)
+    own = any(not isinstance(v, dict) for v in stats.values())
+    return {
+      k: 1.0
+      if own and not isinstance(v, dict)
+      else mark(v, stats.get(k) if isinstance(v, dict) else None)
+      for k, v in params.items()
+    }
+
+  return mark(variables['params'], variables['batch_stats'])
+
+
+def _key(seed, i):
+  return jax.random.fold_in(jax.random.key(seed), i)
+
+
+def batches_of(experiment, samples):
+  """Yields the inputs of a model in batches of one shape, without labels.
+
+  Of a run on patches one patch of each sample, from its middle; whole images
+  of another shape than the first are passed by. The last batch is as long as
+  it comes, but never of one alone, of which no statistics are.
+  """
+  size, held, shape = experiment.inference.batch_size, [], None
+  for sample in samples:
+    image = np.asarray(sample['image'], np.float32)
+    image = _middle(image, tuple(experiment.data.patch_size))
+    shape = shape or image.shape
+    if image.shape != shape:
+      continue
+    rest = [np.asarray(sample[k]) for k in experiment.task.inputs[1:]]
+    held.append([image, *rest])
+    if len(held) == size:
+      yield [np.stack(parts) for parts in zip(*held, strict=True)]
+      held = []
+  if len(held) > 1:
+    yield [np.stack(parts) for parts in zip(*held, strict=True)]
+
+
+def _middle(image, patch):
+  if not patch:
+    return image
+  missing = [max(p - n, 0) for p, n in zip(patch, image.shape, strict=False)]
+  image = np.pad(image, [*((0, m) for m in missing), (0, 0)])
+  starts = [(n - p) // 2 for p, n in zip(patch, image.shape, strict=False)]
+  place = zip(starts, patch, strict=True)
+  return image[tuple(slice(s, s + p) for s, p in place)]

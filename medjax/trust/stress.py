@@ -1,0 +1,264 @@
+"""What a run is worth under corruptions of its test images, by severity."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from medjax import experiment as experiment_lib
+from medjax import files, progress
+from medjax.evaluate import evaluate_cases
+from medjax.metrics import bootstrap
+from medjax.prediction import novelty, trained
+from medjax.prediction.predictor import Predictor
+from medjax.run import checkpoint as checkpoint_lib
+from medjax.tasks import summary
+from medjax.trust import adapt as adapt_lib
+from medjax.trust import corrupt, page
+
+# Scores of the page, of those that the task has, beside its monitor.
+_SHOWN = ('balanced_accuracy_at_threshold', 'balanced_accuracy', 'ece')
+_RESAMPLES = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Stress:
+  """A run, its test cases, and how they are judged.
+
+  cases: raw, with a reference. novelty: of the run, or None.
+  """
+
+  experiment: object
+  variables: tuple
+  calibration: object
+  cases: tuple
+  novelty: novelty.Novelty | None
+
+  def rows(self, cases, variables):
+    """The metrics of cases, in order, by these variables of each member."""
+    predictor = Predictor(
+      self.experiment, features=self.novelty is not None
+    ).with_weights(*variables)
+    samples = _InOrder(len(self.cases), map(self.experiment.prepare, cases))
+    return evaluate_cases(predictor, self.experiment.task, samples)
+
+  def scores(self, rows):
+    """{score: value} of rows: the task's, and what is known of doubt."""
+    found = self.experiment.task.summarize(
+      rows, calibration=self.calibration, n_resamples=0
+    )
+    scores = dict(found['scores'])
+    tables = [t for t in found.get('sets', ()) if t.get('coverage') is not None]
+    if tables:
+      scores['set_coverage'] = tables[0]['coverage']
+    answering = found.get('risk_coverage') or {}
+    for name in ('answered', 'error'):
+      if name in answering:
+        scores[f'{name}_at_operating_point'] = answering[name]
+    if self.novelty is not None:
+      pick = lambda k: np.stack([np.asarray(row[k]) for row in rows])
+      logits = pick('logits') if 'logits' in rows[0] else None
+      p = self.novelty.p_values(pick('signature'), logits)['p']
+      scores['flagged_as_new'] = float((p < novelty.DOUBT).mean())
+    return scores
+
+  def drop(self, clean, rows):
+    """(change, 95 % interval) of the monitor against the clean rows, paired."""
+    task = self.experiment.task
+    if not hasattr(task, 'statistic'):
+      return None
+    before, _ = task.statistic(clean, self.calibration)
+    after, _ = task.statistic(rows, self.calibration)
+    name = task.monitor
+    change = lambda w: {'change': after(w)[name] - before(w)[name]}
+    if name not in after(np.ones((1, len(rows)))):
+      return None
+    bounds = bootstrap.intervals(
+      change, summary.patients(rows), n_resamples=_RESAMPLES
+    )['change']
+    return float(change(np.ones((1, len(rows))))['change'][0]), bounds
+
+
+class _InOrder:
+  """A sequence of samples that are made when they are asked for, in order."""
+
+  def __init__(self, count, samples):
+    self._count, self._samples = count, iter(samples)
+
+  def __len__(self):
+    return self._count
+
+  def __getitem__(self, index):
+    del index  # the next one: evaluate_cases asks for one after the other
+    return next(self._samples)
+
+
+def load(workdir, *, trust=False, limit=None, checkpoint='best'):
+  """The `Stress` of a run; of its test split at most `limit` cases.
+
+  Raises ValueError for a cross-validation, whose folds are runs of their own,
+  and for a run whose test cases have no reference.
+  """
+  made = experiment_lib.restore(workdir, trust=trust)
+  if made.folds:
+    raise ValueError(
+      f'{workdir} is a cross-validation: stress one of its folds, {workdir}/fold0'
+    )
+  runs = [folder for _, folder in made.runs(workdir)]
+  found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
+  variables = tuple(v for _, v in found)
+  calibration = trained.load_calibration(workdir)
+  test, cases = made.cases('test'), []
+  for i in range(len(test)):
+    case = test[i]
+    if all(field in case for field in made.task.fields):
+      cases.append(case)
+    if limit and len(cases) == limit:
+      break
+  if not cases:
+    raise ValueError(f'{workdir}: no test case has a reference')
+  known = None
+  if (pathlib.Path(workdir) / novelty.FILE).exists():
+    known = novelty.load(workdir)
+  return Stress(made, variables, calibration, tuple(cases), known)
+
+
+def measure(stress, kind, *, severities=corrupt.SEVERITIES, way=None, seed=0):
+  """[{'corruption', 'severity', scores, 'change', …}] of a suite.
+
+  The first is of the clean images, severity 0. With a `way` of `adapt` each
+  also has 'adapted', the monitor after adaptation to those very images.
+  """
+  names = list(corrupt.suite(kind))
+  # One case of the suite shows whether it is for these images.
+  next(iter(corrupt.corrupted(stress.cases[:1], kind, names[0], 1)))
+  clean = stress.rows(stress.cases, stress.variables)
+  table = [{'corruption': 'none', 'severity': 0, **stress.scores(clean)}]
+  monitor = stress.experiment.task.monitor
+  if way:
+    table[0]['adapted'] = _adapted(stress, stress.cases, way, seed)
+  total = len(names) * len(severities)
+  with progress.bar('corrupting', total) as advance:
+    for name in names:
+      for severity in severities:
+        advance(0, f'{name}, severity {severity}')
+        cases = list(
+          corrupt.corrupted(stress.cases, kind, name, severity, seed=seed)
+        )
+        rows = stress.rows(cases, stress.variables)
+        row = {'corruption': name, 'severity': severity, **stress.scores(rows)}
+        if (change := stress.drop(clean, rows)) is not None:
+          row['change'], (row['change_low'], row['change_high']) = change
+        elif row.get(monitor) is not None:
+          row['change'] = row[monitor] - table[0][monitor]
+        if way:
+          row['adapted'] = _adapted(stress, cases, way, seed)
+        table.append(row)
+        advance()
+  return table
+
+
+def _adapted(stress, cases, way, seed):
+  """The monitor after adapting to cases, whose labels are not looked at."""
+  made = stress.experiment
+  samples = [made.prepare(case) for case in cases]
+  variables = [
+    adapt_lib.adapted(
+      made, v, adapt_lib.batches_of(made, samples), way=way, seed=seed
+    )
+    for v in stress.variables
+  ]
+  rows = stress.rows(cases, variables)
+  return stress.scores(rows)[made.task.monitor]
+
+
+def summarize(table, monitor, *, higher=True):
+  """Means over severities by corruption, and over corruptions, JSON-able.
+
+  'error' is the balanced error, where there is one, 'relative' that less the
+  clean one: MedMNIST-C's BE and rBE before they are divided by AlexNet's.
+  """
+  clean = table[0]
+  key = next((k for k in _SHOWN[:2] if clean.get(k) is not None), None)
+  found = {}
+  for name in dict.fromkeys(row['corruption'] for row in table[1:]):
+    rows = [row for row in table[1:] if row['corruption'] == name]
+    mean = lambda k, rows=rows: _mean([row.get(k) for row in rows])
+    one = {monitor: mean(monitor), 'change': mean('change')}
+    if key:
+      one['error'] = 1 - mean(key)
+      one['relative'] = clean[key] - mean(key)
+    if 'adapted' in clean:
+      one['adapted'] = mean('adapted')
+      gain = one['adapted'] - one[monitor]
+      better = gain > 0 if higher else gain < 0
+      one['adaptation'] = 'better than none' if better else 'worse than none'
+    found[name] = one
+  keys = [k for k, v in next(iter(found.values())).items()
+          if not isinstance(v, str)]  # fmt: skip
+  mean = {k: _mean([one[k] for one in found.values()]) for k in keys}
+  return {'clean': clean, 'corruptions': found, 'mean': mean}
+
+
+def _mean(values):
+  known = [v for v in values if v is not None and np.isfinite(v)]
+  return float(np.mean(known)) if known else float('nan')
+
+
+def run(
+  workdir,
+  suite,
+  *,
+  out=None,
+  severities=corrupt.SEVERITIES,
+  adapt=None,
+  limit=None,
+  seed=0,
+  trust=False,
+  checkpoint='best',
+):
+  """Stresses a run; writes stress.csv, stress.json and stress.html.
+
+  Into `out`, by default WORKDIR/stress/SUITE. Returns the path of the page.
+  Raises ValueError of one line for what cannot be.
+  """
+  corrupt.suite(suite)
+  bad = [s for s in severities if s not in corrupt.SEVERITIES]
+  if bad or not severities:
+    raise ValueError(f'--severity={bad}: severities are 1 to 5')
+  stress = load(workdir, trust=trust, limit=limit, checkpoint=checkpoint)
+  table = measure(stress, suite, severities=severities, way=adapt, seed=seed)
+  task = stress.experiment.task
+  measures = {
+    name: {'title': m.title, 'unit': m.unit, 'higher': m.higher}
+    for name, m in task.measures.items()
+  }
+  found = {
+    'suite': suite,
+    'workdir': str(workdir),
+    'cases': len(stress.cases),
+    'monitor': task.monitor,
+    'adapt': adapt,
+    'seed': seed,
+    'measures': measures,
+    **summarize(
+      table, task.monitor, higher=task.measures[task.monitor].higher
+    ),
+    'table': table,
+  }  # fmt: skip
+  out = pathlib.Path(out or pathlib.Path(workdir) / 'stress' / suite)
+  files.write_csv(out / 'stress.csv', table)
+  files.write_json(out / 'stress.json', found, sealed=True)
+  return page.write(out, found, _pictures(stress.cases[0], suite, severities))
+
+
+def _pictures(case, suite, severities):
+  """[(corruption, [image (*s, C) at 0 and each severity])] of one case."""
+  found = []
+  for name in corrupt.suite(suite):
+    images = [case['image']]
+    for severity in severities:
+      (one,) = corrupt.corrupted([case], suite, name, severity)
+      images.append(one['image'])
+    found.append((name, images))
+  return found
