@@ -45,8 +45,11 @@ class _Fed:
     self.info, self.inputs, self._outputs = info, [], outputs
 
   def __call__(self, inputs):
-    self.inputs.append(inputs)
-    return self._outputs
+    count = len(inputs['image'])
+    self.inputs += [
+      {k: v[i : i + 1] for k, v in inputs.items()} for i in range(count)
+    ]
+    return {k: np.repeat(v, count, 0) for k, v in self._outputs.items()}
 
 
 def fed(folder, cases, most):

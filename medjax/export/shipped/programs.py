@@ -127,21 +127,18 @@ def infer(model, image, **others):
     _starts(n, m, info['overlap']) for n, m in zip(padded, size, strict=True)
   ]
   weight, found = _weight(size), {}
-  for start in itertools.product(*starts):
-    place = tuple(slice(i, i + n) for i, n in zip(start, size, strict=True))
-    inputs = {k: v[None] for k, v in {'image': whole[place], **more}.items()}
-    for name, (block,) in model(inputs).items():
-      dense = block.ndim > 1
-      if name not in found:
-        shape = (*padded, block.shape[-1]) if dense else block.shape
-        found[name] = (
-          np.zeros(shape, np.float32),
-          np.zeros(shape[:-1] if dense else (), np.float32),
-        )
-      total, norm = found[name]
-      where = place if dense else ...
-      total[where] += block * weight[..., None] if dense else block
-      norm[where] += weight if dense else 1
+  places = [
+    tuple(slice(i, i + n) for i, n in zip(start, size, strict=True))
+    for start in itertools.product(*starts)
+  ]
+  most = info['batches'][-1]
+  for at in range(0, len(places), most):
+    part = places[at : at + most]
+    inputs = {k: np.stack([v] * len(part)) for k, v in more.items()}
+    inputs['image'] = np.stack([whole[place] for place in part])
+    for name, blocks in model(inputs).items():
+      for place, block in zip(part, blocks, strict=True):
+        _add(found, name, block, place, weight, padded)
   crop = tuple(map(slice, image.shape[:-1]))
   return {
     name: (total / np.maximum(norm, 1e-8)[..., None])[crop]
@@ -149,6 +146,21 @@ def infer(model, image, **others):
     else total / norm
     for name, (total, norm) in found.items()
   }
+
+
+def _add(found, name, block, place, weight, padded):
+  """Adds what a window gave to the sums of an output."""
+  dense = block.ndim > 1
+  if name not in found:
+    shape = (*padded, block.shape[-1]) if dense else block.shape
+    norm = np.zeros(padded if dense else (), np.float32)
+    found[name] = [np.zeros(shape, np.float32), norm]
+  total, norm = found[name]
+  if dense:
+    total[place] += block * weight[..., None]
+    norm[place] += weight
+  else:
+    found[name] = [total + block, norm + 1]
 
 
 def _starts(size, window, overlap):
