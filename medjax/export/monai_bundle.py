@@ -15,6 +15,12 @@ _READING = (
 )  # fmt: skip
 
 
+_SPACED = (
+  'note: MONAI resamples about the first voxel, medjax about the centre of the '
+  'volume: voxels may lie up to half a voxel apart'
+)
+
+
 def read(folder):
   """The parts of a workdir, for `foreign`."""
   folder = pathlib.Path(folder)
@@ -44,7 +50,12 @@ def read(folder):
       class_names=names,
       num_labels=classes,
     ),
-    'notes': [f'model: {model}', f'data.preprocess: {preprocess}', *notes],
+    'notes': [
+      f'model: {model}',
+      f'data.preprocess: {preprocess}',
+      *notes,
+      *([_SPACED] if spacing else []),
+    ],
   }
 
 
@@ -119,6 +130,17 @@ def _network(entry):
 _OURS = {'UNet': 'UNet2018', 'DynUNet': 'UNet'}
 
 
+# Arguments of norms and activations as the networks here have them.
+_USUAL = {
+  'affine': True,
+  'eps': 1e-5,
+  'negative_slope': 0.01,
+  'num_groups': 8,
+  'init': 0.25,
+  'num_parameters': 1,
+}
+
+
 class _Taken:
   """Arguments that are taken one by one; what is left over is refused."""
 
@@ -133,7 +155,13 @@ class _Taken:
   def only(self, key, *allowed, default):
     """Takes an argument that must be one of few."""
     value = self(key, default)
-    value = value[0] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+      value, *more = value
+      for name, given in (more[0] if more else {}).items():
+        if name != 'inplace' and _USUAL.get(name) != given:
+          raise ValueError(
+            f'{self._name}: {key} with {name}={given!r} is not known'
+          )
     value = value.lower() if isinstance(value, str) else value
     if value not in allowed:
       raise ValueError(
@@ -191,7 +219,9 @@ def _segresnet(take):
   take.only('norm', 'group', default='group')
   take.only('act', 'relu', default='relu')
   take.only('upsample_mode', 'nontrainable', default='nontrainable')
-  take('norm_name', ''), take('num_groups', 8), take('use_conv_final', True)
+  take.only('num_groups', 8, default=8)
+  take.only('use_conv_final', True, default=True)
+  take('norm_name', '')
   return dict(
     features=tuple(width * 2**i for i in range(len(down))),
     encoder_blocks=down,

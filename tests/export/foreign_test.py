@@ -113,6 +113,16 @@ def test_a_bundle_predicts_as_its_network(name, tmp_path):
     ({'network_def': '$import_module()'}, 'is an expression'),
     (
       {
+        'network_def': {
+          '_target_': 'DynUNet',
+          **NETS['DynUNet'],
+          'act_name': ['leakyrelu', {'negative_slope': 0.2}],
+        }
+      },
+      'act_name with negative_slope=0.2 is not known',
+    ),
+    (
+      {
         'preprocessing': {
           '_target_': 'Compose',
           'transforms': [{'_target_': 'CropForegroundd'}],
