@@ -80,12 +80,11 @@ def _described(made, run):
   """(model.json without what is known last, cases of `golden`)."""
   facts, task, windows = made.facts, made.task, bool(made.data.patch_size)
   steps = preprocessing.translated(made.config['data']['preprocess'], facts)
-  several = len(task.inputs) > 1
-  outside, inside, fill = (
-    (steps, [], [0.0])
-    if several  # each image has numbers of its own
-    else preprocessing.divided(steps, windows=windows)
-  )
+  outside, inside, fill = preprocessing.divided(steps, windows=windows)
+  unsupported = preprocessing.unsupported(outside)
+  # Of several images each has numbers of its own.
+  if len(task.inputs) > 1 or unsupported:
+    outside, inside, fill = steps, [], [0.0]
   cases = golden.cases(made)
   sample = made.prepare(cases[0])
   shape = tuple(made.data.patch_size) if windows else sample['image'].shape[:-1]
@@ -110,7 +109,7 @@ def _described(made, run):
     'inside': inside,
     'measured': (inside[0].get('measured') if inside else None) or None,
     'fill': fill,
-    'unsupported': preprocessing.unsupported(outside),
+    'unsupported': unsupported,
     'names': list(
       getattr(task, 'label_names', ()) if 'mask' in task.fields else task.names
     ),

@@ -93,10 +93,7 @@ def _predicted(run, case, info):
     return {f'out/{k}': v for k, v in value.items()}
   if found.probabilities is None:
     return {'out/prediction': value}
-  members = info['members']
-  maps = found.probabilities
-  maps = maps.reshape(*maps.shape[:-1], members, -1).mean(-2)
-  return {'out/prediction': maps, 'out/labels': value}
+  return {'out/prediction': found.probabilities, 'out/labels': value}
 
 
 def read_weights(folder):
@@ -138,7 +135,8 @@ def compare(folder, backend):
 
 def _moved(found, labels, probabilities):
   """Share of voxels of another label, ties of the two likeliest left out."""
-  ordered = np.sort(probabilities, -1)
-  sure = ordered[..., -1] - ordered[..., -2] > 2 * TOLERANCE
-  sure &= (np.abs(probabilities - 0.5) > TOLERANCE).all(-1)
+  sure = (np.abs(probabilities - 0.5) > TOLERANCE).all(-1)
+  if probabilities.shape[-1] > 1:
+    ordered = np.sort(probabilities, -1)
+    sure &= ordered[..., -1] - ordered[..., -2] > 2 * TOLERANCE
   return float(((found['labels'] != labels) & sure).mean())
