@@ -66,6 +66,7 @@ def _noise(rng, shape):
 
 def write(path, run, given, info):
   """Writes golden.npz: the cases and what the run predicts of them."""
+  predictor = Predictor(run.experiment, maps=True).with_weights(*run.variables)
   arrays = {}
   for i, case in enumerate(given):
     arrays |= {
@@ -75,14 +76,15 @@ def write(path, run, given, info):
       sample = run.experiment.prepare(case)
       arrays |= {f'{i}/{k}': np.asarray(sample[k]) for k in run.task.inputs}
       arrays[f'{i}/affine'] = np.asarray(sample['affine'])
-    arrays |= {f'{i}/{k}': v for k, v in _predicted(run, case, info).items()}
+    arrays |= {
+      f'{i}/{k}': v for k, v in _predicted(run, predictor, case, info).items()
+    }
   with files.replacing(path, 'wb') as f:
     np.savez_compressed(f, **arrays)
 
 
-def _predicted(run, case, info):
+def _predicted(run, predictor, case, info):
   """{'out/NAME': array} of a case."""
-  predictor = Predictor(run.experiment, maps=True).with_weights(*run.variables)
   sample = run.experiment.prepare(case)
   if info['unsupported']:
     raw = {**sample, 'id': case['id'], 'patient': case['patient']}
