@@ -77,13 +77,13 @@ def test_agrees_with_jax_at_any_batch(name):
   model, shape = NETWORKS[name]
   function, made = converted(model, shape)
   running = session(made)
+  x = np.random.default_rng(1).normal(size=(3, *shape)).astype('f4')
+  (wanted,) = jax.jit(function)(x)
+  assert np.std(wanted) > 1e-3
+  scale = max(np.abs(wanted).max(), 1)
   for batch in (1, 3):
-    x = np.random.default_rng(batch).normal(size=(batch, *shape)).astype('f4')
-    (wanted,) = jax.jit(function)(x)
-    (found,) = running.run(None, {'image': x})
-    assert np.std(wanted) > 1e-3
-    scale = np.abs(wanted).max()
-    np.testing.assert_allclose(found, wanted, atol=3e-5 * max(scale, 1))
+    (found,) = running.run(None, {'image': x[:batch]})
+    np.testing.assert_allclose(found, wanted[:batch], atol=3e-5 * scale)
 
 
 def test_a_batch_norm_is_a_part_of_its_convolution():
