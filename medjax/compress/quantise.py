@@ -1,5 +1,8 @@
 """Eight bits by ONNX Runtime's static quantisation (QDQ)."""
 
+import contextlib
+import io
+import logging
 import pathlib
 import shutil
 import tempfile
@@ -54,17 +57,30 @@ def _quantise(folder, out, inputs, method):
   )
   if method != 'MinMax':
     inputs = inputs[: max(4, _HELD // max(_held(model), 1))]
-  q.quantize_static(
-    model,
-    out / artefact.ONNX,
-    _Reader(inputs),
-    quant_format=q.QuantFormat.QDQ,
-    op_types_to_quantize=list(_QUANTISED),
-    per_channel=True,
-    activation_type=q.QuantType.QUInt8,
-    weight_type=q.QuantType.QInt8,
-    calibrate_method=getattr(q.CalibrationMethod, method),
-  )
+  with _quiet():
+    q.quantize_static(
+      model,
+      out / artefact.ONNX,
+      _Reader(inputs),
+      quant_format=q.QuantFormat.QDQ,
+      op_types_to_quantize=list(_QUANTISED),
+      per_channel=True,
+      activation_type=q.QuantType.QUInt8,
+      weight_type=q.QuantType.QInt8,
+      calibrate_method=getattr(q.CalibrationMethod, method),
+    )
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Without what ONNX Runtime prints and logs of its progress."""
+  before = logging.root.manager.disable
+  logging.disable(logging.WARNING)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    logging.disable(before)
 
 
 class _Reader:
