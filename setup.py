@@ -113,10 +113,7 @@ setuptools.setup(
     *(f'medjax.{name}' for name in SHIPPED),
   ],
   package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
-  package_data={
-    'medjax.export': ['shipped/*.py'],
-    'medjax.reports': ['*.jinja'],
-  },
+  package_data={'medjax.reports': ['*.jinja']},
   entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',
   install_requires=CORE,
