@@ -104,7 +104,7 @@ def test_layers_keep_their_names():
 
 class Sorting(nn.Module):
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x, *, train=False):
     return nn.Dense(2, name='head')(jnp.sort(x, axis=1))
 
 
