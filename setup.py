@@ -59,6 +59,8 @@ EXTRAS = {
   'lidc': ['pylidc>=0.2.3'],
   # Reads the survival sets METABRIC, GBSG, SUPPORT and WHAS.
   'survival': ['h5py>=3.14'],
+  # Exported runs, and their eight bits.
+  'export': ['flatbuffers>=25', 'onnx>=1.19', 'onnxruntime>=1.23'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
   # Hyper-parameter search.
@@ -80,6 +82,7 @@ EXTRAS = {
   'test': [
     'beartype>=0.22',
     'dicom-anonymizer>=2.1',
+    'flatbuffers>=25',
     'h5py>=3.14',
     'highdicom>=0.28',
     'imagecodecs>=2026.3',
@@ -87,6 +90,8 @@ EXTRAS = {
     'nbclient>=0.10',
     'optuna>=5',
     'pronto>=2.5',
+    'onnx>=1.19',
+    'onnxruntime>=1.23',
     'pyarrow>=25',
     'pydicom-data>=1.0',
     'pytest>=9',

@@ -15,14 +15,17 @@ from medjax.build import build, lookup
 from medjax.data import transforms
 
 
-def make_task(config, facts):
+def make_task(config, facts, *, teacher=None):
   """The task: what the outputs of the model mean.
 
-  What the config does not say and the task takes is told by the data.
+  What the config does not say and the task takes is told by the data. Of one
+  that is taught, `teacher(workdir)` gives inputs → logits of the teacher.
   """
   task = config.task.to_dict()
   taken = inspect.signature(lookup(tasks, task['name'])).parameters
   given = lambda name: task.get(name) not in (None, ())
+  if 'teach' in taken and task.get('teacher'):
+    task['teach'] = teacher(task['teacher'])
   if 'regions' in taken and not given('regions') and facts.regions:
     task |= {'regions': facts.regions, 'region_order': facts.region_order}
     task['class_names'] = task.get('class_names') or facts.class_names

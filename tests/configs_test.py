@@ -138,6 +138,10 @@ EXPERIMENTS = {
     make_cases((9, 8, 5, 1), ('background', 'nodule'), masks=True),
     SMALL_UNET | {'data.patch_size': (8, 8, 4)},
   ),
+  'benchmarks/laptop:student': (
+    make_cases((28, 28, 1), BINARY),
+    SMALL_RESNET,
+  ),
   'benchmarks/medmnist:adrenalmnist3d,official': (
     make_cases((8, 8, 8, 1), BINARY),
     SMALL_RESNET,

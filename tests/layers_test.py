@@ -103,6 +103,17 @@ ALLOWED = {
   # The rooms of a capability each.
   'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
   'privacy.__main__': {'cli', 'privacy'},
+  # Capabilities. What compress makes smaller is what export wrote.
+  'export': {
+    'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',
+    'prediction', 'run',
+  },
+  'export.__main__': {'cli', 'export'},
+  'compress': {
+    'build', 'cli', 'config', 'evaluate', 'experiment', 'export', 'files',
+    'finetune', 'metrics', 'prediction', 'public', 'report', 'train',
+  },
+  'compress.__main__': {'cli', 'compress'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip
 
@@ -134,6 +145,30 @@ ONLY_IN = {
   'pydicom': {'data', 'privacy'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'search', 'survey'},
+  'flax': {
+    'compress',
+    'engine',
+    'export',
+    'finetune',
+    'models',
+    'ops',
+    'prediction',
+  },
+  'optax': {'engine', 'optim', 'losses', 'tasks'},
+  'orbax': {'run'},
+  'grain': {'data'},
+  'tensorflow_datasets': {'data', 'prepare'},
+  'nibabel': {'data', 'export'},  # of export the script that it ships
+  'pydicom': {'data', 'export'},
+  'pyarrow': {'data'},
+  'ml_collections': {
+    'compress',
+    'config',
+    'export',
+    'main',
+    'overrides',
+    'survey',
+  },
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

@@ -11,7 +11,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 
 from medjax.ops.convolution import conv
-from medjax.ops.normalization import moments, normalize
+from medjax.ops.normalization import instance_norm
 from medjax.ops.upsampling import transposed_conv
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=conv)
@@ -228,8 +228,7 @@ class InstanceNorm(nn.Module):
     scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
     bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
     (x,) = promote_dtype(x, dtype=self.dtype)
-    mean, variance = moments(x, per_image=True)
-    return normalize(x, mean, variance, scale, bias, epsilon=self.epsilon)
+    return instance_norm(x, scale, bias, epsilon=self.epsilon)
 
 
 class ConvNorm(nn.Module):

@@ -20,7 +20,7 @@ from medjax.models.layers import (
   with_groups,
 )
 from medjax.ops.convolution import conv
-from medjax.ops.normalization import moments, normalize
+from medjax.ops.normalization import instance_norm
 
 # torch takes the fan of a transposed convolution over its outputs.
 _UNIFORM = nn.initializers.variance_scaling(1 / 3, 'fan_out', 'uniform')
@@ -49,7 +49,7 @@ class Finish(nn.Module):
     channels = x.shape[-1]
     if self.norm == 'instance':
       one, zero = jnp.ones(channels), jnp.zeros(channels)
-      x = normalize(x, *moments(x, per_image=True), one, zero, epsilon=1e-5)
+      x = instance_norm(x, one, zero, epsilon=1e-5)
     else:
       x = make_norm(
         self.norm, channels, train=train, dtype=self.dtype, name='norm'

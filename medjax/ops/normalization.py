@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -62,6 +63,29 @@ def normalize(
   )
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   return (wide * spread(factor) + spread(offset)).astype(x.dtype)
+
+
+@jax.jit
+def instance_norm(
+  x: Float[Array, 'b *spatial c'],
+  scale: Float[Array, 'c'],
+  bias: Float[Array, 'c'],
+  *,
+  epsilon,
+) -> Float[Array, 'b *spatial c']:
+  """Mean 0 and variance 1 of every channel of every image (Ulyanov et al.
+  2016), then scale and bias.
+
+  A program of its own inside of others: `medjax.export` knows it by its name.
+
+  Args:
+    x: (b, *spatial, c).
+    scale: (c,).
+    bias: (c,).
+    epsilon: added to the variance.
+  """
+  mean, variance = moments(x, per_image=True)
+  return normalize(x, mean, variance, scale, bias, epsilon=epsilon)
 
 
 def _lanes(x):

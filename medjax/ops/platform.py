@@ -15,6 +15,11 @@ def traced_for(platform):
   return _platform(platform)
 
 
+def is_for(platform):
+  """Whether operations are traced for a platform that was named."""
+  return _platform.value == platform
+
+
 def is_cpu():
   """Whether operations are traced for a CPU."""
   return (_platform.value or jax.default_backend()) == 'cpu'

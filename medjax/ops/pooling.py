@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from medjax.ops import platform
+
 
 def max_pool(
   x: Float[Array, 'b *spatial c'], window, *, strides=None, padding=0
@@ -24,9 +26,20 @@ def max_pool(
     padding: voxels added on both sides of each spatial axis; they never win.
       A rest that fills no window is dropped, as 'VALID' does.
 
+  Traced for 'onnx' it is `reduce_window`, which has a name there.
+
   Raises:
     ValueError: if the window does not fit into the padded input.
   """
+  if platform.is_for('onnx'):
+    rank = x.ndim - 2
+    window = _per_axis(window, rank)
+    strides = _per_axis(window if strides is None else strides, rank)
+    pads = [(pad, pad) for pad in _per_axis(padding, rank)]
+    return lax.reduce_window(
+      x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1),
+      ((0, 0), *pads, (0, 0)),
+    )  # fmt: skip
   return _pool(x, jnp.maximum, -jnp.inf, window, strides, padding)
 
 

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 
+@jax.jit
 def transposed_conv(
   x: Float[Array, 'b *spatial c'], kernel: Float[Array, '*window c o']
 ) -> Float[Array, 'b *out o']:
@@ -18,6 +19,7 @@ def transposed_conv(
   is slow in XLA. Agrees with `torch.nn.ConvTranspose2d/3d` of kernel_size =
   stride, padding 0, with kernel = weight (c, o, *window) moved to
   (*window, c, o); `lax.conv_transpose` flips the taps unless told otherwise.
+  A program of its own inside of others: `medjax.export` knows it by its name.
 
   Args:
     x: (b, *spatial, c).

@@ -11,7 +11,7 @@ from medjax.engine import replicated, sharded, split_axis
 from medjax.tasks.objective import main_head
 
 
-def _plain(model, task, flips, features=False):
+def plain(model, task, flips, features=False):
   """(variables, inputs) → {name: array}, the function that is compiled.
 
   'prediction' is the task's, unless that has names of its own. With `features`
@@ -74,7 +74,7 @@ def make_forward(model, task, mesh, *, flips=False, features=False):
   axes (test-time augmentation; 4 passes in 2-D, 8 in 3-D).
   """
   return jax.jit(
-    _plain(model, task, flips, features),
+    plain(model, task, flips, features),
     in_shardings=(replicated(mesh), sharded(mesh)),
     out_shardings=sharded(mesh),
   )
@@ -88,7 +88,7 @@ def make_spatial_forward(model, task, mesh, *, flips=False):
   large for one device. Numbers are those of `make_forward` up to rounding.
   Compiled once for every shape. Raises ValueError for what is no map.
   """
-  program = _spatial_program(_plain(model, task, flips), mesh)
+  program = _spatial_program(plain(model, task, flips), mesh)
 
   def forward(variables, inputs):
     (images,) = inputs

@@ -2,6 +2,10 @@
 
 from medjax.tasks.classification import Classification
 from medjax.tasks.concepts import Concepts
+from medjax.tasks.distillation import (
+  DistilledClassification,
+  DistilledSegmentation,
+)
 from medjax.tasks.group_dro import GroupDRO
 from medjax.tasks.ordinal import Ordinal
 from medjax.tasks.segmentation import Segmentation
@@ -10,6 +14,8 @@ from medjax.tasks.survival import Survival
 __all__ = [
   'Classification',
   'Concepts',
+  'DistilledClassification',
+  'DistilledSegmentation',
   'GroupDRO',
   'Ordinal',
   'Segmentation',

@@ -1,0 +1,1 @@
+"""Smaller and faster versions of a trained run, with their price."""

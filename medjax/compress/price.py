@@ -1,0 +1,118 @@
+"""What a version of a run costs, and what it is worth: the table."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from medjax import cli
+from medjax.compress import exported
+from medjax.evaluate import evaluate_cases, samples
+from medjax.metrics import paired
+
+THREADS = (1, 2)
+
+
+def rows_of(folder, experiment, split):
+  """Metrics of each case of a split, predicted by the files of a folder."""
+  predictor = exported.Predictor(folder, experiment.task)
+  return evaluate_cases(predictor, experiment.task, samples(experiment, split))
+
+
+def score(task, rows):
+  """The score that chose the checkpoint."""
+  found = task.summarize(rows, n_resamples=0)['scores']
+  return float(found[task.monitor])
+
+
+def difference(task, before, after):
+  """(difference of the score, its 95 % interval by patient), paired."""
+  groups = [row['patient'] for row in before]
+  change = score(task, after) - score(task, before)
+  if 'probability' in before[0] and task.monitor == 'auroc':
+    a, b = (np.stack([r['probability'] for r in x]) for x in (before, after))
+    truth = np.stack([row['label'] for row in before])
+    if truth.ndim == 1:
+      truth = truth[:, None] == np.arange(a.shape[1])
+    keep = slice(None) if task.positive_class is None else [task.positive_class]
+    _, bounds = paired.auroc_difference_intervals(
+      truth[:, keep], a[:, keep], b[:, keep], groups
+    )
+    return change, tuple(map(float, bounds))
+  if task.monitor in before[0]:
+    a, b = (
+      np.array([np.nanmean(r[task.monitor]) for r in x])
+      for x in (before, after)
+    )
+    bounds = paired.mean_difference_intervals(a, b, groups)
+    return change, tuple(map(float, bounds))
+  return change, (float('nan'),) * 2
+
+
+def speed(folder, inputs):
+  """{threads: p50, p95, peak} of one input, each in a process of its own."""
+  found = {}
+  with tempfile.TemporaryDirectory() as home:
+    kept = pathlib.Path(home) / 'inputs.npz'
+    np.savez(kept, **inputs)
+    for threads in THREADS:
+      model = pathlib.Path(folder) / 'model.onnx'
+      program = [sys.executable, '-m', 'medjax.compress.clock']
+      done = subprocess.run(
+        [*program, str(model), str(kept), str(threads)],
+        capture_output=True,
+        text=True,
+      )
+      if done.returncode:
+        raise ValueError(
+          f'{folder}: model.onnx does not run: {done.stderr.strip()[-200:]}'
+        )
+      found[threads] = json.loads(done.stdout.splitlines()[-1])
+  return found
+
+
+def row(name, folder, task, rows, inputs, before=None):
+  """A row of the table: a version's name, its score, size and times."""
+  summary = task.summarize(rows)
+  bounds = (summary.get('intervals') or {}).get(task.monitor)
+  change = difference(task, before, rows) if before else None
+  return {
+    'version': name,
+    'score': task.monitor,
+    'value': summary['scores'][task.monitor],
+    'interval': bounds,
+    'change': change and change[0],
+    'change_interval': change and change[1],
+    'ece': summary['scores'].get('ece'),
+    'mb': exported.size(folder),
+    'speed': speed(folder, inputs),
+  }
+
+
+def text(rows):
+  """The table, a line for each version."""
+  header = ['version', rows[0]['score'], 'change (95 % interval)', 'ECE', 'MB']
+  for threads in THREADS:
+    header.append(f'ms p50/p95, {threads} thread{"s" * (threads > 1)}')
+  header += ['× faster', 'peak MB']
+  lines = []
+  for each in rows:
+    change = '–'
+    if each['change'] is not None:
+      low, high = each['change_interval']
+      change = f'{each["change"]:+.4f} ({low:+.4f} to {high:+.4f})'
+    ece = '–' if each['ece'] is None else f'{each["ece"]:.3f}'
+    line = [each['version'], f'{each["value"]:.4f}', change, ece]
+    line.append(f'{each["mb"]:.2f}')
+    for threads in THREADS:
+      s = each['speed'][threads]
+      line.append(f'{s["p50"]:.2f}/{s["p95"]:.2f}')
+    first, last = THREADS[0], THREADS[-1]
+    ratio = rows[0]['speed'][first]['p50'] / each['speed'][first]['p50']
+    peak = each['speed'][last]['peak_mb']
+    line += [f'{ratio:.2f}', '–' if peak is None else f'{peak:.0f}']
+    lines.append(line)
+  return cli.aligned(header, lines, 'lr' + 'r' * (len(header) - 2))

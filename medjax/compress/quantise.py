@@ -1,0 +1,128 @@
+"""Eight bits by ONNX Runtime's static quantisation (QDQ)."""
+
+import contextlib
+import io
+import logging
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+
+from medjax import files
+from medjax.compress import exported
+from medjax.export import artefact
+
+METHODS = ('MinMax', 'Percentile', 'Entropy')
+CALIBRATION = 128  # inputs
+# Histograms are of all activations at once, which have to be held: bytes.
+_HELD = 2**30
+# What has an int8 kernel on a CPU; the rest stays float32.
+_QUANTISED = (
+  'Conv', 'ConvTranspose', 'MatMul', 'Gemm', 'Add', 'MaxPool',
+  'GlobalAveragePool', 'Concat',
+)  # fmt: skip
+
+
+def quantise(folder, out, cases, judge):
+  """Writes into `out` the exported folder with a model of eight bits.
+
+  Weights are quantised by channel, activations by what `cases` of the training
+  feed the model; of the methods that `judge(folder) → score` likes best is
+  taken. Returns {method: score} and the ops that stay float32, {kind: count}.
+  """
+  inputs = exported.fed(folder, cases, CALIBRATION)
+  if not inputs:
+    raise ValueError('there is no training case to calibrate by')
+  scores, out = {}, pathlib.Path(out)
+  with tempfile.TemporaryDirectory() as home:
+    for method in METHODS:
+      place = pathlib.Path(home) / method
+      place.mkdir()
+      artefact.copy(folder, place, [*artefact.SCRIPTS, artefact.GOLDEN])
+      _quantise(folder, place, inputs, method)
+      _sealed(folder, place, method)
+      scores[method] = judge(place)
+    best = max(scores, key=scores.get)
+    shutil.copytree(pathlib.Path(home) / best, out, dirs_exist_ok=True)
+  return scores, _left(out / artefact.ONNX)
+
+
+def _quantise(folder, out, inputs, method):
+  import onnx
+  from onnxruntime import quantization as q
+
+  model = onnx.shape_inference.infer_shapes(
+    onnx.load(pathlib.Path(folder) / artefact.ONNX)
+  )
+  if method != 'MinMax':
+    inputs = inputs[: max(4, _HELD // max(_held(model), 1))]
+  with _quiet():
+    q.quantize_static(
+      model,
+      out / artefact.ONNX,
+      _Reader(inputs),
+      quant_format=q.QuantFormat.QDQ,
+      op_types_to_quantize=list(_QUANTISED),
+      per_channel=True,
+      activation_type=q.QuantType.QUInt8,
+      weight_type=q.QuantType.QInt8,
+      calibrate_method=getattr(q.CalibrationMethod, method),
+    )
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Without what ONNX Runtime prints and logs of its progress."""
+  before = logging.root.manager.disable
+  logging.disable(logging.WARNING)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    logging.disable(before)
+
+
+class _Reader:
+  """Inputs, one after the other, as ONNX Runtime asks for them."""
+
+  def __init__(self, inputs):
+    self._left = iter(inputs)
+
+  def get_next(self):
+    """The next one, or None."""
+    return next(self._left, None)
+
+
+def _held(model):
+  """Bytes of all activations of one input."""
+  total = 0
+  for info in model.graph.value_info:
+    sizes = [max(d.dim_value, 1) for d in info.type.tensor_type.shape.dim]
+    total += 4 * int(np.prod(sizes, dtype=np.int64))
+  return total
+
+
+def _left(path):
+  """{kind: count} of the heavy operators whose inputs are not quantised."""
+  import onnx
+
+  graph, found = onnx.load(path).graph, {}
+  made = {name: node for node in graph.node for name in node.output}
+  for node in graph.node:
+    if node.op_type in ('Conv', 'ConvTranspose', 'MatMul', 'Gemm'):
+      source = made.get(node.input[0])
+      if source is None or source.op_type != 'DequantizeLinear':
+        found[node.op_type] = found.get(node.op_type, 0) + 1
+  return found
+
+
+def _sealed(folder, out, method):
+  """model.json of the new folder: of its files, and what was done."""
+  info = files.read_json(
+    pathlib.Path(folder) / artefact.MODEL, mend='export again'
+  )
+  info['quantised'] = {'bits': 8, 'calibrated_by': method}
+  names = [*artefact.SCRIPTS, artefact.GOLDEN, artefact.ONNX]
+  info['files'] = {name: files.digest_of(out / name) for name in names}
+  files.write_json(out / artefact.MODEL, info, sealed=True)

@@ -1,0 +1,193 @@
+"""The ways to make a run smaller: eight bits, fewer channels, a student."""
+
+import json
+import pathlib
+import tempfile
+
+import jax
+import ml_collections
+import numpy as np
+
+from medjax import config, experiment, files, public
+from medjax.build import closest
+from medjax.compress import exported, narrow, price, quantise
+from medjax.evaluate import evaluate
+from medjax.export import adopted, artefact
+from medjax.finetune import adapted
+from medjax.prediction import trained
+from medjax.report import write_report
+from medjax.train import train
+
+TABLE = 'compression.json'
+_STEPS = 4  # of how many parts of the run's steps one is enough to mend a cut
+
+
+def compress(workdir, to, out, *, steps=None, trust=False):
+  """Writes a smaller version of a run into `out`; returns the table's rows.
+
+  to: 'int8', 'prune:SHARE' of the channels that stay, or 'student:CONFIG'.
+  int8 is an exported folder, the others are workdirs. steps: of what trains.
+  """
+  kind, value = _way(to, steps)
+  run, out = trained.load(workdir, trust=trust), pathlib.Path(out)
+  with tempfile.TemporaryDirectory() as home:
+    original = pathlib.Path(home) / 'original'
+    artefact.write(run, original, onnx=True, programs=False)
+    version = _WAYS[kind](run, workdir, value, out, original, steps)
+    if version != out:
+      version = pathlib.Path(home) / 'version'
+      smaller = trained.load(out, trust=trust)
+      artefact.write(smaller, version, onnx=True, programs=False)
+    rows = _priced(run.experiment, original, version, to)
+  files.write_json(out / TABLE, {'rows': rows})
+  return rows
+
+
+def _way(to, steps):
+  """(kind, value) of --to; raises ValueError for what there is not."""
+  kind, _, value = to.partition(':')
+  if kind not in _WAYS:
+    raise ValueError(f'--to={to}: no way {kind!r}{closest(kind, _WAYS)}')
+  if kind == 'int8' and (value or steps):
+    raise ValueError('--to=int8 takes neither a value nor --steps')
+  if kind == 'prune':
+    try:
+      value = float(value)
+    except ValueError:
+      value = 0
+    if not 0 < value < 1:
+      raise ValueError(f'--to={to}: say what stays, 0 to 1, as in prune:.5')
+  if kind == 'student' and not value:
+    raise ValueError('--to=student: names no config, student:configs/small.py')
+  return kind, value
+
+
+def _priced(made, original, version, name):
+  task = made.task
+  (inputs,) = exported.fed(original, made.cases('test'), 1)
+  before = price.rows_of(original, made, 'test')
+  first = price.row('original', original, task, before, inputs)
+  after = price.rows_of(version, made, 'test')
+  return [first, price.row(name, version, task, after, inputs, before)]
+
+
+def _int8(run, workdir, value, out, original, steps):
+  """Eight bits; the method of calibration is chosen on validation."""
+  adopted.check_new(out)
+  made = run.experiment
+
+  def judge(folder):
+    return price.score(made.task, price.rows_of(folder, made, 'validation'))
+
+  scores, left = quantise.quantise(original, out, made.cases('train'), judge)
+  for method, score in scores.items():
+    print(f'{method}: validation {made.task.monitor} {score:.4f}')
+  if left:
+    kinds = ', '.join(f'{n} {kind}' for kind, n in left.items())
+    print(f'left in float32: {kinds}')
+  return out
+
+
+def _prune(run, workdir, share, out, original, steps):
+  """Fewer channels, and training to mend it."""
+  made = _single(run, workdir)
+  whole = _restored(workdir)
+  old = (
+    made.model.model if isinstance(made.model, adapted.Adapted) else made.model
+  )
+  whole.model = narrow.narrower(made.config['model'], share)
+  whole.adapt = dict(name='full')
+  whole.optimizer.freeze = ()
+  cut = out / 'cut'
+  whole.pretrained.path = str(cut)
+  _shorter(whole, steps)
+  smaller = experiment.make(whole, facts=made.facts)
+  inputs = _inputs(made)
+  if not (cut / 'config.json').exists():
+    outline = adapted.outline(smaller.model, inputs)
+    variables = jax.tree.map(np.asarray, adapted.merge(run.variables[0]))
+    adopted.store(smaller, cut, narrow.cut(old, variables, outline), inputs)
+  _trained(smaller, out)
+  return None
+
+
+def _student(run, workdir, value, out, original, steps):
+  """A network by another config, taught by the run."""
+  made = _single(run, workdir)
+  student, whole = public.read_config(value), _restored(workdir)
+  plain = lambda x: json.loads(config.to_json(x))
+  ours, theirs = (
+    plain(x)['data']['preprocess'] for x in (whole, config.complete(student))
+  )
+  if ours != theirs:
+    raise ValueError(
+      f'{value} prepares images otherwise than {workdir} does: a student sees '
+      'what its teacher sees; give both the same data.preprocess'
+    )
+  task = dict(plain(student)['task'])
+  kind = str(task.get('name'))
+  if kind not in ('Classification', 'Segmentation'):
+    raise ValueError(
+      f'no student of a {kind}, only of a classifier or segmenter'
+    )
+  task |= {
+    'name': f'Distilled{kind}',
+    'teacher': str(pathlib.Path(workdir).resolve()),
+  }
+  student.task = ml_collections.ConfigDict(task)
+  student.data.update(
+    {
+      k: v
+      for k, v in whole.data.items()
+      if k not in ('preprocess', 'batch_size')
+    }
+  )
+  if steps:
+    student.train.steps = steps
+  smaller = experiment.make(student, facts=made.facts)
+  _trained(smaller, out)
+  return None
+
+
+def _single(run, workdir):
+  """The experiment of a run that has no members."""
+  if run.experiment.members:
+    raise ValueError(
+      f'{workdir} holds several runs: compress one, {workdir}/member0'
+    )
+  return run.experiment
+
+
+def _restored(workdir):
+  return ml_collections.ConfigDict(config.load(workdir).to_dict())
+
+
+def _shorter(whole, steps):
+  """Less training, of a lower rate: the weights are nearly right."""
+  train_ = whole.train
+  train_.steps = steps or max(train_.steps // _STEPS, 1)
+  train_.eval_every = min(train_.eval_every, max(train_.steps // 2, 1))
+  whole.optimizer.learning_rate *= 0.5
+
+
+def _inputs(made):
+  """Shapes of what the model is called with."""
+  shape = made.data.patch_size or None
+  sample = made.prepare(made.cases('train')[0])
+  found = []
+  for name in made.task.inputs:
+    array = np.asarray(sample[name])
+    dense = name == 'image' and shape
+    sizes = (*shape, array.shape[-1]) if dense else array.shape
+    found.append(jax.ShapeDtypeStruct((1, *sizes), np.float32))
+  return tuple(found)
+
+
+def _trained(made, out):
+  """Trains and evaluates, unless that is done; goes on where it stopped."""
+  facts = train(made, out)
+  evaluate(made, out, facts=facts)
+  write_report(out)
+
+
+_WAYS = {'int8': _int8, 'prune': _prune, 'student': _student}

@@ -1,0 +1,1 @@
+"""A trained run as files that predict without medjax."""

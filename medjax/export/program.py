@@ -1,0 +1,116 @@
+"""A trained run as one function of arrays, traced for each platform."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from medjax.export import preprocessing
+from medjax.ops import platform
+from medjax.prediction import forward
+
+_PORTABLE = ('cuda', 'tpu')
+
+
+def make(experiment, *, members, inside, temperature, batched_vectors):
+  """program(weights, inputs) → {output: (b, …)}, both dicts of arrays.
+
+  weights: {'0/params/…': array}, the first part the member. inputs: those of
+  the task and, where a step inside is measured, 'statistics' (b, 2, C). With
+  `temperature` 'calibrated' is an output, beside the task's own.
+  """
+  task = experiment.task
+  plain = forward.plain(experiment.model, task, experiment.inference.flips)
+
+  def program(weights, inputs):
+    image = preprocessing.apply(
+      inside, inputs['image'], inputs.get('statistics')
+    )
+    arrays = [image, *(inputs[name] for name in task.inputs[1:])]
+    each = [plain(_member(weights, i), arrays) for i in range(members)]
+    found = jax.tree.map(lambda *xs: sum(xs) / len(xs), *each)
+    if temperature is not None and batched_vectors:
+      found['calibrated'] = _scaled(
+        found['prediction'], temperature, task.exclusive
+      )
+    return found
+
+  return program
+
+
+def _member(weights, i):
+  """The nested variables of a member."""
+  tree = {}
+  for name, array in weights.items():
+    member, *path, last = name.split('/')
+    if int(member) == i:
+      inner = tree
+      for part in path:
+        inner = inner.setdefault(part, {})
+      inner[last] = array
+  return tree
+
+
+def _scaled(p, temperature, exclusive):
+  """Probabilities whose logits are divided by the temperature."""
+  tiny = jnp.finfo(jnp.float32).tiny
+  if exclusive:
+    return jax.nn.softmax(jnp.log(jnp.maximum(p, tiny)) / temperature)
+  logits = jnp.log(jnp.maximum(p, tiny)) - jnp.log(jnp.maximum(1 - p, tiny))
+  return jax.nn.sigmoid(logits / temperature)
+
+
+def _shapes(shapes, batch):
+  return {
+    name: jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    for name, shape in shapes.items()
+  }
+
+
+def for_cpu(program, weights, shapes, batch):
+  """(Exported program of a fixed batch for CPUs, which form of the operations).
+
+  Two forms are timed, medjax's for CPUs and XLA's plain ones: of tiny images
+  the former spends more on its transforms than they save.
+  """
+  found = {}
+  inputs = {
+    name: jnp.zeros(x.shape, x.dtype)
+    for name, x in _shapes(shapes, batch).items()
+  }
+  for form in ('cpu', 'plain'):
+    exported = _exported(program, weights, inputs, ['cpu'], form)
+    call = jax.jit(lambda x, exported=exported: exported.call(weights, x))
+    found[form] = exported, _seconds(call, inputs)
+  form = min(found, key=lambda name: found[name][1])
+  return found[form][0], form
+
+
+def _seconds(call, inputs, most=0.5):
+  """The shortest time of a call, of those in `most` seconds."""
+  jax.block_until_ready(call(inputs))
+  times, begun = [], time.perf_counter()
+  while not times or time.perf_counter() - begun < most:
+    before = time.perf_counter()
+    jax.block_until_ready(call(inputs))
+    times.append(time.perf_counter() - before)
+  return min(times)
+
+
+def portable(program, weights, shapes):
+  """Exported program of any batch for GPUs and TPUs."""
+  (batch,) = export.symbolic_shape('b')
+  inputs = _shapes(shapes, batch)
+  return _exported(program, weights, inputs, _PORTABLE, 'plain')
+
+
+def _exported(program, weights, inputs, platforms, form):
+  like = lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype)
+  with platform.traced_for(form):
+    traced = export.export(jax.jit(program), platforms=platforms)
+    given = {k: like(v) for k, v in inputs.items()}
+    if isinstance(next(iter(inputs.values())), jax.ShapeDtypeStruct):
+      given = inputs
+    return traced({k: like(v) for k, v in weights.items()}, given)

@@ -1,0 +1,1 @@
+"""Scripts that lie beside an exported run, and import nothing of medjax."""

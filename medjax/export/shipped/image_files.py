@@ -1,0 +1,294 @@
+"""Images as voxels and a place in space, and what is done to them before.
+
+Beside run.py: NIfTI by nibabel, DICOM by pydicom, pictures by Pillow, the rest
+by numpy alone. An affine is voxel → mm, of one row more than there are axes.
+"""
+
+import pathlib
+
+import numpy as np
+
+_EDGE = 0.751  # voxels beyond the outermost centres that still count
+
+
+def stem(path):
+  """The name of a file without what says its format."""
+  name = pathlib.Path(path).name
+  return name.removesuffix('.gz').rpartition('.')[0] or name
+
+
+def read(path):
+  """(voxels (*s, C) float32, affine, function that writes a label map)."""
+  path = pathlib.Path(path)
+  if path.is_dir() or path.suffix.lower() == '.dcm':
+    return _read_dicom(path)
+  if path.name.lower().endswith(('.nii', '.nii.gz')):
+    return _read_nifti(path)
+  return _read_picture(path)
+
+
+def _nifti_writer(affine):
+  def write(out, labels):
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Image(labels, affine), f'{out}.nii.gz')
+
+  return write
+
+
+def _picture_writer(out, labels):
+  from PIL import Image
+
+  Image.fromarray(labels).save(f'{out}.png')
+
+
+def _read_nifti(path):
+  import nibabel
+
+  image = nibabel.load(path)
+  array, affine = np.asanyarray(image.dataobj), image.affine
+  while array.ndim > 3 and array.shape[3] == 1:
+    array = array[:, :, :, 0]
+  if image.header.get_xyzt_units()[0] not in ('mm', 'unknown'):
+    raise ValueError('its sizes are not in mm: convert it')
+  rank = min(array.ndim, 3)
+  array = array[..., None] if array.ndim == rank else array
+  place = affine
+  if rank == 2:
+    place = np.diag([*np.linalg.norm(affine[:3, :2], axis=0), 1.0])
+  return array.astype(np.float32), place, _nifti_writer(affine)
+
+
+def _read_picture(path):
+  from PIL import Image, ImageOps
+
+  image = ImageOps.exif_transpose(Image.open(path))
+  if image.mode in ('1', 'LA', 'La'):
+    image = image.convert('L')
+  elif image.mode not in ('L', 'F') and image.mode[0] != 'I':
+    image = image.convert('RGB')
+  array = np.asarray(image).astype(np.float32)
+  array = array.reshape(*array.shape[:2], -1)
+  return array, np.eye(3), _picture_writer
+
+
+def _read_dicom(path):
+  import pydicom
+
+  files = sorted(path.iterdir()) if path.is_dir() else [path]
+  frames = [f for f in map(pydicom.dcmread, files) if 'PixelData' in f]
+  kinds = {f.PhotometricInterpretation for f in frames}
+  if kinds != {'MONOCHROME2'} or any(f.pixel_array.ndim > 2 for f in frames):
+    raise ValueError('no DICOM of single grey frames (MONOCHROME2): convert it')
+  arrays = [
+    f.pixel_array.astype(np.float32) * float(f.get('RescaleSlope', 1))
+    + float(f.get('RescaleIntercept', 0))
+    for f in frames
+  ]
+  rows, columns = map(float, frames[0].get('PixelSpacing', (1, 1)))
+  if not path.is_dir():
+    affine = np.diag([rows, columns, 1.0])
+    return arrays[0][..., None].astype(np.float32), affine, _picture_writer
+  along, down = np.reshape(frames[0].ImageOrientationPatient, (2, 3))
+  along, down = np.asarray(along, float), np.asarray(down, float)
+  places = np.array([f.ImagePositionPatient for f in frames], float)
+  order = np.argsort(places @ np.cross(along, down), kind='stable')
+  gaps = np.diff(places[order] @ np.cross(along, down))
+  if len(gaps) and gaps.max() - gaps.min() > 0.1 * np.median(gaps):
+    raise ValueError('slices are missing, or of two series')
+  affine, places = np.eye(4), places[order]
+  step = (places[-1] - places[0]) / max(len(gaps), 1)
+  affine[:3] = np.stack([along * columns, down * rows, step, places[0]], 1)
+  affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's LPS to RAS
+  array = np.stack([arrays[i].T for i in order], -1)[..., None]
+  return array.astype(np.float32), affine, _nifti_writer(affine)
+
+
+# What is done to an image, step by step: (image, affine, options) → both.
+
+
+def prepare(image, affine, steps):
+  """The image and its affine after the steps of model.json's 'outside'."""
+  image, affine = np.asarray(image, np.float32), np.asarray(affine, float)
+  for step in steps:
+    options = {k: v for k, v in step.items() if k != 'name'}
+    image, affine = _STEPS[step['name']](image, affine, **options)
+  return image, affine
+
+
+def _reorient(image, affine, codes='RAS'):
+  from nibabel import orientations as o
+
+  turn = o.io_orientation(affine)
+  if len(affine) == 4:
+    turn = o.ornt_transform(turn, o.axcodes2ornt(codes.upper()))
+  back = o.inv_ornt_aff(turn, image.shape[: len(affine) - 1])
+  return np.ascontiguousarray(o.apply_orientation(image, turn)), affine @ back
+
+
+def _resample(image, affine, spacing, order='linear'):
+  n = len(affine) - 1
+  old = np.linalg.norm(affine[:n, :n], axis=0)
+  new = np.broadcast_to(np.asarray(spacing, float), n)
+  shape = np.maximum(1, np.rint(image.shape[:n] * old / new)).astype(int)
+  return _rescaled(image, affine, new / old, shape)
+
+
+def _resize(image, affine, shape, order='linear', antialias=True):
+  n = len(affine) - 1
+  shape = np.broadcast_to(shape, n)
+  factor = np.asarray(image.shape[:n]) / shape
+  if antialias and (factor > 1).any():
+    for axis, sigma in enumerate(np.maximum(0, (factor - 1) / 2)):
+      image = _blurred(image, axis, sigma)
+  return _rescaled(image, affine, factor, shape)
+
+
+def _blurred(image, axis, sigma):
+  radius = int(4 * sigma + 0.5)
+  if not radius:
+    return image
+  place, n = np.arange(-radius, radius + 1), image.shape[axis]
+  taps = np.exp(-0.5 * (place / sigma) ** 2)
+  rows = np.clip(np.arange(n)[:, None] + place, 0, n - 1)
+  matrix = np.zeros((n, n))
+  np.add.at(matrix, (np.arange(n)[:, None], rows), taps / taps.sum())
+  blurred = np.moveaxis(image, axis, -1).astype(float) @ matrix.T
+  return np.moveaxis(blurred, -1, axis).astype(np.float32)
+
+
+def _rescaled(image, affine, factor, shape):
+  n = len(affine) - 1
+  old = np.array(image.shape[:n])
+  if np.array_equal(old, shape) and np.allclose(factor, 1, atol=1e-6, rtol=0):
+    return image, affine
+  offset = (old - 1) / 2 - factor * (shape - 1) / 2
+  step = np.diag([*factor, 1.0])
+  step[:n, n] = offset
+  for axis in range(n):
+    place = offset[axis] + factor[axis] * np.arange(shape[axis])
+    image = _along(image, axis, place)
+  return image, affine @ step
+
+
+def _along(image, axis, place):
+  """Linear interpolation along an axis; the ends repeat."""
+  n = image.shape[axis]
+  place = np.clip(place, 0, n - 1)
+  low = np.minimum(place.astype(int), max(n - 2, 0))
+  part = (place - low).reshape(-1, *(1,) * (image.ndim - axis - 1))
+  first = image.take(low, axis).astype(float)
+  last = image.take(np.minimum(low + 1, n - 1), axis)
+  return (first * (1 - part) + last * part).astype(np.float32)
+
+
+def _window(image, affine, start, shape, value=0.0, mode='constant'):
+  n = len(shape)
+  start, shape = np.asarray(start, int), np.asarray(shape, int)
+  size = np.array(image.shape[:n])
+  inner = tuple(
+    map(slice, np.maximum(start, 0), np.minimum(start + shape, size))
+  )
+  rest = zip(
+    np.maximum(-start, 0), np.maximum(start + shape - size, 0), strict=True
+  )
+  widths = [*rest, *[(0, 0)] * (image.ndim - n)]
+  more = {'constant_values': value} if mode == 'constant' else {}
+  moved = affine.copy()
+  moved[:n, n] += affine[:n, :n] @ start
+  return np.pad(image[inner], widths, mode, **more), moved
+
+
+def _crop_or_pad(image, affine, shape, value=0.0, mode='constant'):
+  old = np.array(image.shape[: len(shape)])
+  pairs = zip(old, shape, strict=True)
+  new = np.array([a if b is None else b for a, b in pairs])
+  start = np.fix((old - new) / 2).astype(int)
+  return _window(image, affine, start, new, value, mode)
+
+
+def _pad_to_multiple(image, affine, k, value=0.0, mode='constant'):
+  old = np.array(image.shape[:-1])
+  return _crop_or_pad(image, affine, -(-old // k) * k, value, mode)
+
+
+def _crop_foreground(image, affine, threshold=None, margin=0):
+  inside = (image != 0 if threshold is None else image > threshold).any(-1)
+  if not inside.any():
+    return image, affine
+  found, size = np.nonzero(inside), np.array(inside.shape)
+  start = np.maximum([x.min() - margin for x in found], 0)
+  stop = np.minimum([x.max() + 1 + margin for x in found], size)
+  return _window(image, affine, start, stop - start)
+
+
+def standardise(image, affine, **step):
+  """Cuts off, shifts and scales each channel: numbers, or as it is measured."""
+  shift, scale = step['shift'], step['scale']
+  if step.get('measured'):
+    shift, scale = statistics(image, step['measured'])
+  low, high = (
+    np.array([np.nan if v is None else v for v in step[k]], np.float32)
+    for k in ('low', 'high')
+  )
+  out = np.fmin(np.fmax(image, low), high)
+  out = (out - np.float32(shift)) / np.float32(scale)
+  if step.get('unit'):
+    out = np.clip(out, 0, 1)
+  if (step.get('measured') or {}).get('nonzero'):
+    out = np.where(image != 0, out, 0)
+  return out.astype(np.float32), affine
+
+
+def statistics(image, measured):
+  """(2, C): what each channel is shifted and divided by, of the whole image."""
+  found = np.array([measured['shift'], measured['scale']], np.float32)
+  for c, kind in enumerate(measured['kinds']):
+    x = image[..., c]
+    x = x[x != 0] if measured.get('nonzero') else x
+    if not kind:
+      continue
+    low, high = (x.min(), x.max()) if x.size else (0, 0)
+    if kind == 'percentile':
+      low, high = np.percentile(x, measured['percentiles'])
+    if kind == 'range':
+      found[:, c] = low, max(high - low, 1e-8)
+    elif high <= low:
+      found[:, c] = 0, np.inf  # a constant channel becomes 0
+    elif kind == 'percentile':
+      found[:, c] = low, high - low
+    else:
+      found[:, c] = x.mean(dtype=np.float64), x.std(dtype=np.float64)
+  return found
+
+
+_STEPS = {
+  'reorient': _reorient,
+  'resample': _resample,
+  'resize': _resize,
+  'crop_or_pad': _crop_or_pad,
+  'pad_to_multiple': _pad_to_multiple,
+  'crop_foreground': _crop_foreground,
+  'standardise': standardise,
+}
+
+
+def to_grid(array, source, target, shape):
+  """A map (*s, K) on the grid of `source`, on that of `target`: linear.
+
+  Only flips, other orders of axes, shifts and sizes lie between the two.
+  """
+  n = len(shape)
+  between = np.linalg.solve(source, target)
+  turn = np.abs(between[:n, :n]) * max(shape) > 1e-3
+  axes = turn.argmax(0)
+  array = array.transpose(*axes, *range(n, array.ndim))
+  for axis, old in enumerate(axes):
+    place = between[old, n] + between[old, axis] * np.arange(shape[axis])
+    if (np.abs(place - np.rint(place)) < 1e-3).all():
+      place = np.rint(place)  # voxels are only moved
+    end = array.shape[axis] - 1
+    array = _along(array, axis, place)
+    far = (place < -_EDGE) | (place > end + _EDGE)
+    array[(slice(None),) * axis + (far,)] = 0
+  return array

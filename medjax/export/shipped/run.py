@@ -1,0 +1,104 @@
+"""Predicts with the files beside this one: python run.py IMAGE… OUT [--NAME=…].
+
+IMAGE is what image_files.py reads. NAME is a further input of the model:
+numbers with commas, or an image. Needs numpy, and onnxruntime for model.onnx,
+or else jax and flatbuffers.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import image_files
+import programs
+
+
+def predict(model, image, affine, **others):
+  """{output: array} of an image (*s, C) and its voxel → mm, on its own grid.
+
+  A map comes with its 'labels'. `others` are further inputs.
+  """
+  info, rank = model.info, len(model.info['shape'])
+  if image.ndim != rank + 1 or image.shape[-1] != info['channels']:
+    raise ValueError(
+      f'the model takes {rank} axes and {info["channels"]} channels, not an '
+      f'image of {image.shape}'
+    )
+  if missing := set(info['inputs']) - {'image', 'statistics', *others}:
+    raise ValueError(f'the model also takes {", ".join(missing)}: --NAME=VALUE')
+  if not all(np.isfinite(x).all() for x in (image, *_images(others, rank))):
+    raise ValueError('a voxel is NaN or infinite')
+  prepared, grid = image_files.prepare(image, affine, info['outside'])
+  others = {
+    k: image_files.prepare(v, affine, info['outside'])[0] if v.ndim > 1 else v
+    for k, v in others.items()
+  }
+  found = programs.infer(model, prepared, **others)
+  for name, array in found.items():
+    if array.ndim > 1:
+      found[name] = image_files.to_grid(array, grid, affine, image.shape[:-1])
+  if 'prediction' in found and found['prediction'].ndim > 1:
+    found['labels'] = labels(info, found['prediction'])
+  return found
+
+
+def _images(others, rank):
+  return [x for x in others.values() if x.ndim > rank]
+
+
+def labels(info, probabilities):
+  """The label map of a map of probabilities (*s, K)."""
+  if not info['regions']:
+    few = probabilities.shape[-1] <= 256
+    return probabilities.argmax(-1).astype(np.uint8 if few else np.uint16)
+  found = np.zeros(probabilities.shape[:-1], np.uint8)
+  for i, label in enumerate(info['regions']):
+    found[probabilities[..., i] > 0.5] = label
+  return found
+
+
+def main():
+  """Command line entry point."""
+  given = dict(x[2:].split('=', 1) for x in sys.argv[1:] if x[:2] == '--')
+  *paths, out = [x for x in sys.argv[1:] if x[:2] != '--'] or ['']
+  if not paths:
+    sys.exit(__doc__)
+  model, out = programs.Model(pathlib.Path(__file__).parent), pathlib.Path(out)
+  if model.info['unsupported']:
+    sys.exit(f'run.py cannot prepare: {model.info["unsupported"]}')
+  others = {
+    k: image_files.read(v)[0]
+    if pathlib.Path(v).exists()
+    else np.array(v.split(','), np.float32)
+    for k, v in given.items()
+  }
+  out.mkdir(parents=True, exist_ok=True)
+  table, failed = [], 0
+  for path in paths:
+    try:
+      image, affine, write = image_files.read(path)
+      found = predict(model, image, affine, **others)
+    except Exception as e:  # one bad file is not to lose the others
+      print(f'{path}: {" ".join(str(e).split())}', file=sys.stderr)
+      failed += 1
+      continue
+    if 'labels' in found:
+      write(out / image_files.stem(path), found['labels'])
+      continue
+    for output, vector in found.items():
+      names = model.info['names']
+      names = names if len(names) == len(vector) else range(len(vector))
+      for name, value in zip(names, vector, strict=True):
+        table.append(f'{path},{output},{name},{value:.6f}')
+  if table:
+    lines = ['file,output,name,value', *table]
+    print(*lines, sep='\n')
+    (out / 'predictions.csv').write_text('\n'.join(lines) + '\n')
+  if failed:
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  main()

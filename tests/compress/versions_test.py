@@ -1,0 +1,184 @@
+"""The three ways, from a workdir to the table."""
+
+import json
+
+import numpy as np
+import pytest
+from drawn_runs import CLASSES, MASKS, RESNET, UNET
+from PIL import Image
+
+from medjax import config, experiment
+from medjax.compress import exported, price, quantise, versions
+from medjax.export import artefact
+from medjax.prediction import trained
+from medjax.tasks import DistilledClassification
+
+pytest.importorskip('onnxruntime')
+SCALE = (dict(name='scale', mean=127.5, std=127.5),)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+  """A folder of 40 pictures in two classes: dark and bright."""
+  rng = np.random.default_rng(0)
+  for i in range(40):
+    kind = ('bright', 'dark')[i % 2]
+    level = 150 if kind == 'bright' else 110
+    array = rng.normal(level, 30, (12, 12)).clip(0, 255).astype(np.uint8)
+    path = tmp_path / 'pictures' / kind / f'{i}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+  return tmp_path / 'pictures'
+
+
+@pytest.fixture
+def workdir(pictures, make_run):
+  """A run on the pictures."""
+  run = make_run(
+    RESNET | {'width': 8},
+    CLASSES | {'class_names': ('bright', 'dark')},
+    SCALE,
+    (12, 12, 1),
+    class_names=('bright', 'dark'),
+  )
+  whole = config.load(run)
+  whole.data.path = str(pictures)
+  whole.train.update(steps=4, eval_every=2, log_every=1)
+  whole.data.batch_size = 8
+  config.store(whole, run)
+  return run
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  """Times are not judged here."""
+  spent = dict(p50=1.0, p95=2.0, least=0.9, peak_mb=None)
+  monkeypatch.setattr(
+    price, 'speed', lambda folder, inputs: {t: spent for t in price.THREADS}
+  )
+
+
+def test_eight_bits(workdir, tmp_path, capsys):
+  rows = versions.compress(workdir, 'int8', tmp_path / 'out')
+  assert [row['version'] for row in rows] == ['original', 'int8']
+  assert rows[1]['mb'] < rows[0]['mb']
+  low, high = rows[1]['change_interval']
+  assert low <= rows[1]['change'] <= high
+  printed = capsys.readouterr().out
+  assert all(f'{m}: validation auroc' in printed for m in quantise.METHODS)
+  assert 'int8' in price.text(rows)
+  # It is used as any exported run is; weights of four bytes are not in it.
+  info = json.loads((tmp_path / 'out/model.json').read_text())
+  assert info['quantised']['bits'] == 8
+  assert not (tmp_path / 'out' / artefact.WEIGHTS).exists()
+  run = trained.load(workdir)
+  made, predictor = (
+    run.experiment,
+    exported.Predictor(tmp_path / 'out', run.task),
+  )
+  sample = made.prepare(made.cases('test')[0])
+  ((_, found),) = predictor([sample])
+  wanted = run.predict_case(made.cases('test')[0]).probabilities
+  assert 0 < np.abs(found.prediction - wanted).max() < 0.1
+
+
+def test_all_heavy_operators_of_a_resnet_have_eight_bits(workdir, tmp_path):
+  run = trained.load(workdir)
+  artefact.write(run, tmp_path / 'whole', onnx=True, programs=False)
+  made = trained.load(workdir).experiment
+  _, left = quantise.quantise(
+    tmp_path / 'whole', tmp_path / 'out', made.cases('train'), lambda _: 0.0
+  )
+  assert left == {}
+
+
+def test_half_of_the_channels(workdir, tmp_path):
+  rows = versions.compress(workdir, 'prune:.5', tmp_path / 'out', steps=2)
+  assert rows[1]['version'] == 'prune:.5'
+  stored = config.load(tmp_path / 'out')
+  assert stored.model.width == 4
+  assert stored.train.steps == 2
+  assert (tmp_path / 'out' / 'report.html').exists()
+  count = lambda run: sum(
+    x.size for x in artefact.weights.flat(trained.load(run).variables).values()
+  )
+  assert count(tmp_path / 'out') < 0.4 * count(workdir)
+
+
+def test_a_student(workdir, tmp_path):
+  file = tmp_path / 'student.py'
+  file.write_text(
+    'from medjax.config import default_config\n'
+    'def get_config():\n'
+    '  config = default_config()\n'
+    f'  config.data.preprocess = {SCALE!r}\n'
+    '  config.data.batch_size = 8\n'
+    "  config.model = dict(name='ResNet18', width=4, stem='small',"
+    ' stage_sizes=(1,))\n'
+    "  config.task = dict(name='Classification')\n"
+    '  config.train.update(steps=2, eval_every=2, log_every=1)\n'
+    '  return config\n'
+  )
+  rows = versions.compress(workdir, f'student:{file}', tmp_path / 'out')
+  assert rows[1]['version'] == f'student:{file}'
+  run = trained.load(tmp_path / 'out')
+  assert isinstance(run.task, DistilledClassification)
+  # The student predicts when the teacher is gone.
+  workdir.rename(tmp_path / 'gone')
+  made = run.experiment
+  again = trained.load(tmp_path / 'out')
+  assert again.predict_case(made.cases('test')[0]).values.keys() == {
+    'bright', 'dark',
+  }  # fmt: skip
+  file.write_text(file.read_text().replace('127.5', '120.0'))
+  with pytest.raises(ValueError, match='prepares images otherwise'):
+    versions.compress(tmp_path / 'gone', f'student:{file}', tmp_path / 'out2')
+
+
+@pytest.mark.parametrize(
+  ('to', 'message'),
+  [
+    ('int9', "no way 'int9'; did you mean 'int8'"),
+    ('prune:half', 'prune:.5'),
+    ('prune:1.5', 'prune:.5'),
+    ('student:', 'names no config'),
+  ],
+)
+def test_a_way_that_there_is_not(to, message, workdir, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    versions.compress(workdir, to, tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_windows_of_a_volume_calibrate(make_run, tmp_path):
+  run = make_run(
+    UNET, MASKS, (dict(name='zscore'),), (9, 14, 11, 1), patch=(8, 8, 8)
+  )
+  run = trained.load(run)
+  artefact.write(run, tmp_path / 'out', onnx=True, programs=False)
+  rng = np.random.default_rng(0)
+  cases = [
+    {'image': rng.normal(size=(9, 14, 11, 1)), 'affine': np.eye(4)}
+    for _ in range(3)
+  ]
+  found = exported.fed(tmp_path / 'out', cases, 4)
+  assert len(found) == 4
+  assert found[0]['image'].shape == (1, 8, 8, 8, 1)
+  assert found[0]['statistics'].shape == (1, 2, 1)
+  with pytest.raises(ValueError, match='no training case'):
+    quantise.quantise(tmp_path / 'out', tmp_path / 'q', [], lambda _: 0.0)
+
+
+def test_a_difference_of_masks_is_paired(make_run):
+  run = make_run(UNET, MASKS, (), (8, 8, 1))
+  task = experiment.restore(run).task
+  rng = np.random.default_rng(0)
+  rows = lambda shift: [
+    {'patient': str(i), 'id': str(i),
+     **{m: np.clip(rng.uniform(0.5, 0.6, 2) + shift, 0, 1)
+        for m in task.measures}}
+    for i in range(40)
+  ]  # fmt: skip
+  change, (low, high) = price.difference(task, rows(0.0), rows(0.2))
+  assert low < change < high
+  assert 0.18 < low < high < 0.22

@@ -1,0 +1,185 @@
+"""An exported run predicts what the run does, by StableHLO and by ONNX."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from drawn_runs import CLASSES, MASKS, RESNET, SCALE, UNET, make_run_in
+
+from medjax import config, files
+from medjax.export import artefact, golden, report
+
+pytest.importorskip('onnxruntime')
+pytest.importorskip('flatbuffers')
+
+RESAMPLED = (
+  dict(name='reorient'),
+  dict(name='resample', spacing=(1.0, 1.0, 2.0)),
+  dict(name='zscore', nonzero=True),
+)
+CT = dict(
+  normalisation=('ct', 'zscore'), statistics=((90.0, 40.0, 20.0, 180.0),) * 2
+)
+RUNS = {
+  'resized, members': (
+    RESNET,
+    CLASSES,
+    (dict(name='resize', shape=(12, 12)), *SCALE),
+    (20, 30, 3),
+    dict(members=2),
+  ),
+  'labels, in batches': (
+    RESNET | {'stem': 'imagenet'},
+    CLASSES | {'multi_label': True},
+    (dict(name='percentile'),),
+    (28, 28, 1),
+    dict(inference={'batch_size': 4}),
+  ),
+  'windows on another grid': (
+    UNET,
+    MASKS,
+    RESAMPLED,
+    (9, 14, 22, 1),
+    dict(patch=(8, 16, 8), spacing=(1.0, 0.8, 1.1)),
+  ),
+  'mirrored members of regions, CT': (
+    UNET,
+    MASKS | {'regions': ((1, 2), (2,))},
+    (dict(name='normalise'),),
+    (17, 15, 2),
+    dict(patch=(12, 12), members=2, inference={'flips': True}, **CT),
+  ),
+  'only medjax prepares it': (
+    RESNET,
+    CLASSES,
+    (
+      dict(name='distance_map', threshold=100.0),
+      dict(name='orthogonal_views'),
+      dict(name='scale', std=3.0),
+    ),
+    (12, 12, 12, 1),
+    {},
+  ),
+}
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_all_say_what_the_run_says(name, make_run, tmp_path):
+  *of_run, more = RUNS[name]
+  if name.startswith('only'):  # of three views
+    run = make_views(make_run, of_run)
+  else:
+    run = make_run(*of_run, **more)
+  info = artefact.export(run, tmp_path / 'out', onnx=True)
+  for backend in ('jax', 'onnx'):
+    worst = golden.compare(tmp_path / 'out', backend)
+    assert worst['prediction'] < golden.TOLERANCE, backend
+    assert worst.get('labels', 0) == 0
+    assert ('labels' in worst) == (of_run[0] is UNET)
+  assert bool(info['unsupported']) == name.startswith('only')
+  with np.load(tmp_path / 'out' / 'golden.npz') as kept:
+    found = kept['0/out/prediction']
+  assert found.std() > 1e-3  # or nothing would be compared
+
+
+def make_views(make_run, of_run):
+  model, task, preprocess, _ = of_run
+  run = make_run(model, task, (), (12, 12, 3))
+  # The run is one of 3 channels; its cases are cubes.
+  whole = config.load(run)
+  whole.data.preprocess = preprocess
+  config.store(whole, run)
+  facts = files.read_json(run / 'facts.json', mend='')
+  facts |= dict(channels=1, rank=3, shape=[12] * 3, spacing=[1.0] * 3)
+  files.write_json(run / 'facts.json', facts, sealed=True)
+  return run
+
+
+@pytest.fixture(scope='module')
+def once(tmp_path_factory):
+  """A run of a classifier, and the folder that it is exported to."""
+  home = tmp_path_factory.mktemp('once')
+  run = make_run_in(home, RESNET, CLASSES, SCALE, (14, 12, 1))
+  whole = config.load(run)
+  whole.data.path = '/secret/clinic'
+  config.store(whole, run)
+  artefact.export(run, home / 'out')
+  return run, home / 'out'
+
+
+@pytest.fixture
+def exported(once, tmp_path):
+  return shutil.copytree(once[1], tmp_path / 'out')
+
+
+def test_no_weight_and_no_file_may_be_changed(exported):
+  report.check(exported)
+  path = exported / 'weights.safetensors'
+  data = bytearray(path.read_bytes())
+  data[-1] ^= 1
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=r'weights\.safetensors was changed'):
+    report.check(exported)
+  with pytest.raises(ValueError, match='was changed'):
+    artefact.refresh(exported)
+
+
+def test_an_expired_program_says_the_command_that_mends_it(exported, capsys):
+  path = exported / 'model.json'
+  info = json.loads(path.read_text())
+  info.pop('sha256')
+  info['expires'] = '2020-01-01'
+  files.write_json(path, info, sealed=True)
+  with pytest.raises(ValueError, match=r'expired on 2020-01-01.*--refresh'):
+    report.check(exported)
+  for name in info['programs']['cpu'].values():
+    (exported / name).write_bytes(b'of another age')
+  artefact.refresh(exported)
+  report.check(exported)
+  assert 'jax: largest error' in capsys.readouterr().out
+
+
+def test_a_program_that_jax_cannot_read_is_one_line(exported):
+  info = files.read_json(exported / 'model.json', mend='')
+  for name in info['programs']['cpu'].values():
+    (exported / name).write_bytes(b'of another age')
+    info['files'][name] = files.digest_of(exported / name)
+  files.write_json(exported / 'model.json', info, sealed=True)
+  with pytest.raises(ValueError, match=r'cannot read program.*--refresh'):
+    report.check(exported)
+
+
+def test_model_json_holds_no_path_of_the_data(exported):
+  assert 'secret' not in (exported / 'model.json').read_text()
+
+
+def test_other_files_are_not_written_over(once, tmp_path):
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'mine' / 'thesis.txt').write_text('mine')
+  with pytest.raises(ValueError, match='holds other files'):
+    artefact.export(once[0], tmp_path / 'mine')
+  assert [p.name for p in (tmp_path / 'mine').iterdir()] == ['thesis.txt']
+
+
+def test_the_command(once, tmp_path):
+  out = tmp_path / 'new'
+  done = command('--workdir', once[0], '--out', out, '--onnx')
+  assert 'onnx: largest error on 3 golden cases' in done.stdout
+  done = command('check', tmp_path / 'none', fails=True)
+  assert done.stderr.count('\n') == 1
+  assert 'holds no model.json' in done.stderr
+
+
+def command(*words, fails=False):
+  done = subprocess.run(
+    [sys.executable, '-m', 'medjax.export', *map(str, words)],
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parents[2],
+  )
+  assert bool(done.returncode) == fails, done.stderr
+  return done

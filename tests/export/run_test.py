@@ -1,0 +1,164 @@
+"""run.py where medjax is not: files in, masks and numbers out."""
+
+import pathlib
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from drawn_runs import CLASSES, MASKS, RESNET, SCALE, UNET
+from PIL import Image
+
+from medjax.export import artefact
+from medjax.predict import predict
+
+pytest.importorskip('onnxruntime')
+SHIPPED = artefact.SHIPPED
+# As where neither is installed.
+ALONE = """
+import runpy, sys
+for name in ('medjax', 'flax', 'optax', 'orbax', 'clu', 'scipy') + {more!r}:
+  sys.modules[name] = None
+sys.argv = sys.argv[1:]
+sys.path.insert(0, '')
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def alone(folder, *words, without=(), fails=False):
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      ALONE.format(more=tuple(without)),
+      str(folder / 'run.py'),
+      *map(str, words),
+    ],
+    capture_output=True,
+    text=True,
+    cwd=folder,
+  )
+  assert bool(done.returncode) == fails, done.stderr
+  return done
+
+
+@pytest.fixture
+def volume(tmp_path):
+  """A NIfTI file that lies as an image of a patient may."""
+  rng = np.random.default_rng(0)
+  affine = np.array(
+    [[-0.8, 0, 0, 5], [0, 0, 2.0, -7], [0, 1.1, 0, 3], [0, 0, 0, 1.0]]
+  )
+  array = rng.normal(100, 30, (15, 21, 9)).astype(np.float32)
+  path = tmp_path / 'scan.nii.gz'
+  nibabel.save(nibabel.Nifti1Image(array, affine), path)
+  return path
+
+
+@pytest.mark.parametrize(
+  'without', [('jax',), ('onnxruntime',)], ids=['onnx', 'jax']
+)
+def test_a_volume_gets_the_mask_that_predict_writes(
+  without, volume, make_run, tmp_path
+):
+  steps = (
+    dict(name='reorient'),
+    dict(name='resample', spacing=(1.0, 1.0, 1.5)),
+    dict(name='crop_or_pad', shape=(16, 18, 14)),
+    dict(name='zscore'),
+  )
+  run = make_run(UNET, MASKS, steps, (15, 21, 9, 1), patch=(12, 12, 8))
+  predict(run, [volume], tmp_path / 'wanted')
+  artefact.export(run, tmp_path / 'out', onnx=True)
+  alone(tmp_path / 'out', volume, tmp_path / 'masks', without=without)
+  wanted, found = (
+    nibabel.load(tmp_path / folder / 'scan.nii.gz')
+    for folder in ('wanted', 'masks')
+  )
+  np.testing.assert_allclose(found.affine, wanted.affine, atol=1e-5)
+  labels = np.asarray(wanted.dataobj)
+  assert len(np.unique(labels)) == 3
+  assert (np.asarray(found.dataobj) != labels).mean() < 1e-3  # ties
+
+
+def test_a_picture_gets_the_numbers_that_predict_writes(make_run, tmp_path):
+  rng = np.random.default_rng(0)
+  picture = tmp_path / 'a.png'
+  Image.fromarray(rng.integers(0, 255, (30, 40), np.uint8)).save(picture)
+  steps = (dict(name='resize', shape=(12, 12)), *SCALE)
+  run = make_run(RESNET, CLASSES, steps, (30, 40, 1))
+  predict(run, [picture], tmp_path / 'wanted')
+  artefact.export(run, tmp_path / 'out', onnx=True)
+  done = alone(tmp_path / 'out', picture, tmp_path / 'out2')
+  text = (tmp_path / 'out2' / 'predictions.csv').read_text()
+  assert done.stdout == text
+  lines = [line.split(',') for line in text.splitlines()]
+  found = {line[2]: float(line[3]) for line in lines if line[1] == 'prediction'}
+  header, row = (tmp_path / 'wanted/predictions.csv').read_text().split()
+  wanted = dict(zip(header.split(',')[1:], row.split(',')[1:], strict=True))
+  assert found.keys() == wanted.keys() == {'a', 'b', 'c'}
+  for name, value in wanted.items():
+    assert abs(found[name] - float(value)) < 2e-5
+
+
+@pytest.mark.parametrize(
+  ('array', 'message'),
+  [
+    (np.full((15, 21, 9), np.nan, np.float32), 'NaN'),
+    (np.zeros((15, 21), np.float32), 'takes 3 axes'),
+    (np.zeros((15, 21, 9, 2), np.float32), '1 channels'),
+    (np.zeros((8, 21, 9), np.float32), 'takes images of'),
+  ],
+)
+def test_what_it_cannot_take_is_one_line(array, message, make_run, tmp_path):
+  model = dict(name='ResNet18', width=4, stage_sizes=(1, 1))
+  run = make_run(model, CLASSES, SCALE, (15, 21, 9, 1))
+  artefact.export(run, tmp_path / 'out', onnx=True)
+  path = tmp_path / 'scan.nii'
+  nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+  good = tmp_path / 'good.nii'
+  whole = np.ones((15, 21, 9), np.float32)
+  nibabel.save(nibabel.Nifti1Image(whole, np.eye(4)), good)
+  done = alone(tmp_path / 'out', path, good, tmp_path / 'm', fails=True)
+  assert message in done.stderr
+  assert done.stderr.count('\n') == 1
+  assert 'good.nii,prediction,a,' in done.stdout
+
+
+def test_a_table_is_a_further_input(make_run, tmp_path):
+  rng = np.random.default_rng(0)
+  picture = tmp_path / 'a.png'
+  Image.fromarray(rng.integers(0, 255, (12, 12), np.uint8)).save(picture)
+  model = dict(name='Fusion', backbone=RESNET)
+  task = CLASSES | {'inputs': ('image', 'covariates')}
+  run = make_run(
+    model, task, SCALE, (12, 12, 1), covariate_names=('age', 'size')
+  )
+  artefact.export(run, tmp_path / 'out', onnx=True)
+  given = ('--covariates=61,2.5', picture, tmp_path / 'o')
+  first = alone(tmp_path / 'out', *given).stdout
+  other = alone(tmp_path / 'out', '--covariates=20,9', *given[1:]).stdout
+  assert first != other
+  done = alone(tmp_path / 'out', *given[1:], fails=True)
+  assert 'also takes covariates' in done.stderr
+
+
+def test_the_scripts_are_short_and_need_no_medjax():
+  assert len((SHIPPED / 'run.py').read_text().splitlines()) <= 150
+  scripts = {p for p in SHIPPED.glob('*.py') if p.stem != '__init__'}
+  assert {p.name for p in scripts} == {*artefact.SCRIPTS}
+  for path in scripts:
+    text = path.read_text()
+    assert 'import medjax' not in text
+    assert 'from medjax' not in text
+    assert 'pickle' not in text.replace('allow_pickle=False', '')
+
+
+def test_it_says_how_it_is_used(make_run, tmp_path):
+  done = subprocess.run(
+    [sys.executable, str(pathlib.Path(SHIPPED) / 'run.py')],
+    capture_output=True,
+    text=True,
+  )
+  assert 'python run.py IMAGE' in done.stderr
