@@ -7,14 +7,15 @@ spacing. Between centres, two things are computed of the eight D around a point:
 
 - the estimate, D interpolated;
 - a lower bound that holds always: D² of one centre is a quadratic function, so
-  that its trilinear interpolation exceeds it by exactly V = Σ h² t (1 - t), h the
-  spacing and t the place within the cell. The D² of a set is the smallest of
-  such functions, hence interpolated D² - V is never above D².
+  that its trilinear interpolation exceeds it by exactly V = Σ h² t (1 - t), h
+  the spacing and t the place within the cell. The D² of a set is the smallest
+  of such functions, hence interpolated D² - V is never above D².
 
 Between two samples of a line a step δ apart, V is δ² t (1 - t) for the same
 reason: what lies between samples is bounded, too.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -92,7 +93,9 @@ def field(mask, spacing):
   units = np.floor(np.minimum(distance, FAR) / UNIT).astype(np.uint16)
   corners = np.stack(
     [
-      units[tuple(slice(o, n - 1 + o) for o, n in zip(at, units.shape))]
+      units[
+        tuple(slice(o, n - 1 + o) for o, n in zip(at, units.shape, strict=True))
+      ]
       for at in np.ndindex(2, 2, 2)
     ],
     -1,
@@ -193,16 +196,16 @@ def surface_centres(mask, spacing):
   return np.argwhere(mask & ~inner) * np.asarray(spacing)
 
 
-def proven(line, mask, spacing):
+def proven(line, mask, centres, spacing):
   """Clearance of a line (n, 3) to a mask by brute force, mm.
 
-  Of every segment and every voxel: the exact distance to the centre, less half
-  a voxel in that direction; 0 where the line hits. Infinite for an empty mask.
+  Of every segment and all `surface_centres` of the mask: the exact distance to
+  the centre, less half a voxel in that direction; 0 where the line hits.
+  Infinite for an empty mask.
   """
-  centres = surface_centres(mask, spacing)
   if not len(centres):
     return np.inf
-  steps = zip(line[:-1], line[1:], strict=True)
+  steps = itertools.pairwise(np.asarray(line, float))
   found = [segment_to_points(a, b, centres) for a, b in steps]
   least = min(d - half_towards(v, spacing) for d, v in found)
   # Deep within, the border is far.

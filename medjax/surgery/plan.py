@@ -11,6 +11,7 @@ from medjax.surgery import body as body_lib
 from medjax.surgery import distance, lines, refine, targets
 
 TARGETS = 8  # points of a structure that paths aim at
+_DEFAULT = lines.Limits()
 _ROWS = 200_000  # paths between two words of progress
 
 
@@ -28,7 +29,7 @@ class Request:
   target: str | tuple[float, float, float]
   avoid: tuple[str, ...]
   entry: str = 'skin'
-  limits: lines.Limits = lines.Limits()
+  limits: lines.Limits = _DEFAULT
   confidence: float = 0.95
   grey: np.ndarray | None = None
 
@@ -106,9 +107,7 @@ def prepare(scene, request, inside=None):
     jnp.asarray(spacing, jnp.float32),
   )
   samples = lines.samples_for(request.limits.length, spacing)
-  return Setting(
-    corner, tuple(shape), spacing, fields, surface, near, samples
-  )
+  return Setting(corner, tuple(shape), spacing, fields, surface, near, samples)
 
 
 def unseen(inside):
@@ -124,7 +123,9 @@ def unseen(inside):
 def check_point(scene, point, name):
   """Raises ValueError for a point that is off the grid."""
   if not scene.inside(point):
-    ends = scene.to_ras([np.zeros(3), (np.array(scene.shape) - 1) * scene.spacing])
+    ends = scene.to_ras(
+      [np.zeros(3), (np.array(scene.shape) - 1) * scene.spacing]
+    )
     low, high = np.minimum(*ends), np.maximum(*ends)
     span = ', '.join(
       f'{axis} {a:.0f} to {b:.0f}'
@@ -214,9 +215,7 @@ def search(setting, limits, *, count=10, apart=10.0, title='scoring'):
     reach=2 * float(np.max(setting.spacing)),
   )
   order = np.argsort(-found.score, kind='stable')
-  paths, found = (
-    type(x)(*(part[order] for part in x)) for x in (paths, found)
-  )
+  paths, found = (type(x)(*(part[order] for part in x)) for x in (paths, found))
   return Found(paths, found, best, n * k, int(safe.sum()), '')
 
 

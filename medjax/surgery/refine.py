@@ -36,9 +36,7 @@ def _climb(fields, limits, depth, paths, samples, reach):
   level = _depth(depth, fields.spacing, paths.entry)
 
   def moved(shift):
-    entry, normal = _on_skin(
-      depth, fields.spacing, paths.entry + shift, level
-    )
+    entry, normal = _on_skin(depth, fields.spacing, paths.entry + shift, level)
     return paths._replace(entry=entry, normal=normal)
 
   def scored(shift):
@@ -49,14 +47,15 @@ def _climb(fields, limits, depth, paths, samples, reach):
     )
     return jnp.where(allowed, found.score, -jnp.inf)
 
-  def total(shift):
-    return lines.score(
-      fields, limits, moved(shift), samples=samples
-    ).score.sum()
+  def total(entry, at):
+    # The normal is held: what counts is decided by trying.
+    path = at._replace(entry=entry)
+    return lines.score(fields, limits, path, samples=samples).score.sum()
 
   def climb(_, state):
     shift, best = state
-    slope = jax.grad(total)(shift)
+    at = moved(shift)
+    slope = jax.grad(total)(at.entry, at)
     size = jnp.linalg.norm(slope, axis=-1, keepdims=True)
     along = slope / jnp.maximum(size, 1e-9)
     tried = shift + steps[:, None, None] * along
@@ -71,12 +70,10 @@ def _climb(fields, limits, depth, paths, samples, reach):
   steps = jnp.array(_STEPS)
   still = jnp.zeros_like(paths.entry)
   before = lines.score(fields, limits, paths, samples=samples)
-  shift, best = jax.lax.fori_loop(0, _ROUNDS, climb, (still, before.score))
+  shift, _ = jax.lax.fori_loop(0, _ROUNDS, climb, (still, before.score))
   # A path that did not move keeps the normal it came with.
   same = (shift == 0).all(-1, keepdims=True)
-  end = jax.tree.map(
-    lambda a, b: jnp.where(same, a, b), paths, moved(shift)
-  )
+  end = jax.tree.map(lambda a, b: jnp.where(same, a, b), paths, moved(shift))
   return end, lines.score(fields, limits, end, samples=samples)
 
 

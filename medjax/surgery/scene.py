@@ -211,9 +211,7 @@ def read_names(path):
   try:
     return {int(row['value']): row['name'] for row in rows}
   except ValueError:
-    raise ValueError(
-      f'{path}: a value is no whole number; {mend}'
-    ) from None
+    raise ValueError(f'{path}: a value is no whole number; {mend}') from None
 
 
 def same_grid(path, volume, other, other_path):
