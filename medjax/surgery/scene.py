@@ -93,6 +93,11 @@ class Scene:
       found |= {*some}
     return [name for name in known if name in found]
 
+  def like(self, patterns):
+    """Names that match any of the patterns, if any do."""
+    known = self.names.values()
+    return [n for n in known if any(fnmatch.fnmatch(n, p) for p in patterns)]
+
   def one(self, name, field):
     """The one structure that a pattern matches."""
     found = self.find([name], field)
@@ -226,6 +231,22 @@ def same_grid(path, volume, other, other_path):
     f'{path}: is on another grid than {other_path} ({_grid(volume)} and '
     f'{_grid(other)}); resample one onto the other'
   )
+
+
+def same_place(path, other, scene):
+  """Raises ValueError where another scene is not on a scene's grid."""
+  volumes = [
+    formats.Volume(s.labels[..., None], s.affine) for s in (other, scene)
+  ]
+  same_grid(path, *volumes, scene.path)
+
+
+def read_map(path, scene):
+  """A map of numbers (x, y, z) on a scene's grid."""
+  volume = formats.read(path)
+  same = formats.Volume(scene.labels[..., None], scene.affine)
+  same_grid(path, volume, same, scene.path)
+  return volume.array[..., 0].astype(np.float32)
 
 
 def _on_grid(path, labels):

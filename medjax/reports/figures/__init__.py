@@ -5,6 +5,7 @@ pyplot nor a display is used, and matplotlib is imported by the first figure.
 """
 
 from medjax.reports.figures.cases import segmentation_case
+from medjax.reports.figures.cuts import cuts, picture
 from medjax.reports.figures.decisions import (
   confusion,
   discrimination,
@@ -20,11 +21,13 @@ __all__ = [
   'boxes',
   'confusion',
   'contours',
+  'cuts',
   'discrimination',
   'distributions',
   'image_grid',
   'learning_curves',
   'paired_differences',
+  'picture',
   'reliability',
   'segmentation_case',
   'style',
