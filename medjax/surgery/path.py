@@ -60,7 +60,8 @@ class Planned(NamedTuple):
 
   lines: (n, k, 3), mm on the setting's grid; scores: of each.
   bends: least radii of curved ways, or None. best: of each surface voxel.
-  table: `rows.table`. tried, binding: of the search.
+  table: `rows.table`. tried, safe, binding: of the search. closest: a path
+  that nearly keeps what binds, (1, k, 3).
   """
 
   target: str | tuple
@@ -73,6 +74,7 @@ class Planned(NamedTuple):
   tried: int
   safe: int
   binding: str
+  closest: np.ndarray | None = None
 
 
 def plan_paths(scene, ask):
@@ -144,15 +146,17 @@ def _searched(setting, ask, target, several):
       setting, ask.limits, count=count, apart=4.0 if several else ask.apart
     )
     ways = rows.straight(found.paths, setting.samples)
-    bends, safe = None, found.safe
+    bends, safe, near = None, found.safe, found.closest
+    near = None if near is None else rows.straight(near, setting.samples)
   else:
     found = curved.search(
       setting, ask.limits, radius=ask.bend, count=ask.count, apart=ask.apart
     )
     ways, bends, safe = found.lines, found.bend, int((found.best > 0).sum())
+    near = None
   return Planned(
     target, setting, ways, found.scores, bends, found.best, [], found.tried,
-    safe, found.binding,
+    safe, found.binding, near,
   )  # fmt: skip
 
 
@@ -182,14 +186,19 @@ def _kept(one, index):
 
 def _finished(scene, ask, one, avoid, inside):
   """A `Planned` with its table: proven, and with its odds."""
-  if not len(one.lines):
-    return one
   box = one.setting.box
   masks = {
     name: scene.union([name], confidence=ask.confidence)[box] for name in avoid
   }
   if inside is not None and (end := plan.unseen(inside)[box]).any():
     masks[END] = end
+  prover = rows.Prover(one.setting, masks)
+  if not len(one.lines):
+    if one.closest is None:
+      return one
+    each = prover(one.closest[0][[0, -1]])
+    nearest = min(each, key=each.get)
+    return one._replace(binding=f'{one.binding}; the nearest is {nearest}')
   shift = _shift(scene, ask, inside, box)
   odds = rows.odds(one.setting, ask.limits, one.lines, shift, ask)
   table = rows.table(
@@ -197,7 +206,7 @@ def _finished(scene, ask, one, avoid, inside):
     one.setting,
     one.scores,
     one.lines,
-    rows.Prover(one.setting, masks),
+    prover,
     bends=one.bends,
     odds=odds,
   )

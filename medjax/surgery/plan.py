@@ -62,7 +62,8 @@ class Found(NamedTuple):
   paths, scores: of the safe ones that are shown, best first.
   best: (n,) of each voxel of the surface the best score of a safe path; 0.
   tried: paths scored; safe: of these.
-  binding: why there is none: a sentence; ''.
+  binding: why there is none: a sentence; ''. closest: the one path, if any,
+    that comes closest to keeping what binds.
   """
 
   paths: lines.Paths
@@ -71,6 +72,7 @@ class Found(NamedTuple):
   tried: int
   safe: int
   binding: str
+  closest: lines.Paths | None = None
 
 
 def prepare(scene, request, inside=None):
@@ -185,7 +187,8 @@ def search(setting, limits, *, count=10, apart=10.0, title='scoring'):
   entries, aims = setting.surface.points, setting.targets
   n, k = len(entries), len(aims)
   if not n:
-    return _none(limits, setting)
+    why = f'no point of the entry surface is within {limits.length:g} mm'
+    return _none(setting, f'length: {why}', 0)
   scores = []
   with progress.bar(title, n * k) as advance:
     for start in range(0, n * k, _ROWS):
@@ -201,7 +204,9 @@ def search(setting, limits, *, count=10, apart=10.0, title='scoring'):
   table = value.reshape(n, k)
   best = np.maximum(table.max(1), 0.0)
   if not safe.any():
-    return _none(limits, setting, scores)
+    why, row = binding(scores, limits)
+    near = _paths(setting, np.array([row // k]), np.array([row % k]))
+    return _none(setting, why, n * k)._replace(closest=near)
   aim, order = table.argmax(1), np.argsort(-table.max(1), kind='stable')
   order = order[: int((best > 0).sum())]
   chosen = targets.farthest_apart(entries, order, count, apart)
@@ -226,15 +231,9 @@ def _paths(setting, entry, aim):
   )
 
 
-def _none(limits, setting, scores=None):
+def _none(setting, why, count):
   empty = np.empty((0, 3), np.float32)
   none = np.empty(0, np.float32)
-  count = 0 if scores is None else len(scores.score)
-  why = (
-    f'length: no point of the entry surface is within {limits.length:g} mm'
-    if scores is None
-    else binding(scores, limits)
-  )
   return Found(
     lines.Paths(empty, empty, empty),
     lines.Scores(*[none] * len(lines.Scores._fields)),
@@ -246,7 +245,7 @@ def _none(limits, setting, scores=None):
 
 
 def binding(scores, limits):
-  """The constraint that keeps all paths from being safe, as a sentence.
+  """(a sentence, a path) of the constraint that keeps all from being safe.
 
   The one without which most paths would be; where each has another in its
   way, the one that fewest keep.
@@ -261,8 +260,15 @@ def binding(scores, limits):
   if not kept.any():
     name = min(allowed, key=lambda k: allowed[k].sum())
     kept = np.ones(len(scores.score), bool)
+  rows = np.flatnonzero(kept)
+  row = {
+    'clearance': rows[scores.bound[kept].argmax()],
+    'length': rows[scores.length[kept].argmin()],
+    'angle': rows[scores.angle[kept].argmin()],
+    'body': rows[scores.outside[kept].argmin()],
+  }[name]
   best = {
-    'clearance': f'the best keeps {scores.bound[kept].max():.1f} mm of '
+    'clearance': f'the best keeps {max(0, scores.bound[kept].max()):.1f} mm of '
     f'{limits.clearance:g}',
     'length': f'the shortest is {scores.length[kept].min():.0f} mm of '
     f'{limits.length:g}',
@@ -271,4 +277,4 @@ def binding(scores, limits):
     'body': 'all leave the body on their way',
   }[name]
   said = 'keep all else' if kept.sum() < len(kept) else 'were tried'
-  return f'{name}: {int(kept.sum()):,} paths {said}, and {best}'
+  return f'{name}: {int(kept.sum()):,} paths {said}, and {best}', int(row)
