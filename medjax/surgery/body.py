@@ -65,15 +65,9 @@ def filled(mask, affine):
 def entries(inside, where, spacing):
   """The `Surface` of a mask, in the voxels that `where` (bool) allows.
 
-  A voxel of the surface has a face neighbour within the grid that is outside:
-  where the image is cut off, there is no skin.
+  Where the image is cut off, there is no skin.
   """
-  outside = np.zeros(inside.shape, bool)
-  for axis in range(3):
-    a, out = (np.moveaxis(x, axis, 0) for x in (inside, outside))
-    out[1:] |= ~a[:-1]
-    out[:-1] |= ~a[1:]
-  voxels = np.argwhere(inside & outside & where)
+  voxels = np.argwhere(rim(inside) & where)
   depth = signed(inside, spacing)
   depth = ndimage.gaussian_filter(depth, _SMOOTH / np.asarray(spacing) / 2)
   slopes = np.gradient(depth, *spacing)
@@ -83,6 +77,16 @@ def entries(inside, where, spacing):
   return Surface(
     voxels, voxels * np.asarray(spacing), normals, depth.astype(np.float32)
   )
+
+
+def rim(inside):
+  """Voxels of a mask with a face neighbour within the grid that is outside."""
+  outside = np.zeros(inside.shape, bool)
+  for axis in range(3):
+    a, out = (np.moveaxis(x, axis, 0) for x in (inside, outside))
+    out[1:] |= ~a[:-1]
+    out[:-1] |= ~a[1:]
+  return inside & outside
 
 
 def signed(mask, spacing):

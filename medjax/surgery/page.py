@@ -4,7 +4,7 @@ import datetime
 
 from medjax import files
 from medjax.reports import figures, page, text
-from medjax.reports.figures.images import class_colour
+from medjax.reports.figures.cuts import structure_colour
 
 RESEARCH = (
   'Research only. This is no medical device: nothing here was tested for use '
@@ -57,7 +57,7 @@ def _cell(value):
 
 def colours(labels):
   """{label: its colour, three numbers}; those of the outlines."""
-  return {k: _rgb(class_colour(k)) for k in labels}
+  return {k: _rgb(structure_colour(k)) for k in labels}
 
 
 def _rgb(colour):
@@ -66,7 +66,7 @@ def _rgb(colour):
 
 def named_colours(names):
   """{name: colour} of {label: name}, for a legend."""
-  return {name: class_colour(k) for k, name in names.items()}
+  return {name: structure_colour(k) for k, name in names.items()}
 
 
 def style():

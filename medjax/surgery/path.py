@@ -32,8 +32,8 @@ END = 'end_of_image'
 class Ask:
   """What a user asks of `plan_paths`.
 
-  targets: names or points (RAS mm). avoid: patterns of names. entry: 'skin' or
-  a name. bend: least radius (mm) of curved ways; None: straight paths. apart:
+  targets: names or points (RAS mm). avoid: patterns of names. entry: as of
+  `plan.Request`. bend: least radius (mm) of curved ways; None: straight paths. apart:
   mm between entries that are shown, and between the paths of several targets.
   moving: patterns of what sags, 'body' for all soft tissue; () for none.
   gravity: the side that is down, a letter. shift, deflection: the most, mm.

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 _AROUND = 25.0  # mm of a cut beyond the path
 _PIXELS = 420  # of the longer side of the view
+_SOFT = (-160.0, 240.0)  # HU
 _LIGHT = np.array([0.4, 0.5, 0.77])
 
 
@@ -50,6 +51,8 @@ def _cut(volume, shown, spacing, middle, right, down, size):
   image = np.zeros(mask.shape, np.float32)
   if volume is not None:
     image = ndimage.map_coordinates(volume, index, order=1, mode='nearest')
+    if volume.min() < -500:  # CT: as soft tissue is looked at
+      image = np.clip(image, *_SOFT)
   centre = np.array([size[0], size[1]]) / step
   return {'image': image, 'mask': mask, 'step': step, 'centre': centre}
 
@@ -80,7 +83,7 @@ def view(shown, skin, spacing, lines, colours, *, up):
   bright = 0.45 + 0.55 * np.clip(normals @ light, 0, 1)
   paint = np.array([colours.get(int(v), (0.7, 0.7, 0.7)) for v in values])
   paint = np.clip(paint.reshape(-1, 3) * bright[:, None], 0, 1)
-  wide = int(np.ceil(float(np.max(spacing)) / pixel))
+  wide = int(np.ceil(1.2 * float(np.max(spacing)) / pixel)) + 1
   _splat(picture, to_pixels(points)[order], paint[order], wide)
   haze = np.ones_like(picture)
   _splat(haze, to_pixels(skin), np.full((len(skin), 3), 0.75), wide)

@@ -21,7 +21,8 @@ class Request:
 
   target: a structure's name, or a point (RAS mm).
   avoid: names of structures.
-  entry: 'skin', or the name of a structure whose surface paths enter.
+  entry: 'skin'; or a structure: the part of the skin that lies in it, or,
+    where none does, its own surface.
   confidence: of the segmentation, where the scene has probabilities.
   grey: whether the scene's image of grey matter counts: (x, y, z) or None.
   """
@@ -94,8 +95,7 @@ def prepare(scene, request, inside=None):
   box = tuple(map(slice, corner, corner + shape))
   first = corner * spacing
   near = aims - first
-  entered = inside if request.entry == 'skin' else scene.mask(request.entry)
-  surface = _surface(entered[box], near, spacing, request)
+  surface = _surface(scene, request, inside, box, near)
   avoid = scene.union(request.avoid, confidence=request.confidence)
   if inside is not None:
     avoid |= unseen(inside)
@@ -163,7 +163,14 @@ def _reach(scene, aims, length):
   return low, np.minimum(high, scene.shape) - low
 
 
-def _surface(entered, aims, spacing, request):
+def _surface(scene, request, inside, box, aims):
+  """The skin, of it the part in a structure, or the structure's own surface."""
+  spacing = scene.spacing
+  entered = within = None if inside is None else inside[box]
+  if request.entry != 'skin':
+    within = scene.mask(request.entry)[box]
+    window = entered is not None and (body_lib.rim(entered) & within).any()
+    entered = entered if window else within
   grid = np.stack(
     np.meshgrid(
       *(np.arange(n) * s for n, s in zip(entered.shape, spacing, strict=True)),
@@ -175,7 +182,7 @@ def _surface(entered, aims, spacing, request):
   where = np.zeros(entered.shape, bool)
   for aim in aims.astype(np.float32):
     where |= ((grid - aim) ** 2).sum(-1) <= request.limits.length**2
-  return body_lib.entries(entered, where, spacing)
+  return body_lib.entries(entered, where & within, spacing)
 
 
 def search(setting, limits, *, count=10, apart=10.0, title='scoring'):

@@ -3,8 +3,19 @@
 import numpy as np
 
 from medjax.reports.figures import look
-from medjax.reports.figures.images import class_colour, outline, show
+from medjax.reports.figures.images import outline, show
 from medjax.reports.text import shorten
+
+# Twelve that differ on dark and on white.
+_STRUCTURES = (
+  '#F0C000', '#E05CA8', '#00B07F', '#D55E00', '#3C9CF0', '#9A6CF0', '#A8C800',
+  '#F07878', '#00B8C8', '#B08040', '#8890A8', '#F0F0F0',
+)  # fmt: skip
+
+
+def structure_colour(label):
+  """The colour of a structure's label, 1 the first; twelve differ."""
+  return _STRUCTURES[(int(label) - 1) % len(_STRUCTURES)]
 
 
 def cuts(panels, names):
@@ -31,7 +42,7 @@ def cuts(panels, names):
     ax.set_title(panel['caption'], fontsize=8, loc='left')
     for k in np.unique(panel['mask'])[:40]:
       if k > 0:
-        outline(ax, panel['mask'] == k, class_colour(k), linewidths=0.9)
+        outline(ax, panel['mask'] == k, structure_colour(k), linewidths=0.9)
         found.add(int(k))
     for line in panel.get('lines', ()):
       ax.plot(*np.asarray(line).T, color='#FF3030', lw=1.6)
@@ -46,7 +57,7 @@ def picture(rgb, colours):
   from matplotlib import lines
 
   fig, axes = look.grid(
-    1, 1, width=6.0, height=6.0 * rgb.shape[0] / rgb.shape[1] + 0.6
+    1, 1, width=7.0, height=7.0 * rgb.shape[0] / rgb.shape[1] + 0.9
   )
   ax = axes[0, 0]
   ax.imshow(rgb, interpolation='antialiased')
@@ -57,7 +68,7 @@ def picture(rgb, colours):
       for name, c in colours.items()
     ],
     loc='outside lower center',
-    ncols=4,
+    ncols=3,
   )
   return fig
 
@@ -70,7 +81,7 @@ def _legend(fig, labels, names):
     fig.legend(
       handles=[
         lines.Line2D(
-          [], [], color=class_colour(k), lw=3, label=shorten(names[k], 28)
+          [], [], color=structure_colour(k), lw=3, label=shorten(names[k], 28)
         )
         for k in labels[:12]
       ],
