@@ -110,8 +110,8 @@ def _resect(args):
     avoid=scene.find(args.avoid, 'avoid'),
   )  # fmt: skip
   print(
-    f'removed {found["removed_ml"]:.1f} ml, margin {found["margin_mm"]:.1f} mm; '
-    f'{found["remnant_share"]:.1%} of {organ} stays'
+    f'removed {found["removed_ml"]:.1f} ml, margin {found["margin_mm"]:.1f} '
+    f'mm, {found["remnant_share"]:.1%} of {organ} stays'
   )
   return written
 

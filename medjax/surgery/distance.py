@@ -203,12 +203,20 @@ def proven(line, mask, centres, spacing):
   the centre, less half a voxel in that direction; 0 where the line hits.
   Infinite for an empty mask.
   """
-  if not len(centres):
-    return np.inf
-  steps = itertools.pairwise(np.asarray(line, float))
-  found = [segment_to_points(a, b, centres) for a, b in steps]
-  least = min(d - half_towards(v, spacing) for d, v in found)
-  # Deep within, the border is far.
-  index = np.rint(np.asarray(line) / spacing).astype(int)
-  index = np.clip(index, 0, np.array(mask.shape) - 1)
-  return 0.0 if mask[tuple(index.T)].any() else max(0.0, least)
+  line = np.asarray(line, float)
+  near = np.ones(len(centres), bool)
+  for axis in range(3):
+    low, high = line[:, axis].min() - FAR - 9, line[:, axis].max() + FAR + 9
+    near &= (centres[:, axis] >= low) & (centres[:, axis] <= high)
+  centres, least = centres[near], np.inf
+  for start, end in itertools.pairwise(line):
+    # Deep within a structure, its border is far.
+    count = int(np.linalg.norm(end - start) / np.min(spacing) * 2) + 2
+    index = np.rint(np.linspace(start, end, count) / spacing).astype(int)
+    index = np.clip(index, 0, np.array(mask.shape) - 1)
+    if mask[tuple(index.T)].any():
+      return 0.0
+    if near.any():
+      found, away = segment_to_points(start, end, centres)
+      least = min(least, found - half_towards(away, spacing))
+  return max(0.0, least)

@@ -100,7 +100,10 @@ def profile(fields, limits, points, step):
   nearest = jnp.take_along_axis(row, worst[..., None], -1)[..., 0]
   half = fields.avoid.half.at[nearest].get(mode='promise_in_bounds')
   bound = _root(distance.between(square, step)).min(-1) - half
-  close = _root(distance.between(estimate**2, step)).min(-1) - half
+  # Samples may miss the nearest place, by as much as `between` overdoes it
+  # beside what is flat: the middle of both.
+  close = _root(distance.between(estimate**2, step)).min(-1)
+  close = 0.5 * (close + estimate.min(-1)) - half
   near = jnp.maximum(estimate - half[..., None], 0.0)
   wanted = jnp.maximum(limits.clearance, 1e-3)
   share = jnp.maximum(1 - near / (2 * wanted), 0.0)

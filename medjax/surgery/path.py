@@ -21,9 +21,13 @@ BONES = (
   'clavicula*', 'hip_*', 'femur*', 'humerus*', 'sacrum*',
 )  # fmt: skip
 _DOWN = {
-  'R': (1, 0, 0), 'L': (-1, 0, 0), 'A': (0, 1, 0), 'P': (0, -1, 0),
-  'S': (0, 0, 1), 'I': (0, 0, -1),
-}  # fmt: skip
+  'R': (1, 0, 0),
+  'L': (-1, 0, 0),
+  'A': (0, 1, 0),
+  'P': (0, -1, 0),
+  'S': (0, 0, 1),
+  'I': (0, 0, -1),
+}
 _ALTERNATIVES = 40  # paths for each of several targets
 END = 'end_of_image'
 
@@ -33,9 +37,10 @@ class Ask:
   """What a user asks of `plan_paths`.
 
   targets: names or points (RAS mm). avoid: patterns of names. entry: as of
-  `plan.Request`. bend: least radius (mm) of curved ways; None: straight paths. apart:
-  mm between entries that are shown, and between the paths of several targets.
-  moving: patterns of what sags, 'body' for all soft tissue; () for none.
+  `plan.Request`. bend: least radius (mm) of curved ways; None: straight paths.
+  apart: mm between entries that are shown, and between the paths of several
+  targets. moving: patterns of what sags, 'body' for all soft tissue; () for
+  none.
   gravity: the side that is down, a letter. shift, deflection: the most, mm.
   """
 

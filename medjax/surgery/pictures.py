@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 _AROUND = 25.0  # mm of a cut beyond the path
+_WITHIN = 100.0  # mm of the paths that a view shows
 _PIXELS = 420  # of the longer side of the view
 _SOFT = (-160.0, 240.0)  # HU
 _LIGHT = np.array([0.4, 0.5, 0.77])
@@ -71,6 +72,11 @@ def view(shown, skin, spacing, lines, colours, *, up):
   """
   frame = _camera(lines[0] if lines else None, up)
   points, normals, values = _shell(shown, spacing)
+  if lines:  # what is far from the paths would make them small
+    middle = np.mean([line.mean(0) for line in lines], 0)
+    near = np.linalg.norm(points - middle, axis=-1) < _WITHIN
+    points, normals, values = (x[near] for x in (points, normals, values))
+    skin = skin[np.linalg.norm(skin - middle, axis=-1) < _WITHIN]
   spots = np.concatenate([points, *lines, skin]) if len(points) else skin
   flat = spots @ frame.T
   low, high = flat.min(0), flat.max(0)
@@ -124,7 +130,8 @@ def _shell(shown, spacing):
     out[:-1] |= differs
   voxels = np.argwhere(border & (shown > 0))
   at = tuple(voxels.T)
-  solid = ndimage.gaussian_filter((shown > 0).astype(np.float32), 1.0)
+  blur = 1.5 * np.max(spacing) / np.asarray(spacing)
+  solid = ndimage.gaussian_filter((shown > 0).astype(np.float32), blur)
   normals = -np.stack([g[at] for g in np.gradient(solid, *spacing)], -1)
   normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
   return voxels * np.asarray(spacing), normals, shown[at]

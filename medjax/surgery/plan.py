@@ -171,17 +171,11 @@ def _surface(scene, request, inside, box, aims):
     within = scene.mask(request.entry)[box]
     window = entered is not None and (body_lib.rim(entered) & within).any()
     entered = entered if window else within
-  grid = np.stack(
-    np.meshgrid(
-      *(np.arange(n) * s for n, s in zip(entered.shape, spacing, strict=True)),
-      indexing='ij',
-      sparse=False,
-    ),
-    -1,
-  ).astype(np.float32)
+  axes = [np.arange(n) * h for n, h in zip(entered.shape, spacing, strict=True)]
   where = np.zeros(entered.shape, bool)
-  for aim in aims.astype(np.float32):
-    where |= ((grid - aim) ** 2).sum(-1) <= request.limits.length**2
+  for aim in aims:
+    away = np.ix_(*[x - c for x, c in zip(axes, aim, strict=True)])
+    where |= sum(x**2 for x in away) <= request.limits.length**2
   return body_lib.entries(entered, where & within, spacing)
 
 

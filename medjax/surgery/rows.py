@@ -37,7 +37,7 @@ def table(scene, setting, found, all_lines, proof, *, bends=None, odds=None):
   rows, first = [], setting.corner * setting.spacing
   for i, line in enumerate(all_lines):
     entry, target = scene.to_ras(line[[0, -1]] + first)
-    each = proof(line)
+    each = proof(line[[0, -1]] if bends is None else line)
     nearest = min(each, key=each.get)
     row = {
       'rank': i + 1,

@@ -57,7 +57,7 @@ def picture(rgb, colours):
   from matplotlib import lines
 
   fig, axes = look.grid(
-    1, 1, width=7.0, height=7.0 * rgb.shape[0] / rgb.shape[1] + 0.9
+    1, 1, width=6.0, height=6.0 * rgb.shape[0] / rgb.shape[1] + 0.9
   )
   ax = axes[0, 0]
   ax.imshow(rgb, interpolation='antialiased')
