@@ -5,12 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy import ndimage
 
 from medjax.surgery import lines
 
 _STEPS = (2.0, 1.0, 0.5, 0.25, 0.1)  # mm along the gradient
-_ROUNDS = 20
+_ROUNDS, _NEWTON = 20, 3
 
 
 def refined(fields, limits, depth, paths, *, samples, reach):
@@ -25,71 +24,85 @@ def refined(fields, limits, depth, paths, *, samples, reach):
     paths: safe ones (n, 3).
     reach: mm that an entry may move.
   """
-  limits = lines.Limits(*map(jnp.float32, limits))
-  given = lines.Paths(*(jnp.asarray(np.float32(x)) for x in paths))
-  found = _climb(fields, limits, jnp.asarray(depth), given, samples, reach)
-  return tuple(jax.tree.map(np.asarray, part) for part in found)
+  before = lines.score_all(fields, limits, paths, samples=samples)
+  spacing = np.asarray(fields.spacing)
+  skin = np.stack([depth, *np.gradient(depth, *spacing)], -1)
+  entry, normal = _climb(
+    fields,
+    lines.Limits(*map(jnp.float32, limits)),
+    jnp.asarray(skin, jnp.float32),
+    lines.Paths(*(jnp.asarray(np.float32(x)) for x in paths)),
+    jnp.asarray(before.score),
+    samples,
+    reach,
+  )
+  moved = paths._replace(entry=np.asarray(entry), normal=np.asarray(normal))
+  return moved, lines.score_all(fields, limits, moved, samples=samples)
 
 
 @functools.partial(jax.jit, static_argnames='samples')
-def _climb(fields, limits, depth, paths, samples, reach):
-  level = _depth(depth, fields.spacing, paths.entry)
+def _climb(fields, limits, skin, paths, best, samples, reach):
+  spacing = fields.spacing
+  level = _at(skin, spacing, paths.entry)[..., 0]
 
-  def moved(shift):
-    entry, normal = _on_skin(depth, fields.spacing, paths.entry + shift, level)
-    return paths._replace(entry=entry, normal=normal)
-
-  def scored(shift):
-    found = lines.score(fields, limits, moved(shift), samples=samples)
-    far = jnp.linalg.norm(shift, axis=-1) > reach
-    allowed = functools.reduce(
-      jnp.logical_and, found.allowed(limits).values(), ~far
-    )
-    return jnp.where(allowed, found.score, -jnp.inf)
-
-  def total(entry, at):
+  def total(entry, normal):
     # The normal is held: what counts is decided by trying.
-    path = at._replace(entry=entry)
+    path = paths._replace(entry=entry, normal=normal)
     return lines.score(fields, limits, path, samples=samples).score.sum()
 
+  def tried(entry):
+    entry, normal = _on_skin(skin, spacing, entry, level)
+    path = paths._replace(entry=entry, normal=normal)
+    found = lines.score(fields, limits, path, samples=samples)
+    far = jnp.linalg.norm(entry - paths.entry, axis=-1) > reach
+    safe = functools.reduce(
+      jnp.logical_and, found.allowed(limits).values(), ~far
+    )
+    return entry, normal, jnp.where(safe, found.score, -jnp.inf)
+
   def climb(_, state):
-    shift, best = state
-    at = moved(shift)
-    slope = jax.grad(total)(at.entry, at)
+    entry, normal, best = state
+    slope = jax.grad(total)(entry, normal)
     size = jnp.linalg.norm(slope, axis=-1, keepdims=True)
     along = slope / jnp.maximum(size, 1e-9)
-    tried = shift + steps[:, None, None] * along
-    value = jax.vmap(scored)(tried)
-    first = value.argmax(0)
-    value = jnp.take_along_axis(value, first[None], 0)[0]
-    tried = jnp.take_along_axis(tried, first[None, :, None], 0)[0]
-    better = value > best
-    shift = jnp.where(better[:, None], tried, shift)
-    return shift, jnp.maximum(best, value)
+    steps = jnp.array(_STEPS)[:, None, None]
+    entries, normals, values = jax.vmap(tried)(entry + steps * along)
+    first = values.argmax(0)
+    pick = lambda x: x[first, jnp.arange(x.shape[1])]
+    better = pick(values) > best
+    return (
+      jnp.where(better[:, None], pick(entries), entry),
+      jnp.where(better[:, None], pick(normals), normal),
+      jnp.where(better, pick(values), best),
+    )
 
-  steps = jnp.array(_STEPS)
-  still = jnp.zeros_like(paths.entry)
-  before = lines.score(fields, limits, paths, samples=samples)
-  shift, _ = jax.lax.fori_loop(0, _ROUNDS, climb, (still, before.score))
-  # A path that did not move keeps the normal it came with.
-  same = (shift == 0).all(-1, keepdims=True)
-  end = jax.tree.map(lambda a, b: jnp.where(same, a, b), paths, moved(shift))
-  return end, lines.score(fields, limits, end, samples=samples)
+  state = (paths.entry, paths.normal, best)
+  return jax.lax.fori_loop(0, _ROUNDS, climb, state)[:2]
 
 
-def _depth(depth, spacing, points):
-  coordinates = jnp.moveaxis(points / spacing, -1, 0)
-  return ndimage.map_coordinates(depth, coordinates, order=1, mode='nearest')
+def _at(skin, spacing, points):
+  """Depth and its slopes (…, 4) at points (…, 3): between eight voxels."""
+  size = jnp.array(skin.shape[:3])
+  at = jnp.clip(points / spacing, 0.0, size - 1.0)
+  low = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, size - 2)
+  share, total = at - low, 0.0
+  for corner in np.ndindex(2, 2, 2):
+    i = low + jnp.array(corner)
+    weight = jnp.where(jnp.array(corner), share, 1 - share).prod(-1)
+    total += weight[..., None] * skin[i[..., 0], i[..., 1], i[..., 2]]
+  return total
 
 
-def _on_skin(depth, spacing, points, level):
-  """(points as deep as `level`, normals there), by three steps of Newton's."""
-  slope = jax.grad(lambda p: _depth(depth, spacing, p).sum())
-  for _ in range(3):
-    g = slope(points)
-    square = jnp.maximum((g**2).sum(-1, keepdims=True), 1e-6)
-    gap = (_depth(depth, spacing, points) - level)[..., None]
-    points = points - gap * g / square
-  g = slope(points)
-  size = jnp.maximum(jnp.linalg.norm(g, axis=-1, keepdims=True), 1e-6)
-  return points, g / size
+def _on_skin(skin, spacing, points, level):
+  """(points as deep as `level`, normals there), by steps of Newton's."""
+
+  def step(_, points):
+    found = _at(skin, spacing, points)
+    slope = found[..., 1:]
+    square = jnp.maximum((slope**2).sum(-1, keepdims=True), 1e-6)
+    return points - (found[..., 0] - level)[..., None] * slope / square
+
+  points = jax.lax.fori_loop(0, _NEWTON, step, points)
+  slope = _at(skin, spacing, points)[..., 1:]
+  size = jnp.maximum(jnp.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
+  return points, slope / size
