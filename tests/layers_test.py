@@ -81,7 +81,9 @@ ALLOWED = {
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},
   # Capabilities, on top.
-  'surgery': {'build', 'cli', 'data', 'files', 'metrics', 'progress', 'reports'},
+  'surgery': {
+    'build', 'cli', 'data', 'files', 'metrics', 'progress', 'reports',
+  },
   'surgery.__main__': {'cli', 'surgery'},
 }  # fmt: skip
 

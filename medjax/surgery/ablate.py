@@ -32,13 +32,14 @@ class Ablation(NamedTuple):
 def cover(tumour, spacing, radii, *, margin, most=4, spare=None, seed=0):
   """The `Ablation` of the fewest ellipsoids, up to `most`, that cover.
 
-  What is to be covered are the voxels within `margin` mm of the tumour's
-  surface. `radii` (3,) are those that the device makes. `spare` (x, y, z) is
+  What is to be covered are the voxels within `margin` mm of the tumour, from
+  surface to surface, as of `resect.around`. `radii` (3,) are those that the
+  device makes. `spare` (x, y, z) is
   kept out where it can be. Where not even `most` do, the best is returned,
   and `complete` is False.
   """
   away, half = distance.to_centres(tumour, spacing)
-  wanted = away <= margin + half
+  wanted = away <= margin + 2 * half
   rng = np.random.default_rng(seed)
   points = _drawn(wanted, spacing, rng, _POINTS)
   kept = np.empty((0, 3))
@@ -61,7 +62,7 @@ def cover(tumour, spacing, radii, *, margin, most=4, spare=None, seed=0):
 
 def _judged(zone, tumour, wanted, away, half, centres, axes, radii):
   free = ~zone
-  margin = float((away - half)[free].min()) if free.any() else np.inf
+  margin = float((away - 2 * half)[free].min()) if free.any() else np.inf
   return Ablation(
     centres,
     axes,

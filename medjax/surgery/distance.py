@@ -47,7 +47,8 @@ def to_centres(mask, spacing):
   """(D, half) float32 of a mask (x, y, z): D, and half a voxel towards it.
 
   `half` is that of the ellipsoid in a voxel in the direction of the nearest
-  centre. Infinite D where the mask is empty.
+  centre, the most of a voxel and its neighbours. Infinite D where the mask is
+  empty.
   """
   if not mask.any():
     return (
@@ -66,7 +67,10 @@ def to_centres(mask, spacing):
   distance = distance.astype(np.float32)
   with np.errstate(invalid='ignore', divide='ignore'):
     half = np.sqrt(squares) / distance / 2
-  return distance, np.where(distance > 0, half, np.min(spacing) / 2)
+  half = np.where(distance > 0, half, np.min(spacing) / 2)
+  if np.ptp(spacing) > 0:
+    half = ndimage.maximum_filter(half, 3)
+  return distance, half.astype(np.float32)
 
 
 def field(mask, spacing):

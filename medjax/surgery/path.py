@@ -186,7 +186,8 @@ def _together(found, apart):
 def _kept(one, index):
   index = np.array(index, int)
   scores = lines.Scores(*(x[index] for x in one.scores))
-  return one._replace(lines=one.lines[index], scores=scores)
+  bends = None if one.bends is None else one.bends[index]
+  return one._replace(lines=one.lines[index], scores=scores, bends=bends)
 
 
 def _finished(scene, ask, one, avoid, inside):
@@ -215,7 +216,17 @@ def _finished(scene, ask, one, avoid, inside):
     bends=one.bends,
     odds=odds,
   )
-  return one._replace(table=table)
+  # What was proven counts: the bound takes half a voxel in one direction, and
+  # may be off by hundredths of a mm.
+  kept = [
+    i for i, row in enumerate(table)
+    if row['clearance_mm'] >= ask.limits.clearance - 5e-4
+  ]  # fmt: skip
+  if not kept:
+    why = f'clearance: none of {len(table)} paths was proven by brute force'
+    return _kept(one, [])._replace(binding=why)
+  table = [{**table[i], 'rank': k + 1} for k, i in enumerate(kept)]
+  return _kept(one, kept)._replace(table=table)
 
 
 def _shift(scene, ask, inside, box):

@@ -12,13 +12,13 @@ _SOFT = (-160.0, 240.0)  # HU
 _LIGHT = np.array([0.4, 0.5, 0.77])
 
 
-def cuts(volume, shown, spacing, line, worst):
+def cuts(volume, shown, spacing, line, worst, *, wide=40.0):
   """Three cuts: along the path two, across it at `worst` (3,) one.
 
   Args:
     volume: (x, y, z) of an image, or None: the labels are shown alone.
     shown: (x, y, z) labels to outline.
-    spacing: mm; line: (n, 3), mm on the grid.
+    spacing: mm; line: (n, 3), mm on the grid; wide: mm to either side of it.
 
   Panels as `figures.cuts` takes them.
   """
@@ -30,12 +30,12 @@ def cuts(volume, shown, spacing, line, worst):
   middle, length = (start + end) / 2, np.linalg.norm(end - start)
   panels = []
   for title, down in (('along the path', side), ('along, turned', other)):
-    size = (length / 2 + _AROUND, 40.0)
+    size = (length / 2 + _AROUND, wide)
     panel = _cut(volume, shown, spacing, middle, along, down, size)
     at = [(line - middle) @ along, (line - middle) @ down]
     panel['lines'] = [np.stack(at, -1) / panel['step'] + panel['centre']]
     panels.append({**panel, 'caption': title})
-  panel = _cut(volume, shown, spacing, worst, side, other, (40.0, 40.0))
+  panel = _cut(volume, shown, spacing, worst, side, other, (wide, wide))
   panel['dots'] = [panel['centre']]
   panels.append({**panel, 'caption': 'across, where it is nearest'})
   return panels
@@ -89,7 +89,7 @@ def view(shown, skin, spacing, lines, colours, *, up):
   bright = 0.45 + 0.55 * np.clip(normals @ light, 0, 1)
   paint = np.array([colours.get(int(v), (0.7, 0.7, 0.7)) for v in values])
   paint = np.clip(paint.reshape(-1, 3) * bright[:, None], 0, 1)
-  wide = int(np.ceil(1.2 * float(np.max(spacing)) / pixel)) + 1
+  wide = int(np.ceil(1.8 * float(np.max(spacing)) / pixel)) + 1
   _splat(picture, to_pixels(points)[order], paint[order], wide)
   haze = np.ones_like(picture)
   _splat(haze, to_pixels(skin), np.full((len(skin), 3), 0.75), wide)

@@ -57,9 +57,13 @@ def left(organ, tumour, removed, scene):
 
 
 def around(tumour, spacing, margin):
-  """All within `margin` mm of a tumour's surface, (x, y, z) bool."""
+  """All within `margin` mm of a tumour, (x, y, z) bool.
+
+  From surface to surface: half a voxel is the tumour's, half that of what is
+  left.
+  """
   away, half = distance.to_centres(tumour, spacing)
-  return away <= margin + half
+  return away <= margin + 2 * half
 
 
 def beyond(scene, point, normal):

@@ -138,9 +138,9 @@ def read(path, *, image=None, names=None, probabilities=None):
   check_place(path, volume.array, volume.affine)
   found = {}
   if image is not None:
-    found['image'] = _on_grid(image, volume)[..., 0].astype(np.float32)
+    found['image'] = _on_grid(image, volume, path)[..., 0].astype(np.float32)
   if probabilities is not None:
-    array = _on_grid(probabilities, volume)
+    array = _on_grid(probabilities, volume, path)
     if array.shape[-1] <= volume.array.max():
       raise ValueError(
         f'{probabilities}: has {array.shape[-1]} channels for labels up to '
@@ -227,9 +227,12 @@ def same_grid(path, volume, other, other_path):
     ends = np.r_[np.array(wanted), 1.0]
     if np.abs(moved * ends).max() < _SAME * 100:
       return
+  grids = [_grid(volume), _grid(other)]
+  if grids[0] == grids[1]:  # then it lies elsewhere
+    grids = [_corner(volume), _corner(other)]
   raise ValueError(
-    f'{path}: is on another grid than {other_path} ({_grid(volume)} and '
-    f'{_grid(other)}); resample one onto the other'
+    f'{path}: is on another grid than {other_path} ({grids[0]} and {grids[1]});'
+    ' resample one onto the other'
   )
 
 
@@ -249,9 +252,9 @@ def read_map(path, scene):
   return volume.array[..., 0].astype(np.float32)
 
 
-def _on_grid(path, labels):
+def _on_grid(path, labels, labels_path):
   volume = formats.read(path)
-  same_grid(path, volume, labels, 'the labels')
+  same_grid(path, volume, labels, labels_path)
   return volume.array
 
 
@@ -259,6 +262,11 @@ def _grid(volume):
   shape = ' x '.join(map(str, volume.array.shape[: volume.affine.shape[0] - 1]))
   sizes = ' x '.join(f'{s:.3g}' for s in volume.spacing)
   return f'{shape} of {sizes} mm'
+
+
+def _corner(volume):
+  first = ', '.join(f'{x:.1f}' for x in volume.affine[:-1, -1])
+  return f'first voxel at {first} mm, axes {orientation_of(volume.affine)}'
 
 
 def _listed(names):

@@ -163,9 +163,13 @@ def _pictured(saved, scene, target, zone, distances):
     shown[scene.mask(name) & ~zone] = k
   shown[scene.mask(target)] = 1
   middle = np.argwhere(zone).mean(0) * scene.spacing
-  reach = np.eye(3)[np.abs(scene.directions[0]).argmax()] * 30.0
+  size = np.ptp(np.argwhere(zone) * scene.spacing, axis=0)
+  across = np.abs(scene.directions[0]).argmax()
+  reach = np.eye(3)[across] * size[across] / 2
   line = np.stack([middle - reach, middle + reach])
-  panels = pictures.cuts(scene.image, shown, scene.spacing, line, middle)
+  panels = pictures.cuts(
+    scene.image, shown, scene.spacing, line, middle, wide=size.max() / 2 + 15
+  )
   for panel in panels:
     panel.pop('lines', None), panel.pop('dots', None)
   up = np.array([0.0, 0.0, 1.0]) @ scene.directions

@@ -102,7 +102,7 @@ def test_the_bound_is_never_above_brute_force(spacing, samples):
   inside = (np.minimum(a, b) >= 0).all(1) & (np.maximum(a, b) <= ends).all(1)
   near = found.bound + np.array(half) - np.array(true)
   if samples == 96:
-    assert np.median(near[inside]) > -0.1
+    assert np.median(near[inside]) > -0.4
 
 
 def test_a_coarser_field_bounds_too(monkeypatch):
