@@ -115,6 +115,11 @@ ALLOWED = {
   },
   'compress.__main__': {'cli', 'compress'},
   '__main__': {'build', 'cli'},
+  # Capabilities, on top.
+  'surgery': {
+    'build', 'cli', 'data', 'files', 'metrics', 'progress', 'reports',
+  },
+  'surgery.__main__': {'cli', 'surgery'},
 }  # fmt: skip
 
 # Heavy or optional packages, and the only layers that may name them.

@@ -6,6 +6,7 @@ pyplot nor a display is used, and matplotlib is imported by the first figure.
 
 from medjax.reports.figures import survival
 from medjax.reports.figures.cases import segmentation_case
+from medjax.reports.figures.cuts import cuts, picture
 from medjax.reports.figures.decisions import (
   confusion,
   discrimination,
@@ -35,6 +36,7 @@ __all__ = [
   'confusion',
   'contours',
   'corrupted',
+  'cuts',
   'discrimination',
   'distributions',
   'image_grid',
@@ -43,6 +45,7 @@ __all__ = [
   'overlaid',
   'paired_differences',
   'parallel',
+  'picture',
   'reliability',
   'risk_coverage',
   'search_history',
