@@ -122,18 +122,19 @@ def _tridiagonal(matrices, steps):
   n, size, _ = matrices.shape
   start = jnp.cos(1.7 * jnp.arange(size) ** 1.3)
   start = jnp.broadcast_to(start / jnp.linalg.norm(start), (n, size))
-  basis = jnp.zeros((steps + 1, n, size), matrices.dtype).at[0].set(start)
+  basis = jnp.zeros((n, steps + 1, size), matrices.dtype).at[:, 0].set(start)
 
   def step(i, state):
     basis, alpha, beta = state
-    v = jnp.einsum('nij,nj->ni', matrices, basis[i])
-    alpha = alpha.at[i].set((v * basis[i]).sum(1))
+    last = basis[:, i]
+    v = jnp.einsum('nij,nj->ni', matrices, last)
+    alpha = alpha.at[i].set((v * last).sum(1))
     for _ in range(2):  # twice is enough (Parlett)
-      v = v - jnp.einsum('kn,kni->ni', jnp.einsum('kni,ni->kn', basis, v), basis)
+      v = v - jnp.einsum('nk,nki->ni', jnp.einsum('nki,ni->nk', basis, v), basis)
     norm = jnp.linalg.norm(v, axis=1)
-    alive = norm > 1e-10
-    v = jnp.where(alive[:, None], v / jnp.where(alive, norm, 1)[:, None], 0)
-    return basis.at[i + 1].set(v), alpha, beta.at[i].set(jnp.where(alive, norm, 0))
+    norm = jnp.where(norm > 1e-10, norm, 0)  # nothing is left to be found
+    v = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)[:, None] * v
+    return basis.at[:, i + 1].set(v), alpha, beta.at[i].set(norm)
 
   zeros = jnp.zeros((steps, n), matrices.dtype)
   _, alpha, beta = jax.lax.fori_loop(0, steps, step, (basis, zeros, zeros))

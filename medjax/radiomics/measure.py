@@ -36,7 +36,7 @@ def measure(box, ball, settings, room):
   in the standard's short form, with '_' and the aggregation where there is one.
   What a `Settings` says is done, but for its resampling and choice of voxels.
   """
-  found = _shapes(box, ball, settings)
+  found = _shapes(box, ball, settings) if settings.shapes else {}
   low = settings.limits[0] if settings.limits else None
   levels = grey_levels(box, settings)
   index = jnp.where(box.mask, levels - 1, -1)

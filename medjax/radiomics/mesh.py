@@ -75,60 +75,97 @@ def cubes(mask, dims):
 def volume_and_area(mask, dims, spacing):
   """Volume in mm³ and area in mm² of the surface at half between voxels.
 
-  The volume is the flux of (0, 0, z) through it. Marching cubes as PyRadiomics
-  has them, so that both agree (IBSI reference manual, 3.1).
+  Marching cubes as PyRadiomics has them, so that both agree (IBSI reference
+  manual, 3.1). Where the mask has holes by a diagonal the surface is not quite
+  closed, and the volume is as seen from the corner of the region's box.
   """
   case = cubes(mask, dims)
   points = jnp.asarray(_POINTS, spacing.dtype) * spacing
   a, b, c = points[:, :, 0], points[:, :, 1], points[:, :, 2]
-  cross = jnp.cross(b - a, c - a)
-  area = jnp.linalg.norm(cross, axis=-1).sum(1) / 2
-  across = cross[..., 2] / 2  # area as seen along z, signed
-  height = points[..., 2].mean(2)
-  flux, seen = (across * height).sum(1), across.sum(1)
-  z = lattice.coordinates(dims, mask.size)[2] * spacing[2]
-  volume = flux[case].sum() + (seen[case] * z).sum()
-  return jnp.abs(volume), area[case].sum()
+  across = jnp.cross(b - a, c - a)
+  area = jnp.linalg.norm(across, axis=-1).sum(1) / 2
+  # Six times the volume under a triangle, as seen from the origin: of the
+  # triangle in its cube, and what its place adds.
+  local = (jnp.cross(a, b) * c).sum((1, 2))
+  across = across.sum(1)
+  volume = local[case].sum()
+  for axis, place in enumerate(lattice.coordinates(dims, mask.size)):
+    first = jnp.where(mask, place, mask.size).min() - 1
+    far = (place - first) * spacing[axis]
+    volume += (across[:, axis][case] * far).sum()
+  return jnp.abs(volume) / 6, area[case].sum()
 
 
 def diameters(mask, dims, spacing):
   """Largest distances in mm: (in space, at one z, at one y, at one x).
 
   Of the points where the surface cuts the edges between voxels. The farthest
-  pair of a plane lies at ends of lines of that plane, so only ends are paired.
+  of a set are ends of all lines through them, so few points are paired.
   """
-  size = mask.size
-  place = jnp.stack(lattice.coordinates(dims, size))  # (3, P)
-  columns, kept = [], []
-  for axis in range(3):
-    unit = tuple(int(a == axis) for a in range(3))
-    cut = mask != lattice.shifted(mask, lattice.offset(unit, dims))
-    # Doubled, so that half voxels are whole numbers.
-    columns.append(2 * place + jnp.array(unit, jnp.int32)[:, None])
-    ends = []
-    for along in range(3):
-      line = lattice.offset(tuple(int(a == along) for a in range(3)), dims)
-      row = jnp.arange(size, dtype=jnp.int32) - place[along] * line
-      far = jnp.where(cut, place[along], -1)
-      near = jnp.where(cut, place[along], size)
-      last = jnp.full(size, -1).at[row].max(far, mode='promise_in_bounds')
-      first = jnp.full(size, size).at[row].min(near, mode='promise_in_bounds')
-      ends.append((far == last[row]) | (near == first[row]))
-    x, y, z = ends
-    kept.append(cut & ((x & y) | (x & z) | (y & z)))
-  points, count = pairs.compacted(
-    jnp.concatenate(columns, 1), jnp.concatenate(kept)
+  place = jnp.stack(lattice.coordinates(dims, mask.size))
+  units = jnp.eye(3, dtype=jnp.int32)
+  cut = jnp.stack(
+    [mask != lattice.shifted(mask, lattice.offset(u, dims)) for u in units]
   )
-  squares = jnp.square(spacing / 2)
+  # Doubled, so that half voxels are whole numbers: (axes, edges, P).
+  points = 2 * place[:, None] + units[:, :, None]
+  flat = [cut & jax.lax.map(lambda c, k=k: _ends(c, place, dims, k), cut)
+          for k in range(3)]  # fmt: skip
+  columns, count = pairs.compacted(
+    points.reshape(3, -1), (flat[0] & flat[1] & flat[2]).ravel()
+  )
+  squares = jnp.square(spacing / 2)[:, None, None]
+  zero = jnp.zeros((), spacing.dtype)
 
   def longest(a, b, valid):
-    step = a - b
-    square = (step**2 * squares[:, None, None]).sum(0)
-    square = jnp.where(valid, square, 0)
-    return jnp.stack([
-      square.max(),
-      *(jnp.where(step[axis] == 0, square, 0).max() for axis in (2, 1, 0)),
-    ])
+    square = (jnp.square(a - b) * squares).sum(0)
+    return jnp.where(valid, square, 0).max()
 
-  zero = jnp.zeros(4, spacing.dtype)
-  return jnp.sqrt(pairs.reduced(points, count, longest, jnp.maximum, zero))
+  found = [pairs.reduced(columns, count, longest, jnp.maximum, zero)]
+  for axis in (2, 1, 0):
+
+    def across(a, b, valid, axis=axis):
+      return longest(a, b, valid & (a[axis] == b[axis]))
+
+    # In the order of the axis, points of a plane follow one another.
+    order = _along(dims, mask.size, axis)
+    columns, count = pairs.compacted(
+      points[:, :, order].swapaxes(1, 2).reshape(3, -1),
+      flat[axis][:, order].T.ravel(),
+    )
+    found.append(
+      pairs.reduced(columns, count, across, jnp.maximum, zero, along=axis)
+    )
+  return jnp.sqrt(jnp.stack(found))
+
+
+def _along(dims, size, axis):
+  """The places of a box (P,) with this axis outermost; what is beyond stays."""
+  place = jnp.arange(size, dtype=jnp.int32)
+  if axis == 0:
+    return place
+  sizes = [dims[axis], *(dims[k] for k in range(3) if k != axis)]
+  steps = [dims[1] * dims[2], dims[2], 1]
+  steps = [steps[axis], *(steps[k] for k in range(3) if k != axis)]
+  first, rest = place // (sizes[1] * sizes[2]), place % (sizes[1] * sizes[2])
+  found = first * steps[0] + rest // sizes[2] * steps[1] + rest % sizes[2] * steps[2]
+  return jnp.where(place < dims.prod(), found, place)
+
+
+def _ends(cut, place, dims, axis):
+  """Which points (P,) are ends of their lines in the plane across an axis.
+
+  Lines along its two axes and its two diagonals.
+  """
+  size = 2 * cut.size
+  a, b = (k for k in range(3) if k != axis)
+  x, y, z = place[a], place[b], place[axis]
+  found = jnp.ones(cut.shape, bool)
+  for along, row in ((y, x), (x, y), (x, x + y), (x, x - y + dims[b])):
+    row = row * dims[axis] + z
+    last = jnp.full(size, -1, jnp.int32)
+    last = last.at[row].max(jnp.where(cut, along, -1))
+    first = jnp.full(size, cut.size, jnp.int32)
+    first = first.at[row].min(jnp.where(cut, along, cut.size))
+    found &= (along == last[row]) | (along == first[row])
+  return found

@@ -3,42 +3,52 @@
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 128
+_BLOCK = 64
 
 
 def compacted(columns, chosen):
   """The chosen of columns (C, P) moved to the front, and how many they are."""
   size = chosen.size
-  place = jnp.where(chosen, jnp.cumsum(chosen) - 1, size)
   room = -(-size // _BLOCK) * _BLOCK
-  found = jnp.zeros((columns.shape[0], room + 1), columns.dtype)
-  found = found.at[:, jnp.where(chosen, place, room)].set(columns)
-  return found[:, :room], chosen.sum()
+  place = jnp.where(chosen, jnp.cumsum(chosen, dtype=jnp.int32) - 1, room)
+  source = jnp.zeros(room + 1, jnp.int32)
+  source = source.at[place].set(jnp.arange(size, dtype=jnp.int32))
+  return columns[:, source[:room]], chosen.sum(dtype=jnp.int32)
 
 
-def reduced(columns, count, function, combine, start):
+def reduced(columns, count, function, combine, start, *, along=None):
   """Combines `function(a, b, valid)` of blocks of points over all i ≤ j.
 
   columns: (C, P), of which the first `count` are points. a is (C, block, 1), b
   (C, 1, block), and valid (block, block) says which pairs are of two points,
-  each pair once.
+  each pair once. along: only pairs that are alike in this column are asked
+  for, by which the points are in order.
   """
   blocks = (count + _BLOCK - 1) // _BLOCK
-  within = jnp.arange(_BLOCK)
+  within = jnp.arange(_BLOCK, dtype=jnp.int32)
 
   def block(i):
-    return jax.lax.dynamic_slice(
-      columns, (0, i * _BLOCK), (columns.shape[0], _BLOCK)
-    )
+    return jax.lax.dynamic_slice_in_dim(columns, i * _BLOCK, _BLOCK, axis=1)
 
   def rows(i, found):
-    a = block(i)[:, :, None]
+    a = block(i)
+    last = a[0 if along is None else along, -1]
 
-    def column(j, found):
+    def more(state):
+      j, _ = state
+      if along is None:
+        return j < blocks
+      full = (i + 1) * _BLOCK <= count
+      near = columns[along, jnp.minimum(j * _BLOCK, count - 1)] <= last
+      return (j < blocks) & ((j == i) | (near & full))
+
+    def column(state):
+      j, found = state
       first, second = i * _BLOCK + within[:, None], j * _BLOCK + within
       valid = (first < second) & (second < count)
-      return combine(found, function(a, block(j)[:, None], valid))
+      b = block(j)[:, None]
+      return j + 1, combine(found, function(a[:, :, None], b, valid))
 
-    return jax.lax.fori_loop(i, blocks, column, found)
+    return jax.lax.while_loop(more, column, (i, found))[1]
 
   return jax.lax.fori_loop(0, blocks, rows, start)

@@ -1,5 +1,6 @@
 """Runs of one grey level along a line: the run-length matrix."""
 
+import jax
 import jax.numpy as jnp
 
 from medjax.radiomics import lattice
@@ -16,12 +17,18 @@ def counts(levels, mask, dims, *, num_levels, longest, planar, slices=1):
   def of(places):
     same = mask & lattice.shifted(mask, places)
     same &= levels == lattice.shifted(levels, places)
-    # How many steps the run goes on, doubling how far that is known.
-    steps, known = same.astype(jnp.int32), 1
-    while known < longest:
+
+    # How many steps the run goes on, doubling how far that is known for as
+    # long as a run goes on that far.
+    def double(state):
+      steps, known = state
       further = lattice.shifted(steps, known * places)
-      steps = jnp.where(steps == known, known + further, steps)
-      known *= 2
+      return jnp.where(steps == known, known + further, steps), 2 * known
+
+    start = same.astype(jnp.int32), jnp.int32(1)
+    steps, _ = jax.lax.while_loop(
+      lambda state: (state[0] == state[1]).any(), double, start
+    )
     starts = mask & ~lattice.shifted(same, -places)
     index = jnp.where(starts, row + steps, -1)
     found = lattice.counts(index, slices * num_levels * longest)

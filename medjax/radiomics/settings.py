@@ -25,6 +25,8 @@ class Settings:
   volume_width, volume_bins: of the intensity-volume histogram.
   normalise: the image gets mean 0 and this standard deviation before all.
   shift: added to intensities for their energy.
+  shapes: of what is no image of intensities, such as a filter's, only the
+    intensities and their texture are measured.
   """
 
   name: str = 'pyradiomics'
@@ -41,6 +43,7 @@ class Settings:
   volume_bins: int | None = None
   normalise: float | None = None
   shift: float = 0.0
+  shapes: bool = True
 
   def __post_init__(self):
     if (self.bins is None) == (self.bin_width is None):
