@@ -16,9 +16,11 @@ def measure(args):
   from medjax.radiomics import cases, cohort
   from medjax.run.programs import keep_programs
 
+  settings = _settings(args)
+  told = tuple(filter(None, map(str.strip, args.filters.split(';'))))
   job = cohort.Job(
-    settings=_settings(args),
-    filters=tuple(filter(None, map(str.strip, args.filters.split(';')))),
+    settings=settings,
+    filters=told or settings.filters,
     labels=tuple(filter(None, map(str.strip, args.labels.split(',')))),
     spacing=_numbers('spacing', args.spacing, 3),
     maps=tuple(filter(None, args.maps.split(','))),

@@ -12,7 +12,7 @@ import numpy as np
 
 from medjax import __version__, cli, files, progress
 from medjax.radiomics import cases as cases_lib
-from medjax.radiomics import extract, location, names, prepare
+from medjax.radiomics import extract, filters, location, names, prepare
 from medjax.radiomics import stability as stability_lib
 from medjax.radiomics.settings import Settings
 
@@ -52,6 +52,8 @@ def check(job):
   """Raises ValueError for a job that no case could do."""
   if job.perturbed < 0:
     raise ValueError(f'--stability={job.perturbed}: how often, 0 or more')
+  for text in job.filters:
+    filters.parse(text)
   if job.radius < 1:
     raise ValueError(f'--radius={job.radius}: needs at least 1 voxel')
 
@@ -163,9 +165,9 @@ def _prepared(found, roi, job, case, row):
   notes = [*region.notes, *extract.notes_of(region, job.settings)]
   images = {'original': region}
   for text in job.filters:
-    from medjax.radiomics import filters
-
-    images |= filters.filtered_regions(found, mask, text, job.settings)
+    images |= filters.filtered_regions(
+      found.image, mask, found.spacing, text, job.settings
+    )
   if found.organs is not None:
     row |= location.features(mask, found.organs, found.affine, found.organ_names)
   again = []

@@ -28,8 +28,12 @@ class Region:
   notes: tuple[str, ...] = ()
 
 
-def region(image, mask, spacing, settings):
+def region(image, mask, spacing, settings, *, respond=None, reach=0):
   """The `Region` of an image and a mask (x, y, z), by the settings.
+
+  respond: (image, spacing) → a filter's response, whose values are measured
+  where the intensities themselves choose the voxels. reach: how far around a
+  voxel it looks, in mm or voxels, what is more; None: at the whole image.
 
   Raises ValueError for what cannot be measured: arrays of other ranks or
   shapes, no voxel size, intensities that are no numbers, an empty mask.
@@ -49,10 +53,11 @@ def region(image, mask, spacing, settings):
     image = (image - image.mean()) / spread * settings.normalise
   if settings.resample is not None:
     make = _resampled if settings.standard else _resampled_as_pyradiomics
-    image, mask, spacing = make(image, mask, spacing, settings)
+    wide = np.inf if reach is None else reach
+    image, mask, spacing = make(image, mask, spacing, settings, wide)
     if not mask.any():
       raise ValueError('no voxel of the mask is left after resampling')
-  region = _cut(image, mask, spacing, settings, notes)
+  region = _cut(image, mask, spacing, settings, notes, respond, reach)
   if not np.isfinite(region.values[region.shape]).all():
     count = int((~np.isfinite(region.values[region.shape])).sum())
     raise ValueError(f'{count} voxels of the mask are NaN or infinite')
@@ -81,7 +86,7 @@ def _checked(image, mask, spacing):
   return spacing
 
 
-def _cut(image, mask, spacing, settings, notes):
+def _cut(image, mask, spacing, settings, notes, respond, wide):
   """The region with what is around it, and what of it counts."""
   reach = np.ones(3, int)
   if settings.standard:  # peaks look a ball's radius around
@@ -102,6 +107,9 @@ def _cut(image, mask, spacing, settings, notes):
   if settings.outliers is not None and chosen.any():
     mean, spread = values[chosen].mean(), values[chosen].std()
     chosen &= np.abs(values - mean) <= settings.outliers * spread
+  if respond is not None:
+    response = _response(image, respond, wide, low, high, spacing)
+    values = np.pad(response[inner], pad)
   left = int(chosen.sum())
   if left < 2:
     raise ValueError(
@@ -114,6 +122,18 @@ def _cut(image, mask, spacing, settings, notes):
   return Region(values, chosen, shape_mask, inside, spacing, tuple(notes))
 
 
+def _response(image, respond, wide, low, high, spacing):
+  """A filter's response, in an array of the image's size; nothing far away."""
+  crop = (slice(None),) * 3
+  if wide is not None:
+    far = np.ceil(np.maximum(wide, wide / spacing)).astype(int)
+    stop = np.minimum(high + far, image.shape)
+    crop = tuple(map(slice, np.maximum(low - far, 0), stop))
+  found = np.zeros(image.shape)
+  found[crop] = respond(image[crop].astype(float), spacing)
+  return found
+
+
 def _spacing_asked(spacing, settings):
   if len(settings.resample) != 3:
     raise ValueError(
@@ -123,7 +143,7 @@ def _spacing_asked(spacing, settings):
   return np.where(asked == 0, spacing, asked)
 
 
-def _resampled(image, mask, spacing, settings):
+def _resampled(image, mask, spacing, settings, wide):
   """On a grid of other voxels with the same centre (IBSI, 2.4).
 
   Only a neighbourhood of the mask is made. A voxel is in the mask where the
@@ -133,7 +153,8 @@ def _resampled(image, mask, spacing, settings):
   size, step = np.array(image.shape), asked / spacing
   count = np.ceil(size / step - 1e-9)
   first = (size - 1 - (count - 1) * step) / 2  # of the new grid, in old voxels
-  reach = np.ceil(shape.ball_radius() / spacing).astype(int) + 2
+  far = max(shape.ball_radius(), wide, wide * asked.max())
+  reach = np.minimum(np.ceil(far / spacing) + 2, size).astype(int)
   ends = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {a}))) for a in range(3)]
   low = np.array([e[0] for e in ends]) - reach
   high = np.array([e[-1] for e in ends]) + reach
@@ -158,7 +179,7 @@ def _resampled(image, mask, spacing, settings):
   return values, share >= 0.5 - 1e-9, asked
 
 
-def _resampled_as_pyradiomics(image, mask, spacing, settings):
+def _resampled_as_pyradiomics(image, mask, spacing, settings, wide):
   """On the grid that PyRadiomics 3 makes: from the corner of the image on.
 
   B-splines for the image, cut to whole numbers if it holds those; the nearest
@@ -172,14 +193,16 @@ def _resampled_as_pyradiomics(image, mask, spacing, settings):
   if np.allclose(asked, spacing):
     return image, mask, spacing
   ratio = spacing / asked
-  start = np.maximum(np.floor((low - 0.5) * ratio - _NEAR), 0)
+  near = np.maximum(_NEAR, np.ceil(np.maximum(wide, wide / asked)))
+  start = np.maximum(np.floor((low - 0.5) * ratio - near), 0)
   stop = np.minimum(
-    np.ceil((high + 0.5) * ratio + _NEAR), np.ceil(size * ratio) - 1
+    np.ceil((high + 0.5) * ratio + near), np.ceil(size * ratio) - 1
   )
   first = 0.5 * (asked - spacing) / spacing + start / ratio
   shape_ = tuple((stop - start + 1).astype(int))
-  crop_low = np.maximum(low - _NEAR * np.ceil(1 / ratio) - _MARGIN - 4, 0)
-  crop_high = np.minimum(high + _NEAR * np.ceil(1 / ratio) + _MARGIN + 4, size - 1)
+  far = near / ratio + _MARGIN + 4
+  crop_low = np.maximum(np.floor(low - far), 0)
+  crop_high = np.minimum(np.ceil(high + far), size - 1)
   crop = tuple(map(slice, crop_low.astype(int), crop_high.astype(int) + 1))
   places = [
     f - c + s * np.arange(n)
@@ -191,7 +214,7 @@ def _resampled_as_pyradiomics(image, mask, spacing, settings):
     spline, grid, order=3, mode='mirror', prefilter=False
   )
   if image.dtype.kind in 'iu':
-    values = _whole(values)
+    values = np.trunc(values)
   nearest = [np.floor(p + 0.5).astype(int) for p in places]
   last = np.array(mask[crop].shape) - 1
   inside = [
@@ -201,6 +224,3 @@ def _resampled_as_pyradiomics(image, mask, spacing, settings):
   there = inside[0][:, None, None] & inside[1][:, None] & inside[2]
   return np.where(there, values, 0), mask[crop][np.ix_(*nearest)] & there, asked
 
-
-def _whole(values):
-  return np.rint(values)

@@ -25,6 +25,8 @@ class Settings:
   volume_width, volume_bins: of the intensity-volume histogram.
   normalise: the image gets mean 0 and this standard deviation before all.
   shift: added to intensities for their energy.
+  filters: of whose responses features are taken too; texts of
+    `filters.parse`.
   shapes: of what is no image of intensities, such as a filter's, only the
     intensities and their texture are measured.
   """
@@ -43,6 +45,7 @@ class Settings:
   volume_bins: int | None = None
   normalise: float | None = None
   shift: float = 0.0
+  filters: tuple[str, ...] = ()
   shapes: bool = True
 
   def __post_init__(self):
@@ -93,6 +96,22 @@ PRESETS = {
   'ibsi_E': _standard(
     'ibsi_E', resample=(2, 2, 2), whole=True, limits=(-1000, 400), outliers=3,
     bin_width=None, bins=32, volume_bins=1000, aggregations=_3D,
+  ),
+  # IBSI 2, phase 2: its filters by slice, and in space.
+  'ibsi2_A': _standard(
+    'ibsi2_A', limits=(-1000, 400), aggregations=_2D,
+    filters=(
+      'mean:5', 'log:1.5', 'laws:L5E5/max/7', 'gabor:5/2/1.5/22.5',
+      'wavelet:db3/LH/mean', 'wavelet:db3/HH/2/mean', 'simoncelli:1,2',
+    ),
+  ),
+  'ibsi2_B': _standard(
+    'ibsi2_B', resample=(1, 1, 1), whole=True, limits=(-1000, 400),
+    aggregations=_3D,
+    filters=(
+      'mean:5', 'log:1.5', 'laws:L5E5E5/max/7', 'gabor:5/2/1.5/22.5',
+      'wavelet:db3/LLH/mean', 'wavelet:db3/HHH/2/mean', 'simoncelli:1,2',
+    ),
   ),
   'ibsi_phantom': _standard(
     'ibsi_phantom', bin_width=1.0, aggregations=AGGREGATIONS

@@ -1,7 +1,6 @@
 """Convolution at the edge of an image: separable kernels, and by Fourier.
 
-Axes of an image are (x, y, z). A kernel's middle lies on the voxel, of an even
-number of taps the one after it.
+Axes of an image are (x, y, z). A kernel's middle lies on the voxel.
 """
 
 import functools
@@ -32,10 +31,9 @@ def padded(image, before, after, axis, boundary):
 
 
 def along(image, kernel, axis, boundary):
-  """Convolves one axis with a kernel of few taps."""
+  """Convolves one axis with a kernel of an odd number of taps."""
   taps = len(kernel)
-  before = taps // 2
-  wide = padded(image, before, taps - 1 - before, axis, boundary)
+  wide = padded(image, taps // 2, taps // 2, axis, boundary)
   size = image.shape[axis]
 
   def part(k):
@@ -82,24 +80,25 @@ def in_plane(image, kernel, axes, boundary):
 
 def frequencies(shape):
   """Of each axis of a Fourier transform, from -1 to 1: 1 is Nyquist's."""
-  grids = [2 * jnp.fft.fftfreq(n) for n in shape]
+  # The standard's maps have them evenly from end to end, and no 0 if even.
+  grids = [jnp.fft.ifftshift(jnp.linspace(-1, 1, n)) for n in shape]
   return jnp.meshgrid(*grids, indexing='ij')
 
 
-def by_response(image, response, boundary, margin):
+def by_response(image, response, boundary):
   """Multiplies the spectrum with `response(frequencies)`; the real part.
 
-  margin: voxels of the boundary to look at; a periodic one needs none.
+  But for a periodic boundary half the image's size is added at each end.
   """
-  wide = image
+  wide, margins = image, [0] * image.ndim
   if boundary != 'periodic':
-    for axis in range(image.ndim):
-      wide = padded(wide, margin, margin, axis, boundary)
+    margins = [n // 2 for n in image.shape]
+  for axis, margin in enumerate(margins):
+    wide = padded(wide, margin, margin, axis, boundary)
   spectrum = jnp.fft.fftn(wide)
   found = jnp.fft.ifftn(spectrum * response(frequencies(wide.shape))).real
-  if boundary == 'periodic':
-    return found
-  return found[tuple(slice(margin, margin + n) for n in image.shape)]
+  inner = zip(margins, image.shape, strict=True)
+  return found[tuple(slice(m, m + n) for m, n in inner)]
 
 
 def pooled(images, how):

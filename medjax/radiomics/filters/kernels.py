@@ -10,7 +10,7 @@ import numpy as np
 
 from medjax.radiomics.filters import convolve
 
-_LAWS = {
+LAWS = {
   'L5': (1, 4, 6, 4, 1),
   'E5': (-1, -2, 0, 2, 1),
   'S5': (-1, 0, 2, 0, -1),
@@ -20,6 +20,7 @@ _LAWS = {
   'E3': (-1, 0, 1),
   'S3': (-1, 2, -1),
 }
+GABOR_REACH = 4  # of its kernel, in standard deviations
 
 
 def mean(image, *, size, boundary='mirror', planar=False):
@@ -93,7 +94,7 @@ def laws(
   of absolute responses over so many voxels around.
   """
   names = [kernels[i : i + 2] for i in range(0, len(kernels), 2)]
-  taps = [np.array(_LAWS[n]) / np.linalg.norm(_LAWS[n]) for n in names]
+  taps = [np.array(LAWS[n]) / np.linalg.norm(LAWS[n]) for n in names]
   taps += [None] * (3 - len(taps))
   turns = rotations(planar) if invariant else [((0, 1, 2), (False,) * 3)]
   found = convolve.pooled(
@@ -117,7 +118,7 @@ def gabor(
   """
   angles = [theta] if step is None else np.arange(0, 360, step)
   planes = ((0, 1),) if planar else ((0, 1), (1, 2), (0, 2))
-  reach = int(np.ceil(_REACH * sigma * max(1, 1 / gamma)))
+  reach = int(np.ceil(GABOR_REACH * sigma * max(1, 1 / gamma)))
   k = np.arange(-reach, reach + 1)
   u, v = np.meshgrid(k, k, indexing='ij')
 
@@ -134,6 +135,3 @@ def gabor(
         yield jnp.abs(convolve.in_plane(image, kernel, axes, boundary))
 
   return convolve.pooled(responses(), 'mean')
-
-
-_REACH = 4  # of a Gabor kernel, in standard deviations

@@ -28,7 +28,7 @@ LOW = {
 
 def filters(family):
   """(low pass, high pass) of a family of wavelets, as they are convolved with."""
-  low = LOW[family]
+  low = LOW[family][::-1]
   high = low[::-1] * (-1.0) ** (np.arange(len(low)) + 1)
   return low, high
 
@@ -61,8 +61,10 @@ def separable(
 
 
 def _stretched(kernel, by):
-  found = np.zeros(len(kernel) * by)
-  found[::by] = kernel
+  """With zeros in between; one more at the end makes the number odd."""
+  size = len(kernel) * by
+  found = np.zeros(size + 1 - size % 2)
+  found[:size:by] = kernel
   return found
 
 
@@ -75,16 +77,6 @@ def simoncelli_response(level):
     within = (distance >= top / 4) & (distance <= top)
     safe = jnp.where(within, distance, 1)
     return jnp.where(within, jnp.cos(jnp.pi / 2 * jnp.log2(2 * safe / top)), 0)
-
-  return response
-
-
-def laplacian_response(sigma):
-  """The response of the Laplacian of a Gaussian, of `sigma` voxels."""
-
-  def response(frequencies):
-    square = sum((jnp.pi * f) ** 2 for f in frequencies)
-    return -square * jnp.exp(-square * sigma**2 / 2)
 
   return response
 
@@ -108,24 +100,31 @@ def riesz_response(order):
 
 
 def simoncelli(image, *, level=1, order=None, boundary='periodic', planar=False):
-  """Simoncelli's wavelet of a level, of an order of Riesz' with `order`."""
-  return _in_fourier(image, simoncelli_response(level), order, boundary, planar)
+  """Simoncelli's wavelet of a level; with `order` its Riesz transform."""
+  band = simoncelli_response(level)
 
-
-def riesz_laplacian(image, *, sigma, order, boundary='periodic', planar=False):
-  """Riesz' transform of the Laplacian of a Gaussian of `sigma` voxels."""
-  return _in_fourier(image, laplacian_response(sigma), order, boundary, planar)
-
-
-def _in_fourier(image, band, order, boundary, planar):
   def response(frequencies):
     found = band(frequencies)
     return found if order is None else found * riesz_response(order)(frequencies)
 
   def apply(part):
-    margin = max(part.shape) // 2
-    return convolve.by_response(part, response, boundary, margin)
+    return convolve.by_response(part, response, boundary)
 
   if not planar:
     return apply(image)
   return jnp.stack([apply(image[..., k]) for k in range(image.shape[2])], -1)
+
+
+def riesz_laplacian(image, *, sigma, order, boundary='zero', cutoff=4.0):
+  """Riesz' transform of the Laplacian of a Gaussian of `sigma` (3,) voxels.
+
+  Both on the image as it goes on beyond its edge by half its size.
+  """
+  margins = [n // 2 for n in image.shape]
+  wide = image
+  for axis, margin in enumerate(margins):
+    wide = convolve.padded(wide, margin, margin, axis, boundary)
+  wide = kernels.laplacian(wide, sigma=sigma, boundary=boundary, cutoff=cutoff)
+  found = convolve.by_response(wide, riesz_response(order), 'periodic')
+  inner = zip(margins, image.shape, strict=True)
+  return found[tuple(slice(m, m + n) for m, n in inner)]
