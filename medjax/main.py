@@ -6,7 +6,6 @@ Other data:   --mode=evaluate --workdir=runs/unet --data=FOLDER_OR_SET
 One field:    --config.train.steps=500 --config.optimizer.momentum=0.9
 """
 
-
 import pathlib
 import platform
 import resource

@@ -78,6 +78,8 @@ ALLOWED = {
     'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
     'tasks', 'train',
   },
+  'radiomics': {'build', 'cli', 'data', 'files', 'progress', 'run'},
+  'radiomics.__main__': {'cli', 'files', 'radiomics', 'run'},
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip

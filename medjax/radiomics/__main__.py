@@ -85,7 +85,7 @@ def _parser():
     __doc__,
     'radiomics images/ masks/ --out=features.csv',
     'radiomics cases.csv --out=features.csv --settings=ibsi_C --processes=4',
-    "radiomics ct.nii.gz seg.nii.gz --out=f.csv --labels=1,2 --filters='log:1,3'",
+    "radiomics ct.nii.gz seg.nii.gz --out=f.csv --filters='log:1,3'",
     'radiomics compare features.csv other.csv',
   )
   parser.add_argument('images', help='a file, a folder, or a table of both')
@@ -106,12 +106,18 @@ def _parser():
   parser.add_argument('--labels', default='', help='regions, by number or name')
   parser.add_argument('--spacing', default='', help='mm, for images without it')
   parser.add_argument('--organs', help='label maps, for where a region lies')
-  parser.add_argument('--maps', default='', help='features to map, glcm_Contrast')
-  parser.add_argument('--radius', type=int, default=2, help='of maps, voxels [2]')
+  parser.add_argument(
+    '--maps', default='', help='features to map, glcm_Contrast'
+  )
+  parser.add_argument(
+    '--radius', type=int, default=2, help='of maps, voxels [2]'
+  )
   parser.add_argument(
     '--stability', type=int, default=0, help='perturbed outlines of each [0]'
   )
-  parser.add_argument('--seed', type=int, default=0, help='of perturbations [0]')
+  parser.add_argument(
+    '--seed', type=int, default=0, help='of perturbations [0]'
+  )
   parser.add_argument('--processes', type=int, default=1, help='[1]')
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   return parser

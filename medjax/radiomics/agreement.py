@@ -29,13 +29,11 @@ def one_way(values):
     ratio / scipy.stats.f.ppf(0.975, n - 1, n * (k - 1)),
     ratio * scipy.stats.f.ppf(0.975, n * (k - 1), n - 1),
   ]
-  return tuple(
-    float((f - 1) / (f + k - 1)) for f in (ratio, *bounds)
-  )
+  return tuple(float((f - 1) / (f + k - 1)) for f in (ratio, *bounds))
 
 
 def absolute(values):
-  """ICC(2, 1), absolute agreement, of (regions, raters); NaN where undefined."""
+  """ICC(2, 1), absolute agreement, of (regions, raters); NaN if undefined."""
   values = np.asarray(values, float)
   n, k = values.shape
   if n < 2 or not np.isfinite(values).all():
@@ -72,14 +70,16 @@ def compare(first, second, *, tolerance=1e-6):
     apart = np.abs(pair[:, 0] - pair[:, 1])
     size = np.maximum(np.abs(pair).max(1, initial=0), 1e-12)
     relative = apart / size
-    found.append({
-      'feature': column,
-      'n': len(pair),
-      'differ': int((relative > tolerance).sum() + one_sided.sum()),
-      'difference': float(apart.max(initial=0)),
-      'relative': float(relative.max(initial=0)),
-      'icc': absolute(pair),
-    })
+    found.append(
+      {
+        'feature': column,
+        'n': len(pair),
+        'differ': int((relative > tolerance).sum() + one_sided.sum()),
+        'difference': float(apart.max(initial=0)),
+        'relative': float(relative.max(initial=0)),
+        'icc': absolute(pair),
+      }
+    )
   return found
 
 

@@ -4,7 +4,14 @@ import jax.numpy as jnp
 
 # How the standard writes them; a family without directions has the part before
 # the first '_' only.
-AGGREGATIONS = ('2D_avg', '2D_comb', '2.5D_avg', '2.5D_comb', '3D_avg', '3D_comb')
+AGGREGATIONS = (
+  '2D_avg',
+  '2D_comb',
+  '2.5D_avg',
+  '2.5D_comb',
+  '3D_avg',
+  '3D_comb',
+)
 
 
 def planar(aggregation):

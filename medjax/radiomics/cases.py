@@ -78,18 +78,24 @@ def find(images, masks=None, organs=None):
 
 def _single(place):
   """The one file of a folder that holds a DICOM SEG or RTSTRUCT alone."""
-  if not place.is_dir() or formats.is_image(place) and formats.holds_image(place):
+  if not place.is_dir() or (
+    formats.is_image(place) and formats.holds_image(place)
+  ):
     return place
   files = sorted(p for p in place.iterdir() if p.is_file() and p.name[0] != '.')
   if len(files) != 1:
-    raise ValueError(f'{place}: holds {len(files)} files; give that of the mask')
+    raise ValueError(
+      f'{place}: holds {len(files)} files; give that of the mask'
+    )
   return files[0]
 
 
 def _named(folder):
   """{name: path} of the masks in a folder, or of one file."""
   if not folder.is_dir():
-    raise ValueError(f'{folder}: is a file; images of a folder need one of masks')
+    raise ValueError(
+      f'{folder}: is a file; images of a folder need one of masks'
+    )
   found = {}
   paths = listing.images_below(folder, masks=True)
   known = {p for p in paths}
@@ -175,7 +181,9 @@ def read(case, labels=(), spacing=None):
     )
   size = volume.spacing if volume.meta.get('unit', 'mm') == 'mm' else spacing
   if size is None:
-    raise ValueError(f'{case.image}: has no voxel size; say --spacing=x,y,z in mm')
+    raise ValueError(
+      f'{case.image}: has no voxel size; say --spacing=x,y,z in mm'
+    )
   masks = _masks(case.mask, case.image, volume)
   for label in labels:
     if label not in masks:

@@ -1,4 +1,4 @@
-"""Features of many cases into a table: in processes, going on where it stood."""
+"""Features of many cases into a table, by processes, and on from a stop."""
 
 import concurrent.futures
 import dataclasses
@@ -12,7 +12,14 @@ import numpy as np
 
 from medjax import __version__, cli, files, progress
 from medjax.radiomics import cases as cases_lib
-from medjax.radiomics import extract, filters, location, names, prepare
+from medjax.radiomics import (
+  extract,
+  filters,
+  location,
+  names,
+  prepare,
+  voxelwise,
+)
 from medjax.radiomics import stability as stability_lib
 from medjax.radiomics.settings import Settings
 
@@ -54,6 +61,8 @@ def check(job):
     raise ValueError(f'--stability={job.perturbed}: how often, 0 or more')
   for text in job.filters:
     filters.parse(text)
+  for feature in job.maps:
+    voxelwise.find_key(feature, job.settings)
   if job.radius < 1:
     raise ValueError(f'--radius={job.radius}: needs at least 1 voxel')
 
@@ -169,7 +178,9 @@ def _prepared(found, roi, job, case, row):
       found.image, mask, found.spacing, text, job.settings
     )
   if found.organs is not None:
-    row |= location.features(mask, found.organs, found.affine, found.organ_names)
+    row |= location.features(
+      mask, found.organs, found.affine, found.organ_names
+    )
   again = []
   for seed in range(job.perturbed):
     other = stability_lib.perturbed(
@@ -180,10 +191,10 @@ def _prepared(found, roi, job, case, row):
         prepare.region(found.image, other, found.spacing, job.settings)
       )
   for key in job.maps:
-    target = pathlib.Path(job.out) / f'{row["id"].replace("/", "_")}_{key}.nii.gz'
-    from medjax.radiomics import maps as maps_lib
-
-    maps_lib.write(target, found, mask, key, job)
+    target = (
+      pathlib.Path(job.out) / f'{row["id"].replace("/", "_")}_{key}.nii.gz'
+    )
+    voxelwise.write(target, found, mask, key, job)
   row['notes'] = '; '.join(notes)
   return row, images, again
 
@@ -249,7 +260,9 @@ class _Table:
   def write(self):
     """Writes the table and what describes it; returns the rows."""
     self._rows.sort(key=lambda r: (self._order.get(r['case'], 0), r['roi']))
-    shown = [{k: v for k, v in r.items() if k != '_perturbed'} for r in self._rows]
+    shown = [
+      {k: v for k, v in r.items() if k != '_perturbed'} for r in self._rows
+    ]
     columns = dict.fromkeys(FIRST)
     for row in shown:
       columns |= dict.fromkeys(row)

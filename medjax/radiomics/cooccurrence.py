@@ -95,7 +95,9 @@ def features(counts, most, *, correlation=False):
     'clust_tend': tendency,
     'clust_shade': (p_sum * centred**3).sum(1),
     'clust_prom': (p_sum * centred**4).sum(1),
-    'info_corr1': jnp.where(hx > 0, (joint - 2 * hx) / jnp.where(hx > 0, hx, 1), 0),
+    'info_corr1': jnp.where(
+      hx > 0, (joint - 2 * hx) / jnp.where(hx > 0, hx, 1), 0
+    ),
     'info_corr2': jnp.sqrt(second),
   }
   if correlation:
@@ -111,7 +113,10 @@ def maximal_correlation(p, px):
   """
   root = jnp.sqrt(px)
   inverse = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
-  rest = p * inverse[:, :, None] * inverse[:, None] - root[:, :, None] * root[:, None]
+  rest = (
+    p * inverse[:, :, None] * inverse[:, None]
+    - root[:, :, None] * root[:, None]
+  )
   if rest.shape[-1] > _KRYLOV:
     rest = _tridiagonal(rest, _KRYLOV)
   return jnp.abs(jnp.linalg.eigvalsh(rest)).max(-1)
@@ -130,7 +135,9 @@ def _tridiagonal(matrices, steps):
     v = jnp.einsum('nij,nj->ni', matrices, last)
     alpha = alpha.at[i].set((v * last).sum(1))
     for _ in range(2):  # twice is enough (Parlett)
-      v = v - jnp.einsum('nk,nki->ni', jnp.einsum('nki,ni->nk', basis, v), basis)
+      v = v - jnp.einsum(
+        'nk,nki->ni', jnp.einsum('nki,ni->nk', basis, v), basis
+      )
     norm = jnp.linalg.norm(v, axis=1)
     norm = jnp.where(norm > 1e-10, norm, 0)  # nothing is left to be found
     v = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)[:, None] * v

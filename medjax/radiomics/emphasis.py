@@ -1,4 +1,4 @@
-"""Features of matrices that count (grey level, size): runs, zones, dependences."""
+"""Features of matrices of grey level and size: runs, zones, dependences."""
 
 import jax.numpy as jnp
 

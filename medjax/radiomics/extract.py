@@ -132,6 +132,11 @@ def count_levels(region, settings):
   return int((values.max() - low) / settings.bin_width) + 1
 
 
+def level_room(levels):
+  """The number of grey levels that a program for so many is compiled for."""
+  return _up(int(levels), _LEVELS)
+
+
 def _up(number, steps):
   """The least of the steps that is large enough, or a doubled last one."""
   for step in steps:
@@ -154,7 +159,9 @@ def boxed(region, places):
 
 
 def _ball(region, steps):
-  return shape.ball_steps(region.spacing) if steps else np.zeros((0, 3), np.int32)
+  return (
+    shape.ball_steps(region.spacing) if steps else np.zeros((0, 3), np.int32)
+  )
 
 
 def _run(boxes, balls, settings, room, devices):

@@ -41,7 +41,7 @@ def measured(mask, dims, spacing):
 
 
 def _measured(mask, dims, spacing):
-  """Sides of the box, semi-axes of the ellipsoid, the hull's volume and area."""
+  """Sides of the box, semi-axes of the ellipsoid, volume and area of hull."""
   points = surface(mask[: dims.prod()].reshape(dims), spacing)
   try:
     body = scipy.spatial.ConvexHull(points)
@@ -128,7 +128,9 @@ def least_ellipsoid(points):
       at, step = up, rise / ((d + 1) * (far[up] - 1))
     else:
       at = down
-      step = max(-fall / ((d + 1) * (far[down] - 1)), -weight[at] / (1 - weight[at]))
+      step = max(
+        -fall / ((d + 1) * (far[down] - 1)), -weight[at] / (1 - weight[at])
+      )
     weight *= 1 - step
     weight[at] += step
   centre = points.T @ weight

@@ -1,4 +1,4 @@
-"""Intensities of a region: statistics, grey levels, histogram, volume histogram."""
+"""Intensities of a region: statistics, grey levels, histograms."""
 
 import jax.numpy as jnp
 
@@ -6,7 +6,7 @@ from medjax.radiomics.averages import entropy
 
 
 class Ordered:
-  """The values of a mask in order, with NaN-free percentiles by interpolation."""
+  """The values of a mask in order, and percentiles by interpolation."""
 
   def __init__(self, values, mask):
     self.count = mask.sum()
@@ -79,7 +79,9 @@ def levels(values, mask, *, width=None, bins=None, low=None, edges=False):
   elif edges:
     step = (most - least) / bins
     borders = jnp.arange(1, bins, dtype=values.dtype) * step + least
-    found = jnp.searchsorted(borders, values, side='right').astype(jnp.int32) + 1
+    found = (
+      jnp.searchsorted(borders, values, side='right').astype(jnp.int32) + 1
+    )
   else:
     span = jnp.where(most > least, most - least, 1)
     found = jnp.floor(bins * (values - least) / span).astype(jnp.int32) + 1
@@ -136,7 +138,9 @@ def volume_histogram(values, mask, *, width=1.0, low=None, bins=None):
   span = jnp.maximum(most - least, 1)
 
   def volume(x):  # the part of the voxels at or above x of the range
-    return jnp.where(mask & (level >= least + x * span - 1e-9), 1, 0).sum() / order.n
+    return (
+      jnp.where(mask & (level >= least + x * span - 1e-9), 1, 0).sum() / order.n
+    )
 
   def intensity(x):  # the least level with no more than x of the voxels above
     count = jnp.floor(x * order.n + 1e-9).astype(jnp.int32)

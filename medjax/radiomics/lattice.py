@@ -45,9 +45,7 @@ def each(function, dims, planar):
 
   A loop, so that a program holds the function once, and not 13 times.
   """
-  return jax.lax.map(
-    lambda d: function(offset(d, dims)), directions(planar)
-  )
+  return jax.lax.map(lambda d: function(offset(d, dims)), directions(planar))
 
 
 def summed(function, start, dims, planar):

@@ -83,4 +83,6 @@ def _depth(body, centre, spacing):
     wide = np.pad(body, 1)
     found = ndimage.distance_transform_edt(wide, sampling=spacing)
     return float(found[1:-1, 1:-1, 1:-1][at] - half)
-  return float(half - ndimage.distance_transform_edt(~body, sampling=spacing)[at])
+  return float(
+    half - ndimage.distance_transform_edt(~body, sampling=spacing)[at]
+  )

@@ -10,7 +10,6 @@ import math
 from typing import NamedTuple
 
 
-
 class Feature(NamedTuple):
   """A feature: its family and name in a column, the standard's code, its unit.
 

@@ -6,7 +6,7 @@ from medjax.radiomics import lattice
 
 
 def around(levels, mask, dims, *, planar):
-  """Of a voxel's neighbours in the mask: sum of levels, count, equal ones (P,)."""
+  """Of neighbours in the mask: sum of levels, count, equal ones (P,)."""
   known = jnp.where(mask, levels, 0)
 
   def of(places):
@@ -60,9 +60,13 @@ def tone_features(n, s):
   several = jnp.maximum(present * (present - 1), 1)
   coarse = ps.sum(1)
   return {
-    'coarseness': jnp.where(coarse > 0, 1 / jnp.where(coarse > 0, coarse, 1), 1e6),
+    'coarseness': jnp.where(
+      coarse > 0, 1 / jnp.where(coarse > 0, coarse, 1), 1e6
+    ),
     'contrast': jnp.where(present > 1, spread / several * all_s / total, 0),
     'busyness': jnp.where(busy > 0, coarse / jnp.where(busy > 0, busy, 1), 0),
     'complexity': complexity / total,
-    'strength': jnp.where(all_s > 0, strength / jnp.where(all_s > 0, all_s, 1), 0),
+    'strength': jnp.where(
+      all_s > 0, strength / jnp.where(all_s > 0, all_s, 1), 0
+    ),
   }

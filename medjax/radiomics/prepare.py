@@ -7,7 +7,9 @@ from scipy import ndimage
 
 from medjax.radiomics import shape
 
-_MARGIN = 16  # voxels after which a cubic spline has forgotten what lies outside
+_MARGIN = (
+  16  # voxels after which a cubic spline has forgotten what lies outside
+)
 _NEAR = 5  # voxels that PyRadiomics resamples around a region
 
 
@@ -43,7 +45,9 @@ def region(image, mask, spacing, settings, *, respond=None, reach=0):
   mask = mask.astype(bool)
   notes = []
   ends = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {a}))) for a in range(3)]
-  if any(e[0] == 0 or e[-1] == n - 1 for e, n in zip(ends, mask.shape, strict=True)):
+  if any(
+    e[0] == 0 or e[-1] == n - 1 for e, n in zip(ends, mask.shape, strict=True)
+  ):
     notes.append('the region touches the edge of the image')
   if settings.normalise is not None:
     image = image.astype(float)
@@ -223,4 +227,3 @@ def _resampled_as_pyradiomics(image, mask, spacing, settings, wide):
   nearest = [np.clip(p, 0, n) for p, n in zip(nearest, last, strict=True)]
   there = inside[0][:, None, None] & inside[1][:, None] & inside[2]
   return np.where(there, values, 0), mask[crop][np.ix_(*nearest)] & there, asked
-

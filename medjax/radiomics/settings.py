@@ -1,4 +1,4 @@
-"""How a region is prepared and measured: `Settings`, and those that have names."""
+"""How a region is prepared and measured: `Settings`; those with names."""
 
 import dataclasses
 

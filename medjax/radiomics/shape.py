@@ -65,9 +65,7 @@ def morphology(box):
   values = jnp.where(there, box.values, 0)
   heavy = (values[:, None] * at).sum(0) / values.sum()
   semi = [found[f'pca_{k}_axis'] / 2 for k in ('maj', 'min', 'least')]
-  low, high = (
-    jnp.where(box.shape[:, None], at, s * jnp.inf) for s in (1, -1)
-  )
+  low, high = (jnp.where(box.shape[:, None], at, s * jnp.inf) for s in (1, -1))
   sides = high.max(0) - low.min(0) + box.spacing
   mean = values.sum() / there.sum()
   moran, geary = autocorrelation(box)
@@ -103,14 +101,18 @@ def autocorrelation(box):
   def weighed(a, b, valid):
     square = jnp.square(a[:3] - b[:3]).sum(0)
     weight = jnp.where(valid, jax.lax.rsqrt(jnp.where(valid, square, 1)), 0)
-    return jnp.stack([
-      weight.sum(),
-      (weight * a[3] * b[3]).sum(),
-      (weight * jnp.square(a[3] - b[3])).sum(),
-    ])
+    return jnp.stack(
+      [
+        weight.sum(),
+        (weight * a[3] * b[3]).sum(),
+        (weight * jnp.square(a[3] - b[3])).sum(),
+      ]
+    )
 
   zero = jnp.zeros(3, at.dtype)
-  weight, product, square = pairs.reduced(columns, count, weighed, jnp.add, zero)
+  weight, product, square = pairs.reduced(
+    columns, count, weighed, jnp.add, zero
+  )
   spread = jnp.where(box.mask, centred**2, 0).sum()
   # Each pair was taken once, and counts in both directions.
   moran = count / weight * product / spread

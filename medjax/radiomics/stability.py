@@ -40,7 +40,9 @@ def _moved(box, spacing, kind, rng):
   wide = np.pad(box, 1)
   within = ndimage.distance_transform_edt(wide, sampling=spacing)
   without = ndimage.distance_transform_edt(~wide, sampling=spacing)
-  depth = np.where(wide, within - spacing.min() / 2, spacing.min() / 2 - without)
+  depth = np.where(
+    wide, within - spacing.min() / 2, spacing.min() / 2 - without
+  )
   by = rng.uniform(0.5, 1.5) * spacing.min()
   if kind == 'shift':
     depth = ndimage.shift(depth, rng.uniform(-1, 1, 3), order=1, mode='nearest')
@@ -75,12 +77,12 @@ def agreement(rows):
   rows = [r for r in rows if len(r['_perturbed']) == most]
   found = []
   for feature in rows[0]['_perturbed'][0]:
-    values = np.array([
-      [r[feature], *(p[feature] for p in r['_perturbed'])] for r in rows
-    ], float)
+    values = np.array(
+      [[r[feature], *(p[feature] for p in r['_perturbed'])] for r in rows],
+      float,
+    )
     values = values[np.isfinite(values).all(1)]
     icc, low, high = one_way(values)
-    found.append({
-      'feature': feature, 'icc': icc, 'low': low, 'high': high, 'n': len(values),
-    })  # fmt: skip
+    about = {'feature': feature, 'icc': icc, 'low': low, 'high': high}
+    found.append(about | {'n': len(values)})
   return found

@@ -93,8 +93,10 @@ def counts(label, levels, dims, distance, *, num_levels, longest, slices=1):
   if distance is None:
     return by_size, width, None
   far = jnp.iinfo(jnp.int32).max
-  nearest = jnp.full(size + 1, far).at[label].min(
-    jnp.where(label < size, distance, far), mode='promise_in_bounds'
+  nearest = (
+    jnp.full(size + 1, far)
+    .at[label]
+    .min(jnp.where(label < size, distance, far), mode='promise_in_bounds')
   )
   by_distance = lattice.counts(
     jnp.where(root, row * longest + nearest[:size] - 1, -1),

@@ -1,12 +1,12 @@
 """Filters of IBSI 2, told as text: `parse('log:1,3') → Filters`.
 
-    mean:5                      over so many voxels
-    log:1,2,3                   Laplacian of Gaussian, σ in mm
-    laws:E3W5R5                 …/max or /mean over turns, …/7: energy around
-    gabor:5/2/1.5               σ and wavelength in mm, γ; …/22.5: over angles
-    wavelet:coif1               all bands; …/LLH, …/2: level, …/mean over turns
-    simoncelli:1,2              levels; …/010 Riesz' order
-    riesz:3/100                 of the Laplacian of Gaussian, σ in mm, order
+mean:5                      over so many voxels
+log:1,2,3                   Laplacian of Gaussian, σ in mm
+laws:E3W5R5                 …/max or /mean over turns, …/7: energy around
+gabor:5/2/1.5               σ and wavelength in mm, γ; …/22.5: over angles
+wavelet:coif1               all bands; …/LLH, …/2: level, …/mean over turns
+simoncelli:1,2              levels; …/010 Riesz' order
+riesz:3/100                 of the Laplacian of Gaussian, σ in mm, order
 """
 
 import dataclasses
@@ -147,7 +147,9 @@ def _wavelet(family, *options):
     reach = len(wavelets.LOW[family]) * 2**level
     return Filter(name, apply, reach)
 
-  return [one(b) for b in bands or map(''.join, itertools.product('LH', repeat=3))]
+  return [
+    one(b) for b in bands or map(''.join, itertools.product('LH', repeat=3))
+  ]
 
 
 def _simoncelli(level, order=None):

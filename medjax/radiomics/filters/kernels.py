@@ -103,7 +103,9 @@ def laws(
   )
   if energy is None:
     return found
-  return mean(jnp.abs(found), size=2 * energy + 1, boundary=boundary, planar=planar)
+  return mean(
+    jnp.abs(found), size=2 * energy + 1, boundary=boundary, planar=planar
+  )
 
 
 def gabor(
@@ -116,7 +118,9 @@ def gabor(
   angles of a circle by this. planar: in slices along z alone, else the mean
   over those along all axes.
   """
-  angles = [theta] if step is None else np.arange(0, 360, step)
+  # Half a turn on, a real image's modulus is the same.
+  turn = 360 if step is None or 180 % step else 180
+  angles = [theta] if step is None else np.arange(0, turn, step)
   planes = ((0, 1),) if planar else ((0, 1), (1, 2), (0, 2))
   reach = int(np.ceil(GABOR_REACH * sigma * max(1, 1 / gamma)))
   k = np.arange(-reach, reach + 1)

@@ -27,7 +27,7 @@ LOW = {
 
 
 def filters(family):
-  """(low pass, high pass) of a family of wavelets, as they are convolved with."""
+  """(low pass, high pass) of a family of wavelets, to convolve with."""
   low = LOW[family][::-1]
   high = low[::-1] * (-1.0) ** (np.arange(len(low)) + 1)
   return low, high
@@ -44,7 +44,9 @@ def separable(
   over all turns by right angles.
   """
   low, high = filters(family)
-  turns = kernels.rotations(planar) if invariant else [((0, 1, 2), (False,) * 3)]
+  turns = (
+    kernels.rotations(planar) if invariant else [((0, 1, 2), (False,) * 3)]
+  )
 
   def response(turn):
     found = image
@@ -92,20 +94,24 @@ def riesz_response(order):
     distance = jnp.sqrt(sum(f**2 for f in frequencies))
     product = math.prod(f**k for f, k in zip(frequencies, order, strict=True))
     safe = jnp.where(distance > 0, distance, 1)
-    return (-1j) ** total * scale * jnp.where(
-      distance > 0, product / safe**total, 0
+    return (
+      (-1j) ** total * scale * jnp.where(distance > 0, product / safe**total, 0)
     )
 
   return response
 
 
-def simoncelli(image, *, level=1, order=None, boundary='periodic', planar=False):
+def simoncelli(
+  image, *, level=1, order=None, boundary='periodic', planar=False
+):
   """Simoncelli's wavelet of a level; with `order` its Riesz transform."""
   band = simoncelli_response(level)
 
   def response(frequencies):
     found = band(frequencies)
-    return found if order is None else found * riesz_response(order)(frequencies)
+    return (
+      found if order is None else found * riesz_response(order)(frequencies)
+    )
 
   def apply(part):
     return convolve.by_response(part, response, boundary)
