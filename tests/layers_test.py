@@ -99,6 +99,8 @@ ALLOWED = {
     'optim', 'prediction', 'progress', 'reports', 'run', 'tasks',
   },
   'trust.__main__': {'cli', 'trust'},
+  'radiomics': {'build', 'cli', 'data', 'files', 'progress', 'run'},
+  'radiomics.__main__': {'cli', 'files', 'radiomics', 'run'},
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   # The rooms of a capability each.
   'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
