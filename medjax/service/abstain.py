@@ -1,8 +1,8 @@
 """When a model says nothing: a rule that the validation split has fixed.
 
-`fit` measures each validation case: how sure the model is of it, and what can be
-measured of an image without knowing what it shows. `judge` compares another case
-with them. The rule lies in WORKDIR/abstention.json, with the risk at each
+`fit` measures each validation case: how sure the model is of it, and what can
+be measured of an image without knowing what it shows. `judge` compares another
+case with them. The rule lies in WORKDIR/abstention.json, with the risk at each
 coverage, and is a part of the model.
 """
 
@@ -150,8 +150,8 @@ def judge(rule, measures):
   if measures['confidence'] < rule['threshold']:
     reasons.append(
       f'the model is unsure: {measures["confidence"]:.2f}, below '
-      f'{rule["threshold"]:.2f}, which {rule["coverage"]:.0%} of the validation '
-      'cases reached'
+      f'{rule["threshold"]:.2f}, which {rule["coverage"]:.0%} of the '
+      'validation cases reached'
     )
   odd = []
   for name, (low, high) in rule['ranges'].items():

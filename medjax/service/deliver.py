@@ -63,10 +63,10 @@ def _deliver(store, settings, row, now):
   peer, values = settings.peer(row.peer), {}
   try:
     if peer is None:
-      raise peers.Unsent(f'{row.peer} is no longer a peer', lasting=True)
+      raise peers.UnsentError(f'{row.peer} is no longer a peer', lasting=True)
     peers.send(settings, peer, row.way, [store.bytes(x.digest) for x in found])
     values = {'state': 'sent', 'reason': ''}
-  except (peers.Unsent, OSError) as e:
+  except (peers.UnsentError, OSError) as e:
     tries = row.tries + 1
     lasting = getattr(e, 'lasting', False) or tries >= settings.deliver.tries
     pause = min(_FIRST * 2**row.tries, settings.deliver.longest_pause)

@@ -46,24 +46,26 @@ class Answer(NamedTuple):
   sop_uid: str = ''
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
   """An `Answer` that is a refusal."""
 
 
-def receive(store, data, *, peer=''):
+def receive(store, data, *, peer='', only=''):
   """Keeps the bytes of a DICOM file (PS3.10); returns an `Answer`.
 
   When it is OK, the file is on the disk and its row is in the store. The same
   file again is OK and changes nothing; another one of the same SOP Instance UID
   is refused, since results name their inputs by it. Our own results, sent back
-  to us, are let go.
+  to us, are let go. only: a StudyInstanceUID that it must have.
   """
   try:
     header = _header(data)
-  except _Refused as e:
+  except _RefusedError as e:
     return e.args[0]
   sop_uid, sop_class = header['sop_uid'], header['sop_class']
   answer = Answer(OK, '', uids.study_id(header['study']), sop_class, sop_uid)
+  if only and header['study'] != only:
+    return answer._replace(status=NOT_UNDERSTOOD, text='it is of another study')
   try:
     with store.read() as c:
       if _is_ours(c, sop_uid):
@@ -84,10 +86,10 @@ def receive(store, data, *, peer=''):
 
 
 def _header(data):
-  """What is read of a file's header; raises _Refused."""
+  """What is read of a file's header; raises _RefusedError."""
 
   def refuse(status, text, **known):
-    raise _Refused(Answer(status, text, **known))
+    raise _RefusedError(Answer(status, text, **known))
 
   if not data:
     refuse(NOT_UNDERSTOOD, 'the file is empty')

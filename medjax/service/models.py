@@ -70,6 +70,13 @@ def install(
   with store.write() as c:
     t = tables.models
     there = c.scalar(sa.select(t.c.id).where(t.c.name == name))
+    twin = c.scalar(
+      sa.select(t.c.name).where(
+        t.c.digest == values['digest'], t.c.name != name, t.c.active
+      )
+    )
+    if twin is not None:  # their results would have the same UIDs
+      raise ValueError(f'{workdir} is installed already, as {twin}')
     if there is None:
       c.execute(t.insert().values(name=name, **values))
     else:
@@ -89,8 +96,8 @@ def _facts(workdir, normal, codes):
     names = task.names
   else:
     raise ValueError(
-      f'{workdir} holds a {type(task).__name__}: the service takes segmentations '
-      'and classifications'
+      f'{workdir} holds a {type(task).__name__}: the service takes '
+      'segmentations and classifications'
     )
   if odd := set(codes) - set(names):
     raise ValueError(
@@ -170,20 +177,15 @@ def _volumes(rows, names):
     dice = _numbers(rows, f'dice/{name}')
     factor = 1 / (1 + _numbers(rows, f'volume_error/{name}'))
     factor = factor[np.isfinite(factor)]
-    if not len(dice):
+    if not len(dice) or not len(factor):
       continue
     few = len(factor) < _MIN_FOR_QUANTILES
     found[name] = {
       'n': len(dice),
       'dice': [float(q) for q in np.quantile(dice, (0.5, 0.05, 0.95))],
-      'volume': (
-        [
-          float(q)
-          for q in np.quantile(factor, (0, 1) if few else (0.025, 0.975))
-        ]
-        if len(factor)
-        else None
-      ),
+      'volume': [
+        float(q) for q in np.quantile(factor, (0, 1) if few else (0.025, 0.975))
+      ],
       'few': few,
     }
   return found

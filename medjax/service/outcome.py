@@ -1,4 +1,4 @@
-"""What an analysis says: findings with measures, doubts, or why it says nothing.
+"""What an analysis says: findings with measures and doubts, or why nothing.
 
 An outcome is a JSON-able dict, a function of the inputs and the model:
   summary: 'finding', 'no finding' or 'abstained'.

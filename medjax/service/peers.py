@@ -1,4 +1,4 @@
-"""Other systems: how many images a study has there, and sending them results."""
+"""Other systems: how many images a study has there, and sending results."""
 
 import io
 import ssl
@@ -13,7 +13,7 @@ _BOUNDARY = 'medjax-service-part'
 _COUNT = '00201208'  # NumberOfStudyRelatedInstances
 
 
-class Unsent(Exception):
+class UnsentError(Exception):
   """Why results did not arrive: one sentence.
 
   `lasting`: sending them again would not help.
@@ -73,7 +73,7 @@ def _count_by_qido(peer, study_uid):
 
 
 def send(settings, peer, way, objects):
-  """Sends DICOM files, as bytes, to a peer; raises `Unsent`.
+  """Sends DICOM files, as bytes, to a peer; raises `UnsentError`.
 
   way: 'c-store' or 'stow'.
   """
@@ -83,7 +83,9 @@ def send(settings, peer, way, objects):
     else:
       _send_by_stow(peer, objects)
   except (OSError, requests.RequestException) as e:
-    raise Unsent(f'{peer.name} does not answer ({type(e).__name__})') from None
+    raise UnsentError(
+      f'{peer.name} does not answer ({type(e).__name__})'
+    ) from None
 
 
 def _ae(settings):
@@ -112,9 +114,9 @@ def _send_by_store(settings, peer, objects):
   assoc = _associate(ae, peer)
   if not assoc.is_established:
     accepts = assoc.is_rejected or assoc.rejected_contexts
-    raise Unsent(
-      f'{peer.name} accepts none of the results: it takes neither DICOM SEG nor '
-      'SR, or does not know us'
+    raise UnsentError(
+      f'{peer.name} accepts none of the results: it takes neither DICOM '
+      'SEG nor SR, or does not know us'
       if accepts
       else f'{peer.name} does not answer'
     )
@@ -122,7 +124,7 @@ def _send_by_store(settings, peer, objects):
     accepted = {c.abstract_syntax for c in assoc.accepted_contexts}
     for d in datasets:
       if d.SOPClassUID not in accepted:
-        raise Unsent(
+        raise UnsentError(
           f'{peer.name} does not take {d.SOPClassUID.name}: let it accept this '
           'SOP class, then send again',
           lasting=True,
@@ -131,9 +133,9 @@ def _send_by_store(settings, peer, objects):
       status = assoc.send_c_store(d)
       code = status.get('Status') if status else None
       if code is None:
-        raise Unsent(f'{peer.name} broke off')
+        raise UnsentError(f'{peer.name} broke off')
       if code != 0 and code >> 12 != 0xB:  # Bxxx are warnings
-        raise Unsent(
+        raise UnsentError(
           f'{peer.name} refused {d.SOPClassUID.name} with status 0x{code:04X}'
         )
   finally:
@@ -157,15 +159,15 @@ def _send_by_stow(peer, objects):
     timeout=_SECONDS,
   )
   if reply.status_code not in (200, 202, 409):
-    raise Unsent(f'{peer.name} answered STOW with {reply.status_code}')
+    raise UnsentError(f'{peer.name} answered STOW with {reply.status_code}')
   try:
     found = reply.json()
     failed = found.get('00081198', {}).get('Value') or []
     stored = found.get('00081199', {}).get('Value') or []
   except (ValueError, AttributeError):
-    raise Unsent(f'{peer.name} answered STOW with no DICOM JSON') from None
+    raise UnsentError(f'{peer.name} answered STOW with no DICOM JSON') from None
   # A reply of 200 may still have stored nothing.
   if failed or len(stored) < len(objects):
-    raise Unsent(
+    raise UnsentError(
       f'{peer.name} stored {len(stored)} of {len(objects)} results by STOW'
     )

@@ -17,7 +17,7 @@ _PROCEDURES = {
   'PT': ('44136-0', 'LN', 'PET unspecified body region'),
   'NM': ('49118-3', 'LN', 'NM unspecified body region'),
 }
-_XR = ('43468-8', 'LN', 'XR unspecified body region')
+_OTHERS = ('363679005', 'SCT', 'Imaging procedure')
 _SUMMARY = ('111017', 'DCM', 'CAD Processing and Findings Summary')
 _SUMMARIES = {
   'finding': ('111242', 'DCM', 'All algorithms succeeded; with findings'),
@@ -89,6 +89,7 @@ def _finished(made, identity):
   """The bytes, with all that came from the clock or by chance set."""
   made.Manufacturer, made.ManufacturerModelName = 'medjax', 'medjax.service'
   made.SoftwareVersions = __version__
+  made.walk(_drop_frame)
   moment = identity.moment
   made.ContentDate = made.InstanceCreationDate = moment.date()
   made.ContentTime = made.InstanceCreationTime = moment.time()
@@ -100,8 +101,14 @@ def _finished(made, identity):
   return stream.getvalue()
 
 
+def _drop_frame(dataset, element):
+  """A segment is named without its frames: PS3.3 table 10-3, type 1C."""
+  if element.keyword == 'ReferencedSegmentNumber':
+    dataset.pop('ReferencedFrameNumber', None)
+
+
 def _procedure(dataset):
-  return _PROCEDURES.get(str(dataset.get('Modality')), _XR)
+  return _PROCEDURES.get(str(dataset.get('Modality')), _OTHERS)
 
 
 def _context(identity):
@@ -131,7 +138,7 @@ def _algorithm(identity):
 
 
 def _group(finding, identity, sources, seg, summary):
-  """The measurement group of a finding; of a region of `seg` if there is one."""
+  """The measurement group of a finding; of a region of `seg`, if given."""
   present = _PRESENT if finding['present'] else _ABSENT
   measures = [_measure(m) for m in finding['measures']]
   if finding['probability'] is not None:
@@ -162,7 +169,7 @@ def _group(finding, identity, sources, seg, summary):
       **common,
       referenced_segment=sr.ReferencedSegmentationFrame(
         **segment,
-        frame_number=_frame_of(seg, finding['segment']),
+        frame_number=1,  # see _finished
         source_image=image,
       ),
     )
@@ -225,16 +232,6 @@ def _images(sources):
     sr.SourceImageForMeasurementGroup(d.SOPClassUID, d.SOPInstanceUID)
     for d in sources
   ]
-
-
-def _frame_of(seg, number):
-  """The frame of a segment, counted from 1."""
-  groups = seg.PerFrameFunctionalGroupsSequence
-  for k, group in enumerate(groups, start=1):
-    item = group.SegmentIdentificationSequence[0]
-    if item.ReferencedSegmentNumber == number:
-      return k
-  raise ValueError(f'the segmentation has no frame of segment {number}')
 
 
 def predecessor_of(data):

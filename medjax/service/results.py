@@ -90,10 +90,7 @@ def identity(inputs, model_name, model_digest, sources, *, round_=0):
 
 
 def sources_of(paths):
-  """Data sets of images with what results repeat of them, no pixels.
-
-  Raises ValueError for images of several series.
-  """
+  """Data sets of images with what results repeat of them, no pixels."""
   found = []
   for path in paths:
     d = pydicom.dcmread(path, stop_before_pixels=True, force=True)

@@ -64,8 +64,10 @@ def parse(text):
       )
     one = Condition(*match.groups())
     if tag_for_keyword(one.keyword) is None:
-      known = ('Modality', 'SeriesDescription', 'BodyPartExamined',
-               'StudyDescription', 'SliceThickness', 'ProtocolName')  # fmt: skip
+      known = (
+        'Modality', 'SeriesDescription', 'BodyPartExamined',
+        'StudyDescription', 'SliceThickness', 'ProtocolName',
+      )  # fmt: skip
       raise ValueError(
         f'{one.keyword!r} is no keyword of DICOM{closest(one.keyword, known)}'
       )

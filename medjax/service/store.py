@@ -174,6 +174,14 @@ def claim_job(c, owner, lease, *, now=None):
   being taken; on SQLite they wait.
   """
   t, now = tables.jobs, time.time() if now is None else now
+  before = t.alias()
+  # Its report names the one before: that must be there, or never will be.
+  waits = (
+    sa.select(before.c.id)
+    .where(before.c.id == t.c.predecessor)
+    .where(before.c.state.in_(('queued', 'running')))
+    .exists()
+  )
   free = sa.or_(
     t.c.state == 'queued',
     sa.and_(t.c.state == 'running', t.c.lease < now),
@@ -181,10 +189,10 @@ def claim_job(c, owner, lease, *, now=None):
   )
   row = c.execute(
     sa.select(t)
-    .where(free)
+    .where(free, ~waits)
     .order_by(t.c.id)
     .limit(1)
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=t)
   ).first()
   if row is None:
     return None

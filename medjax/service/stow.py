@@ -11,7 +11,7 @@ _TYPE = re.compile(r'multipart/related\b', re.IGNORECASE)
 _BOUNDARY = re.compile(r'boundary="?([^";,\s]{1,70})"?', re.IGNORECASE)
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
   """A request that is none of STOW; `status` is that of HTTP."""
 
   def __init__(self, text, status=400):
@@ -20,14 +20,14 @@ class Unreadable(ValueError):
 
 
 def boundary_of(content_type):
-  """What stands between the parts; raises Unreadable where nothing does."""
+  """What stands between the parts; raises UnreadableError where nothing does."""
   if not _TYPE.match(content_type or ''):
-    raise Unreadable(
+    raise UnreadableError(
       'STOW takes multipart/related; type="application/dicom"', 415
     )
   found = _BOUNDARY.search(content_type)
   if found is None:
-    raise Unreadable('multipart/related without a boundary')
+    raise UnreadableError('multipart/related without a boundary')
   return found[1].encode()
 
 
@@ -56,21 +56,21 @@ class Parts:
     try:
       self._parser.write(chunk)
     except FormParserError as e:
-      raise Unreadable(f'the body is no multipart: {e}') from None
+      raise UnreadableError(f'the body is no multipart: {e}') from None
     ready, self._ready = self._ready, []
     yield from ready
 
   def close(self):
-    """Raises Unreadable where the body stopped before its end."""
+    """Raises UnreadableError where the body stopped before its end."""
     if not self._ended:
-      raise Unreadable('the body ends before its last boundary')
+      raise UnreadableError('the body ends before its last boundary')
 
   def _begin(self):
     self._part = bytearray()
 
   def _data(self, data, start, end):
     if len(self._part) + end - start > self._largest:
-      raise Unreadable(f'a part has more than {self._largest} bytes', 413)
+      raise UnreadableError(f'a part has more than {self._largest} bytes', 413)
     self._part += data[start:end]
 
   def _end(self):

@@ -80,7 +80,8 @@ models = _table(
 )
 
 # state: queued → running → written → sending → done | refused | failed.
-# inputs: [[SOP UID, digest], …], sorted; key: of these, the model and the round.
+# inputs: [[SOP UID, digest], …], sorted; key: a digest of these, the model and
+# the round.
 jobs = _table(
   'jobs',
   sa.Column('study', sa.Text, _to('studies'), nullable=False, index=True),

@@ -29,7 +29,8 @@ _NEEDED = (
   'Modality', 'Rows', 'Columns',
 )  # fmt: skip
 _USED = (
-  'SpecificCharacterSet', 'FrameOfReferenceUID', 'PositionReferenceIndicator',
+  'PatientOrientation', 'SpecificCharacterSet', 'FrameOfReferenceUID',
+  'PositionReferenceIndicator',
   'NumberOfFrames', 'ImagePositionPatient', 'ImageOrientationPatient',
   'PixelSpacing', 'SliceThickness', 'SpacingBetweenSlices',
   'SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence',
@@ -105,12 +106,12 @@ def write_segmentation(path, labels, source, *, class_names, identity=None):
       software_versions=__version__,
       device_serial_number='0',
       content_label='SEGMENTATION',
-      # So that what refers to a picture's segment has a frame to name.
-      omit_empty_frames=labels.ndim == 3,
       series_description='Segmentation by medjax',
       **_places(hd, datasets, frames),
     )
     _drop_half_measures(seg)
+    if labels.ndim == 2:  # type 2C, PS3.3 C.7.6.1
+      seg.PatientOrientation = datasets[0].get('PatientOrientation', '')
     _identify(seg, identity)
     seg.save_as(path)
   except AttributeError as e:
