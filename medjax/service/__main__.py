@@ -66,6 +66,8 @@ def model(home, workdir, *, coverage=None, codes='', **options):
   given = json.loads(pathlib.Path(codes).read_text()) if codes else None
   name = models.install(store, workdir, codes=given, who=_who(), **options)
   print(f'model {name} is installed for series with {options["when"]}')
+  for line in models.codes_of(store, name):
+    print(f'  {line}')
   if coverage is None and not (pathlib.Path(workdir) / abstain.NAME).exists():
     print(
       'note: no rule of abstention is fixed for it; say --coverage=0.95 where '
@@ -229,7 +231,7 @@ def _parser():
   parser = cli.parser(
     __doc__,
     'service init --home=hospital',
-    "service model --home=hospital --workdir=runs/hippocampus --when='Modality=MR'",
+    "service model --home=hospital --workdir=runs/unet --when='Modality=MR'",
     'service run --home=hospital',
     'service send --home=hospital study/',
   )

@@ -44,7 +44,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-  """What came of a job: an outcome, objects by kind and views by kind, bytes."""
+  """What came of a job: an outcome; objects and views by kind, bytes."""
 
   outcome: dict
   objects: dict
@@ -64,7 +64,7 @@ def analyse(model, paths, inputs, *, round_=0, before=None):
   )
   with tempfile.TemporaryDirectory() as folder:
     source = _laid_out(paths, pathlib.Path(folder))
-    found, case, prediction, views = _outcome(model, source)
+    found, prediction, views = _outcome(model, source)
     objects, seg = {}, None
     if prediction is not None and model.facts['dense']:
       try:
@@ -123,7 +123,7 @@ def _said(error, folder):
 
 
 def _outcome(model, source):
-  """(outcome, case, prediction or None, views) of a series."""
+  """(outcome, prediction or None, views) of a series."""
   run = model.run
   try:
     case = prediction_files.read_case(source)
@@ -131,7 +131,7 @@ def _outcome(model, source):
   except (ValueError, OSError) as e:
     where = source.parent if source.is_file() else source
     found = outcome.abstained('input refused', _said(e, where))
-    return found, None, None, {}
+    return found, None, {}
   raw = run.predict_case(case, probabilities=True)
   measures = abstain.measure(
     case, sample, raw, exclusive=model.facts['exclusive']
@@ -144,7 +144,7 @@ def _outcome(model, source):
     kind = outcome.kind_of(reasons[0])
     found = outcome.abstained(kind, *reasons, measures=measures)
     views.pop('mask', None)  # of what it does not say, nothing is shown
-    return found, case, None, views
+    return found, None, views
   prediction = raw
   if not model.facts['dense'] and run.calibration.temperature is not None:
     prediction = run.predict_case(case, calibrated=True)
@@ -163,11 +163,11 @@ def _outcome(model, source):
       'No rule of abstention was fixed for this model: it may answer where it '
       'should say nothing.'
     )
-  return found, case, prediction, views
+  return found, prediction, views
 
 
 def _views(model, case, prediction, explanation):
-  """Pictures for the page: {kind: NIfTI as bytes}, none with a header's text."""
+  """Pictures for the page, {kind: NIfTI as bytes}, without a header's text."""
   affine = np.asarray(case['affine'], float)
   if affine.shape != (4, 4):  # a picture becomes a volume of one slice
     flat = np.eye(4)

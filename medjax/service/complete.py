@@ -46,7 +46,8 @@ def _has_all(store, study, now):
   with store.write() as c:
     s = tables.studies
     c.execute(s.update().where(s.c.id == study.id).values(asked=now))
-    here = c.scalar(_count(study.id))
+    # What we sent there of the study is counted there too.
+    here = c.scalar(_count(study.id)) + c.scalar(_sent(study.id))
   count = peers.count_of(store.settings, peer, study.uid)
   return count is not None and here >= count
 
@@ -54,6 +55,15 @@ def _has_all(store, study, now):
 def _count(study):
   t = tables.instances
   return sa.select(sa.func.count()).select_from(t).where(t.c.study == study)
+
+
+def _sent(study):
+  t, r = tables.jobs, tables.results
+  return (
+    sa.select(sa.func.count())
+    .select_from(r.join(t, t.c.id == r.c.job))
+    .where(t.c.study == study)
+  )
 
 
 def route(store, study):

@@ -18,6 +18,8 @@ NOT_UNDERSTOOD = 0xC000
 DUPLICATE = 0x0111
 REFUSED = 0x0124
 
+_WRITTEN = 600.0  # seconds after which nobody writes a file any more
+
 _NO_PIXELS = frozenset(
   ('ANN', 'AU', 'DOC', 'ECG', 'HC', 'KO', 'M3D', 'PLAN', 'PR', 'REG', 'RTPLAN',
    'RTRECORD', 'RTSTRUCT', 'RWV', 'SEG', 'SMR', 'SR', 'STAIN')
@@ -242,13 +244,23 @@ def recover(store):
   """Finds the rows again of files that a power cut took from the database.
 
   Such files never got a row that is on the disk, though their sender has been
-  told that they are here. Those that are cut off had no answer, and go.
+  told that they are here. Those that are cut off had no answer; they go, unless
+  somebody may be writing them. Returns how many rows were found.
   """
-  found = 0
+  found, t = 0, tables.instances
   for path in sorted(store.incoming.iterdir()):
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != path.name:
-      path.unlink(missing_ok=True)
+    digest = path.name.lstrip('.').partition('.')[0]
+    with store.read() as c:
+      here = c.scalar(sa.select(t.c.id).where(t.c.digest == digest))
+    try:
+      if here is not None and path.name == digest:
+        continue
+      data = path.read_bytes()
+      whole = hashlib.sha256(data).hexdigest() == digest
+      if whole and here is None:
+        found += receive(store, data).status == OK
+      elif time.time() - path.stat().st_mtime > _WRITTEN:
+        path.unlink()
+    except FileNotFoundError:  # another process settled it
       continue
-    found += receive(store, data).status == OK
   return found

@@ -18,6 +18,11 @@ _BINS = 10
 _MIN_FOR_QUANTILES = 40
 _STRUCTURE = ('91723000', 'SCT', 'Anatomical Structure')
 _FINDING = ('121071', 'DCM', 'Finding')
+# Context groups of PS3.16 whose codes are structures of the body.
+_ANATOMY = frozenset(
+  (4, 4030, 4031, 7140, 7151, 7152, 7153, 7154, 7155, 7156, 7157, 7158, 7160,
+   7166, 7192, 7193)
+)  # fmt: skip
 # What a model is beside its checkpoints.
 _FILES = ('config.json', 'facts.json', 'calibration.json', abstain.NAME)
 
@@ -85,6 +90,17 @@ def install(
   return name
 
 
+def codes_of(store, name):
+  """Lines on how the classes of a model are coded."""
+  with store.read() as c:
+    t = tables.models
+    facts = c.scalar(sa.select(t.c.facts).where(t.c.name == name))
+  return [
+    f'{n}: {meaning} ({value}, {scheme})'
+    for n, (value, scheme, meaning) in facts['codes'].items()
+  ]
+
+
 def _facts(workdir, normal, codes):
   """What the page and the reports say of a model, JSON-able."""
   made = experiment_lib.restore(workdir)
@@ -142,13 +158,20 @@ def _normal(task, dense, normal, names):
 
 
 def code_of(name, dense):
-  """(value, scheme, meaning) of a class, by its name; else a general one."""
+  """(value, scheme, meaning) of a class.
+
+  Of a structure whose name is one of SNOMED CT in the standard's groups of
+  anatomy; else a general one, which says nothing that is not known.
+  """
+  if not dense:
+    return _FINDING
   wanted = ''.join(filter(str.isalnum, name)).casefold()
   for keyword, found in concepts['SCT'].items():
     if keyword.casefold() == wanted:
-      value, (meaning, _) = next(iter(found.items()))
-      return value, 'SCT', meaning
-  return _STRUCTURE if dense else _FINDING
+      for value, (meaning, groups) in found.items():
+        if _ANATOMY.intersection(groups):
+          return value, 'SCT', meaning
+  return _STRUCTURE
 
 
 def _validation(workdir):

@@ -42,7 +42,7 @@ def kind_of(reason):
   return 'out of distribution'
 
 
-def found(facts, task, case, prediction, *, raw, doubts, measures):
+def found(facts, case, prediction, *, raw, doubts, measures):
   """The outcome of a `Prediction`.
 
   facts: of the model. raw: probabilities before calibration, which thresholds

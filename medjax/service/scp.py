@@ -76,7 +76,7 @@ class Scp:
     """Refuses who is not on the list of peers."""
     assoc = event.assoc
     address = assoc.requestor.address
-    title = str(assoc.requestor.ae_title).strip()
+    title = str(assoc.requestor.primitive.calling_ae_title).strip()
     peers = self._settings.peers
     known = [p for p in peers if p.ae_title == title]
     if address in LOOPBACK:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import threading
 import time
 
 import sqlalchemy as sa
@@ -79,13 +80,15 @@ class Store:
   def receive(self, data):
     """Keeps bytes among the incoming; returns their digest.
 
-    They are on the disk when it returns. A file cut off by a power cut is known
-    by its digest.
+    They are on the disk when it returns, if perhaps under the name that they
+    have while they are written: `intake.recover` knows them by their digest.
     """
     digest = hashlib.sha256(data).hexdigest()
-    path = self.incoming / digest
     if not (self.files / digest[:2] / digest).exists():
-      write_through(path, data)
+      number = f'{os.getpid()}.{threading.get_ident()}'
+      partial = self.incoming / f'.{digest}.{number}'
+      write_through(partial, data)
+      os.rename(partial, self.incoming / digest)
     return digest
 
   def settle(self, digests):

@@ -20,7 +20,7 @@ class UnreadableError(ValueError):
 
 
 def boundary_of(content_type):
-  """What stands between the parts; raises UnreadableError where nothing does."""
+  """What stands between the parts; raises UnreadableError if nothing does."""
   if not _TYPE.match(content_type or ''):
     raise UnreadableError(
       'STOW takes multipart/related; type="application/dicom"', 415

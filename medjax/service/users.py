@@ -130,7 +130,7 @@ def log_out(store, token):
 
 
 def of_token(store, token, kind):
-  """The row of the user whose session, or token of a machine, it is; or None."""
+  """The row of the user whose session or machine's token it is; or None."""
   u, s = tables.users, tables.sessions
   with store.read() as c:
     return c.execute(

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 
 import sqlalchemy as sa
 
@@ -96,7 +97,7 @@ class Worker:
         found = analyse.analyse(model, paths, inputs, **options)
     except Exception as e:
       line = cli.said(e)
-      log.error('job %s failed: %s', job.id, type(e).__name__)
+      log.error('job %s failed: %s', job.id, _where(e))
       if isinstance(e, OSError):  # of the disk: another try may do
         self._end(job, row, 'failed', line or 'the disk failed')
         return
@@ -200,6 +201,13 @@ class Worker:
           store.renew(c, job, self._owner, self._limits.lease_seconds)
       except sa.exc.SQLAlchemyError as e:
         log.error('a lease was not renewed: %s', type(e).__name__)
+
+
+def _where(error):
+  """The kind of an error and where it arose; its text may quote a header."""
+  last = traceback.extract_tb(error.__traceback__)[-1]
+  name = os.path.basename(last.filename)
+  return f'{type(error).__name__} in {name}, line {last.lineno}'
 
 
 def _report_before(c, store_, job):

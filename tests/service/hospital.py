@@ -253,6 +253,7 @@ class Service:
         f"\n[[peer]]\nname = 'PACS'\nae_title = 'ORTHANC'\nhost = '127.0.0.1'\n"
         f"port = {pacs.dicom}\ndicomweb = '{pacs.url}/dicom-web'\n"
         f'results = {json.dumps(list(results))}\ncount = {count!r}\n'
+        "\n[[peer]]\nname = 'storescu'\nae_title = 'STORESCU'\n"
       )
     return self
 
@@ -283,6 +284,47 @@ class Service:
       with contextlib.suppress(ValueError, OSError):
         found[path.stem] = int(path.read_text())
     return found
+
+
+class Database:
+  """A throw-away PostgreSQL, on a socket in a folder of its own."""
+
+  def __init__(self, folder):
+    self.folder = pathlib.Path(folder).resolve()
+    found = sorted(pathlib.Path('/usr/lib/postgresql').glob('*/bin'))
+    self.bin = found[-1] if found else None
+    # initdb refuses root: an ordinary user without any right runs it.
+    self._as = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+    if os.geteuid():
+      self._as = []
+
+  @property
+  def url(self):
+    return f'postgresql+psycopg://medjax@/postgres?host={self.folder}/socket'
+
+  def start(self):
+    for name in ('data', 'socket'):
+      (self.folder / name).mkdir(parents=True, exist_ok=True)
+      if self._as:
+        os.chown(self.folder / name, 65534, 65534)
+    data = self.folder / 'data'
+    self._run('initdb', '-D', data, '-U', 'medjax', '-A', 'trust', '-N')
+    options = f'-k {self.folder}/socket -c listen_addresses= -F'
+    log = self.folder / 'socket' / 'log'
+    self._run('pg_ctl', '-D', data, '-l', log, '-w', '-o', options, 'start')
+    return self
+
+  def stop(self):
+    self._run('pg_ctl', '-D', self.folder / 'data', '-m', 'immediate', 'stop')
+
+  def _run(self, name, *arguments):
+    subprocess.run(
+      [*self._as, str(self.bin / name), *map(str, arguments)],
+      check=True,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      cwd='/',
+    )
 
 
 def storescu(port, *paths, called='MEDJAX', calling='STORESCU'):

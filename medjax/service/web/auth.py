@@ -15,7 +15,7 @@ _HEADERS = {
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
   ),
   'X-Content-Type-Options': 'nosniff',
-  'Referrer-Policy': 'no-referrer',
+  'Referrer-Policy': 'same-origin',
   'Cross-Origin-Opener-Policy': 'same-origin',
   'Cache-Control': 'no-store',
 }

@@ -1,5 +1,5 @@
 // The image of an analysis with its maps over it, by niivue.
-import { Niivue, SLICE_TYPE } from './niivue-0.69.0.min.js';
+import { Niivue, SLICE_TYPE } from './niivue-0.69.0.js';
 
 const MAPS = {
   mask: { opacity: 0.5, cal_min: 0, cal_max: 0 },
