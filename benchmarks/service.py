@@ -27,7 +27,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'service')]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
 import hospital  # noqa: E402
 
@@ -84,7 +84,7 @@ def kills(args):
   pacs = hospital.Pacs(args.out / 'pacs')
   folders = studies(args.out / 'studies', args.data, args.studies)
   # No quiet pause may fall between two tries to send a study.
-  service = begin(args, pacs, quiet_seconds=20.0, tries=1000)
+  service = begin(args, pacs, quiet_seconds=60.0, tries=1000)
   service.start()
   sender = Sender(service, folders)
   sender.start()
@@ -315,7 +315,7 @@ def main():
   more = []
   with contextlib.ExitStack() as stack:
     if args.postgres:
-      database = hospital.Database(args.out / 'pg').start()
+      database = hospital.Database().start()
       stack.callback(database.stop)
       more = [f'--database={database.url}']
     done = subprocess.run(

@@ -34,16 +34,17 @@ def add(c, who, what, *, study='', model='', outcome=''):
   if c.dialect.name == 'postgresql':
     c.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
   t = tables.audit
-  last = c.execute(sa.select(t).order_by(t.c.seq.desc()).limit(1)).first()
+  # Noted apart, so that neither a purge nor a lost row begins a new chain.
+  seq, previous = (store_lib.about(c, 'audit') or f'0 {_FIRST}').split()
   row = dict(
-    seq=last.seq + 1 if last else 1,
+    seq=int(seq) + 1,
     at=round(time.time(), 3),
     who=who,
     what=what,
     study=study,
     model=model,
     outcome=outcome,
-    previous=last.digest if last else _FIRST,
+    previous=previous,
   )
   row['digest'] = digest(row)
   c.execute(t.insert().values(**row))

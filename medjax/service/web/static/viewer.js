@@ -32,7 +32,8 @@ async function show(box) {
   const place = (kind) => `/results/${job}/${kind}.nii.gz`;
   const viewer = new Niivue({
     backColor: [0, 0, 0, 1],
-    crosshairWidth: flat ? 0 : 1,
+    crosshairWidth: flat ? 0 : 0.4,
+    crosshairColor: [1, 1, 1, 0.6],
     show3Dcrosshair: false,
     dragAndDropEnabled: false,
     isResizeCanvas: true,

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import nibabel
@@ -16,7 +17,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Seeded so that a search of logs and addresses can find them.
 NAME, BORN, MRN = 'SEEDED^SURNAME', '19010203', 'MRN-4711-SEED'
@@ -286,11 +287,25 @@ class Service:
     return found
 
 
+def make_store(home, database=''):
+  """An empty store in a new folder; its studies are complete at once."""
+  from medjax.service import settings
+  from medjax.service.store import Store
+
+  home.mkdir()
+  settings.write(home, database=database, quiet_seconds=0.0)
+  made = Store(settings.read(home))
+  made.create()
+  return made
+
+
 class Database:
   """A throw-away PostgreSQL, on a socket in a folder of its own."""
 
-  def __init__(self, folder):
-    self.folder = pathlib.Path(folder).resolve()
+  def __init__(self):
+    # A path of a socket has at most 107 characters, and everybody may pass.
+    self.folder = pathlib.Path(tempfile.mkdtemp(prefix='medjax-', dir='/tmp'))
+    self.folder.chmod(0o755)
     found = sorted(pathlib.Path('/usr/lib/postgresql').glob('*/bin'))
     self.bin = found[-1] if found else None
     # initdb refuses root: an ordinary user without any right runs it.
@@ -316,6 +331,7 @@ class Database:
 
   def stop(self):
     self._run('pg_ctl', '-D', self.folder / 'data', '-m', 'immediate', 'stop')
+    shutil.rmtree(self.folder, ignore_errors=True)
 
   def _run(self, name, *arguments):
     subprocess.run(
@@ -338,3 +354,28 @@ def storescu(port, *paths, called='MEDJAX', calling='STORESCU'):
 
 def today():
   return datetime.date.today().strftime('%Y%m%d')
+
+
+def x_ray(array, path, **fields):
+  """A picture as an X-ray of DICOM (DX); returns its path."""
+  d = Dataset()
+  d.file_meta = FileMetaDataset()
+  d.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+  d.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+  d.StudyInstanceUID, d.SeriesInstanceUID = '2.25.71', '2.25.72'
+  d.SOPInstanceUID = '2.25.73'
+  d.PatientName, d.PatientID, d.Modality = NAME, MRN, 'DX'
+  d.PatientBirthDate, d.PatientSex, d.StudyID = BORN, '', '1'
+  d.StudyDate, d.StudyTime, d.AccessionNumber = '20261101', '101500', ''
+  d.ReferringPhysicianName, d.SeriesNumber, d.InstanceNumber = '', 1, 1
+  d.PatientOrientation = ['L', 'F']
+  d.ImagerPixelSpacing = [1.0, 1.0]
+  d.Rows, d.Columns = array.shape
+  d.SamplesPerPixel, d.PhotometricInterpretation = 1, 'MONOCHROME2'
+  d.BitsAllocated = d.BitsStored = 8
+  d.HighBit, d.PixelRepresentation = 7, 0
+  d.PixelData = np.ascontiguousarray(array).tobytes()
+  for key, value in fields.items():
+    setattr(d, key, value)
+  d.save_as(path, enforce_file_format=True)
+  return pathlib.Path(path)
