@@ -47,6 +47,17 @@ EXTRAS = {
   ],
   # TIFF beyond 8 bits and several pages, JPEG 2000 pictures, HDF5.
   'formats': ['h5py>=3.14', 'imagecodecs>=2026.3', 'tifffile>=2026.1'],
+  # Studies in by DICOM and STOW-RS, results out, the page; PostgreSQL too.
+  'service': [
+    'fastapi>=0.165',
+    'highdicom>=0.28',
+    'psycopg[binary]>=3.3',
+    'pynetdicom>=3',
+    'python-multipart>=0.0.34',
+    'requests>=2.34',
+    'SQLAlchemy>=2.1',
+    'uvicorn>=0.54',
+  ],
   # Preparing what outgrows one machine. Holds back other packages' versions:
   # give it an environment of its own.
   'beam': ['apache-beam>=2.77'],
@@ -71,11 +82,20 @@ EXTRAS = {
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
+    'fastapi>=0.165',
     'h5py>=3.14',
     'highdicom>=0.28',
+    'httpx2>=2.16',
     'imagecodecs>=2026.3',
     'ipykernel>=7',
     'nbclient>=0.10',
+    'playwright>=1.65',
+    'psycopg[binary]>=3.3',
+    'pynetdicom>=3',
+    'python-multipart>=0.0.34',
+    'requests>=2.34',
+    'SQLAlchemy>=2.1',
+    'uvicorn>=0.54',
     'pyarrow>=25',
     'pydicom-data>=1.0',
     'pytest>=9',
@@ -108,7 +128,10 @@ setuptools.setup(
     *(f'medjax.{name}' for name in SHIPPED),
   ],
   package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
-  package_data={'medjax.reports': ['*.jinja']},
+  package_data={
+    'medjax.reports': ['*.jinja'],
+    'medjax.service.web': ['static/*', 'templates/*.jinja'],
+  },
   entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',
   install_requires=CORE,

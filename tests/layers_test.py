@@ -78,6 +78,12 @@ ALLOWED = {
     'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
     'tasks', 'train',
   },
+  'service': {
+    'build', 'cli', 'data', 'experiment', 'files', 'metrics', 'prediction',
+  },
+  'service.__main__': {
+    'cli', 'data', 'files', 'prediction', 'progress', 'service',
+  },
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},
 }  # fmt: skip
@@ -106,7 +112,10 @@ ONLY_IN = {
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
   'nibabel': {'data'},
-  'pydicom': {'data'},
+  'pydicom': {'data', 'service'},
+  'pynetdicom': {'service'},
+  'sqlalchemy': {'service', 'service.__main__'},
+  'fastapi': {'service'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},

@@ -198,8 +198,8 @@ def _volumes(rows, names):
   found = {}
   for name in names:
     dice = _numbers(rows, f'dice/{name}')
-    factor = 1 / (1 + _numbers(rows, f'volume_error/{name}'))
-    factor = factor[np.isfinite(factor)]
+    errors = _numbers(rows, f'volume_error/{name}')
+    factor = 1 / (1 + errors[errors > -1])  # where something was found
     if not len(dice) or not len(factor):
       continue
     few = len(factor) < _MIN_FOR_QUANTILES

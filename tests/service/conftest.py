@@ -3,14 +3,24 @@
 import subprocess
 
 import hospital
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from medjax import experiment
+from medjax import engine, experiment
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.train import train
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_device():
+  """A worker has one device; the virtual eight would cost minutes."""
+  mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(engine, 'make_mesh', lambda devices=None: mesh)
+    yield
 
 
 @pytest.fixture(scope='session')
@@ -32,19 +42,19 @@ def workdir(shared_data, tmp_path_factory):
   config.data.update(
     name='folder',
     path=str(home / 'data'),
-    batch_size=8,
+    batch_size=2,
     patch_size=(32, 48, 32),
     fractions=(0.5, 0.4, 0.1),
     preprocess=(dict(name='zscore'),),
   )
-  config.model = dict(name='UNet', features=(4, 8))
+  config.model = dict(name='UNet', features=(4, 8, 16))
   config.task = dict(
     name='Segmentation',
     num_classes=3,
     class_names=('background', 'anterior', 'posterior'),
   )
   config.optimizer.learning_rate = 1e-2
-  config.train.update(steps=40, log_every=20, eval_every=40, ema_decay=0.0)
+  config.train.update(steps=60, log_every=30, eval_every=60, ema_decay=0.0)
   config.inference.batch_size = 8
   made = experiment.make(config)
   train(made, home / 'tiny')

@@ -1,6 +1,7 @@
 """The whole road, with Orthanc, in a network namespace of its own."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -27,7 +28,8 @@ def scene(workdir, images, tmp_path):
     done = subprocess.run(
       [*NAMESPACE, sys.executable, str(SCENES), name, str(tmp_path),
        str(workdir), str(images[0])],
-      capture_output=True, text=True, check=False, timeout=300,
+      capture_output=True, text=True, check=False, timeout=600,
+      env={**os.environ, 'PYTHONPATH': str(SCENES.parents[2])},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])

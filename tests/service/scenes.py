@@ -11,9 +11,7 @@ import sys
 import time
 import urllib.request
 
-TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS.parent), str(TESTS)]
-
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 import hospital
 import pydicom
 
