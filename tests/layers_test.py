@@ -101,6 +101,12 @@ ALLOWED = {
   'trust.__main__': {'cli', 'trust'},
   'radiomics': {'build', 'cli', 'data', 'files', 'progress', 'run'},
   'radiomics.__main__': {'cli', 'files', 'radiomics', 'run'},
+  'service': {
+    'build', 'cli', 'data', 'experiment', 'files', 'metrics', 'prediction',
+  },
+  'service.__main__': {
+    'cli', 'data', 'files', 'prediction', 'progress', 'service',
+  },
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   # The rooms of a capability each.
   'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
@@ -150,6 +156,10 @@ ONLY_IN = {
   'nibabel': {'data'},
   'pydicom': {'data', 'knowledge'},
   'pydicom': {'data', 'privacy'},
+  'pydicom': {'data', 'service'},
+  'pynetdicom': {'service'},
+  'sqlalchemy': {'service', 'service.__main__'},
+  'fastapi': {'service'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'search', 'survey'},
   'flax': {

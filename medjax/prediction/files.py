@@ -77,6 +77,7 @@ def read_case(file):
     'inputs': paths,
     'place': _place(volume),
     'slice_place': _slice_place(volume),
+    'notes': tuple(volume.meta.get('notes', ())),
   }
 
 
