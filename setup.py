@@ -81,7 +81,6 @@ EXTRAS = {
   # Independent implementations that the tests compare against. nnU-Net's own
   # networks come without what they depend on (see .ci/run).
   'parity': [
-    'dynamic-network-architectures>=0.4',
     'lifelines>=0.30',
     'monai>=1.5',
     'torch>=2.8',
@@ -93,44 +92,44 @@ EXTRAS = {
   'test': [
     'beartype>=0.22',
     'dicom-anonymizer>=2.1',
-    'flatbuffers>=25',
     'fastapi>=0.165',
+    'flatbuffers>=25',
     'h5py>=3.14',
     'highdicom>=0.28',
     'httpx2>=2.16',
     'imagecodecs>=2026.3',
     'ipykernel>=7',
     'nbclient>=0.10',
-    'optuna>=5',
-    'pronto>=2.5',
     'onnx>=1.19',
     'onnxruntime>=1.23',
+    'optuna>=5',
     'playwright>=1.65',
+    'pronto>=2.5',
     'psycopg[binary]>=3.3',
-    'pynetdicom>=3',
-    'python-multipart>=0.0.34',
-    'requests>=2.34',
-    'SQLAlchemy>=2.1',
-    'uvicorn>=0.54',
     'pyarrow>=25',
     'pydicom-data>=1.0',
-    'pytest>=9',
     'pyjpegls>=1.5',
-    'pylibjpeg>=2.1',
     'pylibjpeg-openjpeg>=2.5',
+    'pylibjpeg>=2.1',
     'pylidc>=0.2.3',
+    'pynetdicom>=3',
     'pytest-xdist>=3.8',
+    'pytest>=9',
+    'python-multipart>=0.0.34',
+    'requests>=2.34',
     'ruff>=0.14',
     'scikit-learn>=1.7',
     'setuptools>=77',
     'SimpleITK>=2.5',
+    'SQLAlchemy>=2.1',
     'tensorboard>=2.20',
     'tifffile>=2026.1',
+    'uvicorn>=0.54',
   ],
 }
 
 # Folders of the checkout that an installed medjax has inside of it.
-SHIPPED = ('configs', 'configs.benchmarks', 'datasets')
+SHIPPED = ('configs', 'configs.benchmarks', 'configs.search', 'datasets')
 
 setuptools.setup(
   name='medjax',
@@ -146,7 +145,6 @@ setuptools.setup(
   package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
   package_data={
     'medjax.knowledge': ['rules/*.toml'],
-    'medjax.reports': ['*.jinja'],
     'medjax.privacy.tables': ['*.csv', '*.txt'],
     'medjax.reports': ['*.jinja'],
     'medjax.service.web': ['static/*', 'templates/*.jinja'],

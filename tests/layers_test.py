@@ -84,6 +84,8 @@ ALLOWED = {
     'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
     'tasks', 'train',
   },
+  'public': {'data', 'experiment', 'prediction', 'shipped'},
+  '__main__': {'build', 'cli'},
   # One room per capability, on top: nothing below knows them.
   'card': {'build', 'files', 'reports', 'run'},
   'card.__main__': {'card', 'cli'},
@@ -107,11 +109,9 @@ ALLOWED = {
   'service.__main__': {
     'cli', 'data', 'files', 'prediction', 'progress', 'service',
   },
-  'public': {'data', 'experiment', 'prediction', 'shipped'},
-  # The rooms of a capability each.
   'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
   'privacy.__main__': {'cli', 'privacy'},
-  # Capabilities. What compress makes smaller is what export wrote.
+  # What compress makes smaller is what export wrote.
   'export': {
     'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',
     'prediction', 'run',
@@ -122,8 +122,6 @@ ALLOWED = {
     'finetune', 'metrics', 'prediction', 'public', 'report', 'train',
   },
   'compress.__main__': {'cli', 'compress'},
-  '__main__': {'build', 'cli'},
-  # Capabilities, on top.
   'surgery': {
     'build', 'cli', 'data', 'files', 'metrics', 'progress', 'reports',
   },
@@ -148,35 +146,25 @@ ONLY_IN = {
     'public',
     '__main__',
   },
-  'flax': {'engine', 'explain', 'finetune', 'models', 'ops', 'prediction'},
-  'optax': {'engine', 'explain', 'optim', 'losses', 'tasks'},
-  'orbax': {'run'},
-  'grain': {'data'},
-  'tensorflow_datasets': {'data', 'prepare'},
-  'nibabel': {'data'},
-  'pydicom': {'data', 'knowledge'},
-  'pydicom': {'data', 'privacy'},
-  'pydicom': {'data', 'service'},
-  'pynetdicom': {'service'},
-  'sqlalchemy': {'service', 'service.__main__'},
-  'fastapi': {'service'},
-  'pyarrow': {'data'},
-  'ml_collections': {'config', 'main', 'overrides', 'search', 'survey'},
   'flax': {
     'compress',
     'engine',
+    'explain',
     'export',
     'finetune',
     'models',
     'ops',
     'prediction',
   },
-  'optax': {'engine', 'optim', 'losses', 'tasks'},
+  'optax': {'engine', 'explain', 'losses', 'optim', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
-  'nibabel': {'data', 'export'},  # of export the script that it ships
-  'pydicom': {'data', 'export'},
+  'nibabel': {'data', 'export', 'privacy'},
+  'pydicom': {'data', 'export', 'knowledge', 'privacy', 'service'},
+  'pynetdicom': {'service'},
+  'sqlalchemy': {'service', 'service.__main__'},
+  'fastapi': {'service'},
   'pyarrow': {'data'},
   'ml_collections': {
     'compress',
@@ -184,6 +172,7 @@ ONLY_IN = {
     'export',
     'main',
     'overrides',
+    'search',
     'survey',
   },
   'matplotlib': {'reports'},
