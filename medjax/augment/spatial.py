@@ -142,26 +142,24 @@ def affine(
       the slices of an anisotropic volume alike, in two dimensions.
     mode: the image outside its border: 'constant' (0) or 'edge'.
 
-  Raises:
-    ValueError: unknown mode, an axis that is not spatial, or a list of
-      numbers that does not fit the axes.
+  Raises ValueError: unknown mode, an axis that is not spatial, or a list of
+  numbers that does not fit the axes.
   """
-  image = example['image']
-  axes = spatial_axes(axes, image.ndim - 1)
+  axes = spatial_axes(axes, example['image'].ndim - 1)
   if mode not in _MODES:
     raise ValueError(f"mode is 'constant' or 'edge', not {mode!r}")
-  shape = tuple(image.shape[a] for a in axes)
+  shape = tuple(example['image'].shape[a] for a in axes)
   moved, coordinates = _drawn_coordinates(
     key, shape, p, rotate, scale, shear, translate, elastic, elastic_grid
   )
-
-  def warp(x, order, mode):
-    out = _resample(x, coordinates, axes=axes, order=order, mode=mode)
-    return jnp.where(moved, out, x)
-
-  out = {**example, 'image': warp(image, 1, _MODES[mode])}
-  if 'mask' in example:
-    out['mask'] = warp(example['mask'], 0, 'constant')
+  out, taken = (
+    {**example},
+    {'image': (1, _MODES[mode]), 'mask': (0, 'constant')},
+  )
+  for name in taken.keys() & example.keys():
+    x, (order, outside) = example[name], taken[name]
+    warped = _resample(x, coordinates, axes=axes, order=order, mode=outside)
+    out[name] = jnp.where(moved, warped, x)
   return out
 
 
