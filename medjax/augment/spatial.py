@@ -127,17 +127,14 @@ def affine(
       deformation, drawn independently; an example with none stays as it was.
     rotate: largest angle in degrees, either way: one number, or in 3-D one
       for the rotation about each axis.
-    scale: range of the magnification, the same on all axes; its reciprocal
-      is uniform. nnU-Net's (0.7, 1.4) says how far apart samples lie and is
-      (1/1.4, 1/0.7) here.
+    scale: range of the magnification, the same on all axes, its reciprocal
+      uniform: nnU-Net's (0.7, 1.4) is (1/1.4, 1/0.7) here.
     shear: largest shear angle in degrees, either way.
     translate: largest shift in voxels, either way: one number or one per axis.
-    elastic: largest displacement in voxels: one number or one per axis. No
-      fold can arise below 0.4 of the distance between control points (Choi &
-      Lee, Graphical Models 2000).
-    elastic_grid: intervals of the control grid along each axis. Displacements
-      at its points are uniform, between them a cubic B-spline (Rueckert et
-      al., IEEE TMI 1999).
+    elastic: largest displacement in voxels: one number or one per axis. Nothing
+      folds below 0.4 of a control interval (Choi & Lee, Graph. Models 2000).
+    elastic_grid: control intervals of each axis; displacements are uniform, a
+      cubic B-spline between (Rueckert et al., IEEE TMI 1999).
     axes: spatial axes in which all this happens; all by default. (1, 2) moves
       the slices of an anisotropic volume alike, in two dimensions.
     mode: the image outside its border: 'constant' (0) or 'edge'.
@@ -152,14 +149,13 @@ def affine(
   moved, coordinates = _drawn_coordinates(
     key, shape, p, rotate, scale, shear, translate, elastic, elastic_grid
   )
-  out, taken = (
-    {**example},
-    {'image': (1, _MODES[mode]), 'mask': (0, 'constant')},
-  )
-  for name in taken.keys() & example.keys():
-    x, (order, outside) = example[name], taken[name]
-    warped = _resample(x, coordinates, axes=axes, order=order, mode=outside)
-    out[name] = jnp.where(moved, warped, x)
+  taken = {'image': (1, _MODES[mode]), 'mask': (0, 'constant')}
+  out = {**example}
+  for name, (order, outside) in taken.items():
+    if name in example:
+      x = example[name]
+      warped = _resample(x, coordinates, axes=axes, order=order, mode=outside)
+      out[name] = jnp.where(moved, warped, x)
   return out
 
 

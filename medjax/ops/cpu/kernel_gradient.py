@@ -26,9 +26,8 @@ def add_by_rows(
     out: (b, h', w', o).
     x: (b, h, w, c).
     kernel: (i, j, c, o).
-    window_strides: two integers.
+    window_strides, rhs_dilation: two integers each.
     padding: two pairs (low, high).
-    rhs_dilation: two integers.
     precision: of the products, as in lax.
   """
   batch, height, width, features = out.shape
@@ -42,7 +41,6 @@ def add_by_rows(
   beyond = (padding[0][0] - near, padding[0][1] - far)
   x = windows.padded(x, (beyond, padding[1]))
   lines = height + reach - near - far
-
   width_of_step = len(taps) * kernel.shape[2] + len(shifts) * features
   images, rows, steps = _steps(
     batch, lines, width * width_of_step * x.dtype.itemsize,
