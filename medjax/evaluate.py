@@ -176,16 +176,15 @@ def _evaluate(experiment, workdir, facts):
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = measures(task)
-  if not experiment.folds:
-    for split in rows:
-      add_groups(experiment, experiment.cases(split), rows[split])
   for split, each in rows.items():
+    if not experiment.folds:
+      add_groups(experiment, experiment.cases(split), each)
     # What validation decided says nothing about validation itself.
     applied = calibration if split == 'test' else None
+    groups = experiment.data.subgroups if split == 'test' else ()
     results[split] = summarized(
-      task, each, applied, seed=experiment.seed,
-      groups=experiment.data.subgroups if split == 'test' else (),
-    )  # fmt: skip
+      task, each, applied, seed=experiment.seed, groups=groups
+    )
   if members:
     results['members'] = {name: _brief(r) for name, (r, _) in members.items()}
   if jax.process_index() == 0:

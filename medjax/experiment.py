@@ -124,7 +124,7 @@ class Experiment:
     arguments = dict(self.config['pretrained'])
     path, way = arguments.pop('path'), self.config['adapt']['name']
     if not path:
-      if way != 'full':
+      if way not in ('full', 'mixstyle'):  # which keep nothing as it is
         raise ValueError(
           f'adapt={way!r} keeps weights that are learnt: say where they are, '
           'pretrained.path=FILE or WORKDIR'

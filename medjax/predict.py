@@ -72,24 +72,21 @@ def predict(
   out.mkdir(parents=True, exist_ok=True)
   writes_maps = 'mask' in task.fields
   _check(run, workdir, found, out, seg, uncertainty, probabilities)
+  if judge and calibrated:
+    raise ValueError(
+      'validation decided on the probabilities as they are: leave --calibrated '
+      'with --conformal and --ood'
+    )
   table = _Table(out)
   if skip_existing:
     table.before = files.read_table(out)
-  if skip_existing and writes_maps:
-    found = [p for p in found if not files.is_written(out, p, segments=seg)]
-  elif skip_existing:
-    found = [p for p in found if str(files.paths_of(p)[0]) not in table.before]
+    found = [p for p in found if not _is_done(p, out, table, writes_maps, seg)]
   most = None
   if uncertainty:
     most = np.log(task.num_outputs if task.exclusive else 2)
   maps = dict(segments=task.label_names if seg else None, most=most)
   if probabilities:
     maps['probabilities'] = task.label_names if task.exclusive else task.names
-  if judge and calibrated:
-    raise ValueError(
-      'validation decided on the probabilities as they are: leave --calibrated '
-      'with --conformal and --ood'
-    )
   for line in judge.said(workdir) if judge else ():
     print(line, flush=True)
   try:
@@ -103,6 +100,13 @@ def predict(
   if errors:
     few = f'{len(errors)} of {len(found)} images failed; the first: '
     raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
+
+
+def _is_done(path, out, table, writes_maps, seg):
+  """Whether `out` holds what would be written of a file."""
+  if writes_maps:
+    return files.is_written(out, path, segments=seg)
+  return str(files.paths_of(path)[0]) in table.before
 
 
 def _predict(run, found, out, maps, table, *, judge, calibrated):
@@ -131,7 +135,11 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
       watch=watch,
     )
     for i, (case, prediction) in enumerate(predictions):
-      prediction = judge(prediction) if judge else prediction
+      try:
+        prediction = judge(prediction) if judge else prediction
+      except ValueError as e:  # of this case: others go on
+        refused(ValueError(f'{case["path"]}: {e}'))
+        continue
       if prediction.labels is None or (judge and judge.known):
         table.add(case['path'], prediction)
       if prediction.labels is not None:

@@ -71,7 +71,7 @@ def spike(key, image, amount):
   for axis, n in enumerate(shape):
     # Not the centre, which would be a brighter image only.
     at = jnp.floor(place[axis] * n)
-    at = jnp.where(jnp.abs(at - n // 2) < 2, n // 2 + 3, at)
+    at = jnp.where(jnp.abs(at - n // 2) < 2, min(n // 2 + 2, n - 1), at)
     line = (jnp.arange(n) == at).astype(jnp.float32)
     spot = spot[..., None] * line
   top = jnp.abs(waves).max()
@@ -79,23 +79,30 @@ def spike(key, image, amount):
 
 
 def motion(key, image, amount):
-  """The patient moves between lines: three shifts of up to `amount` pixels."""
+  """The patient moves between lines: three shifts of up to `amount` pixels.
+
+  Places are those at the time of the centre of k-space, which says where things
+  are, so that the reference still lies where the image is.
+  """
   waves, lines = _fourier(image), _frequency(image.shape)
-  n = image.shape[_PHASE]
-  starts = jnp.sort(jax.random.uniform(key, (3,), minval=0.1, maxval=0.9))
+  n, rank = image.shape[_PHASE], image.ndim - 1
+  drawn = jax.random.uniform(key, (3,), minval=0.1, maxval=0.7)
+  drawn = jnp.where(drawn > 0.4, drawn + 0.2, drawn)  # not in the middle fifth
+  starts = jnp.concatenate([jnp.zeros(1), jnp.sort(drawn)])
   shifts = jax.random.uniform(
-    jax.random.fold_in(key, 1), (3, image.ndim - 1), minval=-1, maxval=1
+    jax.random.fold_in(key, 1), (3, rank), minval=-1, maxval=1
   )
+  shifts = jnp.concatenate([jnp.zeros((1, rank)), shifts])
+  shifts = amount * (shifts - shifts[(starts <= 0.5).sum() - 1])
   moved = waves
   for start, shift in zip(starts, shifts, strict=True):
     phase = 0.0
     for axis, size in enumerate(image.shape[:-1]):
       k = jnp.arange(size) - size // 2
       k = k.reshape([size if a == axis else 1 for a in range(image.ndim)])
-      phase = phase + amount * shift[axis] * k / size
+      phase = phase + shift[axis] * k / size
     late = (lines + n // 2) >= start * n
-    turned = waves * jnp.exp(-2j * jnp.pi * phase)
-    moved = jnp.where(late, turned, moved)
+    moved = jnp.where(late, waves * jnp.exp(-2j * jnp.pi * phase), moved)
   return _back(moved)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from scipy import ndimage
 
 from medjax.trust import corrupt, ct, mri, xray
 
@@ -136,6 +137,19 @@ def test_motion_of_no_pixel_and_a_spike_of_nothing_change_nothing():
   image = unit(picture())
   for function in (mri.motion, mri.spike, mri.ghosting):
     np.testing.assert_allclose(function(KEY, image, 0.0), image, atol=1e-5)
+
+
+def test_motion_leaves_things_where_they_are():
+  spot = np.zeros((33, 41, 1), np.float32)
+  spot[14:19, 18:23] = 1
+  changed = 0
+  for seed in range(8):
+    found = np.asarray(mri.motion(jax.random.key(seed), spot, 3.0))[..., 0]
+    smooth = ndimage.gaussian_filter(found, 2)
+    place = np.unravel_index(smooth.argmax(), smooth.shape)
+    assert np.abs(np.subtract(place, (16, 20))).max() <= 1
+    changed += np.abs(found - spot[..., 0]).max() > 0.1
+  assert changed == 8
 
 
 def test_a_suite_that_is_for_other_images_is_refused():

@@ -178,3 +178,20 @@ def test_calibration_is_kept_in_its_file(workdir):
   stored = files.read_json(workdir / 'calibration.json', mend='')
   assert sum(map(len, stored['conformal']['lac'])) == 60
   assert stored['answering']['risk'] == 0.2
+
+
+def test_a_case_that_cannot_be_judged_loses_no_other(
+  workdir, pictures, tmp_path, monkeypatch
+):
+  judge = novelty.Novelty.judge
+
+  def damaged(self, prediction):
+    if prediction.id == 'flat':
+      raise ValueError('a feature is NaN or infinite')
+    return judge(self, prediction)
+
+  monkeypatch.setattr(novelty.Novelty, 'judge', damaged)
+  with pytest.raises(ValueError, match=r'1 of 8 images failed.*flat\.png'):
+    predicted(workdir, pictures, tmp_path, ood=True)
+  with (tmp_path / 'predictions.csv').open() as f:
+    assert len(list(csv.DictReader(f))) == 7
