@@ -121,7 +121,7 @@ def deephit(
 
   logits: of each cause and interval, and of none of them: (b, causes · t + 1).
   Ranking: who has the event had the higher incidence by then, of all that live
-  on; exp(−difference / sigma), its mean over all pairs of the batch.
+  on; exp(−difference / sigma), its mean over all pairs of valid cases.
   """
   p = jax.nn.softmax(logits, -1)
   mass = p[:, :-1].reshape(len(p), causes, -1)
@@ -138,5 +138,5 @@ def deephit(
   later = (survived[:, None] < survived[None]) & valid[None]
   pairs = later[:, :, None] & hit[:, None]
   rank = jnp.where(pairs, jnp.exp((incidence - itself) / sigma), 0.0)
-  rank = rank.sum((1, 2)) / len(p)
+  rank = rank.sum((1, 2)) / jnp.maximum(valid.sum(), 1)
   return jnp.where(valid, alpha * likelihood, 0.0) + (1 - alpha) * rank

@@ -34,9 +34,12 @@ class Method:
   over_batch: bool = True
 
 
-def _per_event(losses_, event):
-  """Losses whose mean over the batch is their sum by event."""
-  count = jnp.maximum(event.sum(), 1)
+def _shared(losses_, which):
+  """Losses whose mean over the batch is their sum, by how many these are.
+
+  So a batch that is filled up with cases that do not count has the same mean.
+  """
+  count = jnp.maximum(which.sum(), 1)
   return losses_ * (len(losses_) / count)
 
 
@@ -47,7 +50,7 @@ def _cox(task, forward, batch, valid, survived):
     hit = batch['event'] == k + 1
     each = losses.cox(risk[:, k], batch['time'], hit, valid, ties=task.ties)
     total = total + each
-  return _per_event(total, (batch['event'] > 0) & valid)
+  return _shared(total, (batch['event'] > 0) & valid)
 
 
 def _cox_time(task, forward, batch, valid, survived):
@@ -56,17 +59,17 @@ def _cox_time(task, forward, batch, valid, survived):
   risk = _outputs(task, forward, batch, times=times)
   hit = (batch['event'] > 0) & valid
   each = losses.cox_time(risk, batch['time'], hit, valid)
-  return _per_event(each, hit)
+  return _shared(each, hit)
 
 
 def _discrete(task, forward, batch, valid, survived):
   logits = _outputs(task, forward, batch)
   each = losses.logistic_hazard(logits, survived, batch['event'] > 0)
-  return jnp.where(valid, each, 0.0)
+  return _shared(jnp.where(valid, each, 0.0), valid)
 
 
 def _deephit(task, forward, batch, valid, survived):
-  return losses.deephit(
+  each = losses.deephit(
     _outputs(task, forward, batch),
     survived,
     batch['event'].astype(jnp.int32),
@@ -75,6 +78,7 @@ def _deephit(task, forward, batch, valid, survived):
     alpha=task.alpha,
     sigma=task.sigma,
   )
+  return _shared(each, valid)
 
 
 def _outputs(task, forward, batch, **options):

@@ -151,7 +151,7 @@ def test_deephit_is_likelihood_and_ranking():
       for j in range(6):
         if survived[j] > survived[i]:
           a, b = (incidence[m, k, survived[i]] for m in (i, j))
-          expected += 0.7 * np.exp(-(a - b) / 0.2) / n
+          expected += 0.7 * np.exp(-(a - b) / 0.2) / 6
     else:
       lived = mass[i, :, : survived[i]].sum()
       expected = -0.3 * np.log(1 - lived)

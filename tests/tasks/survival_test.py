@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import medjax
 from medjax import engine, experiment
@@ -363,6 +364,34 @@ def test_other_models(model, causes, tmp_path, monkeypatch):
     assert [*results['test']['classes']] == ['event 1', 'event 2']
   assert write_report(tmp_path / 'run').exists()
   compare_runs(*[str(tmp_path / 'run')] * 2)
+
+
+def test_image_and_table_together(tmp_path, monkeypatch):
+  devices(monkeypatch, 1)
+  study = tmp_path / 'study'
+  study.mkdir()
+  write_table(study / 'cases.csv', n=24)
+  lines = (study / 'cases.csv').read_text().splitlines()
+  rng = np.random.default_rng(0)
+  for i in range(24):
+    pixels = rng.integers(0, 255, (8, 8), np.uint8)
+    Image.fromarray(pixels).save(study / f'{i}.png')
+    lines[i + 1] += f',{i}.png'
+  lines[0] += ',path'
+  (study / 'cases.csv').write_text('\n'.join(lines))
+  config = make_config(study, 'coxtime', inputs=('image', 'covariates'))
+  config.data.fields.covariates = 'age, sex'
+  config.data.preprocess += (dict(name='scale', mean=127.5, std=127.5),)
+  encoder = dict(name='ResNet', stage_sizes=(1,), width=4, stem='small')
+  config.model.backbone = dict(name='Fusion', backbone=encoder, hidden=4)
+  made = experiment.make(config)
+  train(made, tmp_path / 'run')
+  results = evaluate(made, tmp_path / 'run')
+  assert results['test']['n'] == 6
+  run = medjax.load(tmp_path / 'run')
+  known = np.array([0.5, 1.0, 0.0], np.float32)
+  found = run.predict(np.zeros((8, 8, 1), np.uint8), covariates=known)
+  assert 0 < found.values['risk'] < results['test']['about']['event']['tau'] * 9
 
 
 def test_converged_it_is_the_fit_of_newton(tmp_path, monkeypatch):
