@@ -68,14 +68,16 @@ def ours(rank, method):
 
   from medjax.explain import gradients, network, perturbing, shapley
   from medjax.explain.target import Network, Score, Target
+  from medjax.models.layers import Conv
+  from medjax.ops.pooling import max_pool
 
   class Net(nn.Module):
     @nn.compact
     def __call__(self, x, *, train=False):
       for name, width in zip(('c1', 'c2'), WIDTHS, strict=True):
-        conv = nn.Conv(width, (3,) * rank, padding='SAME', name=name)
+        conv = Conv(width, (3,) * rank, padding='SAME', name=name)
         x = nn.relu(conv(x))
-        x = nn.max_pool(x, (2,) * rank, (2,) * rank) if name == 'c1' else x
+        x = max_pool(x, 2) if name == 'c1' else x
       return nn.Dense(2, name='f')(x.mean(tuple(range(1, x.ndim - 1))))
 
   score = Score(({'params': weights(rank)},), Network(Net(), Target('value')))

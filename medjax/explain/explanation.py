@@ -143,7 +143,8 @@ def _explained(score, group, asked, given, errors, advance):
         print(f'failed: {errors[-1]}', flush=True)
         continue
       down, up = (x[i] for x in areas)
-      result.maps[name], result.notes[name] = maps[i], notes[i]
+      empty = '' if maps[i].any() else ' (nothing: the map is 0)'
+      result.maps[name], result.notes[name] = maps[i], notes[i] + empty
       result.areas[name], result.seconds[name] = (down, up), seconds
       result.tests[name] = _tests(maps[i], down, up, result.subject.mask)
     advance(len(group), f'explaining by {name}')
