@@ -6,6 +6,7 @@ not name it, because its SOP class has it; all else is left behind.
 """
 
 import collections
+import re
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -18,7 +19,7 @@ CHARSET = 0x00080005
 PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 CONTENT = 0x0040A730
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
-_CODE_VALUE = 0x00080100
+_CODE_VALUE, _ZONE = 0x00080100, 0x00080201
 # Texts of makers and of terminologies, not of people.
 _OF_DEVICES = frozenset(map(tag_for_keyword, (
   'Manufacturer', 'ManufacturerModelName', 'SoftwareVersions',
@@ -260,6 +261,9 @@ class Cleaner:
     tag, text = element.tag, values.text(element, encodings)
     if not text:
       return values.new(tag, vr, '')
+    if tag == _ZONE:
+      fine = re.fullmatch(r'[+-](0\d|1[0-4])[0-5]\d', text)
+      return values.new(tag, vr, text) if fine else None
     many = vr not in ('LT', 'ST', 'UT', 'UR')
     parts = text.split('\\') if many else [text]
     if tag in self.actions and action == 'K':  # an option retains it
