@@ -94,11 +94,10 @@ class Cleaner:
         new._dict[tag] = element
       self.done[int(tag), action, rule] += 1
     self._keep_creators(new, creators)
-    if root and CHARSET in new and self.wide:
-      new._dict[CHARSET] = values.new(CHARSET, 'CS', 'ISO_IR 192')
-    elif root and self.wide:
+    if root and self.wide:
       new.add(values.new(CHARSET, 'CS', 'ISO_IR 192'))
-    new.set_original_encoding(*dataset.original_encoding, new_charset(new))
+    # As it was read, so that pydicom writes it without converting it.
+    new.set_original_encoding(*dataset.original_encoding, new._character_set)
     return new
 
   def _action(self, tag, creators, root):
@@ -167,9 +166,7 @@ class Cleaner:
 
   def _pseudonym(self, dataset, tag, vr, encodings, root):
     patient = values.text(dataset.get_item(tag), encodings)
-    if not root:
-      return values.new(tag, vr, '')
-    if not patient:
+    if not root or not patient:
       return values.new(tag, vr, '')
     if tag == _PATIENT_NAME:
       element = (
@@ -335,8 +332,3 @@ def _creators(dataset):
       element = dataset.get_item(tag)
       found[tag.group, tag.element] = values.text(element)
   return found
-
-
-def new_charset(dataset):
-  """The charset with which pydicom shall write, so that it converts nothing."""
-  return dataset._character_set
