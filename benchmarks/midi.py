@@ -104,8 +104,8 @@ class Score:
         new = after.get(element.tag)
         value = '' if new is None else str(new.value or '')
         gone = value != str(element.value) or value in ('', '0')
-        if element.VR == 'TM':
-          continue  # of a modified date the time stays
+        if 'retain-modified-dates' in tables.annex_e()[tag][2]:
+          continue  # times and the zone stay
         if 'clean-descriptors' in tables.annex_e()[tag][2]:
           gone = not any(s in value for s in secrets)
         self.note('text_removed', gone, name)

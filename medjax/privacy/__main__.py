@@ -1,4 +1,4 @@
-"""De-identifies DICOM files and checks it: `python -m medjax.privacy …`.
+"""De-identifies DICOM files, and checks that: `python -m medjax.privacy …`.
 
 `deidentify IN --out=OUT --key=FILE` makes every file anew by the Basic Profile
 of DICOM PS3.15 Annex E and the options that are named. What it cannot vouch for
@@ -12,6 +12,11 @@ import pathlib
 from medjax import cli
 from medjax.privacy import check, deidentify, key, record, tables
 
+_EXAMPLES = (
+  'privacy deidentify scans --out=shared --key=../secret.key '
+  '--options=clean-descriptors,clean-pixels,retain-modified-dates',
+  'privacy check shared --against=scans --report=check.html',
+)
 _OPTIONS = [o for o in tables.OPTIONS if o != 'clean-faces']
 
 
@@ -62,17 +67,21 @@ def _check(args):
     )
 
 
+def _verb(verbs, name, about):
+  like = cli.parser(about, *(e for e in _EXAMPLES if name in e))
+  return verbs.add_parser(
+    name,
+    help=about,
+    description=like.description,
+    epilog=like.epilog,
+    formatter_class=like.formatter_class,
+  )
+
+
 def _parser():
-  parser = cli.parser(
-    __doc__,
-    'privacy deidentify scans --out=shared --key=../secret.key '
-    '--options=clean-descriptors,clean-pixels,retain-modified-dates',
-    'privacy check shared --against=scans --report=check.html',
-  )
+  parser = cli.parser(__doc__, *_EXAMPLES)
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-  make = verbs.add_parser(
-    'deidentify', help='make files anew without a patient'
-  )
+  make = _verb(verbs, 'deidentify', 'makes files anew, without a patient')
   make.add_argument('source', metavar='IN', help='DICOM file or folder')
   make.add_argument('--out', required=True, help='folder for the results')
   make.add_argument(
@@ -99,7 +108,7 @@ def _parser():
   make.add_argument(
     '--ocr', action='store_true', help='look at pictures with Tesseract, too'
   )
-  look = verbs.add_parser('check', help='look for what still identifies')
+  look = _verb(verbs, 'check', 'looks for what still identifies')
   look.add_argument('out', metavar='OUT', help='folder of de-identified files')
   look.add_argument(
     '--against', required=True, metavar='IN', help='the files they were made of'

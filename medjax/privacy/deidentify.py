@@ -7,7 +7,9 @@ order or on the number of processes, and a second run gives the same bytes.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -117,10 +119,10 @@ def deidentify(source, out, plan, *, workers=None):
   check_places(source, out)
   if plan.ocr:
     ocr.reader(None)  # says at once that there is none
-  source, passed = pathlib.Path(source), walk.Passed()
-  paths = [source] if source.is_file() else list(
-    walk.files_below(source, passed, unreadable={})
-  )  # fmt: skip
+  source, passed, unreadable = pathlib.Path(source), walk.Passed(), {}
+  paths = [source]
+  if source.is_dir():
+    paths = list(walk.files_below(source, passed, unreadable=unreadable))
   if not paths:
     raise ValueError(f'{source}: holds no file')
   workers = max(1, min(workers or os.cpu_count() or 1, -(-len(paths) // 4)))
@@ -133,6 +135,7 @@ def deidentify(source, out, plan, *, workers=None):
     seen, copies = survey.without_doubles(sorted(seen, key=lambda s: s.path))
     done = Done(copies=copies, passed=passed.lines())
     done.refused = [(s.path, s.refused) for s in seen if s.refused]
+    done.refused += [(f, 'a folder that may not be read') for f in unreadable]
     fine = [s for s in seen if not s.refused]
     done.doubtful = survey.doubtful(fine)
     done.patients = len({s.patient for s in fine})
@@ -167,35 +170,29 @@ def _tasks(seen, known, plan):
   return tasks
 
 
-class _processes:  # noqa: N801, a context
+@contextlib.contextmanager
+def _processes(workers):
   """Gives `run(function, parts, *more)`: its results, in the parts' order."""
+  if workers == 1:
+    yield lambda function, parts, *more: (function(p, *more) for p in parts)
+    return
+  with concurrent.futures.ProcessPoolExecutor(
+    workers, multiprocessing.get_context('spawn'), initializer=cli.as_worker
+  ) as pool:
+    try:
+      yield functools.partial(_run, pool)
+    except BaseException:  # Ctrl-C: those under way end, no other begins
+      pool.shutdown(wait=True, cancel_futures=True)
+      raise
 
-  def __init__(self, workers):
-    self._workers, self._pool = workers, None
 
-  def __enter__(self):
-    if self._workers > 1:
-      self._pool = concurrent.futures.ProcessPoolExecutor(
-        self._workers,
-        multiprocessing.get_context('spawn'),
-        initializer=cli.as_worker,
-      )
-    return self._run
-
-  def __exit__(self, *error):
-    if self._pool:
-      self._pool.shutdown(wait=True, cancel_futures=True)
-
-  def _run(self, function, parts, *more):
-    if not self._pool:
-      yield from (function(part, *more) for part in parts)
-      return
-    futures = [self._pool.submit(function, part, *more) for part in parts]
-    for future in futures:
-      try:
-        yield future.result()
-      except concurrent.futures.process.BrokenProcessPool:
-        raise MemoryError('a process ended; use fewer --workers') from None
+def _run(pool, function, parts, *more):
+  futures = [pool.submit(function, part, *more) for part in parts]
+  for future in futures:
+    try:
+      yield future.result()
+    except concurrent.futures.process.BrokenProcessPool:
+      raise MemoryError('a process ended; use fewer --workers') from None
 
 
 def _look(paths, options):

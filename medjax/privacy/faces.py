@@ -6,12 +6,15 @@ is, an average brain tells that is laid upon the head by an affine map. Only for
 MR, whose heads look like the average one.
 """
 
+import pathlib
+
 import numpy as np
 import pydicom
 import scipy.optimize
 from pydicom import uid
 from scipy import ndimage
 
+from medjax.data import formats
 from medjax.privacy import objects, values
 from medjax.privacy.objects import RefusedError
 
@@ -123,16 +126,12 @@ def _template():
       '--faces=remove needs the average brain of nilearn: '
       "pip install 'medjax[demo]'"
     ) from None
-  import pathlib
-
-  import nibabel as nib
-
   folder = pathlib.Path(datasets.__file__).parent / 'data'
   kinds = [
-    nib.load(next(folder.glob(f'mni_icbm152_{k}_tal_nlin_sym_09a*.nii.gz')))
+    formats.read(next(folder.glob(f'mni_icbm152_{k}_tal_nlin_sym_09a*.nii.gz')))
     for k in ('t1', 'gm', 'wm')
   ]
-  t1, gm, wm = (np.asarray(k.dataobj, np.float32) for k in kinds)
+  t1, gm, wm = (k.array[..., 0].astype(np.float32) for k in kinds)
   gm, wm = gm / max(gm.max(), 1), wm / max(wm.max(), 1)
   head = _Head.of(t1, kinds[0].affine)
   brain = ndimage.binary_fill_holes(gm + wm > 0.2)

@@ -6,6 +6,7 @@ not name it, because its SOP class has it; all else is left behind.
 """
 
 import collections
+import re
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -18,7 +19,7 @@ CHARSET = 0x00080005
 PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 CONTENT = 0x0040A730
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
-_CODE_VALUE = 0x00080100
+_CODE_VALUE, _ZONE = 0x00080100, 0x00080201
 # Texts of makers and of terminologies, not of people.
 _OF_DEVICES = frozenset(map(tag_for_keyword, (
   'Manufacturer', 'ManufacturerModelName', 'SoftwareVersions',
@@ -93,11 +94,10 @@ class Cleaner:
         new._dict[tag] = element
       self.done[int(tag), action, rule] += 1
     self._keep_creators(new, creators)
-    if root and CHARSET in new and self.wide:
-      new._dict[CHARSET] = values.new(CHARSET, 'CS', 'ISO_IR 192')
-    elif root and self.wide:
+    if root and self.wide:
       new.add(values.new(CHARSET, 'CS', 'ISO_IR 192'))
-    new.set_original_encoding(*dataset.original_encoding, new_charset(new))
+    # As it was read, so that pydicom writes it without converting it.
+    new.set_original_encoding(*dataset.original_encoding, new._character_set)
     return new
 
   def _action(self, tag, creators, root):
@@ -166,9 +166,7 @@ class Cleaner:
 
   def _pseudonym(self, dataset, tag, vr, encodings, root):
     patient = values.text(dataset.get_item(tag), encodings)
-    if not root:
-      return values.new(tag, vr, '')
-    if not patient:
+    if not root or not patient:
       return values.new(tag, vr, '')
     if tag == _PATIENT_NAME:
       element = (
@@ -260,6 +258,9 @@ class Cleaner:
     tag, text = element.tag, values.text(element, encodings)
     if not text:
       return values.new(tag, vr, '')
+    if tag == _ZONE:
+      fine = re.fullmatch(r'[+-](0\d|1[0-4])[0-5]\d', text)
+      return values.new(tag, vr, text) if fine else None
     many = vr not in ('LT', 'ST', 'UT', 'UR')
     parts = text.split('\\') if many else [text]
     if tag in self.actions and action == 'K':  # an option retains it
@@ -331,8 +332,3 @@ def _creators(dataset):
       element = dataset.get_item(tag)
       found[tag.group, tag.element] = values.text(element)
   return found
-
-
-def new_charset(dataset):
-  """The charset with which pydicom shall write, so that it converts nothing."""
-  return dataset._character_set

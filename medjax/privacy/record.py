@@ -80,7 +80,7 @@ def make(done, plan, key, *, kept, source):
     'state': STATE if kept else 'pseudonymised with a random key that was not '
     'kept: another run gives unrelated pseudonyms',
     'key_id': key.id,
-    'run_by': getpass.getuser(),
+    'run_by': _account(),
     'run_on': datetime.date.today().isoformat(),
     'counts': {
       'patients': done.patients,
@@ -112,6 +112,13 @@ def make(done, plan, key, *, kept, source):
       **dict.fromkeys(ARTICLE_30, _BLANK),
     },
   }  # fmt: skip
+
+
+def _account():
+  try:
+    return getpass.getuser()
+  except (KeyError, OSError):  # a container without accounts
+    return _BLANK
 
 
 _WORDS = {

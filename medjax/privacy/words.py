@@ -10,9 +10,10 @@ import re
 from medjax.privacy import tables
 
 _TOKEN = re.compile(r'[^\W_]+(?:\.\d+)?|.', re.DOTALL)
-_KEPT = set(' _-+./,;:()[]%*=<>&#')
+_KEPT = set(" '_-+./,;:()[]%*=<>&#")
 _MEASURE = re.compile(r'[a-z]{0,3}\d{1,3}(\.\d{1,3})?[a-z]{0,3}|b\d{4}')
 _PARTS = re.compile(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+')
+_VERSION = re.compile(r'\d{1,4}(\.\d{1,4}){3,5}')
 _DIGITS = 5  # in a row, with signs in between: more may be an id or a date
 _LONGEST = 24  # of a device's word; longer ones may be an encoded text
 
@@ -65,7 +66,7 @@ def _cleaned_once(text, identifiers):
     else:
       tokens.append(' ')
   joined = ' '.join(_without_runs(tokens).split())
-  return joined.strip(' _-+./,;:()[]*=&#')
+  return joined.strip(' _-+./,;:*=&#')
 
 
 def _is_known(token, known):
@@ -93,9 +94,10 @@ def _without_runs(tokens):
         kept[i] = ' '
 
   for i, token in enumerate(tokens):
-    if token.isalnum() or token[0].isdigit():
+    listed = token == ',' and tokens[i + 1 : i + 2] == [' ']
+    if listed or token.isalnum() or token[0].isdigit():
       number = sum(c.isdigit() for c in token)
-      single = len(token) == 1 and not number
+      single = len(token) == 1 and token.isalpha()
       if not (number or single):
         close()
         row, digits, singles = [], 0, 0
@@ -123,6 +125,7 @@ def of_device(text, identifiers=None, *, digits=8):
   ]
   joined = ' '.join(fine)
   for row in re.findall(r'\d[\d\-/:., ]*\d', joined):
-    if sum(c.isdigit() for c in row) > digits:
+    many = sum(c.isdigit() for c in row) > digits
+    if many and not _VERSION.fullmatch(row):
       joined = joined.replace(row, '')
   return ' '.join(joined.split())

@@ -88,6 +88,8 @@ def test_ages(age, expected):
     ('Tel. 555-808-0917', ''),
     ('born 12/03/1960', ''),
     ('b1000 ADC', 'b1000 ADC'),
+    ('RGB(37, 231, 253)', 'RGB(37, 231, 253)'),
+    ('555,808,0917', ''),
     ('J O H N chest', 'chest'),
     ('chest 12 xyzzy 345 678', 'chest'),
     ('OphEliaZebrowski', ''),

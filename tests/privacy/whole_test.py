@@ -93,19 +93,45 @@ def test_a_segmentation_is_read_by_highdicom(shared_data, tmp_path):
   assert seen == {'SEG', 'SR', 'CT'}
 
 
-def test_suv_is_the_same(shared_data, tmp_path):
-  source = shared_data('dicom_sts025') / 'PET'
+def _in_becquerels(folder, out):
+  """PET slices whose SUV needs times on both sides of midnight."""
+  out.mkdir()
+  for path in sorted(folder.rglob('*.dcm'))[:24:2]:
+    ds = pydicom.dcmread(path)
+    if ds.Modality != 'PT':
+      continue
+    ds.Units, ds.DecayCorrection = 'BQML', 'START'
+    ds.CorrectedImage, ds.PatientWeight = ['ATTN', 'DECY'], '70'
+    ds.SeriesDate = ds.AcquisitionDate = ds.StudyDate = '20010301'
+    ds.SeriesTime = ds.AcquisitionTime = '001500'
+    tracer = ds.RadiopharmaceuticalInformationSequence[0]
+    tracer.RadiopharmaceuticalStartDateTime = '20010228233000.00'
+    tracer.RadiopharmaceuticalStartTime = '233000'
+    tracer.RadionuclideTotalDose = '370000000'
+    tracer.RadionuclideHalfLife = '6586.2'
+    ds.save_as(out / path.name)
+  return out
+
+
+def _suv(folder):
+  (series,) = dicom.list_series(folder)
+  return dicom.read_files(series.files, suv=True)
+
+
+def test_suv_is_the_same_or_refused(shared_data, tmp_path):
+  source = _in_becquerels(shared_data('dicom_sts025') / 'PET', tmp_path / 'in')
   run(source, tmp_path / 'out', *_RICH)
-  (old,), (new,) = (
-    dicom.list_series(p) for p in (source, tmp_path / 'out')
-  )  # fmt: skip
-  a, b = (dicom.read_files(s.files) for s in (old, new))
-  assert 'SUV' in str(a.meta) or a.meta.get('units')
-  np.testing.assert_allclose(b.array, a.array, rtol=1e-6)
-  np.testing.assert_allclose(b.affine, a.affine)
-  first, second = (pydicom.dcmread(s.files[0]) for s in (old, new))
-  assert first.SeriesDate != second.SeriesDate
-  assert first.SeriesTime == second.SeriesTime
+  old, new = _suv(source), _suv(tmp_path / 'out')
+  np.testing.assert_allclose(new.array, old.array, rtol=1e-6)
+  np.testing.assert_allclose(new.affine, old.affine)
+  dates = {
+    pydicom.dcmread(p).SeriesDate for p in (tmp_path / 'out').rglob('*.dcm')
+  }
+  assert len(dates) == 1
+  assert dates != {'20010301'}
+  run(source, tmp_path / 'basic')
+  with pytest.raises(ValueError, match='no SUV'):
+    _suv(tmp_path / 'basic')
 
 
 def test_shifts_are_one_for_all_dates_of_a_patient(tmp_path):
