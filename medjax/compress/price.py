@@ -23,9 +23,9 @@ def rows_of(folder, experiment, split):
 
 
 def score(task, rows):
-  """The score that chose the checkpoint."""
-  found = task.summarize(rows, n_resamples=0)['scores']
-  return float(found[task.monitor])
+  """The score that chose the checkpoint; NaN where it is not defined."""
+  found = task.summarize(rows, n_resamples=0)['scores'][task.monitor]
+  return float('nan') if found is None else float(found)
 
 
 def difference(task, before, after):

@@ -18,7 +18,7 @@ SHIPPED = artefact.SHIPPED
 # As where neither is installed.
 ALONE = """
 import runpy, sys
-for name in ('medjax', 'flax', 'optax', 'orbax', 'clu', 'scipy') + {more!r}:
+for name in ('medjax', 'flax', 'optax', 'orbax', 'clu') + {more!r}:
   sys.modules[name] = None
 sys.argv = sys.argv[1:]
 sys.path.insert(0, '')
@@ -57,7 +57,7 @@ def volume(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'without', [('jax',), ('onnxruntime',)], ids=['onnx', 'jax']
+  'without', [('jax', 'scipy'), ('onnxruntime',)], ids=['onnx', 'jax']
 )
 def test_a_volume_gets_the_mask_that_predict_writes(
   without, volume, make_run, tmp_path
