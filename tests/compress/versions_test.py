@@ -186,3 +186,17 @@ def test_a_difference_of_masks_is_paired(make_run):
   change, (low, high) = price.difference(task, rows(0.0), rows(0.2))
   assert low < change < high
   assert 0.18 < low < high < 0.22
+
+
+def test_a_slower_version_is_called_so():
+  row = dict(
+    version='original', score='dice', value=0.8, interval=None, change=None,
+    change_interval=None, ece=None, mb=2.0,
+    speed={t: dict(p50=1.0, p95=2.0, peak_mb=50.0) for t in price.THREADS},
+  )  # fmt: skip
+  slow = {t: dict(p50=2.0, p95=3.0, peak_mb=60.0) for t in price.THREADS}
+  other = row | dict(
+    version='int8', speed=slow, change=-0.01, change_interval=(-0.02, 0.0)
+  )
+  assert 'note: int8 is smaller, but slower here' in price.text([row, other])
+  assert 'note' not in price.text([row, row | {'version': 'b'}])
