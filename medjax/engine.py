@@ -126,22 +126,20 @@ def create_state(
   key,
   mesh,
   *,
-  ema=False,
-  pretrained=None,
-  shard_above=0,
-):
+  ema=False, pretrained=None, shard_above=0, more=None,
+):  # fmt: skip
   """A fresh TrainState, initialised on the mesh inside one compiled call.
 
   `inputs` are what the model is called with, as arrays or as their shapes and
   dtypes. `pretrained` are variables, or a part of them, that replace those just
-  initialised. `shard_above` is `state_sharding`'s: no device ever holds all of
-  a leaf that is split.
+  initialised. `more` are a task's own collections. `shard_above` is
+  `state_sharding`'s: no device ever holds all of a leaf that is split.
   """
 
   def init(key, pretrained):
     zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
     variables = dict(model.init(key, *zeros, train=False))
-    variables = _replaced(variables, pretrained)
+    variables = {**_replaced(variables, pretrained), **(more or {})}
     params = variables.pop('params')
     return TrainState(
       step=jnp.zeros((), jnp.int32),

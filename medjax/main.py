@@ -6,7 +6,6 @@ Other data:   --mode=evaluate --workdir=runs/unet --data=FOLDER_OR_SET
 One field:    --config.train.steps=500 --config.optimizer.momentum=0.9
 """
 
-import os
 import pathlib
 import platform
 import resource
@@ -20,6 +19,7 @@ from ml_collections import config_flags
 from medjax import __version__, cli, experiment, external, overrides, report
 from medjax.evaluate import evaluate
 from medjax.run.processes import joined
+from medjax.run.programs import keep_programs
 from medjax.tasks import summary
 from medjax.train import train
 
@@ -55,17 +55,6 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this process.')
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
-
-
-def keep_programs():
-  """Keeps compiled programs between runs."""
-  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
-    return
-  try:
-    cache = pathlib.Path('~/.cache/medjax/xla').expanduser()
-  except RuntimeError:  # nobody's, in a container: compiled anew each time
-    return
-  jax.config.update('jax_compilation_cache_dir', str(cache))
 
 
 def facts():

@@ -1,4 +1,8 @@
-"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…"""
+"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…
+
+Files are images, or tables where the run was trained on those: then
+predictions.csv has a line per row, called by its id.
+"""
 
 import argparse
 import pathlib
@@ -8,7 +12,7 @@ import numpy as np
 
 from medjax import cli, progress
 from medjax.data import formats
-from medjax.prediction import files, trained
+from medjax.prediction import files, tables, trained
 from medjax.prediction import judge as judge_lib
 
 
@@ -49,6 +53,14 @@ def predict(
   'reason' when not to rely on an answer.
   """
   run = trained.load(workdir, **options)
+  if tables.takes(run):
+    if seg or uncertainty or probabilities or calibrated or conformal or ood:
+      raise ValueError(
+        f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities, '
+        '--calibrated, --conformal and --ood are for images'
+      )
+    print(tables.predict(run, inputs, out, skip_existing=skip_existing))
+    return
   judge = judge_lib.load(
     workdir, run, level=conformal, method=sets, by_class=by_class, ood=ood
   )
@@ -114,13 +126,13 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
       _readable(found, refused),
       calibrated=calibrated,
       probabilities='probabilities' in maps or bool(judge and judge.maps),
-      features=bool(judge and judge.novelty),
+      features=bool(judge and judge.known),
       refused=refused,
       watch=watch,
     )
     for i, (case, prediction) in enumerate(predictions):
       prediction = judge(prediction) if judge else prediction
-      if prediction.labels is None or (judge and judge.novelty):
+      if prediction.labels is None or (judge and judge.known):
         table.add(case['path'], prediction)
       if prediction.labels is not None:
         if judge and judge.maps:
@@ -210,7 +222,9 @@ def main():
     'predict --workdir=runs/unet scans --out=predicted --flips --probabilities',
     'predict --workdir=runs/resnet films --out=predicted --conformal=.9 --ood',
   )
-  parser.add_argument('inputs', nargs='+', help='image files or folders')
+  parser.add_argument(
+    'inputs', nargs='+', help='image files or folders, or tables'
+  )
   parser.add_argument('--workdir', required=True, help='a trained workdir')
   parser.add_argument('--out', required=True, help='folder for the results')
   for name, what in _SWITCHES.items():

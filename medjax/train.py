@@ -21,8 +21,12 @@ from medjax.run.profile import Profile
 from medjax.run.stop import Stopped, StopSignal
 
 
-def train(experiment, workdir):
+def train(experiment, workdir, *, until=None, read_test=True):
   """Trains an experiment in `workdir`, from its newest checkpoint if any.
+
+  `until` stops it at that step, evaluated and saved, to go on another time as
+  if it had not stopped. Without `read_test` no case of the test split is opened
+  to see whether it is whole.
 
   Several members (`config.members`, `config.folds`) train in step with each
   other, each in a folder of its own; each is what it would be alone.
@@ -34,7 +38,7 @@ def train(experiment, workdir):
   with contextlib.ExitStack() as held:
     if jax.process_index() == 0:
       held.enter_context(locked(workdir))
-    return _train(experiment, workdir)
+    return _train(experiment, workdir, until or math.inf, read_test)
 
 
 def _check_workdir(experiment, workdir):
@@ -45,14 +49,16 @@ def _check_workdir(experiment, workdir):
     walk.check_apart(workdir, folder)
 
 
-def _train(experiment, workdir):
+def _train(experiment, workdir, until, read_test):
   settings = experiment.train
   mesh = engine.make_mesh()
   members = _members(experiment, workdir, mesh)
-  train_step, learning_rate = _begin(members, experiment, workdir, mesh)
+  train_step, learning_rate = _begin(
+    members, experiment, workdir, mesh, read_test
+  )
   predictor = Predictor(experiment)
   begun = min(m.step for m in members)
-  clock = _Clock(begun, experiment.data.batch_size)
+  clock = _Clock(begun, members[0].batch_size)
   profile = Profile(workdir, settings.profile)
   _announce(experiment, members)
 
@@ -60,7 +66,7 @@ def _train(experiment, workdir):
   with StopSignal() as stop, contextlib.ExitStack() as files, profile:
     for m in members:
       files.enter_context(m)
-    while going := [m for m in members if not m.ended]:
+    while going := [m for m in members if not m.ended and m.step < until]:
       # In step, unless a kill came between two checkpoints.
       step = min(m.step for m in going)
       going = [m for m in going if m.step == step]
@@ -85,7 +91,7 @@ def _train(experiment, workdir):
         members[0].writer.pace(step)
       if step % settings.log_every == 0 or last:
         _log(members[0].writer, going, step, clock, learning_rate)
-      if step % settings.eval_every == 0 or last:
+      if step % settings.eval_every == 0 or last or step == until:
         _validate(members[0].writer, going, step, predictor, experiment.task)
         clock.restart(step)  # Evaluation is not training time.
       if code := stop.exit_code(step):
@@ -139,7 +145,7 @@ def _members(experiment, workdir, mesh):
   return [Member(run, f, *data[run.cases], mesh) for run, f in runs]
 
 
-def _read_once(members, task):
+def _read_once(members, task, read_test):
   """Reads what will be evaluated: a damaged file shows now, not at the end."""
 
   def read(split, i):
@@ -149,7 +155,8 @@ def _read_once(members, task):
 
   places = []
   for m in {m.experiment.cases: m for m in members}.values():
-    for split in (m.validation, samples(m.experiment, 'test')):
+    test = [samples(m.experiment, 'test')] if read_test else []
+    for split in (m.validation, *test):
       mine = range(jax.process_index(), len(split), jax.process_count())
       places += [(split, i) for i in mine]
   with (
@@ -177,7 +184,7 @@ def _never_seen(cases, names):
   return [name for name in names if name not in set(labels)]
 
 
-def _begin(members, experiment, workdir, mesh):
+def _begin(members, experiment, workdir, mesh, read_test):
   """Gives members their states, new or restored.
 
   Returns the compiled step over members and step → learning rate.
@@ -187,7 +194,7 @@ def _begin(members, experiment, workdir, mesh):
   tx, learning_rate = experiment.optimizer(inputs)
   weights, resumed = None, [m.checkpoints.latest_step() for m in members]
   if None in resumed:
-    _read_once(members, experiment.task)
+    _read_once(members, experiment.task, read_test)
     weights = experiment.pretrained(inputs)
   if len(members) > 1:
     done = [step for step in resumed if step is not None]
@@ -198,6 +205,7 @@ def _begin(members, experiment, workdir, mesh):
     state = engine.create_state(
       experiment.model, tx, inputs, m.init_key, mesh, pretrained=weights,
       ema=settings.ema_decay > 0, shard_above=settings.shard_above,
+      more=getattr(experiment.task, 'variables', None),
     )  # fmt: skip
     m.begin(state)
   gradient = engine.whole_batch

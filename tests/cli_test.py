@@ -7,7 +7,7 @@ import pytest
 import medjax
 from medjax import cli
 from medjax.data import records
-from medjax.main import keep_programs
+from medjax.run.programs import keep_programs
 
 
 @pytest.mark.parametrize(

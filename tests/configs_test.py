@@ -28,17 +28,25 @@ class Cases(list):
 
 
 def make_cases(
-  shape, class_names=(), *, n=4, masks=False, multi_label=False, further=()
+  shape,
+  class_names=(),
+  *,
+  n=4,
+  masks=False,
+  multi_label=False,
+  further=(),
+  covariates=0,
 ):
   """n raw cases of noise; `masks` of the classes, or labels.
 
-  `further`: names of other masks that a case has.
+  `further`: names of other masks that a case has; `covariates`: how many.
   """
   rng = np.random.default_rng(0)
   rank = len(shape) - 1
   classes = len(class_names) or 2
   cases = Cases()
   cases.class_names = class_names
+  cases.covariate_names = tuple(f'concept {i}' for i in range(covariates))
   for i in range(n):
     case = {
       'image': rng.integers(0, 256, shape).astype(np.uint8),
@@ -53,6 +61,8 @@ def make_cases(
       case['label'] = rng.integers(0, 2, classes).astype(np.uint8)
     else:
       case['label'] = np.int32(i % classes)
+    if covariates:
+      case['covariates'] = rng.normal(size=covariates).astype(np.float32)
     for name in further:
       case[name] = rng.integers(0, 2, shape[:-1]).astype(np.uint8)
     cases.append(case)
@@ -64,6 +74,7 @@ NODULE = ('benign', 'malignant')
 HIPPOCAMPUS = ('background', 'anterior', 'posterior')
 BINARY = ('normal', 'pneumonia')
 FINDINGS = tuple(f'finding {i}' for i in range(14))
+TINY_BACKBONE = {'model.backbone.width': 2, 'model.backbone.stage_sizes': (1,)}
 SMALL_UNET = {'model.features': (2, 4)}
 SMALL_RESNET = {'model.width': 2, 'model.stage_sizes': (1, 1)}
 TINY_RESNET = {'name': 'ResNet18', 'width': 2, 'stage_sizes': (1, 1)}
@@ -72,6 +83,10 @@ ENCODER_DECODER = {
     'name': 'EncoderDecoder', 'backbone': TINY_RESNET, 'features': (2, 4),
   },
 }  # fmt: skip
+SURVIVAL = {
+  f'survival:{name}': (name.partition(',')[0] == 'pbc2') + 1
+  for name in ('metabric,coxtime', 'pbc2,deephit', 'folder,discrete')
+}
 EXPERIMENTS = {
   'unet:mni152_tissue': (
     make_cases((16, 16, 1), TISSUE, masks=True),
@@ -92,6 +107,14 @@ EXPERIMENTS = {
     SMALL_RESNET,
   ),
   'resnet:folder': (make_cases((30, 40, 3), ('a', 'b', 'c')), SMALL_RESNET),
+  'concepts:lidc': (
+    make_cases((9, 8, 3, 1), NODULE, covariates=8),
+    TINY_BACKBONE,
+  ),
+  'concepts:folder': (
+    make_cases((30, 40, 3), BINARY, covariates=1),
+    TINY_BACKBONE,
+  ),
   'lenet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), {}),
   'lenet:chestmnist': (
     make_cases((28, 28, 1), FINDINGS, multi_label=True),
@@ -130,9 +153,31 @@ EXPERIMENTS = {
 }
 
 
+def make_patients(causes=1, n=12):
+  """Rows of a table with a time and an event."""
+  rng = np.random.default_rng(0)
+  cases = Cases()
+  cases.covariate_names = ('age', 'marker')
+  for i in range(n):
+    cases.append({
+      'id': str(i),
+      'patient': str(i),
+      'covariates': rng.normal(size=2).astype(np.float32),
+      'time': np.float32(1 + rng.exponential()),
+      'event': np.int32(i % (causes + 1)),
+    })  # fmt: skip
+  return cases
+
+
 def load(name):
   file, colon, variant = name.partition(':')
   return public.read_config(f'{ROOT}/configs/{file}.py{colon}{variant}')
+
+
+EXPERIMENTS |= {
+  name: (make_patients(causes), {'model.hidden': (4,)})
+  for name, causes in SURVIVAL.items()
+}
 
 
 def test_every_file_is_tried():

@@ -46,8 +46,9 @@ ALLOWED = {
   },
   'evaluate': {
     'config', 'data', 'engine', 'experiment', 'files', 'metrics',
-    'prediction', 'reports', 'run', 'tasks',
+    'prediction', 'progress', 'reports', 'run', 'subgroups', 'tasks',
   },
+  'subgroups': {'data', 'files', 'metrics', 'tasks'},
   'train': {
     'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune',
     'prediction', 'progress', 'run',
@@ -56,7 +57,7 @@ ALLOWED = {
   'reports': {'cli', 'files', 'metrics'},
   'survey': {
     'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
-    'prepare', 'progress',
+    'metrics', 'prepare', 'progress',
   },
   'inspect': {'cli', 'data', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},
@@ -66,6 +67,11 @@ ALLOWED = {
   'predict': {
     'cli', 'data', 'experiment', 'files', 'prediction', 'progress', 'tasks',
   },
+  'explain': {
+    'cli', 'data', 'files', 'finetune', 'metrics', 'prediction', 'progress',
+    'reports', 'tasks',
+  },
+  'explain.__main__': {'cli', 'explain'},
   'external': {
     'config', 'data', 'evaluate', 'experiment', 'files', 'prediction',
     'prepare', 'reports', 'run',
@@ -78,11 +84,34 @@ ALLOWED = {
     'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
     'tasks', 'train',
   },
-  # One room per capability, on top.
+  'public': {'data', 'experiment', 'prediction', 'shipped'},
+  '__main__': {'build', 'cli'},
+  # One room per capability, on top: nothing below knows them.
   'card': {'build', 'files', 'reports', 'run'},
   'card.__main__': {'card', 'cli'},
-  'public': {'data', 'experiment', 'prediction', 'shipped'},
-  # Capabilities. What compress makes smaller is what export wrote.
+  'knowledge': {'build', 'metrics'},
+  'knowledge.__main__': {'cli', 'files', 'knowledge'},
+  'search': {
+    'build', 'cli', 'evaluate', 'experiment', 'files', 'public', 'reports',
+    'shipped', 'train',
+  },
+  'search.__main__': {'cli', 'main', 'search'},
+  'trust': {
+    'augment', 'evaluate', 'experiment', 'files', 'finetune', 'metrics',
+    'optim', 'prediction', 'progress', 'reports', 'run', 'tasks',
+  },
+  'trust.__main__': {'cli', 'trust'},
+  'radiomics': {'build', 'cli', 'data', 'files', 'progress', 'run'},
+  'radiomics.__main__': {'cli', 'files', 'radiomics', 'run'},
+  'service': {
+    'build', 'cli', 'data', 'experiment', 'files', 'metrics', 'prediction',
+  },
+  'service.__main__': {
+    'cli', 'data', 'files', 'prediction', 'progress', 'service',
+  },
+  'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
+  'privacy.__main__': {'cli', 'privacy'},
+  # What compress makes smaller is what export wrote.
   'export': {
     'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',
     'prediction', 'run',
@@ -93,7 +122,10 @@ ALLOWED = {
     'finetune', 'metrics', 'prediction', 'public', 'report', 'train',
   },
   'compress.__main__': {'cli', 'compress'},
-  '__main__': {'build', 'cli'},
+  'surgery': {
+    'build', 'cli', 'data', 'files', 'metrics', 'progress', 'reports',
+  },
+  'surgery.__main__': {'cli', 'surgery'},
 }  # fmt: skip
 
 # Heavy or optional packages, and the only layers that may name them.
@@ -117,18 +149,22 @@ ONLY_IN = {
   'flax': {
     'compress',
     'engine',
+    'explain',
     'export',
     'finetune',
     'models',
     'ops',
     'prediction',
   },
-  'optax': {'engine', 'optim', 'losses', 'tasks'},
+  'optax': {'engine', 'explain', 'losses', 'optim', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
-  'nibabel': {'data', 'export'},  # of export the script that it ships
-  'pydicom': {'data', 'export'},
+  'nibabel': {'data', 'export', 'privacy'},
+  'pydicom': {'data', 'export', 'knowledge', 'privacy', 'service'},
+  'pynetdicom': {'service'},
+  'sqlalchemy': {'service', 'service.__main__'},
+  'fastapi': {'service'},
   'pyarrow': {'data'},
   'ml_collections': {
     'compress',
@@ -136,6 +172,7 @@ ONLY_IN = {
     'export',
     'main',
     'overrides',
+    'search',
     'survey',
   },
   'matplotlib': {'reports'},

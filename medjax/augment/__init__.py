@@ -16,16 +16,19 @@ from medjax.augment.intensity import (
 from medjax.augment.mixing import mixup
 from medjax.augment.resolution import gaussian_blur, low_resolution
 from medjax.augment.spatial import affine, flip, rot90
+from medjax.augment.style import amplitude_mix, histogram_match
 from medjax.augment.views import views
 
 __all__ = [
   'affine',
+  'amplitude_mix',
   'brightness',
   'contrast',
   'flip',
   'gamma',
   'gaussian_blur',
   'gaussian_noise',
+  'histogram_match',
   'low_resolution',
   'mixup',
   'rot90',

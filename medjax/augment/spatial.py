@@ -127,41 +127,35 @@ def affine(
       deformation, drawn independently; an example with none stays as it was.
     rotate: largest angle in degrees, either way: one number, or in 3-D one
       for the rotation about each axis.
-    scale: range of the magnification, the same on all axes; its reciprocal
-      is uniform. nnU-Net's (0.7, 1.4) says how far apart samples lie and is
-      (1/1.4, 1/0.7) here.
+    scale: range of the magnification, the same on all axes, its reciprocal
+      uniform: nnU-Net's (0.7, 1.4) is (1/1.4, 1/0.7) here.
     shear: largest shear angle in degrees, either way.
     translate: largest shift in voxels, either way: one number or one per axis.
-    elastic: largest displacement in voxels: one number or one per axis. No
-      fold can arise below 0.4 of the distance between control points (Choi &
-      Lee, Graphical Models 2000).
-    elastic_grid: intervals of the control grid along each axis. Displacements
-      at its points are uniform, between them a cubic B-spline (Rueckert et
-      al., IEEE TMI 1999).
+    elastic: largest displacement in voxels: one number or one per axis. Nothing
+      folds below 0.4 of a control interval (Choi & Lee, Graph. Models 2000).
+    elastic_grid: control intervals of each axis; displacements are uniform, a
+      cubic B-spline between (Rueckert et al., IEEE TMI 1999).
     axes: spatial axes in which all this happens; all by default. (1, 2) moves
       the slices of an anisotropic volume alike, in two dimensions.
     mode: the image outside its border: 'constant' (0) or 'edge'.
 
-  Raises:
-    ValueError: unknown mode, an axis that is not spatial, or a list of
-      numbers that does not fit the axes.
+  Raises ValueError: unknown mode, an axis that is not spatial, or a list of
+  numbers that does not fit the axes.
   """
-  image = example['image']
-  axes = spatial_axes(axes, image.ndim - 1)
+  axes = spatial_axes(axes, example['image'].ndim - 1)
   if mode not in _MODES:
     raise ValueError(f"mode is 'constant' or 'edge', not {mode!r}")
-  shape = tuple(image.shape[a] for a in axes)
+  shape = tuple(example['image'].shape[a] for a in axes)
   moved, coordinates = _drawn_coordinates(
     key, shape, p, rotate, scale, shear, translate, elastic, elastic_grid
   )
-
-  def warp(x, order, mode):
-    out = _resample(x, coordinates, axes=axes, order=order, mode=mode)
-    return jnp.where(moved, out, x)
-
-  out = {**example, 'image': warp(image, 1, _MODES[mode])}
-  if 'mask' in example:
-    out['mask'] = warp(example['mask'], 0, 'constant')
+  taken = {'image': (1, _MODES[mode]), 'mask': (0, 'constant')}
+  out = {**example}
+  for name, (order, outside) in taken.items():
+    if name in example:
+      x = example[name]
+      warped = _resample(x, coordinates, axes=axes, order=order, mode=outside)
+      out[name] = jnp.where(moved, warped, x)
   return out
 
 

@@ -1,4 +1,4 @@
-"""The subgroups of a case: sex, age, site, scanner, or any column with few values.
+"""The subgroups of a case: sex, age, site, scanner, or a column of few values.
 
 What is kept is the group, never the value: an age becomes ten years. What
 nobody knows is the group 'unknown'.
@@ -67,7 +67,7 @@ def check(name, values):
 
 
 def group_of(case, names, path=None):
-  """{attribute: group} of one case; `path` is that of its DICOM, if it is one."""
+  """{attribute: group} of one case; `path` is that of its DICOM, if any."""
   header = {}
   missing = [name for name in names if name not in case]
   if missing and path is not None and is_dicom(pathlib.Path(path)):

@@ -25,6 +25,7 @@ from medjax.data.intensity import (
   normalise,
   percentile,
   scale,
+  standardise,
   window,
   zscore,
 )
@@ -43,6 +44,7 @@ __all__ = [
   'resample',
   'resize',
   'scale',
+  'standardise',
   'to_grid',
   'window',
   'zscore',

@@ -6,6 +6,7 @@ from medjax.finetune.methods import (
   full,
   linear_probe,
   lora,
+  mixstyle,
 )
 
-__all__ = ['bitfit', 'bottleneck', 'full', 'linear_probe', 'lora']
+__all__ = ['bitfit', 'bottleneck', 'full', 'linear_probe', 'lora', 'mixstyle']

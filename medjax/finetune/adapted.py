@@ -101,8 +101,17 @@ class Adapters:
   width: int
   target: str
 
-  def after(self, path, x):
-    """The output of the module at `path`, adapted if it is one of them."""
+  def check(self, paths):
+    """Raises ValueError where no module among the parameters got one."""
+    if not any('/adapter/' in path for path in paths):
+      raise ValueError(
+        f'adapt.target: {self.target!r} matches no module; the parameters are '
+        f'{", ".join(paths[:6])}, …'
+      )
+
+  def after(self, module, x):
+    """The output of a module, adapted if it is one of them."""
+    path = '/'.join(module.path)
     chosen = path and re.search(self.target, path)
     inside = 'adapter' in path.split('/')
     if not chosen or inside or not isinstance(x, jax.Array):
@@ -127,14 +136,14 @@ class Adapted:
     freeze: patterns of paths that do not train.
     train: patterns of the only paths that train; () is all.
     lora: what is added to kernels.
-    adapters: what is added behind modules.
+    adapters: what is added behind modules, `Adapters` or `style.Styles`.
   """
 
   model: Any
   freeze: tuple[str, ...] = ()
   train: tuple[str, ...] = ()
   lora: Lora | None = None
-  adapters: Adapters | None = None
+  adapters: Any = None
 
   def trains(self, path):
     """Whether the parameter at `path` trains."""
@@ -164,11 +173,8 @@ class Adapted:
     paths = [*flatten_dict(variables['params'], sep='/')]
     _check('optimizer.freeze', self.freeze, paths)
     _check('adapt.train', self.train, paths)
-    if self.adapters and not any('/adapter/' in path for path in paths):
-      raise ValueError(
-        f'adapt.target: {self.adapters.target!r} matches no module; the '
-        f'parameters are {", ".join(paths[:6])}, …'
-      )
+    if self.adapters:
+      self.adapters.check(paths)
     variables = self.split(variables)
     if self.lora:
       frozen = flatten_dict(variables[FROZEN], sep='/')
@@ -204,7 +210,7 @@ class Adapted:
           # The layer is of this call only: the model makes it anew for each.
           object.__setattr__(module, 'use_running_average', True)
       y = method(*args, **kwargs)
-      return self.adapters.after(path, y) if self.adapters else y
+      return self.adapters.after(module, y) if self.adapters else y
 
     return intercept
 

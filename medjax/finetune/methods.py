@@ -5,6 +5,7 @@
 """
 
 from medjax.finetune.adapted import Adapted, Adapters, Lora
+from medjax.finetune.style import Styles
 
 HEAD = ('^(head|aux)',)
 
@@ -63,3 +64,19 @@ def bottleneck(
   """
   added = Adapters(width, target)
   return Adapted(model, freeze, tuple(train), adapters=added)
+
+
+def mixstyle(
+  model,
+  *,
+  p=0.5,
+  alpha=0.1,
+  target=r'^(backbone/)?(stage_[01]_(block|layer)_0|encoder_[01])$',
+  freeze=(),
+):
+  """All of it trains, early features in mixed styles (Zhou et al. 2021).
+
+  For other scanners and sites than those of the training. Behind each module
+  whose path `target` matches, with probability `p` for a batch.
+  """
+  return Adapted(model, freeze, adapters=Styles(p, alpha, target))

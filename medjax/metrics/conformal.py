@@ -156,7 +156,7 @@ def survival_margin(
   level: float,
   censoring: str = 'any',
 ) -> float:
-  """By what predicted times are divided, so that `level` of patients outlive it.
+  """By what to divide predicted times, so that `level` of them are outlived.
 
   time, event: what was observed of the calibration cases, event False where
   censored; prediction: a time predicted for each, a median, say, above 0. The

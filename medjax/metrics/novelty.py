@@ -103,7 +103,7 @@ def scores(
   mahalanobis: squared distance to the nearest class, covariance shared (Lee et
   al. 2018). knn: distance to the 50th nearest training case, of features of
   length 1 (Sun et al. 2022). residual: length outside of the directions that
-  hold 95 % of the variance, and vim the same with the energy (Wang et al. 2022).
+  hold 95 % of the variance, vim the same with the energy (Wang et al. 2022).
   energy: −log Σ exp of the logits (Liu et al. 2020). msp: 1 − the largest
   probability (Hendrycks & Gimpel 2017).
   """

@@ -15,7 +15,7 @@ THRESHOLDS = 1 / (1 + np.exp(-np.linspace(-10, 5, 76)))
 CONFIDENCE = 0.9  # with which a risk is kept, unless said otherwise
 
 
-def p_value(risk, n, *, bound) -> Float[np.ndarray, '*t']:
+def p_value(risk, n, *, bound):
   """p of a mean `risk` of n cases, if the true one were `bound` or more.
 
   Hoeffding and Bentkus, the smaller of the two: valid for any risk in [0, 1]

@@ -1,6 +1,9 @@
 """Models by name: this import list is the registry."""
 
 from medjax.models.alexnet import AlexNet as AlexNet
+from medjax.models.concept_bottleneck import (
+  ConceptBottleneck as ConceptBottleneck,
+)
 from medjax.models.convnext import ConvNeXt as ConvNeXt
 from medjax.models.convnext import ConvNeXtS as ConvNeXtS
 from medjax.models.convnext import ConvNeXtT as ConvNeXtT
@@ -22,6 +25,8 @@ from medjax.models.mednext import MedNeXtB as MedNeXtB
 from medjax.models.mednext import MedNeXtL as MedNeXtL
 from medjax.models.mednext import MedNeXtM as MedNeXtM
 from medjax.models.mednext import MedNeXtS as MedNeXtS
+from medjax.models.mlp import MLP as MLP
+from medjax.models.mlp import CoxTime as CoxTime
 from medjax.models.mobilenet import MobileNet as MobileNet
 from medjax.models.mobilenet import MobileNetV2 as MobileNetV2
 from medjax.models.mobilenet import MobileNetV3Large as MobileNetV3Large

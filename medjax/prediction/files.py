@@ -77,6 +77,7 @@ def read_case(file):
     'inputs': paths,
     'place': _place(volume),
     'slice_place': _slice_place(volume),
+    'notes': tuple(volume.meta.get('notes', ())),
   }
 
 
@@ -188,23 +189,26 @@ def _write_map(out, case, name, array, most):
   formats.write(out / f'{stem}.png', array, case['affine'])
 
 
-def read_table(out):
-  """{file: its line} of predictions.csv; {} where there is none."""
+def read_table(out, key='file'):
+  """{file: its line} of predictions.csv; {} where there is none.
+
+  `key` is 'id' where cases are rows of a table.
+  """
   path = out / 'predictions.csv'
   if not path.exists():
     return {}
   rows, _ = files.read_csv(path, mend='delete it')
-  return {row['file']: row for row in rows}
+  return {row[key]: row for row in rows}
 
 
-def write_table(out, predictions, before=()):
+def write_table(out, predictions, before=(), key='file'):
   """predictions.csv: a line per file, a column per value; returns its path.
 
   `predictions` are (path, Prediction) of cases, with the numbers and the
   judgement of each, and `before` lines that are there already.
   """
   rows = [
-    {'file': path, **{k: _rounded(v) for k, v in _numbers(p).items()}}
+    {key: path, **{k: _rounded(v) for k, v in _numbers(p).items()}}
     for path, p in predictions
   ]
   rows = [*before, *rows]

@@ -8,7 +8,6 @@ import numpy as np
 from medjax import files
 from medjax.metrics.conformal import METHODS, check_level
 from medjax.prediction import novelty
-from medjax.prediction.novelty import Novelty
 from medjax.run import per_case
 
 
@@ -17,7 +16,7 @@ class Judge:
   """Tells a prediction what validation decided about doubt.
 
   task, calibration: of the run. level: of conformal sets or masks, None is
-  none; method, by_class: how they are made. novelty: of what is new, or None.
+  none; method, by_class: how they are made. known: what novelty is told by.
   """
 
   task: object
@@ -25,7 +24,7 @@ class Judge:
   level: float | None = None
   method: str = 'lac'
   by_class: bool = False
-  novelty: Novelty | None = None
+  known: novelty.Novelty | None = None
 
   @property
   def maps(self):
@@ -65,8 +64,8 @@ class Judge:
       columns, reasons = self.task.answer(
         prediction.probabilities, self.calibration, **self._how
       )
-    if self.novelty is not None:
-      found, more = self.novelty.judge(prediction)
+    if self.known is not None:
+      found, more = self.known.judge(prediction)
       columns, reasons = {**columns, **found}, [*reasons, *more]
     if hasattr(self.task, 'unsure'):
       reasons += self.task.unsure(prediction.probabilities, self.calibration)
@@ -82,44 +81,48 @@ class Judge:
     )
 
   def said(self, workdir):
-    """Lines on what the sets of this level were worth on the test split."""
-    if self.level is None:
-      return []
-    table = self._measured(pathlib.Path(workdir))
-    if table is None or 'coverage' not in table:
-      note = (table or {}).get('note', 'the run has no cases of test')
-      return [f'coverage at {self.level:g} was not measured: {note}']
+    """Lines on what sets, and answers, were worth on the test split."""
+    stored = _stored(pathlib.Path(workdir))
+    lines = [] if self.level is None else self._said_of_sets(workdir, stored)
+    warning = (stored.get('risk_coverage') or {}).get('warning')
+    return [*lines, f'warning: {warning}'] if warning else lines
+
+  def _said_of_sets(self, workdir, stored):
+    table = self._measured(workdir, stored)
+    if 'coverage' not in table:
+      return [f'coverage at {self.level:g} was not measured: {table["note"]}']
     classes = table.get('classes') or {}
     each = ', '.join(f'{k} {c["coverage"]:.3f}' for k, c in classes.items())
+    by_class = ', by class' if self.by_class else ''
+    way = 'found by the masks' if self.maps else 'in the sets'
     lines = [
-      f'at {self.level:g} ({table["method"]}), of {table["n"]} test cases '
-      f'{table["coverage"]:.3f} held the truth{f": {each}" if each else ""}'
+      f'at {self.level:g} ({"masks" if self.maps else self.method}{by_class}), '
+      f'of {table["n"]} test cases: {table["coverage"]:.3f} of the truth was '
+      f'{way}{f" ({each})" if each else ""}'
     ]
     if table['warning']:
       lines.append(f'warning: {table["warning"]}')
     return lines
 
-  def _measured(self, workdir):
-    """What a task measured, or measures now on the table of test cases."""
+  def _measured(self, workdir, stored):
+    """The table of this level: of masks what is stored, else measured now."""
     if self.maps:
-      return _stored(workdir, self.level)
+      found = [t for t in stored.get('sets') or [] if t['level'] == self.level]
+      note = (
+        'the evaluation was at another level: evaluate again, with '
+        f'--config.task.level={self.level:g}'
+      )
+      return found[0] if found else {'note': note}
     rows = _rows(workdir, self.task)
     if not rows:
-      return None
+      return {'note': 'the run has no table of test cases'}
     return self.task.measured(rows, self.calibration, **self._how)
 
 
-def _stored(workdir, level):
-  """The table of masks of this level in metrics.json; it holds no other."""
-  metrics = files.read_json(workdir / 'metrics.json', mend='evaluate again')
-  tables = ((metrics or {}).get('test') or {}).get('sets') or []
-  found = [t for t in tables if t.get('level') == level]
-  if found:
-    return found[0]
-  return {
-    'note': 'the evaluation was at another level: evaluate again, with '
-    f'--config.task.level={level:g}'
-  }
+def _stored(workdir):
+  """What metrics.json says of the test split; {} without it."""
+  path = workdir / 'metrics.json'
+  return (files.read_json(path, mend='evaluate again') or {}).get('test') or {}
 
 
 def _rows(workdir, task):

@@ -1,4 +1,4 @@
-"""What a run has never seen: fitted on its training, kept beside its weights."""
+"""What a run has never seen: fitted on its training, kept beside it."""
 
 import dataclasses
 import pathlib

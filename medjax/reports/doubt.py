@@ -12,6 +12,7 @@ def warnings(run):
   lines = [t.get('warning') for t in found] + [
     f'{_way(t)}: {t["note"]}.' for t in found if t.get('note')
   ]
+  lines.append((run.summary.get('risk_coverage') or {}).get('warning'))
   return list(dict.fromkeys(filter(None, lines)))
 
 
@@ -70,8 +71,9 @@ def novelty(run):
   shares = found.get('abstained') or {}
   each = ', '.join(f'{k} {number(v)}' for k, v in shares.items() if k != 'p')
   return (
-    f'Unlike the training, by p < {found.get("doubt")}: {number(shares.get("p"))} '
-    f'of the test cases ({each} each by itself); of cases like those of '
+    f'Unlike the training, by p < {found.get("doubt")}: '
+    f'{number(shares.get("p"))} of the test cases ({each} each by '
+    'itself); of cases like those of '
     f'validation it would be {found.get("doubt")}. Fitted on '
     f'{number(found.get("train"))} training cases.'
   )

@@ -12,6 +12,7 @@ from medjax.metrics import bootstrap, classification
 from medjax.metrics import calibration as calibration_lib
 from medjax.metrics.conformal import check_level
 from medjax.tasks import objective, sets, summary
+from medjax.tasks.graph import Graph
 from medjax.tasks.scores import BY_CLASS, MEASURES, Scores
 from medjax.tasks.task import Calibration
 
@@ -32,6 +33,10 @@ class Classification:
   class_names: num_classes names.
   positive: of a binary task, the name or index of the class that precision,
     recall, specificity, F1, AUROC and the threshold are about; by default 1.
+  graph: of multi_label, what is known of the labels together, as
+    {'weight': .1, 'edges': (('a', 'b', 1.),), 'parents': {'child': 'parent'}}:
+    the logits of neighbours are drawn together, a child is never likelier than
+    its parent (medjax.tasks.graph).
   level: of the conformal sets whose coverage is reported.
   risk: the error that cases may have which are answered; 0 is no such point.
   monitor: the score by which the best checkpoint is chosen.
@@ -59,6 +64,7 @@ class Classification:
   aux_weight: float = 0.4
   class_names: tuple[str, ...] = ()
   positive: int | str | None = None
+  graph: Any = None
   level: float = 0.9
   risk: float = 0.05
   monitor: str = 'auroc'
@@ -78,10 +84,14 @@ class Classification:
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(f'label_smoothing={self.label_smoothing} not in [0, 1)')
     self._check_positive()
+    if self.graph is not None and not isinstance(self.graph, Graph):
+      if not self.multi_label:
+        raise ValueError('task.graph is of labels: it needs multi_label=True')
+      object.__setattr__(self, 'graph', Graph.of(self.graph, self.names))
     check_level(self.level)
     if not 0 <= self.risk < 1:
       raise ValueError(f'risk={self.risk} is an error rate, 0 to below 1')
-    summary.check_monitor(self.monitor, MEASURES)
+    summary.check_monitor(self.monitor, self.measures)
     entropy = 'binary_cross_entropy' if self.multi_label else 'cross_entropy'
     if callable(loss) or loss is None:
       loss = {entropy: 1.0}
@@ -157,7 +167,11 @@ class Classification:
     options = {**self._options(), 'multi_label': self.multi_label}
 
     def loss(logits):
-      return objective.evaluate(self.terms, logits, label, **options)
+      if self.graph is None:
+        return objective.evaluate(self.terms, logits, label, **options)
+      chained = self.graph.chained(logits)
+      each = objective.evaluate(self.terms, chained, label, **options)
+      return each + self.graph.penalty(logits)
 
     weights = lambda heads: (1.0, *[self.aux_weight] * (heads - 1))
     return objective.over_heads(loss, outputs, weights, self.num_classes)
@@ -165,6 +179,8 @@ class Classification:
   def predict(self, outputs):
     """Probabilities (b, K), float32, of the main head."""
     logits = objective.main_head(outputs)
+    if self.graph is not None:
+      logits = self.graph.chained(logits)
     if self.multi_label:
       return jax.nn.sigmoid(logits)
     return jax.nn.softmax(logits)

@@ -187,20 +187,26 @@ def measured(scores, calibration, *, level, method, by_class):
   )
   classes = dict(zip(scores.task.names, part['classes'], strict=True))
   part = {**part, 'classes': classes, 'calibrated_on': n}
-  return {**part, 'warning': _warning(part)}
+  return {**part, 'warning': _warning(part, by_class)}
 
 
-def _warning(part):
+def _warning(part, by_class):
   """A sentence where sets cover less than they say, else ''."""
   low = [name for name, c in part['classes'].items() if c['low']]
   if not part['low'] and not low:
     return ''
-  worst = min(part['classes'].items(), key=lambda item: item[1]['coverage'])
+  worst, least = min(
+    part['classes'].items(), key=lambda item: item[1]['coverage']
+  )
+  why = (
+    'The validation cases, on which they were calibrated, differ from these.'
+  )
+  if not (part['low'] or by_class):
+    why = 'They promise all cases together: sets by class promise each.'
   return (
-    f'Sets at {part["level"]:g} held the truth in {part["coverage"]:.3f} of '
-    f'the cases, and in {worst[1]["coverage"]:.3f} of those of {worst[0]}: '
-    'below what they say. The validation cases, on which they were calibrated, '
-    'differ from these.'
+    f'Sets{" by class" if by_class else ""} at {part["level"]:g} held the '
+    f'truth in {part["coverage"]:.3f} of the cases, and in '
+    f'{least["coverage"]:.3f} of those of {worst}: below what they say. {why}'
   )
 
 
@@ -242,7 +248,19 @@ def _answering(scores, decided):
     chosen = confidence >= decided['confidence']
     found['answered'] = float(chosen.mean())
     found['error'] = float(error[chosen].mean()) if chosen.any() else None
+    found['warning'] = _exceeded(found, int(chosen.sum()))
   return found
+
+
+def _exceeded(found, n):
+  """A sentence where the answered err more than was promised, else ''."""
+  risk, error = found['risk'], found['error']
+  if error is None or error <= risk + 2 * (risk * (1 - risk) / n) ** 0.5:
+    return ''
+  return (
+    f'Of the answered cases {error:.3f} are wrong, more than the {risk:g} that '
+    'validation showed: its cases differ from these.'
+  )
 
 
 def answer(task, probability, calibration, *, level, method, by_class):

@@ -3,11 +3,14 @@
 Both may make it worse: what they change is measured beside the model as it was.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from medjax import optim
+from medjax.finetune.style import Styles
 
 WAYS = ('bn', 'tent')
 _RATE = 1e-3  # of TENT, Adam's, as in the paper
@@ -16,28 +19,34 @@ _RATE = 1e-3  # of TENT, Adam's, as in the paper
 def adapted(experiment, variables, batches, *, way, seed=0):
   """Variables of a model that has seen unlabelled batches.
 
-  'bn': the running statistics of its batch norms go on over these batches, as
-  in training (Schneider et al. 2020; Nado et al. 2020). 'tent': so they do, and
+  'bn': the statistics of its batch norms become those of these batches, their
+  mean (Nado et al. 2020; Schneider et al. 2020, without a prior). 'tent': first
   the scales and biases of those norms take a step down the entropy of each
   batch's predictions (Wang et al. 2021).
 
   batches: lists of the inputs of the model, each (b, …). Raises ValueError for
   a model without batch norms.
   """
+  check(variables, way)
+  batches = list(batches)
+  if way == 'tent':
+    variables = _tent(experiment, variables, batches, seed)
+  return _statistics(experiment, variables, batches, seed)
+
+
+def check(variables, way):
+  """Raises ValueError for no such way, and a model without batch norms."""
   if way not in WAYS:
     raise ValueError(f'--adapt={way}: known are {", ".join(WAYS)}')
   if not jax.tree.leaves(variables.get('batch_stats', {})):
     raise ValueError(
       f'--adapt={way} adapts batch norms, and this model has none'
     )
-  if way == 'bn':
-    return _statistics(experiment, variables, batches, seed)
-  return _tent(experiment, variables, batches, seed)
 
 
 def _apply(experiment, variables, inputs, key):
   """(Prediction of a batch in training mode, batch statistics after it)."""
-  outputs, changed = experiment.model.apply(
+  outputs, changed = _plain(experiment.model).apply(
     variables,
     *inputs,
     train=True,
@@ -47,15 +56,39 @@ def _apply(experiment, variables, inputs, key):
   return experiment.task.predict(outputs), changed['batch_stats']
 
 
-def _statistics(experiment, variables, batches, seed):
-  @jax.jit
-  def step(variables, inputs, key):
-    _, stats = _apply(experiment, variables, inputs, key)
-    return {**variables, 'batch_stats': stats}
+def _plain(model):
+  """The model without what mixes styles in training, if it does."""
+  if isinstance(getattr(model, 'adapters', None), Styles):
+    return dataclasses.replace(model, adapters=None)
+  return model
 
-  for i, inputs in enumerate(batches):
-    variables = step(variables, inputs, _key(seed, i))
-  return variables
+
+def _statistics(experiment, variables, batches, seed):
+  """Variables whose batch statistics are the mean of those of the batches.
+
+  A step makes m · old + (1 − m) · of the batch, and what the batch gives does
+  not depend on the old: from 0 and from 1 the momentum m shows itself.
+  """
+
+  @jax.jit
+  def of_batch(variables, inputs, key):
+    def after(start):
+      old = jax.tree.map(
+        lambda x: jnp.full_like(x, start), variables['batch_stats']
+      )
+      return _apply(experiment, {**variables, 'batch_stats': old}, inputs, key)
+
+    (_, zero), (_, one) = after(0.0), after(1.0)
+    return jax.tree.map(lambda a, b: a / (1 - (b - a)), zero, one)
+
+  found = [
+    of_batch(variables, inputs, _key(seed, i))
+    for i, inputs in enumerate(batches)
+  ]
+  if not found:
+    return variables
+  mean = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)
+  return {**variables, 'batch_stats': mean}
 
 
 def _tent(experiment, variables, batches, seed):
@@ -65,26 +98,22 @@ def _tent(experiment, variables, batches, seed):
   tx = optim.make_optimizer(name='adam', schedule=lambda step: _RATE)
 
   def entropy(params, variables, inputs, key):
-    found, stats = _apply(
-      experiment, {**variables, 'params': params}, inputs, key
-    )
+    found, _ = _apply(experiment, {**variables, 'params': params}, inputs, key)
     p = jnp.clip(found, 1e-7, 1)
     each = -(p * jnp.log(p)).sum(-1)
     if not experiment.task.exclusive:
       q = jnp.clip(1 - found, 1e-7, 1)
       each = each - (q * jnp.log(q)).sum(-1)
-    return each.mean(), stats
+    return each.mean()
 
   @jax.jit
   def step(variables, state, inputs, key):
     params = variables['params']
-    grads, stats = jax.grad(entropy, has_aux=True)(
-      params, variables, inputs, key
-    )
+    grads = jax.grad(entropy)(params, variables, inputs, key)
     grads = jax.tree.map(lambda g, on: g * on, grads, chosen)
     updates, state = tx.update(grads, state, params)
     params = jax.tree.map(jnp.add, params, updates)
-    return {**variables, 'params': params, 'batch_stats': stats}, state
+    return {**variables, 'params': params}, state
 
   state = tx.init(variables['params'])
   for i, inputs in enumerate(batches):

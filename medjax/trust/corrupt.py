@@ -1,4 +1,4 @@
-"""A suite of corruptions, applied to raw images: compiled, a chunk at a time."""
+"""A suite of corruptions of raw images: compiled, a chunk at a time."""
 
 import functools
 import itertools

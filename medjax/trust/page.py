@@ -51,6 +51,7 @@ def write(out, found, pictures):
   text = page.render(
     'stress.html.jinja',
     title=f'{found["suite"]} stress',
+    kind=f'monitor: {title(monitor)}',
     written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
     about=f'{found["cases"]} test cases of {found["workdir"]}, suite '
     f'{found["suite"]}, seed {found["seed"]}.',
@@ -106,8 +107,9 @@ def _corruptions(found, title):
 
 
 def _rows(rows):
-  keys = [k for k in dict.fromkeys(k for row in rows for k in row)
-          if k not in ('corruption', 'severity', 'change_low', 'change_high')]  # fmt: skip
+  apart = ('corruption', 'severity', 'change_low', 'change_high')
+  every = dict.fromkeys(k for row in rows for k in row)
+  keys = [k for k in every if k not in apart]
   table = []
   for row in rows:
     cells = [number(row.get(k)) for k in keys]

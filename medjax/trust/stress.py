@@ -25,19 +25,19 @@ _RESAMPLES = 300
 class Stress:
   """A run, its test cases, and how they are judged.
 
-  cases: raw, with a reference. novelty: of the run, or None.
+  cases: raw, with a reference. known: what novelty is told by, or None.
   """
 
   experiment: object
   variables: tuple
   calibration: object
   cases: tuple
-  novelty: novelty.Novelty | None
+  known: novelty.Novelty | None
 
   def rows(self, cases, variables):
     """The metrics of cases, in order, by these variables of each member."""
     predictor = Predictor(
-      self.experiment, features=self.novelty is not None
+      self.experiment, features=self.known is not None
     ).with_weights(*variables)
     samples = _InOrder(len(self.cases), map(self.experiment.prepare, cases))
     return evaluate_cases(predictor, self.experiment.task, samples)
@@ -55,10 +55,10 @@ class Stress:
     for name in ('answered', 'error'):
       if name in answering:
         scores[f'{name}_at_operating_point'] = answering[name]
-    if self.novelty is not None:
+    if self.known is not None:
       pick = lambda k: np.stack([np.asarray(row[k]) for row in rows])
       logits = pick('logits') if 'logits' in rows[0] else None
-      p = self.novelty.p_values(pick('signature'), logits)['p']
+      p = self.known.p_values(pick('signature'), logits)['p']
       scores['flagged_as_new'] = float((p < novelty.DOUBT).mean())
     return scores
 
@@ -102,7 +102,7 @@ def load(workdir, *, trust=False, limit=None, checkpoint='best'):
   made = experiment_lib.restore(workdir, trust=trust)
   if made.folds:
     raise ValueError(
-      f'{workdir} is a cross-validation: stress one of its folds, {workdir}/fold0'
+      f'{workdir} is a cross-validation: stress a fold, {workdir}/fold0'
     )
   runs = [folder for _, folder in made.runs(workdir)]
   found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
@@ -227,6 +227,8 @@ def run(
   if bad or not severities:
     raise ValueError(f'--severity={bad}: severities are 1 to 5')
   stress = load(workdir, trust=trust, limit=limit, checkpoint=checkpoint)
+  if adapt:
+    adapt_lib.check(stress.variables[0], adapt)
   table = measure(stress, suite, severities=severities, way=adapt, seed=seed)
   task = stress.experiment.task
   measures = {

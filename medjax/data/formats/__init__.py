@@ -24,13 +24,14 @@ from medjax.data.formats import (
   nrrd,
   tiff,
 )
-from medjax.data.formats.dicom import patient, read_labels
+from medjax.data.formats.dicom import Identity, patient, read_labels
 from medjax.data.formats.dicom.segments import plain as plain_name
 from medjax.data.formats.volume import Volume, spacing_of
 
 __all__ = [
   'COMPANIONS',
   'SUFFIXES',
+  'Identity',
   'Volume',
   'dicom_images',
   'holds_image',
@@ -255,17 +256,20 @@ def write(path, array, affine):
     module.write(partial, array, affine)
 
 
-def write_segmentation(path, labels, source, *, class_names):
+def write_segmentation(path, labels, source, *, class_names, identity=None):
   """Writes a label map (*spatial,) as a DICOM SEG (.dcm), whole or not at all.
 
   source: the DICOM file or folder whose grid (that of `read`) the labels have;
-  the SEG refers to it. class_names: background first.
+  the SEG refers to it. class_names: background first. identity: an `Identity`,
+  by which the same labels give the same bytes.
   """
   path = pathlib.Path(path)
   if suffix(path) not in dicom.SUFFIXES:
     raise ValueError(f'{path}: a DICOM SEG is called .dcm')
   with _whole(path) as partial:
-    dicom.write_segmentation(partial, labels, source, class_names=class_names)
+    dicom.write_segmentation(
+      partial, labels, source, class_names=class_names, identity=identity
+    )
 
 
 @contextlib.contextmanager

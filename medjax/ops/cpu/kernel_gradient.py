@@ -26,9 +26,8 @@ def add_by_rows(
     out: (b, h', w', o).
     x: (b, h, w, c).
     kernel: (i, j, c, o).
-    window_strides: two integers.
+    window_strides, rhs_dilation: two integers each.
     padding: two pairs (low, high).
-    rhs_dilation: two integers.
     precision: of the products, as in lax.
   """
   batch, height, width, features = out.shape
@@ -39,11 +38,9 @@ def add_by_rows(
   # Zeros above and below add nothing; those of wide windows are put there.
   reach = shifts[-1]
   near, far = (min(max(p, 0), reach) for p in padding[0])
-  x = windows.padded(
-    x, ((padding[0][0] - near, padding[0][1] - far), padding[1])
-  )
+  beyond = (padding[0][0] - near, padding[0][1] - far)
+  x = windows.padded(x, (beyond, padding[1]))
   lines = height + reach - near - far
-
   width_of_step = len(taps) * kernel.shape[2] + len(shifts) * features
   images, rows, steps = _steps(
     batch, lines, width * width_of_step * x.dtype.itemsize,
@@ -69,12 +66,10 @@ def add_by_rows(
   # its own: else they would exchange it in every step.
   parts = math.gcd(images, jax.device_count())
   matrices = _matrices(kernel, len(shifts), len(taps), parts)
-  see = functools.partial(
-    _columns, taps=taps, spans=spans, strides=window_strides
-  )
+  see = lambda part: _columns(part, taps, spans, window_strides)
   offsets = [reach - shift for shift in shifts]
-  out = _scan(out, x, matrices, places, offsets, (rows, width), seen, see,
-              precision)  # fmt: skip
+  shape = rows, width
+  out = _scan(out, x, matrices, places, offsets, shape, seen, see, precision)
   out = out.reshape(batch, tall, width, features)
   return lax.slice_in_dim(out, top, top + height, axis=1)
 

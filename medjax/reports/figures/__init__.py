@@ -4,7 +4,9 @@ Or None, where the data hold nothing to show. Made under style(); neither
 pyplot nor a display is used, and matplotlib is imported by the first figure.
 """
 
+from medjax.reports.figures import survival
 from medjax.reports.figures.cases import segmentation_case
+from medjax.reports.figures.cuts import cuts, picture
 from medjax.reports.figures.decisions import (
   confusion,
   discrimination,
@@ -19,21 +21,35 @@ from medjax.reports.figures.doubt import (
 from medjax.reports.figures.images import contours, image_grid
 from medjax.reports.figures.learning import learning_curves
 from medjax.reports.figures.look import style
+from medjax.reports.figures.maps import attributions, overlaid
 from medjax.reports.figures.paired import paired_differences
+from medjax.reports.figures.searching import (
+  importances,
+  parallel,
+  search_history,
+)
 
 __all__ = [
+  'attributions',
   'boxes',
   'by_severity',
   'confusion',
   'contours',
   'corrupted',
+  'cuts',
   'discrimination',
   'distributions',
   'image_grid',
+  'importances',
   'learning_curves',
+  'overlaid',
   'paired_differences',
+  'parallel',
+  'picture',
   'reliability',
   'risk_coverage',
+  'search_history',
   'segmentation_case',
   'style',
+  'survival',
 ]

@@ -14,7 +14,7 @@ def risk_coverage(summary):
   fig, axes = look.grid(1, 1, width=3.7, height=3.9)
   ax = axes[0, 0]
   ax.plot(coverage, risk, lw=1.6, label='test', **look.line(0))
-  ax.axhline(found['risk'], label=f'{found["risk"]:g}', **look.GUIDE)
+  ax.axhline(found['risk'], label=f'bound: {found["risk"]:g}', **look.GUIDE)
   if found.get('answered') is not None and found.get('error') is not None:
     ax.plot(
       [found['answered']], [found['error']], 'o', ms=6,

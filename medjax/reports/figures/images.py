@@ -23,7 +23,7 @@ def aspect(case):
 def show(ax, case):
   """The image of a case, in grey or in its colours."""
   ax.imshow(
-    _window(case['image']),
+    windowed(case['image']),
     cmap='gray',
     vmin=0,
     vmax=1,
@@ -34,7 +34,7 @@ def show(ax, case):
   ax.set_axis_off()
 
 
-def _window(image):
+def windowed(image):
   """Display intensities in [0, 1]: colours as they are, else percentiles."""
   finite = image[np.isfinite(image)]
   if not finite.size:

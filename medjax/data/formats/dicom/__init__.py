@@ -37,10 +37,11 @@ from medjax.data.formats.dicom.masks import is_segmentation, read_segmentation
 from medjax.data.formats.dicom.pet import suv_factor
 from medjax.data.formats.dicom.series import read_whole
 from medjax.data.formats.dicom.single import read_file
-from medjax.data.formats.dicom.write import write_segmentation
+from medjax.data.formats.dicom.write import Identity, write_segmentation
 
 __all__ = [
   'SUFFIXES',
+  'Identity',
   'NoImagesError',
   'Series',
   'class_names_of',

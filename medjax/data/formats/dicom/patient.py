@@ -59,9 +59,9 @@ def about(path):
     scanner = f'{text("Manufacturer")} {text("ManufacturerModelName")}'.strip()
     born, studied = text('PatientBirthDate'), text('StudyDate')
     age = text('PatientAge')
-    if not age and len(born) == len(studied) == 8:
-      if born.isdigit() and studied.isdigit():
-        age = str((int(studied) - int(born)) // 10_000)
+    known = len(born) == len(studied) == 8 and (born + studied).isdigit()
+    if known and not age:
+      age = str((int(studied) - int(born)) // 10_000)
     found = {
       'sex': text('PatientSex'),
       'age': age,

@@ -1,5 +1,7 @@
 """Label maps as DICOM SEG: `write_segmentation(path, labels, source)`."""
 
+import dataclasses
+import datetime
 import pathlib
 
 import numpy as np
@@ -27,7 +29,8 @@ _NEEDED = (
   'Modality', 'Rows', 'Columns',
 )  # fmt: skip
 _USED = (
-  'SpecificCharacterSet', 'FrameOfReferenceUID', 'PositionReferenceIndicator',
+  'PatientOrientation', 'SpecificCharacterSet', 'FrameOfReferenceUID',
+  'PositionReferenceIndicator',
   'NumberOfFrames', 'ImagePositionPatient', 'ImageOrientationPatient',
   'PixelSpacing', 'SliceThickness', 'SpacingBetweenSlices',
   'SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence',
@@ -36,15 +39,38 @@ _USED = (
 )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class Identity:
+  """What makes a DICOM SEG the same object each time that it is written.
+
+  uid, series, dimensions, tracking: UIDs of it, of its series, of its dimension
+    organization, and of each segment.
+  moment: when its content was made.
+  algorithm: (name, version).
+  codes: ((value, scheme, meaning) of the category, that of the type) of each
+    segment.
+  """
+
+  uid: str
+  series: str
+  dimensions: str
+  tracking: tuple[str, ...]
+  moment: datetime.datetime
+  algorithm: tuple[str, str]
+  codes: tuple
+
+
 @quiet()
-def write_segmentation(path, labels, source, *, class_names):
+def write_segmentation(path, labels, source, *, class_names, identity=None):
   """Writes a label map as a DICOM SEG that refers to its source images.
 
   labels: (*spatial,) on the grid of `read(source)`. source: the file, or the
   folder of the series, that was read. class_names: background first; segment k
   is called `class_names[k]`. The SEG repeats of its source what the standard
-  demands: patient, study and place. Needs highdicom. Raises ValueError for
-  labels off the grid or without a name, and sources that are no whole DICOM.
+  demands: patient, study and place. With an `Identity` the same labels give the
+  same bytes; without, each is a new object, of tissue. Needs highdicom. Raises
+  ValueError for labels off the grid or without a name, and sources that are no
+  whole DICOM.
   """
   try:
     import highdicom as hd
@@ -62,7 +88,8 @@ def write_segmentation(path, labels, source, *, class_names):
   datasets, frames, array = _on_frames(labels, pathlib.Path(source))
   number = max(_series_number(datasets[0]), 0) + 100
   datasets = _sources(datasets, frames, labels.ndim, source)
-  description = [_segment(hd, n, class_names[n])
+  identity = identity or _new(len(class_names))
+  description = [_segment(hd, n, class_names[n], identity)
                  for n in range(1, len(class_names))]  # fmt: skip
   try:
     seg = hd.seg.Segmentation(
@@ -70,9 +97,9 @@ def write_segmentation(path, labels, source, *, class_names):
       pixel_array=array.astype(np.uint8 if highest < 256 else np.uint16),
       segmentation_type='BINARY',
       segment_descriptions=description,
-      series_instance_uid=pydicom.uid.generate_uid(),
+      series_instance_uid=identity.series,
       series_number=number,
-      sop_instance_uid=pydicom.uid.generate_uid(),
+      sop_instance_uid=identity.uid,
       instance_number=1,
       manufacturer='medjax',
       manufacturer_model_name='medjax',
@@ -83,6 +110,9 @@ def write_segmentation(path, labels, source, *, class_names):
       **_places(hd, datasets, frames),
     )
     _drop_half_measures(seg)
+    if labels.ndim == 2:  # type 2C, PS3.3 C.7.6.1
+      seg.PatientOrientation = datasets[0].get('PatientOrientation', '')
+    _identify(seg, identity)
     seg.save_as(path)
   except AttributeError as e:
     raise DicomError(
@@ -174,6 +204,8 @@ def _legal(keyword, value):
     return ''
   if keyword == 'PatientSex':
     return value if value in ('M', 'F', 'O') else ''
+  if keyword in ('StudyID', 'AccessionNumber') and len(str(value)) > 16:  # SH
+    return ''
   try:
     if keyword.endswith('Date'):
       pydicom.valuerep.DA(value)
@@ -192,19 +224,48 @@ def _drop_half_measures(seg):
       del shared.PixelMeasuresSequence
 
 
-def _segment(hd, number, name):
-  tissue = hd.sr.CodedConcept(*_TISSUE)
+def _new(count):
+  """An `Identity` that nothing had before."""
+  make = pydicom.uid.generate_uid
+  return Identity(
+    uid=make(),
+    series=make(),
+    dimensions=make(),
+    tracking=tuple(make() for _ in range(1, count)),
+    moment=datetime.datetime.now(),
+    algorithm=('medjax', __version__),
+    codes=((_TISSUE, _TISSUE),) * (count - 1),
+  )
+
+
+def _identify(seg, identity):
+  """Sets what highdicom takes from the clock and by chance."""
+  seg.ContentDate = seg.InstanceCreationDate = identity.moment.date()
+  seg.ContentTime = seg.InstanceCreationTime = identity.moment.time()
+  for item in (
+    *seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence,
+  ):  # fmt: skip
+    item.DimensionOrganizationUID = identity.dimensions
+  for item in seg.get('ContributingEquipmentSequence') or ():
+    item.ContributionDateTime = identity.moment
+
+
+def _segment(hd, number, name, identity):
+  category, kind = identity.codes[number - 1]
+  algorithm, version = identity.algorithm
   return hd.seg.SegmentDescription(
     segment_number=number,
     segment_label=name[:64],
-    segmented_property_category=tissue,
-    segmented_property_type=tissue,
+    segmented_property_category=hd.sr.CodedConcept(*category),
+    segmented_property_type=hd.sr.CodedConcept(*kind),
     algorithm_type='AUTOMATIC',
     algorithm_identification=hd.AlgorithmIdentificationSequence(
-      name='medjax',
+      name=algorithm,
       family=hd.sr.CodedConcept('123110', 'DCM', 'Artificial Intelligence'),
-      version=__version__,
+      version=version,
     ),
+    tracking_id=name,
+    tracking_uid=identity.tracking[number - 1],
   )
 
 

@@ -1,0 +1,188 @@
+"""Explains files: maps with their tests, and what else was asked for."""
+
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from medjax import cli, progress
+from medjax.explain import (
+  extras,
+  faithfulness,
+  methods,
+  sanity,
+  subjects,
+  target,
+  written,
+)
+from medjax.explain.options import Asked, Result, work_of
+from medjax.finetune import adapted
+from medjax.prediction import files, trained
+
+_GROUP = 16  # images whose maps are held at a time
+
+
+def explain(workdir, inputs, out, asked=None, **options):
+  """Explains images by a checkpoint of `workdir` into `out`.
+
+  Writes explain.html, explain.csv with a line for each image and method,
+  explain.json, and the maps on the grids of the inputs. `asked` is an `Asked`;
+  `options` are those of `trained.load`: trust, checkpoint.
+
+  Raises ValueError at the end where some of the images failed; the others are
+  written.
+  """
+  asked = asked or Asked()
+  run = trained.load(workdir, **options)
+  score = score_of(run)
+  output = target.output_of(run.task, asked.target) if asked.target else None
+  extras.check(run, score, asked)
+  config, facts = run.experiment.config, run.experiment.facts
+  found = files.input_files(
+    inputs, config['data'].get('fields', {}).get('image', ''),
+    len(facts.channel_names),
+  )  # fmt: skip
+  out = pathlib.Path(out)
+  errors, results = [], []
+  read = subjects.Reader(
+    run, score, output=output, masks=asked.masks, regions=asked.region
+  )
+  given = _given_baseline(run, asked.baseline)
+  total = len(found) * len(asked.methods)
+  with progress.bar('explaining', total) as advance:
+    for group in _groups(_subjects(read, found, errors), asked.batch):
+      results += _explained(score, group, asked, given, errors, advance)
+  if not results:
+    raise ValueError(f'no image could be explained: {errors[0]}')
+  checks = _checks(run, score, results, asked)
+  more = extras.found(run, score, results, asked, pathlib.Path(workdir))
+  path = written.write(out, run, asked, results, checks, more, errors)
+  print(f'page: {path}')
+  if errors:
+    raise ValueError(
+      f'{len(errors)} explanations failed; the first: {errors[0]}'
+    )
+  return path
+
+
+def score_of(run):
+  """The `Score` of a trained run, of all of its members."""
+  members = tuple(adapted.merge(jax.device_put(v)) for v in run.variables)
+  network = target.Network(run.model, target.of_task(run.task))
+  return target.Score(members, network)
+
+
+def _subjects(read, found, errors):
+  """Yields what can be explained; `errors` gets a line on each that cannot."""
+  for file in found:
+    try:
+      yield read(file)
+    except Exception as e:
+      line = cli.said(e)
+      if line is None:
+        raise
+      errors.append(line)
+      print(f'failed: {line}', flush=True)
+
+
+def _groups(items, batch):
+  """Runs of subjects of one shape, at most `batch` and _GROUP of them."""
+  group = []
+  for item in items:
+    full = len(group) == min(batch, _GROUP)
+    if group and (full or item.image.shape != group[0].image.shape):
+      yield group
+      group = []
+    group.append(item)
+  if group:
+    yield group
+
+
+def _given_baseline(run, kind):
+  """The prepared image of a file, None of a kind that has a name."""
+  if kind in subjects.BASELINES:
+    return None
+  if not pathlib.Path(kind).exists():
+    raise ValueError(
+      f'--baseline={kind} is neither a file nor one of '
+      f'{", ".join(subjects.BASELINES)}'
+    )
+  case = run.experiment.check(files.read_case(pathlib.Path(kind)))
+  return np.asarray(run.experiment.preprocess(case)['image'], np.float32)
+
+
+def _explained(score, group, asked, given, errors, advance):
+  """The results of subjects of one shape."""
+  items = [
+    (s, subjects.baseline(s.image, asked.baseline, given)) for s in group
+  ]
+  work = work_of(items, asked)
+  shown = score.network.target.shown
+  values = np.asarray(shown(score(work.images, work.about)), float)
+  results = [
+    Result(s, b, float(v), {}, {}, {}, {}, {})
+    for (s, b), v in zip(items, values, strict=True)
+  ]
+  for name in asked.methods:
+    begun = time.perf_counter()
+    maps, notes = methods.run(name, score, work)
+    seconds = (time.perf_counter() - begun) / len(group)
+    fine = np.isfinite(maps.reshape(len(maps), -1)).all(1)
+    areas = faithfulness.curves(
+      score, *work.near, np.nan_to_num(maps),
+      batch=asked.batch, shown=shown, seed=asked.seed,
+    )  # fmt: skip
+    for i, result in enumerate(results):
+      if not fine[i]:
+        errors.append(
+          f'{result.subject.raw["path"]}: {name} is NaN or infinite: the '
+          'gradient of this model is not finite there'
+        )
+        print(f'failed: {errors[-1]}', flush=True)
+        continue
+      down, up = (x[i] for x in areas)
+      result.maps[name], result.notes[name] = maps[i], notes[i]
+      result.areas[name], result.seconds[name] = (down, up), seconds
+      result.tests[name] = _tests(maps[i], down, up, result.subject.mask)
+    advance(len(group), f'explaining by {name}')
+  return results
+
+
+def _tests(values, down, up, mask):
+  """The numbers beside a picture."""
+  pick = lambda x, lower: float(faithfulness.chance(x[None], lower=lower)[0])
+  tests = {
+    'deletion': float(down[0]),
+    'deletion_random': float(down[1:].mean()),
+    'deletion_p': pick(down, True),
+    'insertion': float(up[0]),
+    'insertion_random': float(up[1:].mean()),
+    'insertion_p': pick(up, False),
+    'gini': faithfulness.gini(values),
+    'entropy': faithfulness.entropy(values),
+  }
+  if mask is not None:
+    tests |= faithfulness.localisation(values, mask)
+  return tests
+
+
+def _checks(run, score, results, asked):
+  """{method: {…}} of the sanity checks: 'top', 'all', 'planted'."""
+  checks: dict[str, dict[str, Any]] = {name: {} for name in asked.methods}
+  shape = results[0].subject.image.shape
+  few = [r for r in results if r.subject.image.shape == shape][: asked.sanity]
+  if few:
+    work = work_of([(r.subject, r.baseline) for r in few], asked)
+    with progress.bar('sanity checks', len(asked.methods)) as advance:
+      for name in asked.methods:
+        maps = [r.maps.get(name) for r in few]
+        if all(m is not None for m in maps):
+          checks[name] |= sanity.randomised(name, score, work, maps)
+        advance(text=f'sanity check of {name}')
+  if asked.planted:
+    points, learnt = extras.planted(run, score, results, asked)
+    for name in asked.methods:
+      checks[name] |= {'planted': points[name], 'learnt': learnt}
+  return checks

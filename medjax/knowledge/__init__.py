@@ -1,0 +1,1 @@
+"""What medicine knows beside the images: codes, rules with their citations."""

@@ -1,0 +1,1 @@
+"""Privacy: files of patients that may be given away."""

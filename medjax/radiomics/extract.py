@@ -1,0 +1,199 @@
+"""Features of regions: one, or many in batches of about the same size."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medjax.radiomics import names, prepare, shape
+from medjax.radiomics import settings as settings_lib
+from medjax.radiomics.lattice import Box
+from medjax.radiomics.measure import Room, measure
+
+# Sizes that programs are compiled for; beyond the last it doubles.
+_PLACES = (2048, 6144, 16384, 49152)
+_LEVELS = (48, 128)
+_LARGE = 49152  # places from which a region may well be long
+_SLICES = (16, 64)
+_TOGETHER, _VOXELS = 64, 2**20  # boxes of a batch, and their voxels
+_MOST_LEVELS = 2048  # a matrix for each direction has their square
+_MANY_LEVELS = 1000
+
+
+def features(image, mask, spacing, settings='pyradiomics'):
+  """{column: value} of the voxels of `image` in `mask`.
+
+  image, mask: (x, y, z); slices are along the last axis. spacing: (3,) mm.
+  settings: a name of `settings.PRESETS`, or a `Settings`. Values are float64;
+  NaN is what a region of one intensity leaves undefined. Raises ValueError
+  that says what cannot be measured.
+  """
+  settings = settings_lib.find(settings)
+  region = prepare.region(image, mask, spacing, settings)
+  return features_of([region], settings)[0]
+
+
+def features_of(regions, settings):
+  """[{column: value}] of `prepare.Region`s; see `values_of`."""
+  settings = settings_lib.find(settings)
+  values = values_of(regions, settings)
+  return [
+    names.columns(one, region, settings)
+    for one, region in zip(values, regions, strict=True)
+  ]
+
+
+def values_of(regions, settings):
+  """[{key of `measure`: value}] of regions, in batches of like sizes.
+
+  Regions of a size run through one compiled program, shared out over the
+  devices that there are.
+  """
+  groups = collections.defaultdict(list)
+  for place, region in enumerate(regions):
+    groups[sizes(region, settings)].append(place)
+  found = [None] * len(regions)
+  for (room, places, steps), members in sorted(groups.items()):
+    devices, most = jax.local_device_count(), _at_once(places)
+    devices = 1 if len(members) == 1 else devices
+    for start in range(0, len(members), devices * most):
+      chosen = members[start : start + devices * most]
+      # Filled up: one size of batch is compiled, and no other.
+      chosen += [chosen[-1]] * (devices * most - len(chosen))
+      boxes = [boxed(regions[i], places) for i in chosen]
+      balls = [_ball(regions[i], steps) for i in chosen]
+      values = _run(boxes, balls, settings, room, devices)
+      for row, i in enumerate(chosen):
+        found[i] = {k: float(v[row]) for k, v in values.items()}
+  return found
+
+
+def _at_once(places):
+  """How many boxes a device measures together.
+
+  One on a CPU, whose scatter is slow for several at once.
+  """
+  if jax.default_backend() == 'cpu':
+    return 1
+  return max(1, min(_TOGETHER, _VOXELS // places))
+
+
+def sizes(region, settings):
+  """(room, places in the list, steps of the ball) a region needs."""
+  dims = np.array(region.values.shape)
+  levels = count_levels(region, settings)
+  if levels > _MOST_LEVELS:
+    raise ValueError(
+      f'{levels} grey levels; matrices of more than {_MOST_LEVELS} are not '
+      'made: give wider bins, or a number of them'
+    )
+  by_slice = any(a.startswith('2D') for a in settings.aggregations)
+  places = _up(dims.prod(), _PLACES)
+  room = Room(
+    levels=_up(levels, _LEVELS),
+    longest=_up(dims.max(), (64 if places < _LARGE else 128,)),
+    slices=_up(dims[2], _SLICES) if by_slice else 1,
+  )
+  steps = 0
+  if settings.standard and settings.shapes:
+    steps = len(shape.ball_steps(region.spacing))
+  return room, places, steps
+
+
+def notes_of(region, settings):
+  """What a reader of a region's features should know, as sentences.
+
+  Raises ValueError for more grey levels than can be measured.
+  """
+  sizes(region, settings)
+  levels = count_levels(region, settings)
+  found = []
+  if levels > _MANY_LEVELS:
+    found.append(f'{levels} grey levels, of which texture says little')
+  if names.is_flat(region):
+    found.append(
+      'one intensity, so undefined: ' + ', '.join(names.undefined(settings))
+    )
+  return found
+
+
+def count_levels(region, settings):
+  """The number of grey levels of a region, or a little above."""
+  if settings.bins is not None:
+    return settings.bins
+  values = region.values[region.mask]
+  low = values.min()
+  if settings.limits and settings.standard:
+    low = settings.limits[0]
+  elif not settings.standard:
+    low = np.floor(low / settings.bin_width) * settings.bin_width
+  return int((values.max() - low) / settings.bin_width) + 1
+
+
+def level_room(levels):
+  """The number of grey levels that a program for so many is compiled for."""
+  return _up(int(levels), _LEVELS)
+
+
+def _up(number, steps):
+  """The least of the steps that is large enough, or a doubled last one."""
+  for step in steps:
+    if number <= step:
+      return step
+  return step * 2 ** int(np.ceil(np.log2(number / step)))
+
+
+def boxed(region, places):
+  """A `Region` as a `Box` of lists of so many places, numpy arrays."""
+
+  def listed(array):
+    return np.pad(array.ravel(), (0, places - array.size))
+
+  return Box(
+    *map(listed, (region.values, region.mask, region.shape, region.inside)),
+    np.array(region.values.shape, np.int32),
+    np.asarray(region.spacing, float),
+  )
+
+
+def _ball(region, steps):
+  return (
+    shape.ball_steps(region.spacing) if steps else np.zeros((0, 3), np.int32)
+  )
+
+
+def _run(boxes, balls, settings, room, devices):
+  """{name: (n,)} of boxes of one size."""
+  stack = lambda *arrays: np.stack(arrays)
+  with jax.enable_x64(True):
+    program = _program(settings, room, devices)
+    found = program(jax.tree.map(stack, *boxes), stack(*balls))
+    return jax.device_get(found)
+
+
+@functools.cache
+def _program(settings, room, devices):
+  """Compiled: boxes (n, …) → {name: (n,)}, shared out over devices."""
+
+  def one(box, ball):
+    return measure(box, ball, settings, room)
+
+  def all_of(box, ball):
+    if len(ball) == 1:
+      found = one(jax.tree.map(lambda x: x[0], box), ball[0])
+      return {k: jnp.asarray(v)[None] for k, v in found.items()}
+    return jax.vmap(one)(box, ball)
+
+  if devices == 1:
+    return jax.jit(all_of)
+  mesh = jax.make_mesh(
+    (devices,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  spec = jax.sharding.PartitionSpec('data')
+  return jax.jit(
+    jax.shard_map(
+      all_of, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+    )
+  )

@@ -1,0 +1,1 @@
+"""Hyper-parameter search: trials are ordinary runs, chosen on validation."""

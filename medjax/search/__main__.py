@@ -1,0 +1,103 @@
+"""Searches hyper-parameters: `python -m medjax.search --config=… --space=FILE`.
+
+FILE has a function space(trial) that gives {field of the config: value}, by
+Optuna's trial.suggest_…. Each trial is an ordinary run, WORKDIR/trials/0007,
+and counts by its best validation score; the test split is never opened. The
+same command elsewhere joins in; after a kill it goes on. With --rungs=3 trials
+are compared at 1/9 and 1/3 of the steps and only the best third goes on (ASHA).
+`search report WORKDIR` writes search.html; `search best WORKDIR` writes the
+winner's config, trains it in new seeds, and reads the test split once.
+"""
+
+import sys
+
+from medjax import cli
+from medjax.main import keep_programs
+
+
+def main():
+  """Command line entry point."""
+  verbs = {'report': _report, 'best': _best}
+  argv = sys.argv[1:]
+  if argv and argv[0] in verbs:
+    verbs[argv[0]](argv[1:])
+  else:
+    _search(argv)
+
+
+def _search(argv):
+  parser = cli.parser(
+    __doc__,
+    'search --config=configs/unet.py:hippocampus '
+    '--space=configs/search/unet.py --trials=40 --workdir=searches/one',
+    'search report searches/one',
+    'search best searches/one --out=mine.py --seeds=3',
+  )
+  add = parser.add_argument
+  add('--config', required=True, help='as in training')
+  add('--space', required=True, metavar='FILE', help='what is searched')
+  add('--workdir', required=True, help='of the search')
+  add('--trials', type=int, default=40, help='in all [40]')
+  add('--rungs', type=int, default=1, help='comparisons on the way [1]')
+  add('--eta', type=int, default=3, help='one in so many goes on [3]')
+  add('--sampler', default='tpe', help='tpe or random [tpe]')
+  add('--seed', type=int, default=0, help='of the sampler [0]')
+  parser.add_argument('--debug', action='store_true', help='show tracebacks')
+  args = parser.parse_args(argv)
+  with cli.one_line_errors():
+    from medjax.search import objective, report, rungs, space, worker
+
+    keep_programs()
+    names = ('config', 'space', 'rungs', 'eta', 'sampler', 'seed')
+    settings = {name: getattr(args, name) for name in names}
+    work = objective.Objective(args.config)
+    levels = rungs.rungs(work.steps, count=args.rungs, eta=args.eta)
+    found = space.load(args.space)
+    worker.settled(args.workdir, settings)
+    worker.search(
+      args.workdir, work, found, trials=args.trials, levels=levels,
+      eta=args.eta, kind=args.sampler, seed=args.seed,
+      show=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    print(f'page: {report.write(args.workdir)}')
+
+
+def _report(argv):
+  parser = cli.parser(
+    'Writes the page of a search.', 'search report searches/one'
+  )
+  parser.add_argument('workdir', metavar='WORKDIR', help='of the search')
+  parser.add_argument('--debug', action='store_true', help='show tracebacks')
+  args = parser.parse_args(argv)
+  with cli.one_line_errors():
+    from medjax.search import report
+
+    print(f'page: {report.write(args.workdir)}')
+
+
+def _best(argv):
+  parser = cli.parser(
+    "Writes the winner's config, trains it in new seeds, reads test once.",
+    'search best searches/one --out=mine.py --seeds=3',
+  )
+  parser.add_argument('workdir', metavar='WORKDIR', help='of the search')
+  parser.add_argument('--out', metavar='FILE.py', help="the winner's config")
+  parser.add_argument(
+    '--seeds', type=int, default=3, help='trainings of it; 0 for none [3]'
+  )
+  parser.add_argument('--debug', action='store_true', help='show tracebacks')
+  args = parser.parse_args(argv)
+  with cli.one_line_errors():
+    from medjax.search import report, winner, worker
+
+    keep_programs()
+    config = worker.settings(args.workdir)['config']
+    if args.out:
+      print(f'config: {winner.write_config(args.workdir, args.out, config)}')
+    if args.seeds:
+      winner.judge(args.workdir, config, seeds=args.seeds)
+    print(f'page: {report.write(args.workdir)}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,72 @@
+"""What is known of each trial: trials/0007/trial.json, written whole."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+from medjax import files
+
+FOLDER = 'trials'
+_FILE = 'trial.json'
+_TRIES = 3  # of a trial whose process dies, before it counts as failed
+
+
+@dataclasses.dataclass
+class Trial:
+  """A trial of a search.
+
+  overrides: fields of the config. params: what the sampler drew. values: {step:
+  validation score} at each rung that it reached. aim: the step that it is on
+  its way to, or reached last. state: 'running', 'paused' at a rung, 'done',
+  'failed' with a reason. tries: how often its process has died on the way.
+  seconds: spent in all.
+  """
+
+  number: int
+  overrides: Mapping
+  params: Mapping
+  values: dict = dataclasses.field(default_factory=dict)
+  aim: int = 0
+  state: str = 'running'
+  reason: str = ''
+  tries: int = 0
+  seconds: float = 0.0
+
+  @property
+  def is_free(self):
+    """Whether it waits for somebody who takes it on."""
+    return self.state == 'paused'
+
+  @property
+  def value(self):
+    """Its score at the highest rung, None before the first."""
+    return self.values[max(self.values)] if self.values else None
+
+  def died(self):
+    """Takes note that its process is gone."""
+    self.tries += 1
+    self.state = 'paused'
+    if self.tries >= _TRIES:
+      self.state = 'failed'
+      self.reason = f'its process died {self.tries} times; out of memory?'
+
+
+def folder(workdir, number):
+  """The workdir of a trial."""
+  return pathlib.Path(workdir) / FOLDER / f'{number:04d}'
+
+
+def write(workdir, trial):
+  """Writes what is known of a trial."""
+  tree = dataclasses.asdict(trial)
+  files.write_json(folder(workdir, trial.number) / _FILE, tree, sealed=True)
+
+
+def read(workdir):
+  """All `Trial`s of a search, by number."""
+  found = []
+  for path in sorted((pathlib.Path(workdir) / FOLDER).glob(f'*/{_FILE}')):
+    tree = files.read_json(path, mend='delete the folder of this trial')
+    tree['values'] = {int(k): v for k, v in tree['values'].items()}
+    found.append(Trial(**tree))
+  return found

@@ -1,0 +1,100 @@
+"""The page of a search: what was tried, what mattered, what it cost."""
+
+import pathlib
+
+from medjax import files
+from medjax.reports import figures, page
+from medjax.reports.text import duration, interval, number
+from medjax.search import ledger, sampler, winner
+
+
+def write(workdir):
+  """Writes search.html and figures/ into a search; returns the page's path.
+
+  Raises ValueError for a folder without trials.
+  """
+  workdir = pathlib.Path(workdir)
+  trials = ledger.read(workdir)
+  if not trials:
+    raise ValueError(f'{workdir} holds no trials: give the workdir of a search')
+  scored = [t for t in trials if t.values]
+  importances = sampler.Study(workdir).importances()
+  result = files.read_json(workdir / winner.RESULT, mend='run `best` again')
+  pictures = page.Pictures(workdir / 'figures', old='search_*.png')
+  with figures.style():
+    shown = {
+      'history': pictures(
+        'search_history',
+        figures.search_history([(t.number, t.value) for t in scored]),
+        'Score of each trial, and the best so far',
+      ),
+      'parallel': pictures(
+        'search_parallel',
+        figures.parallel([(t.params, t.value) for t in scored]),
+        'Parameters and score of each trial',
+        'A line is a trial, darker with a better score.',
+      ),
+      'importance': pictures(
+        'search_importance',
+        figures.importances(importances),
+        'How much of the scores each parameter explains',
+      ),
+    }
+  text = page.render(
+    'search.html.jinja',
+    title=f'Search: {workdir.name}',
+    kind=_counts(trials),
+    written=f'of {len(trials)} trials',
+    table_of=_table(trials),
+    failed=[(t.number, t.reason) for t in trials if t.state == 'failed'],
+    spent=duration(sum(t.seconds for t in trials)),
+    optimism=_optimism(result),
+    **shown,
+  )
+  path = workdir / 'search.html'
+  files.write_text(path, text)
+  return path
+
+
+def _counts(trials):
+  states = [t.state for t in trials]
+  return ', '.join(f'{states.count(s)} {s}' for s in dict.fromkeys(states))
+
+
+def _table(trials):
+  """Header and rows of the trials, the best first."""
+  names = list(dict.fromkeys(k for t in trials for k in t.overrides))
+  order = sorted(
+    trials,
+    key=lambda t: (
+      -max(t.values, default=0),
+      -(t.value if t.values else 0),
+      t.number,
+    ),
+  )
+  rows = [
+    [
+      str(t.number), t.state, number(max(t.values, default=None)),
+      number(t.value),
+      *(_cell(t.overrides.get(k)) for k in names),
+    ]
+    for t in order
+  ]  # fmt: skip
+  return ['Trial', 'State', 'Step', 'Score', *names], rows
+
+
+def _cell(value):
+  return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _optimism(result):
+  if not result:
+    return ''
+  bounds = interval(result['interval'])
+  return (
+    f'The winner, trial {result["trial"]}, scored {number(result["searched"])} '
+    f'on validation while it was searched for; on test, in '
+    f'{len(result["test"])} seeds, {", ".join(map(number, result["test"]))}. '
+    f'Optimism: {number(result["optimism"])}'
+    + (f' ({bounds}).' if bounds else '.')
+  )

@@ -1,0 +1,121 @@
+"""What to try next: Optuna's sampler over a journal that machines share."""
+
+import contextlib
+import fcntl
+import json
+import pathlib
+import warnings
+
+try:
+  import optuna
+except ImportError as e:
+  raise ValueError("searching needs optuna: pip install 'medjax[hpo]'") from e
+
+_JOURNAL = 'journal.log'
+_LOCK = 'search.lock'
+_STUDY = 'medjax'
+SAMPLERS = ('tpe', 'random')
+
+
+@contextlib.contextmanager
+def alone(workdir):
+  """One process at a time may choose and take note; ends with its process."""
+  path = pathlib.Path(workdir) / _LOCK
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('a') as f:
+    fcntl.flock(f, fcntl.LOCK_EX)
+    yield
+
+
+def mend(workdir):
+  """Cuts a last line of the journal that a kill left half written.
+
+  It is kept beside as journal.log.bad, and said. To be called `alone`.
+  """
+  path = pathlib.Path(workdir) / _JOURNAL
+  if not path.is_file():
+    return
+  data = path.read_bytes()
+  whole, _, last = data.rstrip(b'\n').rpartition(b'\n')
+  try:
+    json.loads(last or b'{}')
+    if data.endswith(b'\n') or not data:
+      return
+    path.write_bytes(data + b'\n')  # all of it but the end of the line
+    return
+  except ValueError:
+    pass
+  with (path.parent / f'{_JOURNAL}.bad').open('ab') as f:
+    f.write(last + b'\n')
+  path.write_bytes(whole + b'\n' if whole else b'')
+  print(f'{path}: its last line was cut off, and is put aside', flush=True)
+
+
+class Study:
+  """The trials so far, and a sampler that learns from them.
+
+  What it suggests is a function of the seed, the number of the trial and of
+  what is known by then: a search that was killed goes on as it would have.
+  """
+
+  def __init__(self, workdir, *, sampler='tpe', seed=0):
+    if sampler not in SAMPLERS:
+      raise ValueError(f'--sampler={sampler} is none of {", ".join(SAMPLERS)}')
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings('ignore', module='optuna')
+    path = pathlib.Path(workdir) / _JOURNAL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = optuna.storages.journal.JournalFileOpenLock(str(path))
+    backend = optuna.storages.journal.JournalFileBackend(str(path), lock)
+    self._kind, self._seed = sampler, seed
+    self._study = optuna.create_study(
+      study_name=_STUDY,
+      storage=optuna.storages.JournalStorage(backend),
+      direction='maximize',
+      load_if_exists=True,
+    )
+
+  def suggest(self, number, space):
+    """(overrides, params) of a new trial; nothing is left running."""
+    seed = self._seed * 100_003 + number
+    self._study.sampler = (
+      optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+      if self._kind == 'tpe'
+      else optuna.samplers.RandomSampler(seed=seed)
+    )
+    trial = self._study.ask()
+    try:
+      overrides = dict(space(trial))
+    finally:
+      self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return overrides, dict(trial.params)
+
+  def learn(self, params, steps, value, *, last):
+    """Takes note of a score at a number of steps."""
+    state = optuna.trial.TrialState
+    self._study.add_trial(
+      optuna.trial.create_trial(
+        params=dict(params),
+        distributions=self._known(params),
+        value=value if last else None,
+        intermediate_values={steps: value},
+        state=state.COMPLETE if last else state.PRUNED,
+      )
+    )
+
+  def _known(self, params):
+    """The distributions of a trial's parameters, as they were suggested."""
+    for trial in reversed(self._study.trials):
+      if trial.params == dict(params):
+        return trial.distributions
+    raise ValueError('a trial of this search is not in its journal')
+
+  def importances(self):
+    """{parameter: share of what it explains}; {} of too few trials."""
+    done = [t for t in self._study.trials if t.state.name == 'COMPLETE']
+    if len(done) < 4:
+      return {}
+    try:
+      return dict(optuna.importance.get_param_importances(self._study))
+    except (ValueError, RuntimeError, ImportError):
+      return {}

@@ -1,0 +1,102 @@
+"""The best trial: its config, and what it is worth on test, looked at once."""
+
+import pathlib
+
+import numpy as np
+
+from medjax import experiment, files
+from medjax.evaluate import evaluate
+from medjax.search import ledger, space
+from medjax.train import train
+
+RESULT = 'best.json'
+_CONFIG = '''"""Trial {number}, the best of {trials}: {value:.4f} on validation.
+
+Made by medjax.search best; {config} with what was found.
+"""
+
+from medjax.public import read_config
+
+FOUND = {found}
+
+
+def get_config():
+  """The config with the fields that the search has found."""
+  config = read_config({config!r})
+  with config.unlocked():
+    config.update_from_flattened_dict(FOUND)
+  return config
+'''
+
+
+def best(workdir):
+  """The `Trial` with the best score at the last rung.
+
+  Raises ValueError before one is done.
+  """
+  done = [t for t in ledger.read(workdir) if t.state == 'done']
+  if not done:
+    raise ValueError(f'{workdir}: no trial is done; go on with the search')
+  return min(done, key=lambda t: (-t.value, t.number))
+
+
+def write_config(workdir, out, config):
+  """Writes a config file of the best trial; returns its path."""
+  trial, out = best(workdir), pathlib.Path(out)
+  lines = [f'  {k!r}: {v!r},' for k, v in sorted(trial.overrides.items())]
+  text = _CONFIG.format(
+    trials=len(ledger.read(workdir)),
+    number=trial.number,
+    value=trial.value,
+    config=config,
+    found='\n'.join(['{', *lines, '}']),
+  )
+  files.write_text(out, text)
+  return out
+
+
+def judge(workdir, config, *, seeds=3, show=print):
+  """Trains the best trial in new seeds, and then evaluates each once on test.
+
+  Writes best.json: the score of the search on validation, those of the seeds on
+  validation and test, and the optimism, which is what the search saw less what
+  test gives. Runs that are done are not done again.
+  """
+  workdir, trial = pathlib.Path(workdir), best(workdir)
+  runs = []
+  for seed in range(1, seeds + 1):
+    folder = workdir / 'best' / f'seed{seed}'
+    overrides = {**trial.overrides, 'seed': seed}
+    made = experiment.make(space.configured(config, overrides))
+    facts = train(made, folder)
+    runs.append((folder, made, facts))
+    show(f'seed {seed} is trained: {folder}')
+  tests, validations = [], []
+  for folder, made, facts in runs:  # only now
+    found = files.read_json(folder / 'metrics.json', mend='evaluate again')
+    found = found or evaluate(made, folder, facts=facts)
+    monitor = made.task.monitor
+    tests.append(found['test']['scores'][monitor])
+    validations.append(found['validation']['scores'][monitor])
+  result = {
+    'trial': trial.number,
+    'overrides': trial.overrides,
+    'monitor': monitor,
+    'searched': trial.value,
+    'validation': validations,
+    'test': tests,
+    'optimism': trial.value - float(np.mean(tests)),
+    'interval': _interval(trial.value - np.array(tests, float)),
+  }
+  files.write_json(workdir / RESULT, result, sealed=True)
+  return result
+
+
+def _interval(values):
+  """Mean ± t · standard error over the seeds; None of fewer than two."""
+  if len(values) < 2:
+    return None
+  from scipy import stats
+
+  half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+  return [float(values.mean() - half), float(values.mean() + half)]

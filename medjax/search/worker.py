@@ -1,0 +1,137 @@
+"""The loop of a process that searches; several may, on several machines."""
+
+import pathlib
+import time
+
+from medjax import cli, files
+from medjax.search import lease, ledger, rungs, sampler
+
+_WAIT = 2.0  # seconds, where others hold all that is left
+_SETTINGS = 'search.json'
+
+
+def search(
+  workdir,
+  objective,
+  space,
+  *,
+  trials,
+  levels,
+  eta=3,
+  kind='tpe',
+  seed=0,
+  interval=lease.INTERVAL,
+  show=print,
+):
+  """Works until a search has `trials` trials, all of them ended.
+
+  objective(overrides, folder, until) → score; `levels` are the steps of its
+  rungs. A trial that ends in an error of the user's fails with that line, and
+  the search goes on. Returns all trials.
+  """
+  workdir = pathlib.Path(workdir)
+  study = sampler.Study(workdir, sampler=kind, seed=seed)
+  while True:
+    with sampler.alone(workdir):
+      sampler.mend(workdir)
+      job, busy = _next(workdir, study, space, trials, levels, eta, interval)
+      if job:
+        trial, until = job
+        place = ledger.folder(workdir, trial.number)
+        trial.state, trial.aim = 'running', until
+        ledger.write(workdir, trial)
+        holding = lease.held(place, interval=interval)
+        holding.__enter__()
+    if not job:
+      if not busy:
+        break
+      time.sleep(min(_WAIT, interval))
+      continue
+    try:
+      _work(workdir, objective, trial, until, levels, study, show)
+    finally:
+      holding.__exit__(None, None, None)
+  return ledger.read(workdir)
+
+
+def settled(workdir, settings):
+  """Keeps the settings of a search, which whoever joins must share.
+
+  Raises ValueError where they differ.
+  """
+  path = pathlib.Path(workdir) / _SETTINGS
+  before = files.read_json(path, mend='take a new --workdir')
+  if before is None:
+    files.write_json(path, settings, sealed=True)
+    return
+  for name, value in files.plain(settings).items():
+    if before.get(name) != value:
+      raise ValueError(
+        f'{workdir} is a search with {name}={before.get(name)}, not {value}: '
+        'join it with the same, or take a new --workdir'
+      )
+
+
+def settings(workdir):
+  """The settings of a search. Raises ValueError for a folder that is none."""
+  path = pathlib.Path(workdir) / _SETTINGS
+  found = files.read_json(path, mend='take a new --workdir')
+  if found is None:
+    raise ValueError(f'{workdir} is no search: it has no {_SETTINGS}')
+  return found
+
+
+def _next(workdir, study, space, most, levels, eta, interval):
+  """((trial, step to go on to) or None, whether others are at work)."""
+  found = ledger.read(workdir)
+  for trial in found:
+    held = lease.is_held(
+      ledger.folder(workdir, trial.number), interval=interval
+    )
+    if trial.state == 'running' and not held:
+      trial.died()
+      ledger.write(workdir, trial)
+  # Those whose process died go on where they were.
+  for trial in found:
+    if trial.is_free and trial.aim not in trial.values:
+      return (trial, trial.aim), True
+  alive = [t for t in found if t.state != 'failed']
+  if going := rungs.candidate(alive, levels, eta=eta):
+    return going, True
+  if len(found) < most:
+    number = len(found)
+    overrides, params = study.suggest(number, space)
+    return (ledger.Trial(number, overrides, params), levels[0]), True
+  return None, any(t.state == 'running' for t in found)
+
+
+def _work(workdir, objective, trial, until, levels, study, show):
+  """Takes a trial to a rung, and writes down what came of it."""
+  began = time.monotonic()
+  place = ledger.folder(workdir, trial.number)
+  try:
+    value = objective(trial.overrides, place, until)
+    trial.values[until] = value
+    trial.state = 'done' if until == levels[-1] else 'paused'
+    said = f'{value:.4f} at step {until}'
+  except Exception as e:
+    line = cli.said(e)
+    if line is None:
+      raise
+    trial.state, trial.reason, said = 'failed', line, f'failed: {line}'
+  trial.seconds += time.monotonic() - began
+  trial.tries = 0
+  with sampler.alone(workdir):
+    ledger.write(workdir, trial)
+    if until in trial.values:
+      last = until == levels[-1]
+      study.learn(trial.params, until, trial.values[until], last=last)
+  show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
+
+
+def _short(overrides):
+  return ', '.join(
+    f'{k.rpartition(".")[2]}={v:.3g}' if isinstance(v, float) else
+    f'{k.rpartition(".")[2]}={v}'
+    for k, v in overrides.items()
+  )  # fmt: skip

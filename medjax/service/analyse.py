@@ -1,0 +1,201 @@
+"""From the files of a series to an outcome, its DICOM objects and its views."""
+
+import dataclasses
+import gzip
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+from medjax.data import formats
+from medjax.prediction import files as prediction_files
+from medjax.prediction import trained
+from medjax.service import abstain, outcome, report, results, seams
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A trained run, ready, and what the store says of it."""
+
+  name: str
+  digest: str
+  facts: dict
+  run: trained.Trained
+
+  @classmethod
+  def load(cls, row):
+    """Loads the model of a row, and compiles it on an image of zeros."""
+    model = cls(row.name, row.digest, row.facts, trained.load(row.workdir))
+    facts = model.run.experiment.facts
+    shape = tuple(model.run.experiment.data.patch_size or facts.shape)
+    array = np.zeros((*shape, facts.channels), np.float32)
+    case = {
+      'image': array,
+      'id': 'warm',
+      'patient': 'warm',
+      'affine': np.diag([*(facts.spacing or (1.0,) * facts.rank), 1.0]),
+      'spacing': np.array(facts.spacing or (1.0,) * facts.rank),
+    }
+    if set(model.run.task.inputs) == {'image'}:
+      model.run.predict_case(case, probabilities=True)
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+  """What came of a job: an outcome; objects and views by kind, bytes."""
+
+  outcome: dict
+  objects: dict
+  views: dict
+
+
+def analyse(model, paths, inputs, *, round_=0, before=None):
+  """The `Analysis` of the files of one series; a function of these.
+
+  inputs: their SOP Instance UIDs. before: the report that this one replaces, as
+  bytes. What the files or the model do not allow is an abstention; only what
+  nobody could foresee is raised.
+  """
+  sources = results.sources_of(paths)
+  identity = results.identity(
+    inputs, model.name, model.digest, sources, round_=round_
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    source = _laid_out(paths, pathlib.Path(folder))
+    found, prediction, views = _outcome(model, source)
+    objects, seg = {}, None
+    if prediction is not None and model.facts['dense']:
+      try:
+        objects['seg'] = results.write_seg(
+          prediction.labels,
+          source,
+          model.facts['names'],
+          model.facts['codes'],
+          identity,
+        )
+        seg = results.read(objects['seg'])
+      except ValueError as e:
+        found = outcome.abstained('input refused', _said(e, folder))
+  predecessor = None if before is None else report.predecessor_of(before)
+  objects['sr'] = report.write(
+    found,
+    identity=identity,
+    sources=sources,
+    seg=seg,
+    predecessor=predecessor,
+  )
+  return Analysis(found, objects, views)
+
+
+def nothing(model, paths, inputs, kind, reason, *, round_=0, before=None):
+  """The `Analysis` that says nothing, for a reason that is known before."""
+  sources = results.sources_of(paths)
+  identity = results.identity(
+    inputs, model.name, model.digest, sources, round_=round_
+  )
+  found = outcome.abstained(kind, reason)
+  predecessor = None if before is None else report.predecessor_of(before)
+  data = report.write(
+    found, identity=identity, sources=sources, seg=None, predecessor=predecessor
+  )
+  return Analysis(found, {'sr': data}, {})
+
+
+def _laid_out(paths, folder):
+  """A file, or the folder of a series, whose names say nothing."""
+  for number, path in enumerate(paths):
+    place = folder / f'{number:06d}.dcm'
+    try:
+      os.link(path, place)
+    except OSError:  # another file system
+      os.symlink(path, place)
+  return folder / '000000.dcm' if len(paths) == 1 else folder
+
+
+def _said(error, folder):
+  """An error's line without the folder's name, as a reason."""
+  line = ' '.join(str(error).split())
+  for word in (f'{folder}/', str(folder)):
+    line = line.replace(word, '')
+  return line.removeprefix(': ')
+
+
+def _outcome(model, source):
+  """(outcome, prediction or None, views) of a series."""
+  run = model.run
+  try:
+    case = prediction_files.read_case(source)
+    sample = run.experiment.prepare(run.experiment.check(case))
+  except (ValueError, OSError) as e:
+    where = source.parent if source.is_file() else source
+    found = outcome.abstained('input refused', _said(e, where))
+    return found, None, {}
+  raw = run.predict_case(case, probabilities=True)
+  measures = abstain.measure(
+    case, sample, raw, exclusive=model.facts['exclusive']
+  )
+  reasons, doubts = abstain.judge(model.facts['abstention'], measures)
+  more = seams.reasons(run, case, raw)
+  reasons, doubts = (*reasons, *more[0]), (*doubts, *more[1])
+  views = _views(model, case, raw, seams.explanation(run, case, raw))
+  if reasons:
+    kind = outcome.kind_of(reasons[0])
+    found = outcome.abstained(kind, *reasons, measures=measures)
+    views.pop('mask', None)  # of what it does not say, nothing is shown
+    return found, None, views
+  prediction = raw
+  if not model.facts['dense'] and run.calibration.temperature is not None:
+    prediction = run.predict_case(case, calibrated=True)
+  found = outcome.found(
+    model.facts,
+    case,
+    prediction,
+    raw=raw.probabilities,
+    doubts=doubts,
+    measures=measures,
+  )
+  found['notes'] += case['notes']
+  found['nearest'] = seams.nearest(run, case, raw)
+  if not model.facts['abstention']:
+    found['notes'].append(
+      'No rule of abstention was fixed for this model: it may answer where it '
+      'should say nothing.'
+    )
+  return found, prediction, views
+
+
+def _views(model, case, prediction, explanation):
+  """Pictures for the page, {kind: NIfTI as bytes}, without a header's text."""
+  affine = np.asarray(case['affine'], float)
+  if affine.shape != (4, 4):  # a picture becomes a volume of one slice
+    flat = np.eye(4)
+    flat[:2, :2] = np.abs(affine[:2, :2][::-1, ::-1])
+    affine = flat
+  maps = {'image': np.asarray(case['image'])[..., 0]}
+  if prediction.labels is not None:
+    maps['mask'] = prediction.labels.astype(np.uint8)
+    p = np.asarray(prediction.probabilities, np.float32)
+    if model.facts['exclusive']:
+      entropy = -(p * np.log(np.maximum(p, 1e-7))).sum(-1) / np.log(p.shape[-1])
+      maps['uncertainty'] = np.rint(255 * np.clip(entropy, 0, 1))
+  if explanation is not None:
+    maps['explanation'] = np.rint(255 * np.clip(explanation, 0, 1))
+  return {kind: _nifti(kind, array, affine) for kind, array in maps.items()}
+
+
+def _nifti(kind, array, affine):
+  """NIfTI of a volume, or of a picture (row, column) as one slice."""
+  if array.ndim == 2:
+    array = array.T[:, ::-1, None]
+  if kind != 'image':
+    array = array.astype(np.uint8)
+  elif array.dtype.kind != 'f':
+    array = array.astype(np.int32)
+  else:
+    array = array.astype(np.float32)
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'view.nii'
+    formats.write(path, array, affine)
+    return gzip.compress(path.read_bytes(), 5, mtime=0)

@@ -1,0 +1,266 @@
+"""What comes in, by whatever road: checked, on the disk, then a row."""
+
+import contextlib
+import hashlib
+import io
+import time
+from typing import NamedTuple
+
+import pydicom
+import sqlalchemy as sa
+
+from medjax.service import audit, tables, uids
+
+# DIMSE status, PS3.4 B.2.3 and PS3.7 C; STOW's FailureReason has the same.
+OK = 0x0000
+OUT_OF_RESOURCES = 0xA700
+NOT_UNDERSTOOD = 0xC000
+DUPLICATE = 0x0111
+REFUSED = 0x0124
+
+_WRITTEN = 600.0  # seconds after which nobody writes a file any more
+
+_NO_PIXELS = frozenset(
+  ('ANN', 'AU', 'DOC', 'ECG', 'HC', 'KO', 'M3D', 'PLAN', 'PR', 'REG', 'RTPLAN',
+   'RTRECORD', 'RTSTRUCT', 'RWV', 'SEG', 'SMR', 'SR', 'STAIN')
+)  # fmt: skip
+_SHOWN = (
+  'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'StudyDate',
+  'StudyDescription', 'AccessionNumber',
+)  # fmt: skip
+_TAGS = [
+  *_SHOWN, 'SpecificCharacterSet', 'SOPClassUID', 'SOPInstanceUID',
+  'StudyInstanceUID', 'SeriesInstanceUID', 'Modality', 'Rows',
+]  # fmt: skip
+
+
+class Answer(NamedTuple):
+  """What became of a file.
+
+  status: of DIMSE. text: a sentence without a patient's data. study: its id,
+  where it has one. sop_class, sop_uid: as they stand in the file.
+  """
+
+  status: int
+  text: str = ''
+  study: str = ''
+  sop_class: str = ''
+  sop_uid: str = ''
+
+
+class _RefusedError(Exception):
+  """An `Answer` that is a refusal."""
+
+
+def receive(store, data, *, peer='', only=''):
+  """Keeps the bytes of a DICOM file (PS3.10); returns an `Answer`.
+
+  When it is OK, the file is on the disk and its row is in the store. The same
+  file again is OK and changes nothing; another one of the same SOP Instance UID
+  is refused, since results name their inputs by it. Our own results, sent back
+  to us, are let go. only: a StudyInstanceUID that it must have.
+  """
+  try:
+    header = _header(data)
+  except _RefusedError as e:
+    return e.args[0]
+  sop_uid, sop_class = header['sop_uid'], header['sop_class']
+  answer = Answer(OK, '', uids.study_id(header['study']), sop_class, sop_uid)
+  if only and header['study'] != only:
+    return answer._replace(status=NOT_UNDERSTOOD, text='it is of another study')
+  try:
+    with store.read() as c:
+      if _is_ours(c, sop_uid):
+        return answer
+    digest = store.receive(data)
+    with store.write() as c:
+      text = _add(c, header, digest, len(data), peer)
+  except OSError as e:
+    return answer._replace(
+      status=OUT_OF_RESOURCES, text=f'no file can be written ({e.strerror})'
+    )
+  except sa.exc.SQLAlchemyError as e:
+    return answer._replace(
+      status=OUT_OF_RESOURCES,
+      text=f'no row can be written ({type(e).__name__})',
+    )
+  return answer._replace(status=DUPLICATE, text=text) if text else answer
+
+
+def _header(data):
+  """What is read of a file's header; raises _RefusedError."""
+
+  def refuse(status, text, **known):
+    raise _RefusedError(Answer(status, text, **known))
+
+  if not data:
+    refuse(NOT_UNDERSTOOD, 'the file is empty')
+  try:
+    d = pydicom.dcmread(io.BytesIO(data), specific_tags=_TAGS)
+    found = {
+      'sop_uid': str(d.get('SOPInstanceUID') or ''),
+      'sop_class': str(d.get('SOPClassUID') or ''),
+      'study': str(d.get('StudyInstanceUID') or ''),
+      'series': str(d.get('SeriesInstanceUID') or ''),
+    }
+    modality = str(d.get('Modality') or '').strip().upper()
+    found['image'] = modality not in _NO_PIXELS and 'Rows' in d
+    found['shown'] = {k: _text(d, k) for k in _SHOWN}
+  except (
+    Exception
+  ) as e:  # pydicom meets damage with many kinds, which may quote
+    refuse(NOT_UNDERSTOOD, f'the file is no whole DICOM ({type(e).__name__})')
+  known = {'sop_uid': found['sop_uid'][:64], 'sop_class': found['sop_class']}
+  for name, what in (
+    ('sop_uid', 'SOPInstanceUID'), ('sop_class', 'SOPClassUID'),
+    ('study', 'StudyInstanceUID'), ('series', 'SeriesInstanceUID'),
+  ):  # fmt: skip
+    if not uids.is_uid(found[name]):
+      refuse(NOT_UNDERSTOOD, f'{what} is missing or no UID', **known)
+  if _is_cut_off(data):
+    refuse(NOT_UNDERSTOOD, 'the file is cut off', **known)
+  return found
+
+
+def _is_cut_off(data):
+  """Whether a file ends inside of its last element."""
+  try:
+    d = pydicom.dcmread(io.BytesIO(data), defer_size=None)
+    pixels = d.get_item('PixelData') if 'PixelData' in d else None
+  except Exception:
+    return True
+  length = getattr(pixels, 'length', None)
+  whole = pixels is None or length in (None, 0xFFFFFFFF)
+  return not whole and len(pixels.value or b'') < length
+
+
+def _text(dataset, keyword):
+  """An element as text of at most 256 characters; '' where it is damaged."""
+  with contextlib.suppress(Exception):
+    return ' '.join(str(dataset.get(keyword) or '').split())[:256]
+  return ''
+
+
+def _is_ours(c, sop_uid):
+  t = tables.results
+  return c.scalar(sa.select(t.c.id).where(t.c.sop_uid == sop_uid)) is not None
+
+
+def _add(c, header, digest, size, peer):
+  """Adds the row of a file; returns why not, or ''."""
+  now, t, s = time.time(), tables.instances, tables.studies
+  study = uids.study_id(header['study'])
+  row = c.execute(sa.select(t).where(t.c.sop_uid == header['sop_uid'])).first()
+  if row is not None and row.digest == digest and row.study == study:
+    c.execute(s.update().where(s.c.id == study).values(touched=now))
+    return ''
+  if row is not None:
+    text = (
+      'an image came twice with different contents; the first was kept, the '
+      'other refused'
+    )
+    remark(c, row.study, text)
+    return 'an image of this SOP Instance UID is here with other contents'
+  _touch(c, study, header, now, peer)
+  c.execute(
+    t.insert().values(
+      study=study,
+      sop_uid=header['sop_uid'],
+      sop_class=header['sop_class'],
+      series=header['series'],
+      digest=digest,
+      size=size,
+      image=header['image'],
+      received=now,
+    )
+  )
+  return ''
+
+
+def _touch(c, study, header, now, peer):
+  """Makes or renews the row of a study to which an image came."""
+  s, patient = tables.studies, header['shown']['PatientID']
+  row = c.execute(sa.select(s).where(s.c.id == study)).first()
+  if row is None:
+    c.execute(
+      s.insert().values(
+        id=study,
+        uid=header['study'],
+        state='receiving',
+        touched=now,
+        peer=peer,
+        patient=uids.digest('patient', patient),
+        shown=header['shown'],
+        created=now,
+      )
+    )
+    return
+  values = {'touched': now, 'released': None, 'peer': peer or row.peer}
+  if row.patient != uids.digest('patient', patient):
+    values['problem'] = (
+      'Images of two patients (PatientID) came as one study: nothing was '
+      'analysed. Correct the study where it comes from.'
+    )
+  if row.state == 'routed':  # what comes late makes it another version
+    values |= {'state': 'receiving', 'version': row.version + 1}
+  c.execute(s.update().where(s.c.id == study).values(**values))
+
+
+def remark(c, study, text):
+  """Notes a sentence on a study, once."""
+  t = tables.remarks
+  there = c.scalar(
+    sa.select(t.c.id).where(t.c.study == study, t.c.text == text)
+  )
+  if there is None:
+    c.execute(t.insert().values(study=study, text=text, at=time.time()))
+
+
+def hold(store, studies):
+  """Says that a peer still holds its line, on which these studies come."""
+  with store.write() as c:
+    s = tables.studies
+    c.execute(
+      s.update()
+      .where(s.c.id.in_(list(studies)), s.c.state == 'receiving')
+      .values(touched=time.time(), released=None)
+    )
+
+
+def release(store, studies, peer, count):
+  """Says that a peer has ended its association or request."""
+  with store.write() as c:
+    s, now = tables.studies, time.time()
+    c.execute(
+      s.update()
+      .where(s.c.id.in_(list(studies)), s.c.state == 'receiving')
+      .values(touched=now, released=now, asked=0.0)
+    )
+    for study in sorted(studies):
+      audit.add(c, peer, 'received', study=study, outcome=f'{count} images')
+
+
+def recover(store):
+  """Finds the rows again of files that a power cut took from the database.
+
+  Such files never got a row that is on the disk, though their sender has been
+  told that they are here. Those that are cut off had no answer; they go, unless
+  somebody may be writing them. Returns how many rows were found.
+  """
+  found, t = 0, tables.instances
+  for path in sorted(store.incoming.iterdir()):
+    digest = path.name.lstrip('.').partition('.')[0]
+    with store.read() as c:
+      here = c.scalar(sa.select(t.c.id).where(t.c.digest == digest))
+    try:
+      if here is not None and path.name == digest:
+        continue
+      data = path.read_bytes()
+      whole = hashlib.sha256(data).hexdigest() == digest
+      if whole and here is None:
+        found += receive(store, data).status == OK
+      elif time.time() - path.stat().st_mtime > _WRITTEN:
+        path.unlink()
+    except FileNotFoundError:  # another process settled it
+      continue
+  return found

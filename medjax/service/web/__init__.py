@@ -1,0 +1,1 @@
+"""The page of a service, its API and STOW-RS, over HTTP."""

@@ -1,0 +1,221 @@
+"""A worker: takes jobs, one at a time, and writes what comes of them.
+
+It is a process of its own, which may be killed at any time: its job is then
+taken again, and gives the same objects.
+"""
+
+import logging
+import os
+import threading
+import time
+import traceback
+
+import sqlalchemy as sa
+
+from medjax import cli
+from medjax.service import analyse, audit, deliver, models, store, tables
+
+log = logging.getLogger('medjax.service')
+
+_IDLE = 0.3  # seconds between two looks for work
+_SOP_CLASSES = {
+  'seg': '1.2.840.10008.5.1.4.1.1.66.4',
+  'sr': '1.2.840.10008.5.1.4.1.1.88.33',
+}
+
+
+class Worker:
+  """Runs jobs as `owner`, a name that a restarted worker has again."""
+
+  def __init__(self, store, owner):
+    self._store, self._owner = store, owner
+    self._limits = store.settings.worker
+    self._models = {}  # id → (stamp, Model)
+    self._job, self._since = None, 0.0
+    threading.Thread(target=self._renew, daemon=True).start()
+
+  def warm(self):
+    """Loads and compiles the active models, so that the first job is quick."""
+    with self._store.read() as c:
+      t = tables.models
+      rows = c.execute(sa.select(t).where(t.c.active)).all()
+    for row in rows:
+      try:
+        self._model(row)
+      except Exception as e:
+        log.warning('model %s: %s', row.name, cli.said(e) or type(e).__name__)
+
+  def run(self):
+    """Works for ever."""
+    while True:
+      if not self.step():
+        time.sleep(_IDLE)
+
+  def step(self):
+    """Runs one job if there is one; returns whether."""
+    with self._store.write() as c:
+      job = store.claim_job(c, self._owner, self._limits.lease_seconds)
+    if job is None:
+      return False
+    self._job, self._since = job.id, time.monotonic()
+    try:
+      self._run(job)
+    finally:
+      self._job = None
+    return True
+
+  def _run(self, job):
+    with self._store.read() as c:
+      t = tables.models
+      row = c.execute(sa.select(t).where(t.c.id == job.model)).first()
+      before = _report_before(c, self._store, job)
+    paths = [self._store.path(digest) for _, digest in job.inputs]
+    inputs = [uid for uid, _ in job.inputs]
+    options = dict(round_=job.round, before=before)
+    try:
+      model = self._model(row)
+    except Exception as e:
+      line = cli.said(e) or f'it cannot be loaded ({type(e).__name__})'
+      self._end(job, row, 'refused', f'model {row.name}: {line}')
+      return
+    try:
+      if job.tries > self._limits.tries:
+        reason = f'its process ended {job.tries - 1} times'
+        found = analyse.nothing(
+          model, paths, inputs, 'model failed', reason, **options
+        )
+      elif not job.series:
+        found = analyse.nothing(
+          model,
+          paths,
+          inputs,
+          'series missing',
+          f'no series with {row.when}',
+          **options,
+        )
+      else:
+        found = analyse.analyse(model, paths, inputs, **options)
+    except Exception as e:
+      line = cli.said(e)
+      log.error('job %s failed: %s', job.id, _where(e))
+      if isinstance(e, OSError):  # of the disk: another try may do
+        self._end(job, row, 'failed', line or 'the disk failed')
+        return
+      reason = line or f'the model stopped with {type(e).__name__}'
+      found = analyse.nothing(
+        model, paths, inputs, 'model failed', reason, **options
+      )
+    self._write(job, row, found)
+
+  def _model(self, row):
+    """The model of a row, loaded once; raises ValueError if it was changed."""
+    stamp = models.stamp(row.workdir)
+    known = self._models.get(row.id)
+    if known and known[0] == (stamp, row.digest):
+      return known[1]
+    if models.digest(row.workdir) != row.digest:
+      raise ValueError(
+        'its workdir was changed since it was installed; install it again with '
+        'python -m medjax.service model'
+      )
+    model = analyse.Model.load(row)
+    self._models[row.id] = ((stamp, row.digest), model)
+    return model
+
+  def _write(self, job, row, found):
+    """Keeps the objects, then the rows that say so, all at once."""
+    kept = {kind: self._store.keep(b) for kind, b in found.objects.items()}
+    views = {kind: self._store.keep(b) for kind, b in found.views.items()}
+    uids = {k: analyse.results.read(b) for k, b in found.objects.items()}
+    with self._store.write() as c:
+      if not self._is_ours(c, job):
+        return
+      # Another job may have had the same inputs: then they are there already.
+      r = tables.results
+      for kind, digest in kept.items():
+        c.execute(
+          r.insert().values(
+            job=job.id,
+            kind=kind,
+            sop_uid=str(uids[kind].SOPInstanceUID),
+            sop_class=_SOP_CLASSES[kind],
+            series=str(uids[kind].SeriesInstanceUID),
+            digest=digest,
+          )
+        )
+      for kind, digest in views.items():
+        c.execute(
+          tables.views.insert().values(job=job.id, kind=kind, digest=digest)
+        )
+      deliver.plan(c, self._store.settings, job.id)
+      t = tables.jobs
+      c.execute(
+        t.update()
+        .where(t.c.id == job.id)
+        .values(state='written', outcome=found.outcome, reason='')
+      )
+      audit.add(
+        c,
+        f'worker {self._owner}',
+        'analysed',
+        study=job.study,
+        model=row.digest,
+        outcome=found.outcome['summary'],
+      )
+
+  def _end(self, job, row, state, reason):
+    with self._store.write() as c:
+      if not self._is_ours(c, job):
+        return
+      t = tables.jobs
+      c.execute(
+        t.update()
+        .where(t.c.id == job.id)
+        .values(state=state, reason=reason, ended=time.time())
+      )
+      audit.add(
+        c,
+        f'worker {self._owner}',
+        'analysed',
+        study=job.study,
+        model=row.digest,
+        outcome=state,
+      )
+
+  def _is_ours(self, c, job):
+    """Whether nobody took the job meanwhile."""
+    return store.renew(c, job.id, self._owner, self._limits.lease_seconds)
+
+  def _renew(self):
+    """Holds the job of this process, until it has lasted too long."""
+    while True:
+      time.sleep(self._limits.lease_seconds / 3)
+      job = self._job
+      if job is None:
+        continue
+      if time.monotonic() - self._since > self._limits.seconds:
+        log.error('job %s took more than %.0f s', job, self._limits.seconds)
+        os._exit(9)
+      try:
+        with self._store.write() as c:
+          store.renew(c, job, self._owner, self._limits.lease_seconds)
+      except sa.exc.SQLAlchemyError as e:
+        log.error('a lease was not renewed: %s', type(e).__name__)
+
+
+def _where(error):
+  """The kind of an error and where it arose; its text may quote a header."""
+  last = traceback.extract_tb(error.__traceback__)[-1]
+  name = os.path.basename(last.filename)
+  return f'{type(error).__name__} in {name}, line {last.lineno}'
+
+
+def _report_before(c, store_, job):
+  """The report that a job's replaces, as bytes; None if there is none."""
+  if job.predecessor is None:
+    return None
+  r = tables.results
+  digest = c.scalar(
+    sa.select(r.c.digest).where(r.c.job == job.predecessor, r.c.kind == 'sr')
+  )
+  return None if digest is None else store_.bytes(digest)

@@ -1,0 +1,4 @@
+"""Plans on label maps: sizes, safe paths, ablation, resection, uncertainty.
+
+Distances are in mm, places in the patient's RAS coordinates. For research only.
+"""

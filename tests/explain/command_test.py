@@ -1,0 +1,216 @@
+"""The command on small runs: what it writes, and what it says of bad input."""
+
+import csv
+import json
+import sys
+
+import explain_runs as workdirs
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax.explain import __main__ as command
+
+
+@pytest.fixture(scope='module')
+def classifier(tmp_path_factory):
+  root = workdirs.write_pictures(tmp_path_factory.mktemp('pictures'))
+  config = workdirs.config_of(root)
+  return root, workdirs.trained(config, tmp_path_factory.mktemp('run'))
+
+
+@pytest.fixture(scope='module')
+def bottleneck(tmp_path_factory):
+  root = workdirs.write_pictures(tmp_path_factory.mktemp('concepts'))
+  return root, workdirs.trained(
+    workdirs.bottleneck(root), tmp_path_factory.mktemp('run')
+  )
+
+
+@pytest.fixture(scope='module')
+def segmenter(tmp_path_factory):
+  root = workdirs.write_volumes(tmp_path_factory.mktemp('volumes'))
+  return root, workdirs.trained(
+    workdirs.segmenter(root), tmp_path_factory.mktemp('run')
+  )
+
+
+@pytest.fixture
+def medjax(monkeypatch, capsys):
+  """Runs `medjax explain` and returns (exit code, what it said)."""
+
+  def run(*words):
+    monkeypatch.setattr(sys, 'argv', ['medjax explain', *map(str, words)])
+    code = 0
+    try:
+      command.main()
+    except SystemExit as e:
+      code = e.code
+    out, err = capsys.readouterr()
+    return code, out + err
+
+  return run
+
+
+def lines(path):
+  with path.open() as f:
+    return list(csv.DictReader(f))
+
+
+QUICK = ('--samples=60', '--segments=9', '--sanity=1')
+
+
+def test_pictures_and_their_tests(classifier, medjax, tmp_path):
+  root, run = classifier
+  code, said = medjax(
+    *sorted((root / 'images').glob('0[0-7].png')),
+    f'--workdir={run}', f'--out={tmp_path}',
+    '--methods=gradcam,ig,occlusion,guided', '--target=1', *QUICK,
+    f'--masks={root / "masks"}', '--counterfactual', '--nearest=2',
+    '--concepts=size,noise',
+  )  # fmt: skip
+  assert code == 0, said
+  rows = lines(tmp_path / 'explain.csv')
+  assert len(rows) == 8 * 4
+  assert {row['class'] for row in rows} == {'1'}
+  # The model was taught to see the blob, and occlusion sees that.
+  mine = [r for r in rows if r['method'] == 'occlusion' and int(r['id']) % 2]
+  assert np.mean([float(r['pointing']) for r in mine]) > 0.7
+  down, random = (
+    np.mean([float(r[k]) for r in mine])
+    for k in ('deletion', 'deletion_random')
+  )
+  assert down < random
+  told = json.loads((tmp_path / 'explain.json').read_text())
+  methods = {m['method']: m for m in told['methods']}
+  assert methods['occlusion']['deletion_p'] < 0.05
+  assert 'better than at random' in methods['occlusion']['verdict']
+  assert -1 <= methods['ig']['top'] <= 1
+  concepts = {c['concept']: c for c in told['concepts']['rows']}
+  assert concepts['size']['p'] < 0.05
+  assert concepts['size']['r'] > 0.8 > concepts['noise']['r']
+  assert all(row['flipped'] for row in told['counterfactuals'])
+  assert len(told['nearest']['05']) == 2
+  assert '05' not in [row[0] for row in told['nearest']['05']]
+  page = (tmp_path / 'explain.html').read_text()
+  for text in ('Grad-CAM', 'TCAV', 'counterfactual of the model', 'marker'):
+    assert (text in page) == (text != 'marker')
+  with np.load(tmp_path / 'maps/05.npz') as maps:
+    assert {*maps} == {'gradcam', 'ig', 'occlusion', 'guided'}
+    assert maps['ig'].shape == (20, 20)
+  with Image.open(tmp_path / 'maps/05_ig.png') as picture:
+    assert picture.size == (20, 20)
+
+
+def test_a_planted_marker_is_found(classifier, medjax, tmp_path):
+  root, run = classifier
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path}',
+    '--methods=ig,occlusion,rise', '--planted', '--samples=400', '--sanity=0',
+  )  # fmt: skip
+  assert code == 0, said
+  told = json.loads((tmp_path / 'explain.json').read_text())
+  for method in told['methods']:
+    assert method['learnt'] >= 0.95
+    assert method['planted'] >= 0.75, method
+    assert 'planted marker' in method['verdict']
+
+
+def test_a_segmenter_by_its_region(segmenter, medjax, tmp_path):
+  root, run = segmenter
+  code, said = medjax(
+    root / 'image/v0.nii.gz', f'--workdir={run}', f'--out={tmp_path}',
+    '--methods=gradcam,gradient,occlusion,shap', *QUICK,
+  )  # fmt: skip
+  assert code == 0, said
+  source = nib.load(root / 'image/v0.nii.gz')
+  mask = nib.load(root / 'mask/v0.nii.gz').get_fdata() > 0
+  for name in ('gradcam', 'gradient', 'occlusion', 'shap'):
+    found = nib.load(tmp_path / f'maps/v0_{name}.nii.gz')
+    np.testing.assert_allclose(found.affine, source.affine)
+    values = found.get_fdata()
+    assert values.shape == source.shape
+    assert np.isfinite(values).all()
+    assert np.any(values)
+  size = np.abs(nib.load(tmp_path / 'maps/v0_gradient.nii.gz').get_fdata())
+  assert size[mask].mean() > 2 * size[~mask].mean()
+  assert 'in a window of 8×8×8' in (tmp_path / 'explain.html').read_text()
+
+
+def test_what_a_bottleneck_would_answer(bottleneck, medjax, tmp_path):
+  root, run = bottleneck
+  code, said = medjax(
+    root / 'images/01.png', root / 'images/03.png', f'--workdir={run}',
+    f'--out={tmp_path}', '--methods=gradcam', '--sanity=0',
+    '--do=size=0,noise=0', '--target=1',
+  )  # fmt: skip
+  assert code == 0, said
+  told = json.loads((tmp_path / 'explain.json').read_text())
+  size, noise = told['interventions']['01']
+  assert size['before'] - size['after'] > 0.15
+  assert abs(noise['after'] - noise['before']) < 0.15
+  # More of it where the answer is no yet, less where it is yes.
+  more = size['needed'] is None or size['needed'] > size['found']
+  assert more == (size['before'] < 0.5)
+  page = (tmp_path / 'explain.html').read_text()
+  assert 'read off these concepts alone' in page
+  assert told['assumption']
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (('--methods=gradcm',), "no 'gradcm'; there are gradcam, "),
+    (('--target=7',), "class '7' is out of range: this model has 2 outputs"),
+    (('--layer=stage_9',), "'stage_9' is not there; those that give one are"),
+    (('--layer=head',), "'head' gives no map"),
+    (('--methods=rollout',), 'this model has none: a ViT'),
+    (('--baseline=nothing',), '--baseline=nothing is neither a file nor one'),
+    (('--do=size=1',), 'Classification has none: train a concept bottleneck'),
+    (('--do=size',), 'is not CONCEPT=NUMBER'),
+    (('--concepts=colour', '--methods=gradcam'), "has no column 'colour'"),
+    (('--masks=nowhere',), 'nowhere: no such file or folder'),
+    (('--batch=0',), '--batch=0 is too few'),
+  ],
+)
+def test_bad_input_is_one_line(classifier, medjax, tmp_path, words, message):
+  root, run = classifier
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path / "out"}',
+    *QUICK, *words,
+  )  # fmt: skip
+  assert code == 1
+  assert message in said
+  assert 'Traceback' not in said
+  assert not (tmp_path / 'out/explain.html').exists()
+
+
+def test_one_bad_image_does_not_lose_the_others(classifier, medjax, tmp_path):
+  root, run = classifier
+  flat = tmp_path / 'in/flat.png'
+  flat.parent.mkdir()
+  Image.fromarray(np.full((20, 20), 80, np.uint8)).save(flat)
+  (tmp_path / 'in/broken.png').write_bytes(b'\x89PNG')
+  code, said = medjax(
+    tmp_path / 'in', root / 'images/01.png', f'--workdir={run}',
+    f'--out={tmp_path / "out"}', '--methods=gradient', *QUICK,
+  )  # fmt: skip
+  assert code == 1
+  assert 'flat.png: the prepared image is constant' in said
+  assert '2 explanations failed' in said
+  (row,) = lines(tmp_path / 'out/explain.csv')
+  assert row['id'] == '01'
+  assert 'constant' in (tmp_path / 'out/explain.html').read_text()
+
+
+def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):
+  root, run = classifier
+  other = tmp_path / 'other.png'
+  Image.fromarray(np.zeros((10, 10), np.uint8)).save(other)
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path / "out"}',
+    '--methods=ig', f'--baseline={other}', *QUICK,
+  )  # fmt: skip
+  assert code == 1
+  assert '--baseline is (10, 10, 1) after preparation' in said

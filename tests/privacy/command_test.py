@@ -1,0 +1,269 @@
+"""The commands as a user has them: what they write, say and refuse."""
+
+import gzip
+import json
+import os
+import shutil
+import sys
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from privacy import made
+from pydicom.data import get_testdata_file
+
+from medjax.privacy import __main__ as command
+from medjax.privacy import record
+
+
+def run(monkeypatch, capsys, *arguments):
+  """(exit code, standard output, standard error)."""
+  monkeypatch.setattr(sys, 'argv', ['medjax privacy', *map(str, arguments)])
+  code = 0
+  try:
+    command.main()
+  except SystemExit as e:
+    code = e.code
+  said = capsys.readouterr()
+  return code, said.out, said.err
+
+
+@pytest.fixture
+def scans(tmp_path):
+  folder = tmp_path / 'scans'
+  folder.mkdir()
+  for name in ('CT_small.dcm', 'MR_small.dcm', 'rtplan.dcm', 'test-SR.dcm'):
+    ds = made.read(name)
+    ds.PatientName, ds.PatientID = 'Zebrowski^Ophelia', f'QMR884{len(name)}'
+    ds.save_as(folder / f'Zebrowski {name}')
+  (folder / 'notes.txt').write_text('of Zebrowski')
+  shutil.copy(get_testdata_file('DICOMDIR'), folder)
+  return folder
+
+
+def test_a_folder_and_its_check(scans, tmp_path, monkeypatch, capsys):
+  out, key = tmp_path / 'out', tmp_path / 'keys/secret.key'
+  code, said, err = run(
+    monkeypatch, capsys, 'deidentify', scans, f'--out={out}', f'--key={key}',
+    '--options=clean-descriptors,clean-structured', '--workers=1',
+  )  # fmt: skip
+  assert code == 0
+  assert '4 files of' in said
+  assert 'quarantined: 1' in said
+  assert 'Zebrowski' not in said + err
+  text = (out / record.NAME).read_text()
+  assert 'Zebrowski' not in text
+  assert 'QMR' not in text
+  made_of_it = json.loads(text)
+  assert made_of_it['counts']['files_written'] == 4
+  assert len(made_of_it['safe_harbor']) == 18
+  assert made_of_it['gdpr_article_30']['purposes of the processing']
+  assert 'not anonymous' in made_of_it['state']
+  refused = (tmp_path / 'keys/secret.key.quarantine.csv').read_text()
+  assert 'notes.txt' in refused
+  assert 'DICOMDIR' in refused
+  assert key.stat().st_mode & 0o077 == 0
+  report = tmp_path / 'check.html'
+  code, said, _ = run(
+    monkeypatch, capsys, 'check', out, f'--against={scans}', f'--key={key}',
+    f'--report={report}',
+  )  # fmt: skip
+  assert code == 0, said
+  assert '0 hits' in said
+  assert '0' in report.read_text()
+
+
+def test_the_check_finds_what_was_put_back(
+  scans, tmp_path, monkeypatch, capsys
+):
+  out = tmp_path / 'out'
+  run(monkeypatch, capsys, 'deidentify', scans, f'--out={out}', '--workers=1')
+  path = next(out.rglob('*.dcm'))
+  ds = pydicom.dcmread(path)
+  ds.ImageComments = 'seen with ailehpO'
+  ds.add_new(0x00091001, 'LO', 'x')
+  ds.save_as(path)
+  code, said, err = run(monkeypatch, capsys, 'check', out, f'--against={scans}')
+  assert code == 1
+  assert 'ImageComments: identifier' in said
+  assert 'private attribute' in said
+  assert 'still identify' in err
+  assert 'ailehpO' not in said + err
+
+
+def test_without_a_key_nothing_joins_two_runs(
+  scans, tmp_path, monkeypatch, capsys
+):
+  names = []
+  for out in (tmp_path / 'a', tmp_path / 'b'):
+    _, said, _ = run(
+      monkeypatch, capsys, 'deidentify', scans, f'--out={out}', '--workers=1'
+    )
+    assert 'no --key' in said
+    names.append({p.name for p in out.rglob('*.dcm')})
+  assert not names[0] & names[1]
+
+
+@pytest.mark.parametrize(
+  ('more', 'line'),
+  [
+    (('--options=clean-everything',), 'is none of'),
+    (('--options=retain-full-dates,retain-modified-dates',), 'choose one'),
+    (('--options=clean-faces',), 'is called --faces=remove'),
+    (('--key={out}/k',), 'a key beside its data'),
+    (('--key={scans}/k',), 'a key beside its data'),
+    (('--key={scans}/notes.txt',), 'a key beside its data'),
+  ],
+)
+def test_bad_options(scans, tmp_path, monkeypatch, capsys, more, line):
+  out = tmp_path / 'out'
+  more = [m.format(out=out, scans=scans) for m in more]
+  code, _, err = run(
+    monkeypatch, capsys, 'deidentify', scans, f'--out={out}', *more
+  )
+  assert code == 1
+  assert line in err
+  assert err.count('\n') == 1
+  assert not list(tmp_path.rglob('out/**/*.dcm'))
+
+
+def test_bad_places(scans, tmp_path, monkeypatch, capsys):
+  for source, out, line in (
+    (tmp_path / 'none', tmp_path / 'o', 'no such file or folder'),
+    (scans, scans / 'o', 'lie in one another'),
+    (scans, tmp_path, 'lie in one another'),
+    (scans, tmp_path / 'file', 'is a file'),
+  ):
+    (tmp_path / 'file').write_text('')
+    code, _, err = run(
+      monkeypatch, capsys, 'deidentify', source, f'--out={out}'
+    )
+    assert code == 1
+    assert line in err
+  (tmp_path / 'empty').mkdir()
+  code, _, err = run(
+    monkeypatch, capsys, 'deidentify', tmp_path / 'empty',
+    f'--out={tmp_path / "o"}',
+  )  # fmt: skip
+  assert code == 1
+  assert 'holds no file' in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+def test_a_place_that_is_write_protected(scans, tmp_path, monkeypatch, capsys):
+  (tmp_path / 'o').mkdir(mode=0o500)
+  code, _, err = run(
+    monkeypatch, capsys, 'deidentify', scans, f'--out={tmp_path / "o"}'
+  )
+  assert code == 1
+  assert 'may not be written to' in err
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'MR_truncated.dcm', 'rtplan_truncated.dcm', 'badVR.dcm', 'no_meta.dcm',
+    'empty_charset_LEI.dcm', 'meta_missing_tsyntax.dcm', 'priv_SQ.dcm',
+    'reportsi_with_empty_number_tags.dcm', 'ExplVR_BigEndNoMeta.dcm',
+    'JPEG2000-embedded-sequence-delimiter.dcm', 'SC_rgb_jpeg.dcm',
+    'MR_small_padded.dcm', 'zipMR.gz',
+  ],
+)  # fmt: skip
+def test_damaged_files_cost_no_other(tmp_path, clean, name):
+  source = tmp_path / 'in'
+  source.mkdir()
+  shutil.copy(made.TEST_FILES / name, source)
+  shutil.copy(made.TEST_FILES / 'CT_small.dcm', source)
+  done, written = clean(source, trust_pixels=True)
+  assert done.written + len(done.refused) == 2
+  assert '1CT1' not in str(written)
+  assert any(d.Modality == 'CT' for d in written)
+
+
+def test_damaged_values_are_left_out(clean):
+  ds = made.read('CT_small.dcm')
+  for tag, vr, value in (
+    (0x00080022, 'DA', '1960'), (0x00080023, 'DA', '200301'),
+    (0x0008002A, 'DT', '2020'), (0x00080032, 'TM', 'noon'),
+    (0x00101010, 'AS', '9Y'), (0x00180015, 'CS', 'Jane; Doe'),
+    (0x00080005, 'CS', 'KLINGON'),
+  ):  # fmt: skip
+    ds._dict[pydicom.tag.BaseTag(tag)] = pydicom.DataElement(
+      tag, vr, value, validation_mode=0
+    )
+  ds.PixelData = ds.PixelData[: ds.Rows * ds.Columns * 2]
+  _, (new,) = clean(
+    ds, 'retain-modified-dates', 'retain-patient-characteristics'
+  )
+  assert new.get('AcquisitionDate', '') == ''
+  assert new.ContentDate == '19000101'
+  assert 'PatientAge' not in new
+  assert new.BodyPartExamined == 'REMOVED'
+  assert new.get('SpecificCharacterSet') in (None, '', 'REMOVED')
+
+
+def test_nifti_loses_the_texts_of_its_header(tmp_path, clean):
+  source = tmp_path / 'in'
+  source.mkdir()
+  array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+  for kind in (nib.Nifti1Image, nib.Nifti2Image):
+    image = kind(array, np.diag([2, 3, 4, 1]))
+    image.header['descrip'] = b'Zebrowski^Ophelia'
+    image.header['aux_file'] = b'QMR884'
+    image.header.extensions.append(
+      nib.nifti1.Nifti1Extension('comment', b'Zebrowski')
+    )
+    nib.save(image, source / f'Zebrowski{kind.__name__}.nii.gz')
+  done, _ = clean(source)
+  assert {why for _, why in done.refused} == {
+    'a face could be made of it: --faces=remove or accept'
+  }
+  done, _ = clean(source, faces='accept')
+  found = [*tmp_path.rglob('nifti/*.nii.gz')]
+  assert len(found) == done.written == 2
+  for path in found:
+    data = gzip.decompress(path.read_bytes())
+    assert b'Zebrowski' not in data
+    assert b'QMR' not in data
+    image = nib.load(path)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), array)
+    np.testing.assert_array_equal(image.affine, np.diag([2, 3, 4, 1]))
+
+
+def test_two_people_with_one_id_are_told(tmp_path, clean):
+  source = tmp_path / 'in'
+  source.mkdir()
+  for i in range(2):
+    ds = made.read('CT_small.dcm')
+    ds.PatientBirthDate, ds.SOPInstanceUID = f'1960010{i + 1}', f'1.2.3.{i}'
+    ds.save_as(source / f'{i}.dcm')
+  done, _ = clean(source)
+  assert done.doubtful == 1
+
+
+def test_files_that_share_a_uid(tmp_path, clean):
+  source = tmp_path / 'in'
+  source.mkdir()
+  ds = made.read('CT_small.dcm')
+  for name in ('a', 'b'):
+    ds.save_as(source / f'{name}.dcm')
+  done, written = clean(source)
+  assert len(written) == done.copies == 1
+  ds.Rows = 64
+  ds.save_as(source / 'c.dcm')
+  done, written = clean(source)
+  assert written == []
+  assert {why for _, why in done.refused} == {
+    'another file has its SOPInstanceUID and differs'
+  }
+
+
+def test_thin_heads_are_quarantined(tmp_path, clean):
+  ds = made.read('MR_small.dcm')
+  ds.SliceThickness, ds.BodyPartExamined = '1', 'BRAIN'
+  done, written = clean(ds)
+  assert written == []
+  assert 'a face' in done.refused[0][1]
+  done, written = clean(ds, faces='accept')
+  assert len(written) == 1

@@ -1,0 +1,225 @@
+"""The loop of a search: halving, kills, joining, and what it learns."""
+
+import multiprocessing
+import os
+import pathlib
+import random
+import time
+
+import pytest
+
+from medjax.search import lease, ledger, report, rungs, sampler, winner, worker
+
+STEPS = 9
+
+
+def space(trial):
+  return {'optimizer.learning_rate': trial.suggest_float('x', 0.0, 1.0),
+          'y': trial.suggest_categorical('y', ['a', 'b'])}  # fmt: skip
+
+
+class Objective:
+  """Best at x = .7; better with more steps. Notes each step that it takes."""
+
+  def __init__(self, seconds=0.0):
+    self.seconds = seconds
+
+  def __call__(self, overrides, folder, until):
+    place = folder / 'steps'
+    done = len(place.read_text().split()) if place.exists() else 0
+    for step in range(done + 1, until + 1):
+      time.sleep(self.seconds)
+      with place.open('a') as f:
+        f.write(f'{step}\n')
+    x = overrides['optimizer.learning_rate']
+    return 1 - (x - 0.7) ** 2 - 0.1 / until
+
+
+def run(workdir, *, trials=12, levels=(STEPS,), seconds=0.0, **options):
+  options = {'show': lambda line: None, 'interval': 0.5, **options}
+  return worker.search(
+    workdir, Objective(seconds), space, trials=trials, levels=levels, **options
+  )
+
+
+def test_rungs():
+  assert rungs.rungs(300) == (300,)
+  assert rungs.rungs(300, count=3) == (33, 100, 300)
+  with pytest.raises(ValueError, match='without a step'):
+    rungs.rungs(5, count=4)
+  values = {i: v for i, v in enumerate([0.1, 0.9, 0.5, 0.9, 0.2, 0.3])}
+  assert rungs.promoted(values) == [1, 3]
+  assert rungs.promoted({0: 1.0, 1: 2.0}) == []
+
+
+def test_every_trial_ends_once_and_the_best_is_found(tmp_path):
+  found = run(tmp_path)
+  assert [t.number for t in found] == list(range(12))
+  assert {t.state for t in found} == {'done'}
+  for t in found:
+    steps = (ledger.folder(tmp_path, t.number) / 'steps').read_text().split()
+    assert steps == [str(i + 1) for i in range(STEPS)]
+  best = winner.best(tmp_path)
+  assert best.value == max(t.value for t in found)
+  assert abs(best.overrides['optimizer.learning_rate'] - 0.7) < 0.15
+  assert len(run(tmp_path)) == 12  # there is nothing more to do
+  assert len(run(tmp_path, trials=14)) == 14
+
+
+def test_halving_takes_the_best_third_on(tmp_path):
+  found = run(tmp_path, trials=18, levels=(1, 3, 9))
+  reached = {
+    level: [t for t in found if level in t.values] for level in (1, 3, 9)
+  }
+  assert len(reached[1]) == 18
+  # Scores rise as the sampler learns, so more than a third go on.
+  assert 6 <= len(reached[3]) <= 10
+  assert 2 <= len(reached[9]) < len(reached[3])
+  worst = min(t.values[1] for t in reached[3])
+  left = sorted((t.values[1] for t in found), reverse=True)
+  assert worst >= left[11]
+  for t in reached[9]:  # went on, and did not begin anew
+    steps = (ledger.folder(tmp_path, t.number) / 'steps').read_text().split()
+    assert steps == [str(i + 1) for i in range(STEPS)]
+
+
+def taken(workdir):
+  """How many steps all trials have taken."""
+  paths = workdir.glob('trials/*/steps')
+  return sum(len(p.read_text().split()) for p in paths)
+
+
+def test_a_kill_changes_nothing_with_one_worker(tmp_path):
+  options = dict(trials=8, levels=(1, 3, 9))
+  whole = run(tmp_path / 'whole', **options)
+  context = multiprocessing.get_context('spawn')
+  rng = random.Random(0)
+  for _ in range(3):
+    process = context.Process(
+      target=run, args=(tmp_path / 'cut',), kwargs={**options, 'seconds': 0.05}
+    )
+    process.start()
+    target = taken(tmp_path / 'cut') + rng.randrange(3, 9)
+    while process.is_alive() and taken(tmp_path / 'cut') < target:
+      time.sleep(0.01)
+    process.kill()
+    process.join()
+  run(tmp_path / 'cut', **options)
+  cut = ledger.read(tmp_path / 'cut')
+  assert [t.overrides for t in cut] == [t.overrides for t in whole]
+  assert [t.values for t in cut] == [t.values for t in whole]
+
+
+@pytest.mark.slow
+def test_three_workers_and_a_kill_now_and_then(tmp_path):
+  context = multiprocessing.get_context('spawn')
+  options = dict(trials=20, levels=(3, 9), seconds=0.03)
+  start = lambda: context.Process(target=run, args=(tmp_path,), kwargs=options)
+  going, rng = [start() for _ in range(3)], random.Random(1)
+  for p in going:
+    p.start()
+  for _ in range(6):
+    time.sleep(4)
+    victim = rng.randrange(3)
+    if going[victim].is_alive():
+      going[victim].kill()
+      going[victim].join()
+    going[victim] = start()
+    going[victim].start()
+  for p in going:
+    p.join(120)
+    assert p.exitcode == 0
+  found = ledger.read(tmp_path)
+  assert [t.number for t in found] == list(range(20))
+  assert not [t for t in found if t.state in ('running', 'failed')]
+  for t in found:
+    steps = (ledger.folder(tmp_path, t.number) / 'steps').read_text().split()
+    assert steps == [str(i + 1) for i in range(max(t.values))]
+
+
+def test_a_lease_is_its_process(tmp_path):
+  with lease.held(tmp_path, interval=0.05):
+    assert lease.is_held(tmp_path, interval=0.05)
+    time.sleep(0.4)
+    assert lease.is_held(tmp_path, interval=0.05)  # renewed
+  assert not lease.is_held(tmp_path)
+  (tmp_path / 'lease').write_text('elsewhere 1')
+  assert lease.is_held(tmp_path, interval=100)
+  os.utime(tmp_path / 'lease', (1, 1))
+  assert not lease.is_held(tmp_path, interval=100)
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
+  def objective(overrides, folder, until):
+    if overrides['y'] == 'a':
+      raise ValueError('no such optimizer')
+    return 0.5
+
+  said = []
+  found = worker.search(
+    tmp_path, objective, space, trials=8, levels=(9,), show=said.append
+  )
+  states = {t.overrides['y']: t.state for t in found}
+  assert states == {'a': 'failed', 'b': 'done'}
+  assert any('no such optimizer' in line for line in said)
+
+
+def test_a_trial_whose_process_always_dies_fails():
+  trial = ledger.Trial(0, {}, {}, state='running')
+  for _ in range(3):
+    trial.died()
+  assert trial.state == 'failed'
+  assert 'out of memory' in trial.reason
+
+
+def test_a_journal_that_was_cut_off(tmp_path, capsys):
+  run(tmp_path, trials=3)
+  path = tmp_path / 'journal.log'
+  whole = path.read_bytes()
+  path.write_bytes(whole + b'{"op_code": 4, "worke')
+  assert len(run(tmp_path, trials=5)) == 5
+  assert 'cut off' in capsys.readouterr().out
+  assert b'"worke' in (tmp_path / 'journal.log.bad').read_bytes()
+
+
+def test_what_is_suggested_is_a_function_of_what_is_known(tmp_path):
+  a = [t.overrides for t in run(tmp_path / 'a', seed=3)]
+  assert a == [t.overrides for t in run(tmp_path / 'b', seed=3)]
+  assert a != [t.overrides for t in run(tmp_path / 'c', seed=4)]
+
+
+def test_who_joins_has_the_same_settings(tmp_path):
+  worker.settled(tmp_path, {'eta': 3})
+  worker.settled(tmp_path, {'eta': 3})
+  with pytest.raises(ValueError, match='eta=3, not 4'):
+    worker.settled(tmp_path, {'eta': 4})
+
+
+def test_the_page(tmp_path):
+  run(tmp_path, trials=10)
+  text = report.write(tmp_path).read_text()
+  for word in ('10 done', 'learning_rate', 'What mattered', 'Time spent'):
+    assert word in text
+  shares = sampler.Study(tmp_path).importances()
+  assert shares['x'] > shares['y']
+  with pytest.raises(ValueError, match='holds no trials'):
+    report.write(tmp_path / 'nothing')
+
+
+def test_the_config_of_the_winner_runs(tmp_path):
+  from medjax import public
+
+  def objective(overrides, folder, until):
+    return overrides['optimizer.learning_rate']
+
+  def rates(trial):
+    return {'optimizer.learning_rate': trial.suggest_float('x', 0.0, 1.0)}
+
+  found = worker.search(
+    tmp_path, objective, rates, trials=4, levels=(9,), show=lambda line: None
+  )
+  root = pathlib.Path(__file__).parents[2]
+  config = f'{root}/configs/unet.py'
+  out = winner.write_config(tmp_path, tmp_path / 'mine.py', config)
+  best = max(t.value for t in found)
+  assert public.read_config(out).optimizer.learning_rate == best

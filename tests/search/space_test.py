@@ -1,0 +1,43 @@
+"""A search space sets fields that a config has."""
+
+import pathlib
+
+import pytest
+
+from medjax.search import space
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = f'{ROOT}/configs/unet.py'
+
+
+def test_fields_are_set():
+  made = space.configured(
+    CONFIG,
+    {'optimizer.learning_rate': 0.5, 'config.train.ema_decay': 0.9,
+     'optimizer.b1': 0.8},
+  )  # fmt: skip
+  assert made.optimizer.learning_rate == 0.5
+  assert made.train.ema_decay == 0.9
+  assert made.optimizer.b1 == 0.8  # an argument of what is named
+
+
+@pytest.mark.parametrize(
+  ('field', 'message'),
+  [
+    ('optimzer.learning_rate', "did you mean 'optimizer'"),
+    ('train.ema_deccay', "did you mean 'ema_decay'"),
+    ('train.steps.x', "'train.steps.x', which the config has not"),
+  ],
+)
+def test_a_typo_is_found(field, message):
+  with pytest.raises(ValueError, match=message):
+    space.configured(CONFIG, {field: 1})
+
+
+def test_the_space_of_a_file(tmp_path):
+  assert callable(space.load(f'{ROOT}/configs/search/unet.py'))
+  (tmp_path / 'a.py').write_text('x = 1')
+  with pytest.raises(ValueError, match='no function space'):
+    space.load(tmp_path / 'a.py')
+  with pytest.raises(FileNotFoundError, match='no such file'):
+    space.load(tmp_path / 'b.py')

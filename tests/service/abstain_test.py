@@ -1,0 +1,109 @@
+import types
+
+import numpy as np
+import pytest
+
+from medjax import files
+from medjax.prediction import trained
+from medjax.service import abstain, outcome
+
+RULE = {
+  'n': 20,
+  'coverage': 0.9,
+  'threshold': 0.7,
+  'ranges': {'spacing/0': [0.5, 2.0], 'roughness': [0.1, 0.5]},
+}
+WITHIN = {'confidence': 0.8, 'spacing/0': 1.0, 'roughness': 0.3}
+
+
+def test_judge():
+  assert abstain.judge(None, WITHIN) == ((), ())
+  assert abstain.judge(RULE, WITHIN) == ((), ())
+  (reason,), _ = abstain.judge(RULE, {**WITHIN, 'confidence': 0.69})
+  assert outcome.kind_of(reason) == 'model unsure'
+  (reason,), _ = abstain.judge(RULE, {**WITHIN, 'spacing/0': 3.0})
+  assert outcome.kind_of(reason) == 'out of distribution'
+  assert '3 mm along axis 0' in reason
+  reasons, (doubt,) = abstain.judge(RULE, {**WITHIN, 'roughness': 0.49})
+  assert not reasons
+  assert doubt.endswith('at the edge of what validation had')
+
+
+def test_a_rule_is_fixed_on_validation(workdir, tmp_path):
+  run = trained.load(workdir)
+  rule = abstain.fit(run, coverage=0.8)
+  files.write_json(tmp_path / abstain.NAME, rule, sealed=True)
+  assert abstain.read(tmp_path) == rule
+  coverages = [row[0] for row in rule['curve']]
+  assert coverages == sorted(coverages)
+  assert coverages[-1] == 1
+  mean, low, high = rule['risk']
+  assert low <= mean <= high
+  cases = run.experiment.cases('validation')
+  kept, errors = [], []
+  for raw, prediction in run.predict_cases(cases, probabilities=True):
+    sample = run.experiment.prepare(raw)
+    measures = abstain.measure(raw, sample, prediction)
+    reasons, _ = abstain.judge(rule, measures)
+    # None of them is odd, and as many speak as were to.
+    assert not [r for r in reasons if r.startswith('out of')]
+    kept.append(not reasons)
+    if not reasons:
+      dice = run.task.metrics(prediction.labels, raw)['dice']
+      errors.append(1 - np.mean(dice))
+  assert sum(kept) == int(np.ceil(0.8 * len(kept)))
+  assert mean == pytest.approx(np.mean(errors))
+  odd = dict(raw)
+  rng = np.random.default_rng(0)
+  for name, array in {
+    'noise': rng.normal(size=raw['image'].shape),
+    'blank': np.zeros(raw['image'].shape),
+    'turned': raw['image'][::-1, ::-1] ** 4 * 1.0,
+    'coarse': raw['image'].repeat(3, 0),
+  }.items():
+    odd['image'] = array.astype(np.float32)
+    prediction = run.predict_case(odd, probabilities=True)
+    measures = abstain.measure(odd, run.experiment.prepare(odd), prediction)
+    assert abstain.judge(rule, measures)[0], name
+
+
+def test_wilson_and_bins():
+  # Agresti and Coull 1998, table: 0 of 10 and 5 of 10.
+  assert outcome.wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+  assert outcome.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+  bins = [[0, 0]] * 9 + [[40, 36]]
+  right = outcome.right_of(bins, 0.97)
+  assert (right['there'], right['n'], right['bin']) == (36, 40, [0.9, 1.0])
+  assert outcome.right_of(bins, 0.3)['n'] == 0
+  assert outcome.right_of(None, 0.3) is None
+
+
+@pytest.mark.parametrize(
+  ('facts', 'raw', 'present'),
+  [
+    (dict(names=['a', 'b'], normal='a', thresholds=[0.3]), [0.6, 0.4], 'b'),
+    (dict(names=['a', 'b'], normal='a', thresholds=[]), [0.6, 0.4], ''),
+    (dict(names=['a', 'b'], normal='b', thresholds=[]), [0.6, 0.4], 'a'),
+    (dict(names=list('abc'), normal='a', thresholds=[]), [0.2, 0.3, 0.5], 'c'),
+    (dict(names=list('abc'), normal='', thresholds=[]), [0.5, 0.3, 0.2], 'a'),
+    (
+      dict(names=list('abc'), normal='', exclusive=False,
+           thresholds=[0.1, None, 0.9]),
+      [0.2, 0.6, 0.8], 'ab',
+    ),
+  ],
+)  # fmt: skip
+def test_decisions_are_those_of_validation(facts, raw, present):
+  facts = {
+    'dense': False, 'exclusive': True, 'validation': {},
+    'codes': dict.fromkeys('abc', ('121071', 'DCM', 'Finding')), **facts,
+  }  # fmt: skip
+  prediction = types.SimpleNamespace(probabilities=np.array(raw))
+  found = outcome.found(
+    facts, {}, prediction, raw=np.array(raw), doubts=(),
+    measures={'confidence': max(raw)},
+  )  # fmt: skip
+  assert (
+    ''.join(f['name'] for f in found['findings'] if f['present']) == present
+  )
+  assert (found['summary'] == 'finding') is bool(present)

@@ -1,0 +1,98 @@
+"""The verbs, as an administrator types them."""
+
+import subprocess
+import sys
+
+import hospital
+import pytest
+
+from medjax.service import settings, supervise
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  return hospital.Service(tmp_path_factory.mktemp('h') / 'home').init()
+
+
+def test_init_send_status_user_audit(home, images, tmp_path):
+  hospital.mr_series(images[0], tmp_path / 'd')
+  (tmp_path / 'd' / 'notes.txt').write_text('no DICOM')
+  done = home.call('send', tmp_path / 'd', check=False)
+  assert done.returncode == 1
+  assert done.stderr.count('\n') == 1
+  assert 'notes.txt: the file is no whole DICOM' in done.stderr
+  assert 'studies: ' in done.stdout
+  assert 'receiving' in home.call('status')
+  assert 'password' in home.call('user', 'add', 'anna', '--role=doctor')
+  assert 'token' in home.call('user', 'add', 'scanner', '--role=machine')
+  assert 'whole' in home.call('audit', 'verify')
+  assert '<AuditMessage>' in home.call('audit', 'export')
+  assert '0 studies' in home.call('purge', '--older=30d')
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'line'),
+  [
+    (['model', '--workdir=nowhere', '--when=Modality=MR'], 'nowhere'),
+    (['model', '--workdir=nowhere', '--when=Modalty=MR'], "'Modality'"),
+    (['send', 'nowhere'], 'nowhere: no such file'),
+    (['retry', '7'], 'there is no job 7'),
+    (['purge', '--older=soon'], 'say 30d'),
+    (['user', 'add', 'x', '--role=king'], 'no role'),
+    (['run', '--parts=web,x'], "no part 'x'"),
+  ],
+)
+def test_errors_are_one_line(home, arguments, line):
+  done = home.call(*arguments, check=False)
+  assert done.returncode == 1
+  assert done.stderr.count('\n') == 1
+  assert line in done.stderr
+
+
+def test_a_home_that_is_none(tmp_path):
+  done = hospital.Service(tmp_path / 'x').call('status', check=False)
+  assert (done.returncode, done.stderr.count('\n')) == (1, 1)
+  assert 'service init' in done.stderr
+
+
+def test_help_has_an_example():
+  done = subprocess.run(
+    [sys.executable, '-m', 'medjax.service', '--help'],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  assert 'service send --home=hospital study/' in done.stdout
+
+
+@pytest.mark.parametrize(
+  ('text', 'line'),
+  [
+    ('[htp]\nport = 1', 'no part .htp.'),
+    ('[http]\nprt = 1', "did you mean 'port'"),
+    ('[http]\nport = "x"', 'no int'),
+    ('[http]\nport = -1', 'below 0'),
+    ('[[peer]]\nname = "a"\nresults = ["fax"]', "results has 'fax'"),
+    ('[[peer]]\nname = "a"\nresults = ["stow"]', 'need dicomweb'),
+    ('[[peer]]\nname = "a"\n[[peer]]\nname = "a"', 'one name'),
+    ('[http', 'is not TOML'),
+  ],
+)
+def test_settings_are_checked(tmp_path, text, line):
+  (tmp_path / settings.NAME).write_text(text)
+  with pytest.raises(ValueError, match=line):
+    settings.read(tmp_path)
+
+
+def test_the_template_says_the_defaults(tmp_path):
+  settings.write(tmp_path)
+  assert settings.read(tmp_path) == settings.Settings(tmp_path.resolve())
+
+
+def test_nothing_is_shown_to_a_network_without_tls(tmp_path):
+  (tmp_path / settings.NAME).write_text('[http]\nhost = "0.0.0.0"')
+  found = settings.read(tmp_path)
+  with pytest.raises(ValueError, match='without TLS'):
+    supervise.check(found)
+  supervise.check(found, behind_proxy=True)
+  (tmp_path / settings.NAME).write_text('[dicom]\nhost = "0.0.0.0"')
+  with pytest.raises(ValueError, match='who may send'):
+    supervise.check(settings.read(tmp_path))

@@ -1,0 +1,174 @@
+import errno
+import io
+import os
+import shutil
+import time
+
+import hospital
+import pydicom
+import pytest
+import sqlalchemy as sa
+
+from medjax.service import complete, intake, tables, uids
+
+
+@pytest.fixture
+def series(images, tmp_path):
+  return [p.read_bytes() for p in hospital.mr_series(images[0], tmp_path / 'd')]
+
+
+def changed(data, **fields):
+  """A file with other elements."""
+  d = pydicom.dcmread(io.BytesIO(data))
+  for key, value in fields.items():
+    setattr(d, key, value)
+  stream = io.BytesIO()
+  d.save_as(stream)
+  return stream.getvalue()
+
+
+def one(store, table):
+  with store.read() as c:
+    return c.execute(sa.select(table)).all()
+
+
+def test_what_came_is_a_row_and_a_file(store, series):
+  answers = [intake.receive(store, data, peer='PACS') for data in series]
+  assert {a.status for a in answers} == {intake.OK}
+  (study,) = one(store, tables.studies)
+  assert study.state == 'receiving'
+  assert study.id == answers[0].study == uids.study_id(study.uid)
+  rows = one(store, tables.instances)
+  assert len(rows) == len(series)
+  assert [store.bytes(r.digest) for r in rows] == series
+  # The same again changes nothing.
+  assert intake.receive(store, series[3]).status == intake.OK
+  assert len(one(store, tables.instances)) == len(series)
+
+
+@pytest.mark.parametrize(
+  ('damage', 'text'),
+  [
+    (lambda b: b'', 'empty'),
+    (lambda b: b'x' * 5000, 'no whole DICOM'),
+    (lambda b: b[:200], 'no whole DICOM|missing'),
+    (lambda b: b[:-300], 'cut off'),
+    (lambda b: changed(b, SOPInstanceUID='../../x'), 'SOPInstanceUID'),
+    (lambda b: changed(b, SOPInstanceUID='1.' * 33 + '1'), 'SOPInstanceUID'),
+    (lambda b: changed(b, SOPInstanceUID=''), 'SOPInstanceUID'),
+    (lambda b: changed(b, StudyInstanceUID=''), 'StudyInstanceUID'),
+  ],
+)
+@pytest.mark.filterwarnings('ignore')
+def test_damage_is_refused_with_a_line(store, series, damage, text):
+  answer = intake.receive(store, damage(series[0]))
+  assert answer.status == intake.NOT_UNDERSTOOD
+  with pytest.raises(AssertionError, match=text):
+    raise AssertionError(answer.text)
+  assert hospital.NAME not in answer.text
+  assert not one(store, tables.studies)
+  assert not list(store.incoming.iterdir())
+
+
+def test_other_contents_of_one_uid_are_refused(store, series):
+  intake.receive(store, series[0])
+  answer = intake.receive(store, changed(series[0], EchoTime=4))
+  assert answer.status == intake.DUPLICATE
+  assert len(one(store, tables.instances)) == 1
+  (remark,) = one(store, tables.remarks)
+  assert 'different contents' in remark.text
+
+
+def test_two_patients_in_one_study_are_not_analysed(store, series):
+  intake.receive(store, series[0])
+  intake.receive(store, changed(series[1], PatientID='another'))
+  assert complete.complete_studies(store) == 1
+  (study,) = one(store, tables.studies)
+  assert 'two patients' in study.problem
+  assert not one(store, tables.jobs)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(store, series, monkeypatch):
+  def full(handle):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(os, 'fsync', full)
+  answer = intake.receive(store, series[0])
+  assert answer.status == intake.OUT_OF_RESOURCES
+  assert 'No space left' in answer.text
+  monkeypatch.undo()
+  assert not list(store.incoming.iterdir())
+  assert intake.receive(store, series[0]).status == intake.OK
+
+
+@pytest.mark.parametrize(
+  'name', ['<script>alert(1)</script>', 'x' * 300, 'Yamada^Tarou=山田^太郎']
+)
+@pytest.mark.filterwarnings('ignore')
+def test_odd_names_are_kept_as_text(store, series, name):
+  data = changed(series[0], PatientName=name, SpecificCharacterSet='ISO_IR 192')
+  assert intake.receive(store, data).status == intake.OK
+  (study,) = one(store, tables.studies)
+  assert study.shown['PatientName'] == name[:256]
+
+
+def test_a_name_in_two_alphabets(store, series):
+  d = pydicom.dcmread(io.BytesIO(series[0]))
+  d.SpecificCharacterSet = ['', 'ISO 2022 IR 87']
+  d.PatientName = 'Yamada^Tarou=山田^太郎'
+  stream = io.BytesIO()
+  d.save_as(stream)
+  assert intake.receive(store, stream.getvalue()).status == intake.OK
+  (study,) = one(store, tables.studies)
+  assert '山田' in study.shown['PatientName']
+
+
+def test_a_power_cut_loses_no_file(store, series):
+  for data in series[:3]:
+    intake.receive(store, data)
+  with store.write() as c:  # the rows that were not on the disk yet
+    c.execute(tables.instances.delete())
+    c.execute(tables.studies.delete())
+  cut = store.incoming / f'.{"a" * 64}.1.1'
+  cut.write_bytes(series[4][:100])
+  os.utime(cut, (time.time() - 7200,) * 2)
+  # Written, but not yet called by its name.
+  (digest,) = [p for p in sorted(store.incoming.iterdir())[-1:]]
+  digest.rename(store.incoming / f'.{digest.name}.1.1')
+  assert intake.recover(store) == 3
+  assert len(one(store, tables.instances)) == 3
+  assert not cut.exists()
+  assert intake.recover(store) == 0
+
+
+def test_quiet_seconds_and_a_held_line(store, series):
+  store.settings.__dict__['intake'] = type(store.settings.intake)(30.0)
+  now = time.time()
+  answer = intake.receive(store, series[0])
+  assert complete.complete_studies(store, now=now + 10) == 0
+  with store.write() as c:  # a clock that is put back
+    c.execute(tables.studies.update().values(touched=now + 9000))
+  assert complete.complete_studies(store, now=now) == 0
+  assert complete.complete_studies(store, now=now + 31) == 1
+  intake.receive(store, series[1])  # late: another version
+  (study,) = one(store, tables.studies)
+  assert (study.state, study.version) == ('receiving', 2)
+  intake.hold(store, [answer.study])
+  assert complete.complete_studies(store, now=time.time() + 20) == 0
+
+
+def test_a_study_without_images_is_refused_with_a_line(store, series):
+  intake.receive(store, changed(series[0], Modality='SR'))
+  complete.complete_studies(store)
+  (study,) = one(store, tables.studies)
+  assert study.problem == 'The study has no images: nothing was analysed.'
+
+
+def test_a_study_of_many_images(store, series):
+  """Rows are quick: 300 here stand for the 4,000 of the benchmark."""
+  for k in range(300):
+    data = changed(series[0], SOPInstanceUID=f'1.2.3.{k}')
+    intake.receive(store, data)
+  assert complete.complete_studies(store) == 1
+  assert not list(store.incoming.iterdir())
+  shutil.rmtree(store.files)

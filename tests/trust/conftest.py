@@ -1,0 +1,35 @@
+"""A trained, evaluated run of a small set."""
+
+import jax
+import pytest
+from trust.small_run import SIZES, make_cases, make_config
+
+from medjax import experiment
+from medjax.evaluate import evaluate
+from medjax.train import train
+
+
+@pytest.fixture(scope='package')
+def data():
+  """Lets experiments open the synthetic set."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      experiment, 'open_cases', lambda config, split: make_cases(*SIZES[split])
+    )
+    yield
+
+
+@pytest.fixture(scope='package')
+def workdir(data, tmp_path_factory):
+  """A trained, evaluated run."""
+  folder = tmp_path_factory.mktemp('trust') / 'run'
+  made = experiment.make(make_config())
+  flag = 'jax_disable_most_optimizations'
+  before = jax.config.read(flag)
+  jax.config.update(flag, True)
+  try:
+    train(made, folder)
+    evaluate(made, folder)
+  finally:
+    jax.config.update(flag, before)
+  return folder

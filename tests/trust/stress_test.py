@@ -1,0 +1,138 @@
+"""trust stress, as a user runs it, on a small run."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from medjax import experiment
+from medjax.run.checkpoint import best_variables
+from medjax.trust import __main__ as command
+from medjax.trust import adapt, stress
+
+
+@pytest.fixture(scope='module')
+def stressed(workdir, tmp_path_factory):
+  out = tmp_path_factory.mktemp('stress')
+  names = ('gaussian_noise', 'brightness_down')
+  with pytest.MonkeyPatch.context() as patch:
+    few = {k: stress.corrupt.SUITES['xray'][k] for k in names}
+    patch.setitem(stress.corrupt.SUITES, 'xray', few)
+    path = stress.run(
+      workdir, 'xray', out=out, severities=(1, 5), adapt='bn', trust=True
+    )
+  return path, json.loads((out / 'stress.json').read_text())
+
+
+def test_the_table_has_a_row_for_each(stressed):
+  path, found = stressed
+  rows = list(csv.DictReader((path.parent / 'stress.csv').open()))
+  places = [(r['corruption'], r['severity']) for r in rows]
+  assert places == [
+    ('none', '0'),
+    ('gaussian_noise', '1'),
+    ('gaussian_noise', '5'),
+    ('brightness_down', '1'),
+    ('brightness_down', '5'),
+  ]
+  clean, *others = found['table']
+  assert clean['auroc'] > 0.9
+  for row in others:
+    np.testing.assert_allclose(row['change'], row['auroc'] - clean['auroc'])
+    assert row['change_low'] <= row['change'] <= row['change_high']
+  dark = others[-1]
+  assert dark['flagged_as_new'] > 0.9 > clean['flagged_as_new']
+  assert dark['set_coverage'] < clean['set_coverage']
+  one = found['corruptions']['brightness_down']
+  mean = np.mean([r['balanced_accuracy_at_threshold'] for r in others[2:]])
+  np.testing.assert_allclose(one['error'], 1 - mean)
+  np.testing.assert_allclose(
+    one['relative'], clean['balanced_accuracy_at_threshold'] - mean
+  )
+  assert one['adaptation'] in ('better than none', 'worse than none')
+
+
+def test_the_page_stands_on_its_own(stressed):
+  text = stressed[0].read_text()
+  assert 'brightness down' in text
+  assert text.count('data:image/png;base64,') >= 4
+  assert 'http' not in text.partition('<body')[2]
+
+
+def test_clean_scores_are_those_of_the_evaluation(stressed, workdir):
+  metrics = json.loads((workdir / 'metrics.json').read_text())
+  for name in ('auroc', 'ece', 'balanced_accuracy_at_threshold'):
+    np.testing.assert_allclose(
+      stressed[1]['clean'][name], metrics['test']['scores'][name], atol=1e-6
+    )
+
+
+def variables_of(workdir):
+  made = experiment.restore(workdir, trust=True)
+  return made, best_variables(workdir)[1]
+
+
+def batches(made):
+  cases = made.cases('test')
+  samples = [made.prepare({**cases[i], 'id': str(i)}) for i in range(20)]
+  return list(adapt.batches_of(made, samples))
+
+
+def test_bn_moves_statistics_only_and_tent_affine_too(workdir, data):
+  made, before = variables_of(workdir)
+  inputs = batches(made)
+  bn = adapt.adapted(made, before, inputs, way='bn')
+  tent = adapt.adapted(made, before, inputs, way='tent')
+  equal = lambda a, b: bool(jax.tree.all(jax.tree.map(np.array_equal, a, b)))
+  assert equal(bn['params'], before['params'])
+  assert not equal(bn['batch_stats'], before['batch_stats'])
+  changed = {
+    name: not equal(tent['params'][name], before['params'][name])
+    for name in before['params']
+  }
+  assert changed == {'conv': False, 'norm': True, 'head': False}
+
+
+def test_adapted_statistics_are_those_of_the_batches(workdir, data):
+  made, before = variables_of(workdir)
+  inputs = batches(made)
+  after = adapt.adapted(made, before, inputs, way='bn')
+  kernel = before['params']['conv']
+  maps = [
+    jax.lax.conv_general_dilated(
+      x, kernel['kernel'], (1, 1), 'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    ) + kernel['bias']
+    for (x,) in inputs
+  ]  # fmt: skip
+  stats = after['batch_stats']['norm']
+  for name, function in (('mean', np.mean), ('var', np.var)):
+    wanted = np.mean([function(x, (0, 1, 2)) for x in maps], 0)
+    np.testing.assert_allclose(stats[name], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_without_batch_norm_cannot_adapt(workdir, data):
+  made, before = variables_of(workdir)
+  with pytest.raises(ValueError, match='this model has none'):
+    adapt.adapted(made, {'params': before['params']}, [], way='bn')
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'line'),
+  [
+    (['--suite=ct'], 'no value below 0'),
+    (['--suite=mrt'], 'known are xray, mri, ct'),
+    (['--suite=xray', '--severity=6'], 'severities are 1 to 5'),
+  ],
+)
+def test_what_cannot_be_is_said_in_a_line(
+  workdir, data, arguments, line, capsys
+):
+  with pytest.raises(SystemExit):
+    command.main(['stress', f'--workdir={workdir}', '--trust', *arguments])
+  error = capsys.readouterr().err.strip()
+  assert line in error
+  assert error.count('\n') == 0
+  assert not (workdir / 'stress').exists()
