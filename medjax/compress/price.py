@@ -23,9 +23,9 @@ def rows_of(folder, experiment, split):
 
 
 def score(task, rows):
-  """The score that chose the checkpoint."""
-  found = task.summarize(rows, n_resamples=0)['scores']
-  return float(found[task.monitor])
+  """The score that chose the checkpoint; NaN where it is not defined."""
+  found = task.summarize(rows, n_resamples=0)['scores'][task.monitor]
+  return float('nan') if found is None else float(found)
 
 
 def difference(task, before, after):
@@ -92,8 +92,14 @@ def row(name, folder, task, rows, inputs, before=None):
   }
 
 
+def factor(before, after):
+  """How many times faster the second row is, on one thread."""
+  first, second = (row['speed'][THREADS[0]]['p50'] for row in (before, after))
+  return first / second
+
+
 def text(rows):
-  """The table, a line for each version."""
+  """The table, a line for each version; it says so of one that is slower."""
   header = ['version', rows[0]['score'], 'change (95 % interval)', 'ECE', 'MB']
   for threads in THREADS:
     header.append(f'ms p50/p95, {threads} thread{"s" * (threads > 1)}')
@@ -110,9 +116,13 @@ def text(rows):
     for threads in THREADS:
       s = each['speed'][threads]
       line.append(f'{s["p50"]:.2f}/{s["p95"]:.2f}')
-    first, last = THREADS[0], THREADS[-1]
-    ratio = rows[0]['speed'][first]['p50'] / each['speed'][first]['p50']
-    peak = each['speed'][last]['peak_mb']
-    line += [f'{ratio:.2f}', '–' if peak is None else f'{peak:.0f}']
+    peak = each['speed'][THREADS[-1]]['peak_mb']
+    line += [
+      f'{factor(rows[0], each):.2f}',
+      '–' if peak is None else f'{peak:.0f}',
+    ]
     lines.append(line)
-  return cli.aligned(header, lines, 'lr' + 'r' * (len(header) - 2))
+  table = cli.aligned(header, lines, 'l' + 'r' * (len(header) - 1))
+  slow = [x['version'] for x in rows[1:] if factor(rows[0], x) < 1]
+  notes = [f'note: {name} is smaller, but slower here' for name in slow]
+  return '\n'.join([table, *notes])

@@ -43,7 +43,7 @@ def quantise(folder, out, cases, judge):
       _quantise(folder, place, inputs, method)
       _sealed(folder, place, method)
       scores[method] = judge(place)
-    best = max(scores, key=scores.get)
+    best = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-1))
     shutil.copytree(pathlib.Path(home) / best, out, dirs_exist_ok=True)
   return scores, _left(out / artefact.ONNX)
 

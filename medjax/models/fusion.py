@@ -51,7 +51,7 @@ class Fusion(nn.Module):
       ValueError: if the covariates are not (b, f), or the backbone has no
         embedding.
     """
-    if covariates.ndim != 2 or len(covariates) != len(image):
+    if covariates.ndim != 2 or covariates.shape[0] != image.shape[0]:
       raise ValueError(
         f'covariates are (b, f) for images (b, …), not {covariates.shape} for '
         f'{image.shape}'

@@ -75,7 +75,7 @@ def classify(
   of no classes, a backbone, has no such layer and logits (b, 0).
   """
   if num_classes == 0:
-    return jnp.zeros((len(x), 0), jnp.float32)
+    return jnp.zeros((x.shape[0], 0), jnp.float32)
   x = nn.Dropout(dropout, deterministic=not train)(x)
   head = nn.Dense(
     num_classes, kernel_init=kernel_init, dtype=dtype, name='head'

@@ -89,7 +89,7 @@ class CoxTime(nn.Module):
       x = self.backbone(*inputs, train=train, features=True)['pooled']
     if times is None:
       ends = jnp.arange(1, self.num_classes + 1) / self.num_classes
-      times = jnp.broadcast_to(ends, (len(x), self.num_classes))
+      times = jnp.broadcast_to(ends, (x.shape[0], self.num_classes))
     b, m = times.shape
     both = [jnp.broadcast_to(x[:, None], (b, m, x.shape[1])), times[..., None]]
     x = layers(self, jnp.concatenate(both, -1), train)

@@ -119,17 +119,17 @@ def _partition(x, window):
   rank = len(window)
   counts = [n // w for n, w in zip(x.shape[1:-1], window, strict=True)]
   split = itertools.chain(*zip(counts, window, strict=True))
-  x = x.reshape(len(x), *split, -1)
+  x = x.reshape(x.shape[0], *split, -1)
   order = [*range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2)]
   x = x.transpose(0, *order, 2 * rank + 1)
-  return x.reshape(len(x), math.prod(counts), math.prod(window), -1)
+  return x.reshape(x.shape[0], math.prod(counts), math.prod(window), -1)
 
 
 def _joined(x, shape, window):
   """(b, windows, tokens, c) → (b, *spatial, c) of that shape."""
   rank = len(window)
   counts = [n // w for n, w in zip(shape[1:-1], window, strict=True)]
-  x = x.reshape(len(x), *counts, *window, -1)
+  x = x.reshape(x.shape[0], *counts, *window, -1)
   order = [a for i in range(rank) for a in (1 + i, 1 + rank + i)]
   return x.transpose(0, *order, 2 * rank + 1).reshape(shape)
 

@@ -156,7 +156,7 @@ class Up(nn.Module):
     order = [a for i in range(rank) for a in (1 + i, rank + 2 + i)]
     y = y.transpose(0, *order, rank + 1)
     sides = (n * s for n, s in zip(x.shape[1:-1], self.strides, strict=True))
-    return y.reshape(len(x), *sides, self.features) + bias
+    return y.reshape(x.shape[0], *sides, self.features) + bias
 
 
 def _phases(stride):

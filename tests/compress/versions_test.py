@@ -14,6 +14,7 @@ from medjax.prediction import trained
 from medjax.tasks import DistilledClassification
 
 pytest.importorskip('onnxruntime')
+onnx = pytest.importorskip('onnx')
 SCALE = (dict(name='scale', mean=127.5, std=127.5),)
 
 
@@ -61,12 +62,15 @@ def quick(monkeypatch):
 def test_eight_bits(workdir, tmp_path, capsys):
   rows = versions.compress(workdir, 'int8', tmp_path / 'out')
   assert [row['version'] for row in rows] == ['original', 'int8']
-  assert rows[1]['mb'] < rows[0]['mb']
   low, high = rows[1]['change_interval']
   assert low <= rows[1]['change'] <= high
   printed = capsys.readouterr().out
   assert all(f'{m}: validation auroc' in printed for m in quantise.METHODS)
   assert 'int8' in price.text(rows)
+  kept = onnx.load(tmp_path / 'out' / artefact.ONNX).graph.initializer
+  kernels = [x for x in kept if len(x.dims) == 4 and np.prod(x.dims) > 1]
+  assert len(kernels) == 6
+  assert {x.data_type for x in kernels} == {onnx.TensorProto.INT8}
   # It is used as any exported run is; weights of four bytes are not in it.
   info = json.loads((tmp_path / 'out/model.json').read_text())
   assert info['quantised']['bits'] == 8
@@ -182,3 +186,17 @@ def test_a_difference_of_masks_is_paired(make_run):
   change, (low, high) = price.difference(task, rows(0.0), rows(0.2))
   assert low < change < high
   assert 0.18 < low < high < 0.22
+
+
+def test_a_slower_version_is_called_so():
+  row = dict(
+    version='original', score='dice', value=0.8, interval=None, change=None,
+    change_interval=None, ece=None, mb=2.0,
+    speed={t: dict(p50=1.0, p95=2.0, peak_mb=50.0) for t in price.THREADS},
+  )  # fmt: skip
+  slow = {t: dict(p50=2.0, p95=3.0, peak_mb=60.0) for t in price.THREADS}
+  other = row | dict(
+    version='int8', speed=slow, change=-0.01, change_interval=(-0.02, 0.0)
+  )
+  assert 'note: int8 is smaller, but slower here' in price.text([row, other])
+  assert 'note' not in price.text([row, row | {'version': 'b'}])
