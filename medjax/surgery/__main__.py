@@ -12,6 +12,10 @@ from medjax.surgery import scene as scene_lib
 
 
 def _measure(args):
+  if args.plane == 'best':
+    raise ValueError(
+      'the best plane is found by resect; measure takes --plane=x,y,z,nx,ny,nz'
+    )
   scene = _scene(args)
   before = organs = None
   if args.before:

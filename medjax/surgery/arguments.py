@@ -96,10 +96,11 @@ def _path_options(verb):
     ('angle', 'degrees'),
   ):
     value = getattr(defaults, name)
+    kind = _size if name == 'clearance' else _above
     verb.add_argument(
-      f'--{name}', type=_size, default=value, help=f'{unit} [{value:g}]'
+      f'--{name}', type=kind, default=value, help=f'{unit} [{value:g}]'
     )
-  verb.add_argument('--count', type=int, default=10, help='paths shown [10]')
+  verb.add_argument('--count', type=_count, default=10, help='paths shown [10]')
   verb.add_argument(
     '--apart', type=_size, default=10.0,
     help='mm between entries, and between the paths of several targets [10]',
@@ -125,7 +126,9 @@ def _path_options(verb):
   verb.add_argument(
     '--deflection', type=_size, default=3.0, help='mm of the tip at most [3]'
   )
-  verb.add_argument('--draws', type=int, default=1000, help='of chance [1000]')
+  verb.add_argument(
+    '--draws', type=_count, default=1000, help='of chance [1000]'
+  )
   _probabilities(verb)
 
 
@@ -136,7 +139,7 @@ def _ablate_options(verb):
     '--radii', type=_three, help='a,b,c of the ellipsoid in mm; else the margin'
   )
   verb.add_argument('--margin', type=_size, default=5.0, help='mm [5]')
-  verb.add_argument('--most', type=int, default=4, help='ellipsoids [4]')
+  verb.add_argument('--most', type=_count, default=4, help='ellipsoids [4]')
   verb.add_argument(
     '--avoid', type=_names, default=(), help='spared if it can be'
   )
@@ -209,6 +212,18 @@ def _size(text):
   if len(numbers) != 1 or not 0 <= numbers[0] < 1e4:
     raise argparse.ArgumentTypeError(f'{text!r} is no size of 0 or more')
   return numbers[0]
+
+
+def _above(text):
+  if not (size := _size(text)):
+    raise argparse.ArgumentTypeError('must be above 0')
+  return size
+
+
+def _count(text):
+  if not text.isdecimal() or not 1 <= int(text) <= 10**6:
+    raise argparse.ArgumentTypeError(f'{text!r} is no count from 1 on')
+  return int(text)
 
 
 def _share(text):

@@ -209,7 +209,10 @@ def lumen(mask, spacing, start, end):
   mask, start, end = mask[box], start - first, end - first
   depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)
   depth = depth[1:-1, 1:-1, 1:-1]
-  ends = [_snapped(mask, spacing, point) for point in (start, end)]
+  ends = [
+    _snapped(mask, spacing, point, name)
+    for point, name in ((start, 'entry'), (end, 'target'))
+  ]
   half = float(np.min(spacing)) / 2
   with np.errstate(divide='ignore'):
     cost = np.where(mask, (depth.max() / depth) ** 2, np.inf)
@@ -244,16 +247,16 @@ def lumen(mask, spacing, start, end):
 @jax.jit
 def _kept_within(inside, spacing, way):
   allowed = lambda points: lines.at_nearest(inside, points, spacing) > 0
-  return march.smoothed(way, allowed, rounds=10)
+  return march.smoothed(way, allowed, rounds=40)
 
 
-def _snapped(mask, spacing, point):
+def _snapped(mask, spacing, point, name):
   """The voxel of a mask that is nearest to a point."""
   voxels = np.argwhere(mask)
   away = np.linalg.norm(voxels * np.asarray(spacing) - point, axis=-1)
   if away.min() > _SNAP:
     raise ValueError(
-      f'a point is {away.min():.0f} mm from the vessel; give points within '
+      f'the {name} is {away.min():.0f} mm from the vessel; give a point within '
       f'{_SNAP:g} mm of it'
     )
   return tuple(int(i) for i in voxels[away.argmin()])

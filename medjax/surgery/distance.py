@@ -31,8 +31,8 @@ class Field(NamedTuple):
   """The distances to a structure, as a compiled program reads them.
 
   corners: (n, 8) uint16, of each cell those of its corners, in UNIT.
-  half: (n,) float32, mm: half a voxel towards the nearest centre, seen from
-    the first corner of the cell.
+  half: (n,) float32, mm: half a voxel towards the nearest centre, the most as
+    seen from the corners of the cell.
   size: cells along each axis (3,).
   step: mm between nodes (3,).
   """
@@ -47,8 +47,7 @@ def to_centres(mask, spacing):
   """(D, half) float32 of a mask (x, y, z): D, and half a voxel towards it.
 
   `half` is that of the ellipsoid in a voxel in the direction of the nearest
-  centre, the most of a voxel and its neighbours. Infinite D where the mask is
-  empty.
+  centre. Infinite D where the mask is empty.
   """
   if not mask.any():
     return (
@@ -68,8 +67,6 @@ def to_centres(mask, spacing):
   with np.errstate(invalid='ignore', divide='ignore'):
     half = np.sqrt(squares) / distance / 2
   half = np.where(distance > 0, half, np.min(spacing) / 2)
-  if np.ptp(spacing) > 0:
-    half = ndimage.maximum_filter(half, 3)
   return distance, half.astype(np.float32)
 
 
@@ -94,6 +91,7 @@ def field(mask, spacing):
     way = np.sqrt(sum(x**2 for x in np.ix_(*beyond)))
     distance = np.maximum(distance - way, 0)[(slice(None, None, stride),) * 3]
     half = np.pad(half, width, mode='edge')[(slice(None, None, stride),) * 3]
+  half = ndimage.maximum_filter(half, 2, origin=-1)
   units = np.floor(np.minimum(distance, FAR) / UNIT).astype(np.uint16)
   corners = np.stack(
     [

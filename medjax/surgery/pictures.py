@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 _AROUND = 25.0  # mm of a cut beyond the path
-_WITHIN = 100.0  # mm of the paths that a view shows
+_WITHIN = 100.0  # mm around the paths that a view shows, at least
 _PIXELS = 420  # of the longer side of the view
 _SOFT = (-160.0, 240.0)  # HU
 _LIGHT = np.array([0.4, 0.5, 0.77])
@@ -73,10 +73,13 @@ def view(shown, skin, spacing, lines, colours, *, up):
   frame = _camera(lines[0] if lines else None, up)
   points, normals, values = _shell(shown, spacing)
   if lines:  # what is far from the paths would make them small
-    middle = np.mean([line.mean(0) for line in lines], 0)
-    near = np.linalg.norm(points - middle, axis=-1) < _WITHIN
+    ends = np.concatenate(lines)
+    middle = ends.mean(0)
+    within = np.linalg.norm(ends - middle, axis=-1).max() + _AROUND
+    within = max(within, _WITHIN)
+    near = np.linalg.norm(points - middle, axis=-1) < within
     points, normals, values = (x[near] for x in (points, normals, values))
-    skin = skin[np.linalg.norm(skin - middle, axis=-1) < _WITHIN]
+    skin = skin[np.linalg.norm(skin - middle, axis=-1) < within]
   spots = np.concatenate([points, *lines, skin]) if len(points) else skin
   flat = spots @ frame.T
   low, high = flat.min(0), flat.max(0)
@@ -138,11 +141,15 @@ def _shell(shown, spacing):
 
 
 def _splat(picture, at, colours, wide):
-  """Paints squares in order; the last on top."""
+  """Paints a square for each point; of those on a pixel the last is seen."""
   at = np.rint(at).astype(int)
-  half = wide // 2
+  half, order = wide // 2, np.arange(len(at))
+  seen = np.full(picture.shape[:2], -1)
   for dx in range(-half, wide - half):
     for dy in range(-half, wide - half):
       x = np.clip(at[:, 0] + dx, 0, picture.shape[1] - 1)
       y = np.clip(at[:, 1] + dy, 0, picture.shape[0] - 1)
-      picture[y, x] = colours
+      one = np.full_like(seen, -1)
+      one[y, x] = order
+      seen = np.maximum(seen, one)
+  picture[seen >= 0] = colours[seen[seen >= 0]]

@@ -241,3 +241,32 @@ def test_small_masks_are_shown_larger():
 )
 def test_numbers_as_text(value, text):
   assert number(value) == text
+
+
+def test_cuts_show_lines_and_outlines_where_they_are():
+  mask = np.zeros((40, 60), int)
+  mask[10:20, 20:40] = 2
+  panel = {
+    'image': np.random.default_rng(0).normal(size=(40, 60)),
+    'mask': mask,
+    'caption': 'along the path',
+    'lines': [np.array([[0.0, 30], [59, 30]])],
+    'dots': [np.array([5.0, 5.0])],
+  }
+  figure = figures.cuts([panel, panel], {2: 'liver'})
+  first, _ = figure.axes
+  assert first.get_title(loc='left') == 'along the path'
+  line, dot = first.lines
+  np.testing.assert_array_equal(line.get_xydata(), [[0, 30], [59, 30]])
+  np.testing.assert_array_equal(dot.get_xydata(), [[5, 5]])
+  (legend,) = figure.legends
+  assert [t.get_text() for t in legend.get_texts()] == ['liver']
+  assert _drawn(figure).std() > 10
+  assert figures.cuts([], {}) is None
+
+
+def test_a_picture_is_as_it_is():
+  rgb = np.random.default_rng(0).random((30, 50, 3))
+  figure = figures.picture(rgb, {'liver': '#F0C000'})
+  (image,) = figure.axes[0].images
+  np.testing.assert_allclose(np.asarray(image.get_array()), rgb)

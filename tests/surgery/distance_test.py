@@ -102,7 +102,9 @@ def test_the_bound_is_never_above_brute_force(spacing, samples):
   inside = (np.minimum(a, b) >= 0).all(1) & (np.maximum(a, b) <= ends).all(1)
   near = found.bound + np.array(half) - np.array(true)
   if samples == 96:
-    assert np.median(near[inside]) > -0.4
+    # Where voxels are long, half of one is that of the longest near by.
+    slack = 0.1 if np.ptp(spacing) == 0 else 0.25 * spacing.max()
+    assert np.median(near[inside]) > -slack
 
 
 def test_a_coarser_field_bounds_too(monkeypatch):

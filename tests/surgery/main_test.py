@@ -235,6 +235,37 @@ def test_a_prediction_is_a_scene():
     scene.of_prediction(Prediction('case', made), s.affine)
 
 
+def test_probabilities_are_a_margin(files, tmp_path, monkeypatch, capsys):
+  s = phantoms.body_scene()
+  p = np.stack([s.labels == k for k in range(4)], -1).astype(np.float32)
+  near = phantoms.ball(s.shape, s.spacing, np.array([60.0, 60, 50]), 10.0)
+  p[near & (s.labels == 0), 1] = 0.3
+  formats.write(tmp_path / 'p.nii.gz', p, s.affine)
+  call(
+    monkeypatch, 'measure', files / 'labels.nii.gz',
+    f'--probabilities={tmp_path / "p.nii.gz"}', f'--out={tmp_path / "m"}',
+  )  # fmt: skip
+  first = json.loads((tmp_path / 'm/measure.json').read_text())['sizes'][0]
+  assert first['volume_low_ml'] == first['volume_ml'] < first['volume_high_ml']
+  formats.write(tmp_path / 'few.nii.gz', p[..., :2], s.affine)
+  line = fails(
+    monkeypatch, capsys, 'measure', files / 'labels.nii.gz',
+    f'--probabilities={tmp_path / "few.nii.gz"}', f'--out={tmp_path / "n"}',
+  )  # fmt: skip
+  assert 'has 2 channels for labels up to 3' in line
+
+
+@pytest.mark.parametrize(
+  'options',
+  [{'count': 0}, {'length': 0}, {'confidence': 1}, {'target': '1,2'}],
+)
+def test_bad_numbers(files, tmp_path, monkeypatch, capsys, options):
+  with pytest.raises(SystemExit) as e:
+    call(monkeypatch, *path(files, tmp_path / 'out', **options))
+  assert e.value.code == 2
+  assert f'argument --{next(iter(options))}' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('verb', ['measure', 'path', 'ablate', 'resect'])
 def test_every_verb_has_help_with_an_example(verb, monkeypatch, capsys):
   with pytest.raises(SystemExit) as e:

@@ -79,7 +79,7 @@ def test_a_lumen_is_followed_in_its_middle():
   away = np.hypot(found.line[:, 0] - 5, found.line[:, 1] - 5) - 30
   assert np.abs(away).max() < 2.5
   assert 3.0 < found.width.mean() < 5.5
-  with pytest.raises(ValueError, match='25 mm from the vessel'):
+  with pytest.raises(ValueError, match='entry is 25 mm from the vessel'):
     curved.lumen(mask, spacing, np.array([5.0, 5, 9]), end)
   mask[24:29] = False
   with pytest.raises(ValueError, match='several pieces'):

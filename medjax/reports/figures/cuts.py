@@ -56,9 +56,9 @@ def picture(rgb, colours):
   """An image (h, w, 3) in [0, 1] as it is; `colours`: {name: colour}."""
   from matplotlib import lines
 
-  fig, axes = look.grid(
-    1, 1, width=6.0, height=6.0 * rgb.shape[0] / rgb.shape[1] + 0.9
-  )
+  scale = 6.0 / max(rgb.shape[:2])  # inches of a pixel
+  height, width = rgb.shape[0] * scale, max(rgb.shape[1] * scale, 4.0)
+  fig, axes = look.grid(1, 1, width=width, height=height + 0.9)
   ax = axes[0, 0]
   ax.imshow(rgb, interpolation='antialiased')
   ax.set_axis_off()
