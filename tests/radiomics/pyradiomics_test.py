@@ -50,11 +50,13 @@ def baselines(shared_data):
       header, *rows = csv.reader(f)
     for column, name in enumerate(header[1:], 1):
       of = found.setdefault(name, {})
-      of.update({
-        row[0]: float(row[column])
-        for row in rows
-        if row[0].startswith('original') and row[column]
-      })
+      of.update(
+        {
+          row[0]: float(row[column])
+          for row in rows
+          if row[0].startswith('original') and row[column]
+        }
+      )
   return found
 
 

@@ -1,0 +1,39 @@
+"""Logistic regression with L2 on radiomics features, a table without images.
+
+--config=configs/radiomics.py:lidc: are LIDC-IDRI's nodules malignant?
+  `medjax radiomics cases.csv --out=features.csv` makes the table, where
+  cases.csv has columns image, mask, label and patient; then
+  --config.data.table=features.csv. Five folds of patients, of which
+  --config.data.splits.test=fold1 (validation, train) is another test set.
+--config=configs/radiomics.py:diameter: the largest diameter alone, beside it.
+"""
+
+from medjax.config import default_config
+from medjax.radiomics import names, settings
+
+FOLDS = 5
+DIAMETER = 'original_shape_Maximum3DDiameter'
+
+
+def get_config(variant='lidc,fold0'):
+  """The experiment 'lidc' or 'diameter' with a fold as its test set."""
+  name, _, fold = variant.partition(',')
+  k = int(fold.removeprefix('fold') or 0)
+  columns = list(names.described(settings.PRESETS['pyradiomics']))
+  if name == 'diameter':
+    columns = [DIAMETER]
+  config = default_config()
+  config.data.update(name='folder', path='.', folds=FOLDS, batch_size=1024)
+  config.data.fields.covariates = ', '.join(columns)
+  config.data.splits = dict(
+    test=f'fold{k}',
+    validation=f'fold{(k + 1) % FOLDS}',
+    train='+'.join(f'fold{(k + i) % FOLDS}' for i in (2, 3, 4)),
+  )
+  config.data.preprocess = (dict(name='standardise'),)
+  config.model = dict(name='MLP', hidden=())
+  config.task = dict(name='Classification', inputs=('covariates',))
+  # Weight decay is the L2 penalty; the problem is convex.
+  config.optimizer.update(name='adamw', learning_rate=2e-2, weight_decay=5e-2)
+  config.train.update(steps=400, log_every=50, eval_every=50)
+  return config
