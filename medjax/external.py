@@ -16,6 +16,7 @@ from medjax.data import folder, pipeline, records
 from medjax.data.facts import DataFacts
 from medjax.evaluate import (
   OF_THE_MODEL,
+  completed,
   evaluate_cases,
   measures,
   summarized,
@@ -71,14 +72,16 @@ def evaluate_on(
       flush=True,
     )
   gallery = Gallery(experiment.task)
+  calibration = load_calibration(workdir)
   rows = _rows(experiment, cases, variables, gallery)
+  rows = completed(experiment.task, rows, calibration)
   results = {
     'run': {
       **(facts or {}),
       'workdir': str(workdir),
       'best_step': steps[0] if len(steps) == 1 else [*steps],
     },
-    **_scores(experiment, cases, rows, load_calibration(workdir)),
+    **_scores(experiment, cases, rows, calibration),
   }
   results['run']['monitor'] = experiment.task.monitor
   if jax.process_index() == 0:
@@ -132,6 +135,8 @@ def _open(experiment, data, split):
   regions = experiment.config['task'].get('regions')
   if names := () if options['dense'] and regions else facts.class_names:
     options['class_names'] = tuple(names)
+  if 'covariates' in experiment.task.inputs:
+    options['covariates'] = facts.covariate_names
   if options['ignore'] is None:
     options['ignore'] = facts.ignore
   if not split:  # Patients are not divided.
@@ -148,6 +153,12 @@ def _check_classes(experiment, data, cases):
     raise ValueError(
       f'{data} has the classes {", ".join(theirs)}, the run was trained on '
       f'{", ".join(names)}: they must be the same, in the same order'
+    )
+  names, theirs = experiment.facts.covariate_names, cases.covariate_names
+  if 'covariates' in experiment.task.inputs and names != tuple(theirs):
+    raise ValueError(
+      f'{data} has the covariates {", ".join(theirs) or "none"}, the run was '
+      f'trained on {", ".join(names)}'
     )
 
 
@@ -199,7 +210,7 @@ def _check_entries(data, entries, trained, same_names):
   """Refuses the same files, and unless told otherwise the same names."""
   sizes = {}
   for e in trained:
-    if not e.image.is_dir():
+    if e.images and not e.image.is_dir():
       sizes.setdefault(e.image.stat().st_size, []).append(e.image)
   seen = {
     'id': {e.id for e in trained},
@@ -208,6 +219,8 @@ def _check_entries(data, entries, trained, same_names):
   for e in entries:
     if not same_names:
       _refuse(data, e.id, e.patient, seen, ', or say --same_names if they only')
+    if not e.images:
+      continue
     same = () if e.image.is_dir() else sizes.get(e.image.stat().st_size, ())
     if any(filecmp.cmp(e.image, other, shallow=False) for other in same):
       raise ValueError(f'{e.image} is an image that the run was trained on')

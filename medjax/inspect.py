@@ -2,7 +2,8 @@
 
 NAME is a data set of datasets/, which is prepared if need be; PATH a folder or
 table of your own files (medjax/data/folder says how it may look; './NAME' is
-always a path), or a single image or DICOM series. DIR gets inspect.html, its
+always a path), a single image or DICOM series, or a table of patients without
+images. DIR gets inspect.html, its
 figures, duplicates.csv and fingerprint.json, which `medjax.plan` reads. Names
 of patients are printed nowhere.
 """
@@ -19,8 +20,8 @@ from medjax.reports import figures, page
 from medjax.reports import text as text_lib
 from medjax.reports.gallery import display_slice
 from medjax.reports.measures import Measures
-from medjax.survey import arguments, panels, summary
-from medjax.survey.finding import named
+from medjax.survey import arguments, outcomes, panels, summary
+from medjax.survey.finding import named, printable
 from medjax.survey.findings import findings
 from medjax.survey.fingerprint import fingerprint
 from medjax.survey.measure import survey
@@ -49,6 +50,29 @@ def inspect(source, out):
     columns=('kind', 'correlation', 'split_a', 'id_a', 'split_b', 'id_b'),
   )
   return write_page(surveyed, twins, found, about, out)
+
+
+def inspect_table(path, out, fields=None):
+  """Looks at a table without images; prints, and writes inspect.html."""
+  columns, found, rows = outcomes.read(path, fields)
+  header = ['Column', 'Holds', 'Missing', '']
+  lines = [
+    [c.name, c.kind, str(c.missing), printable(c.about, 60)] for c in columns
+  ]
+  print(f'{pathlib.Path(path).name}: {rows:,} rows without images\n')
+  print(cli.aligned([*map(printable, header)], lines, 'llrl'), end='\n\n')
+  print(summary.spoken(found), flush=True)
+  out = pathlib.Path(out)
+  text = page.render(
+    'inspect_table.html.jinja',
+    title=pathlib.Path(path).name,
+    kind=f'{rows:,} rows without images',
+    written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
+    findings=[(f, f.examples[:_EXAMPLES]) for f in found],
+    columns=(header, lines),
+  )
+  files.write_text(out / 'inspect.html', text)
+  return out / 'inspect.html'
 
 
 def _pairs(cases, twins):
@@ -235,7 +259,10 @@ def main():
   parser.add_argument('--out', required=True, help='folder for the page')
   args = arguments.parse(parser)
   with cli.one_line_errors():
-    path = inspect(arguments.source(args), args.out)
+    if outcomes.is_bare(args.name):
+      path = inspect_table(args.name, args.out, args.options.get('fields'))
+    else:
+      path = inspect(arguments.source(args), args.out)
     print(f'\npage: {path}')
 
 

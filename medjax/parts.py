@@ -31,6 +31,8 @@ def make_task(config, facts):
     task['ignore'] = facts.ignore
   if 'class_names' in taken and not (given('class_names') or given('regions')):
     task['class_names'] = facts.class_names
+  if 'event_times' in taken and not given('event_times'):
+    task |= {'event_times': facts.event_times, 'causes': facts.causes}
   if 'num_classes' in taken:
     names, regions = task.get('class_names') or (), given('regions')
     if not task.get('num_classes'):
@@ -71,14 +73,18 @@ def make_preprocess(config, task, facts):
   """One function sample → sample from config.data.preprocess, in order.
 
   Further images that the task takes are prepared as the first is. `normalise`
-  does what the data say of their channels.
+  does what the data say of their channels, `standardise` of their columns.
   """
   told = {
     'schemes': facts.normalisation or ('zscore',),
     'statistics': facts.statistics,
   }
+  known = {
+    'normalise': told,
+    'standardise': {'statistics': facts.covariate_statistics},
+  }
   steps = [
-    build(transforms, spec, **(told if spec['name'] == 'normalise' else {}))
+    build(transforms, spec, **known.get(spec['name'], {}))
     for spec in config.data.preprocess
   ]
   chain = lambda sample: functools.reduce(
@@ -96,7 +102,7 @@ def make_preprocess(config, task, facts):
   def preprocess(case):
     sample = chain(case)
     for name in task.inputs[1:]:
-      if np.ndim(case.get(name)) == np.ndim(case['image']):
+      if np.ndim(case.get(name)) == np.ndim(case.get('image')):
         affine = case.get(f'{name}_affine', case['affine'])
         other = {'image': case[name], 'affine': affine, 'id': case['id']}
         other['spacing'] = case.get(f'{name}_spacing', case['spacing'])

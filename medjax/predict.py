@@ -1,4 +1,8 @@
-"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…"""
+"""Predicts on files: python -m medjax.predict --workdir=… FILES… --out=…
+
+Files are images, or tables where the run was trained on those: then
+predictions.csv has a line per row, called by its id.
+"""
 
 import argparse
 import pathlib
@@ -8,7 +12,7 @@ import numpy as np
 
 from medjax import cli, progress
 from medjax.data import formats
-from medjax.prediction import files, trained
+from medjax.prediction import files, tables, trained
 
 
 def predict(
@@ -38,6 +42,14 @@ def predict(
   `trained.load`: trust, checkpoint, flips, overlap, batch_size.
   """
   run = trained.load(workdir, **options)
+  if tables.takes(run):
+    if seg or uncertainty or probabilities or calibrated:
+      raise ValueError(
+        f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities '
+        'and --calibrated are for images'
+      )
+    print(tables.predict(run, inputs, out, skip_existing=skip_existing))
+    return
   config, task = run.experiment.config, run.task
   fields = config['data'].get('fields', {})
   numbered = len(run.experiment.facts.channel_names)
@@ -176,7 +188,9 @@ def main():
     'predict --workdir=runs/unet scans --out=predicted',
     'predict --workdir=runs/unet scans --out=predicted --flips --probabilities',
   )
-  parser.add_argument('inputs', nargs='+', help='image files or folders')
+  parser.add_argument(
+    'inputs', nargs='+', help='image files or folders, or tables'
+  )
   parser.add_argument('--workdir', required=True, help='a trained workdir')
   parser.add_argument('--out', required=True, help='folder for the results')
   for name, what in _SWITCHES.items():

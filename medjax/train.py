@@ -57,7 +57,7 @@ def _train(experiment, workdir):
   train_step, learning_rate = _begin(members, experiment, workdir, mesh)
   predictor = Predictor(experiment)
   begun = min(m.step for m in members)
-  clock = _Clock(begun, experiment.data.batch_size)
+  clock = _Clock(begun, members[0].batch_size)
   profile = Profile(workdir, settings.profile)
   _announce(experiment, members)
 

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORT = {
   'quickstart': 'STEPS = 4\nFEATURES = (4, 8)',
   'your_own_data': 'PATIENTS = 20\nSTEPS = 4',
+  'prognosis': 'PATIENTS = 200\nSTEPS = 10',
   'reproduce_a_benchmark': 'STEPS = 4\nMANUAL_DIR = {pneumoniamnist!r}',
 }
 

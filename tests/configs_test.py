@@ -72,6 +72,10 @@ ENCODER_DECODER = {
     'name': 'EncoderDecoder', 'backbone': TINY_RESNET, 'features': (2, 4),
   },
 }  # fmt: skip
+SURVIVAL = {
+  f'survival:{name}': (name.partition(',')[0] == 'pbc2') + 1
+  for name in ('metabric,coxtime', 'pbc2,deephit', 'folder,discrete')
+}
 EXPERIMENTS = {
   'unet:mni152_tissue': (
     make_cases((16, 16, 1), TISSUE, masks=True),
@@ -126,9 +130,31 @@ EXPERIMENTS = {
 }
 
 
+def make_patients(causes=1, n=12):
+  """Rows of a table with a time and an event."""
+  rng = np.random.default_rng(0)
+  cases = Cases()
+  cases.covariate_names = ('age', 'marker')
+  for i in range(n):
+    cases.append({
+      'id': str(i),
+      'patient': str(i),
+      'covariates': rng.normal(size=2).astype(np.float32),
+      'time': np.float32(1 + rng.exponential()),
+      'event': np.int32(i % (causes + 1)),
+    })  # fmt: skip
+  return cases
+
+
 def load(name):
   file, colon, variant = name.partition(':')
   return public.read_config(f'{ROOT}/configs/{file}.py{colon}{variant}')
+
+
+EXPERIMENTS |= {
+  name: (make_patients(causes), {'model.hidden': (4,)})
+  for name, causes in SURVIVAL.items()
+}
 
 
 def test_every_file_is_tried():

@@ -56,7 +56,7 @@ ALLOWED = {
   'reports': {'cli', 'files', 'metrics'},
   'survey': {
     'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
-    'prepare', 'progress',
+    'metrics', 'prepare', 'progress',
   },
   'inspect': {'cli', 'data', 'files', 'reports', 'survey'},
   'plan': {'cli', 'config', 'files', 'survey'},

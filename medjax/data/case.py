@@ -2,7 +2,8 @@
 
 A raw case is a dict: `image` (*spatial, C), `id`, `patient`, `affine` (n+1,
 n+1), `spacing` (n,) and, where it has them, `mask` (*spatial,), `label`, `time`
-and `event`, `covariates` (f,), further images, text.
+and `event`, `covariates` (f,), further images, text. A case that is a row of a
+table has no image, and neither affine nor spacing.
 """
 
 import numpy as np
@@ -21,6 +22,11 @@ def check_case(case):
   name = case.get('id')
   if not name or not isinstance(name, str):
     raise ValueError(f'a case has no id (a non-empty str), but {name!r}')
+  if 'label' in case:
+    _check_label(name, np.asarray(case['label']))
+  patient = str(case.get('patient') or name)
+  if 'image' not in case:
+    return {**case, 'patient': patient}
   image = np.asarray(case['image'])
   n = image.ndim - 1
   if n not in (2, 3):
@@ -38,8 +44,6 @@ def check_case(case):
     )
   if 'mask' in case:
     _check_mask(name, np.asarray(case['mask']), image.shape[:n])
-  if 'label' in case:
-    _check_label(name, np.asarray(case['label']))
   affine = np.asarray(case.get('affine', np.eye(n + 1)), np.float64)
   if affine.shape != (n + 1, n + 1) or abs(np.linalg.det(affine)) < 1e-12:
     raise ValueError(
@@ -48,7 +52,7 @@ def check_case(case):
     )
   return {
     **case,
-    'patient': str(case.get('patient') or name),
+    'patient': patient,
     'affine': affine,
     'spacing': spacing_of(affine),
   }

@@ -6,6 +6,7 @@ import typing
 import numpy as np
 
 # Told by the cases themselves, where they can.
+_QUANTILES = 201  # of event times
 _TOLD = (
   'regions', 'region_order', 'ignore', 'num_labels', 'channel_names',
   'normalisation', 'covariate_names', 'notes',
@@ -16,7 +17,7 @@ _TOLD = (
 class DataFacts:
   """Facts of the data that an experiment is built on.
 
-  channels, rank: of an image, and its spatial axes.
+  channels, rank: of an image, and its spatial axes; 0 of rows of a table.
   shape, spacing: of the first case's image, and of its voxels in mm, (rank,).
   class_names: in the order of the labels; of masks the background is first.
   regions, region_order: sets of labels that are predicted as one, and the label
@@ -29,6 +30,9 @@ class DataFacts:
   statistics: (mean, std, 0.5 %, 99.5 %) of the foreground of each channel,
     where one is 'ct'.
   covariate_names: of the columns of the covariates.
+  covariate_statistics: (mean, standard deviation) of each, of what is known.
+  event_times: quantiles, from 0 to 1, of the times of events; causes: how many
+    there are of these, which are numbered from 1.
   unit_of_length: 'mm', or 'px' of pictures that do not say their scale.
   notes: what was assumed when they were read, a line each.
   """
@@ -46,6 +50,9 @@ class DataFacts:
   normalisation: tuple[str, ...] = ()
   statistics: tuple[tuple[float, ...], ...] = ()
   covariate_names: tuple[str, ...] = ()
+  covariate_statistics: tuple[tuple[float, ...], ...] = ()
+  event_times: tuple[float, ...] = ()
+  causes: int = 1
   unit_of_length: str = 'mm'
   notes: tuple[str, ...] = ()
 
@@ -57,8 +64,8 @@ class DataFacts:
     all masks where `count` asks for labels that nothing names.
     """
     case = cases[0]
-    *shape, channels = case['image'].shape
-    unscaled = np.allclose(case['affine'], np.eye(len(shape) + 1))
+    *shape, channels = np.shape(case.get('image', np.empty(0)))
+    unscaled = np.allclose(case.get('affine', 0), np.eye(len(shape) + 1))
     told = {
       name: getattr(cases, name)
       for name in _TOLD
@@ -68,11 +75,17 @@ class DataFacts:
       told['num_labels'] = int(cases.num_classes)
     if 'ct' in told.get('normalisation', ()):
       told['statistics'] = _foreground(cases)
+    if 'covariates' in case:
+      told['covariate_statistics'] = _moments(_column(cases, 'covariates'))
+    if 'time' in case and 'event' in case:
+      told['event_times'], told['causes'] = _events(
+        *(_column(cases, name) for name in ('time', 'event'))
+      )
     return cls(
       channels=int(channels),
       rank=len(shape),
       shape=tuple(map(int, shape)),
-      spacing=tuple(map(float, np.asarray(case['spacing']))),
+      spacing=tuple(map(float, np.asarray(case.get('spacing', ())))),
       class_names=tuple(cases.class_names or ()),
       # Pictures without a scale are read as of 1 mm a pixel.
       unit_of_length='px' if len(shape) == 2 and unscaled else 'mm',
@@ -106,7 +119,7 @@ def _check(facts):
   for name, kind in typing.get_type_hints(DataFacts).items():
     if not _is(getattr(facts, name), kind):
       raise TypeError(f'{name} is {getattr(facts, name)!r}')
-  if facts.rank not in (2, 3) or facts.channels < 1:
+  if facts.rank not in (0, 2, 3) or facts.channels < bool(facts.rank):
     raise TypeError(f'{facts.channels} channels, {facts.rank} axes')
 
 
@@ -138,6 +151,34 @@ def _foreground(cases, *, drawn=10_000):
   low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
   rows = zip(voxels.mean(0), voxels.std(0), low, high, strict=True)
   return tuple(tuple(map(float, row)) for row in rows)
+
+
+def _column(cases, name):
+  """A field of all cases that have it; of a folder without reading images."""
+  if entries := getattr(cases, 'entries', None):
+    return [e.extra[name] for e in entries if name in e.extra]
+  return [case[name] for case in cases if name in case]
+
+
+def _moments(rows):
+  """(mean, standard deviation) of each column; (0, 1) where there is none."""
+  found = []
+  for column in np.asarray(rows, np.float64).T:
+    known = column[~np.isnan(column)]
+    spread = float(known.std()) if known.size else 0.0
+    mean = float(known.mean()) if known.size else 0.0
+    found.append((mean, spread or 1.0))
+  return tuple(found)
+
+
+def _events(time, event):
+  """Quantiles of the times of events, () without any; the number of causes."""
+  time, event = np.asarray(time, np.float64), np.asarray(event)
+  seen = time[event > 0]
+  if not seen.size:
+    return (), 1
+  levels = np.linspace(0, 1, _QUANTILES)
+  return tuple(map(float, np.quantile(seen, levels))), int(event.max())
 
 
 def _frozen(value):

@@ -110,3 +110,29 @@ def _channels(name, channels, last):
   if not set(chosen) <= set(range(last)):
     raise ValueError(f'{name}: channels {tuple(chosen)} of an image of {last}')
   return chosen
+
+
+def standardise(sample, *, statistics=()):
+  """Covariates − mean, over the standard deviation; what is missing stays NaN.
+
+  statistics: (mean, standard deviation) of each column, by default those of the
+  training split.
+  """
+  mean, deviation = np.array(statistics, np.float32).reshape(-1, 2).T
+  values = np.asarray(sample['covariates'], np.float32)
+  if values.shape != mean.shape:
+    raise ValueError(
+      f'{sample.get("id")}: standardise has the statistics of {mean.size} '
+      f'columns, the case has {values.size}'
+    )
+  return {**sample, 'covariates': (values - mean) / deviation}
+
+
+def compress(sample, *, factor=10.0):
+  """Covariates as the inverse hyperbolic sine of `factor` times themselves.
+
+  Long tails become short, and what is near 0 stays in proportion: after
+  `standardise`, for columns such as radiomics' in a linear model.
+  """
+  values = np.asarray(sample['covariates'], np.float32)
+  return {**sample, 'covariates': np.arcsinh(factor * values)}

@@ -55,6 +55,10 @@ def _size(sample):
 class TrainStream:
   """The samples of this process, by position; shuffled anew each epoch.
 
+  A batch_size of 0 is all cases at once, filled up to a multiple of `parts`
+  with cases that have none of the `fields`, and count for nothing where the
+  task's loss says so.
+
   Global batch k holds stream positions k·B … (k+1)·B - 1, each process an
   equal run of them in order. A position gives the epoch, the case and the
   random numbers of its patch.
@@ -78,13 +82,18 @@ class TrainStream:
     ignore=None,
     process_index=0,
     process_count=1,
+    parts=1,
   ):
+    whole = not batch_size
+    batch_size = batch_size or -(-len(samples) // parts) * parts
+    self._epoch = batch_size if whole else len(samples)
     if batch_size % process_count:
       raise ValueError(
         f'data.batch_size {batch_size} cannot be split over '
         f'{process_count} processes'
       )
     self._samples = samples
+    self.batch_size = batch_size
     self._global, self._local = batch_size, batch_size // process_count
     self._steps, self._seed, self._process = steps, seed, process_index
     self._patch_size = patch_size
@@ -104,6 +113,8 @@ class TrainStream:
     batch, slot = divmod(index, self._local)
     position = batch * self._global + self._process * self._local + slot
     sample = self._patch(self._samples[self._case(position)], position)
+    if position % self._epoch >= len(self._samples):
+      sample = {k: v for k, v in sample.items() if k not in self._fields}
     example = {name: self._value(sample, name) for name in self._form}
     example['valid'] = {k: np.bool_(k in sample) for k in self._fields}
     example['index'] = np.uint32(position % 2**32)
@@ -160,8 +171,8 @@ class TrainStream:
     )
 
   def _case(self, position):
-    epoch, place = divmod(position, len(self._samples))
-    return int(self._order(epoch)[place])
+    epoch, place = divmod(position, self._epoch)
+    return int(self._order(epoch)[place % len(self._samples)])
 
   def _shuffled(self, epoch):
     """The cases in the order of an epoch."""

@@ -44,7 +44,7 @@ def features(
   multi_label=False,
   extra=None,
 ):
-  """The tfds features of a record with `rank` spatial axes.
+  """The tfds features of a record with `rank` spatial axes, 0: without image.
 
   `label` are the class names, if cases have a label; `multi_label` makes it a
   vector with one entry for each. Arrays are zlib-compressed tensors: exact for
@@ -60,15 +60,15 @@ def features(
 
   tensor = functools.partial(tfds.features.Tensor, encoding='zlib')
   spatial = (None,) * rank
-  out = {
-    'image': tensor(shape=(*spatial, channels), dtype=np.dtype(dtype)),
-    'id': tfds.features.Text(),
-    'patient': tfds.features.Text(),
-    'spacing': tfds.features.Tensor(shape=(rank,), dtype=np.float64),
-    'affine': tfds.features.Tensor(
-      shape=(rank + 1, rank + 1), dtype=np.float64
-    ),
-  }
+  out = {'id': tfds.features.Text(), 'patient': tfds.features.Text()}
+  if rank:
+    out |= {
+      'image': tensor(shape=(*spatial, channels), dtype=np.dtype(dtype)),
+      'spacing': tfds.features.Tensor(shape=(rank,), dtype=np.float64),
+      'affine': tfds.features.Tensor(
+        shape=(rank + 1, rank + 1), dtype=np.float64
+      ),
+    }
   if mask:
     out['mask'] = tensor(shape=spatial, dtype=np.uint8)
   if label and multi_label:
@@ -90,7 +90,9 @@ def features(
 def example(case):
   """A checked case in the form `_generate_examples` yields: (key, record)."""
   case = check_case(case)
-  record = {**case, 'image': np.ascontiguousarray(case['image'])}
+  record = dict(case)
+  if 'image' in case:
+    record['image'] = np.ascontiguousarray(case['image'])
   if 'mask' in case:
     mask = np.asarray(case['mask'])
     if mask.max() > 255:
@@ -106,17 +108,18 @@ def example(case):
 def dataset_info(builder, *, features, class_names, **about):
   """A tfds DatasetInfo that also stores the class names.
 
-  `about`: description, homepage, citation, license; and `notes`, a list of
-  lines on how the records were made.
+  `about`: description, homepage, citation, license; `notes`, a list of lines on
+  how the records were made; and `covariate_names` of a table's columns.
   """
   import tensorflow_datasets as tfds
 
-  notes = about.pop('notes', [])
+  notes, columns = about.pop('notes', []), about.pop('covariate_names', ())
   return tfds.core.DatasetInfo(
     builder=builder,
     features=features,
     metadata=tfds.core.MetadataDict(
       class_names=list(class_names),
+      covariate_names=list(columns),
       notes=notes,
       license=about.get('license', ''),
     ),
@@ -148,6 +151,7 @@ class Cases(Sequence):
     self._open()
     about = info_of(directory)
     self.class_names = about['class_names']
+    self.covariate_names = about['covariate_names']
 
   @property
   def num_classes(self):
@@ -219,6 +223,7 @@ def info_of(directory):
     'version': str(about.version),
     'directory': str(directory),
     'class_names': names,
+    'covariate_names': tuple(metadata.get('covariate_names', ())),
     'num_classes': len(names),
     'splits': {k: v.num_examples for k, v in about.splits.items()},
     'description': about.description,

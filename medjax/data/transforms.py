@@ -22,15 +22,18 @@ from medjax.data.formats import spacing_of
 from medjax.data.grid import along_axis as along_axis
 from medjax.data.grid import to_grid
 from medjax.data.intensity import (
+  compress,
   normalise,
   percentile,
   scale,
+  standardise,
   window,
   zscore,
 )
 
 __all__ = [
   'append_mask',
+  'compress',
   'crop_foreground',
   'crop_or_pad',
   'distance_map',
@@ -43,6 +46,7 @@ __all__ = [
   'resample',
   'resize',
   'scale',
+  'standardise',
   'to_grid',
   'window',
   'zscore',

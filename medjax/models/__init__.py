@@ -22,6 +22,8 @@ from medjax.models.mednext import MedNeXtB as MedNeXtB
 from medjax.models.mednext import MedNeXtL as MedNeXtL
 from medjax.models.mednext import MedNeXtM as MedNeXtM
 from medjax.models.mednext import MedNeXtS as MedNeXtS
+from medjax.models.mlp import MLP as MLP
+from medjax.models.mlp import CoxTime as CoxTime
 from medjax.models.mobilenet import MobileNet as MobileNet
 from medjax.models.mobilenet import MobileNetV2 as MobileNetV2
 from medjax.models.mobilenet import MobileNetV3Large as MobileNetV3Large

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from medjax.models.layers import UNIFORM, classify, headless
+from medjax.models.mlp import known
 
 
 class Fusion(nn.Module):
@@ -61,7 +62,7 @@ class Fusion(nn.Module):
         f'{type(self.backbone).__name__} gives no embedding: the backbone of a '
         "Fusion must take features=True and return 'pooled'"
       )
-    table = nn.relu(self._dense('table')(_known(covariates)))
+    table = nn.relu(self._dense('table')(known(covariates)))
     x = jnp.concatenate([found['pooled'].astype(table.dtype), table], -1)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     x = nn.relu(self._dense('hidden')(x))
@@ -76,10 +77,3 @@ class Fusion(nn.Module):
     return nn.Dense(
       self.hidden, kernel_init=UNIFORM, dtype=self.dtype, name=name
     )
-
-
-def _known(covariates):
-  """(b, f) with NaN → (b, 2 f): zeros for what is missing, and where it is."""
-  missing = jnp.isnan(covariates)
-  values = jnp.where(missing, 0, covariates)
-  return jnp.concatenate([values, missing.astype(values.dtype)], -1)

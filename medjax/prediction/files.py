@@ -187,16 +187,19 @@ def _write_map(out, case, name, array, most):
   formats.write(out / f'{stem}.png', array, case['affine'])
 
 
-def read_table(out):
-  """{file: its line} of predictions.csv; {} where there is none."""
+def read_table(out, key='file'):
+  """{file: its line} of predictions.csv; {} where there is none.
+
+  `key` is 'id' where cases are rows of a table.
+  """
   path = out / 'predictions.csv'
   if not path.exists():
     return {}
   rows, _ = files.read_csv(path, mend='delete it')
-  return {row['file']: row for row in rows}
+  return {row[key]: row for row in rows}
 
 
-def write_table(out, predictions, before=()):
+def write_table(out, predictions, before=(), key='file'):
   """predictions.csv: a line per file, a column per value; returns its path.
 
   `predictions` are (path, Prediction) of cases whose values say it all, and
@@ -204,7 +207,7 @@ def write_table(out, predictions, before=()):
   """
   rows = [
     {
-      'file': path,
+      key: path,
       **{
         name: round(float(value), 6)
         for name, value in {**p.values, **p.uncertainty}.items()

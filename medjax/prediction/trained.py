@@ -62,11 +62,12 @@ class Trained:
     self._predictors = {}
     self._features = None
 
-  def predict(self, array, spacing=None, *, calibrated=False, **fields):
+  def predict(self, array=None, spacing=None, *, calibrated=False, **fields):
     """The `Prediction` of an image (*s, C), or (*s,) of one channel.
 
     `spacing` is that of its voxels, mm, by default 1. `fields` are what else
-    the task takes, covariates, say. The rest is as `predict_case`'s.
+    the task takes, covariates, say; of a model of a table there is no image.
+    The rest is as `predict_case`'s.
     """
     case = self._case(array, spacing, fields)
     return self.predict_case(case, calibrated=calibrated)
@@ -140,13 +141,15 @@ class Trained:
     return self._predictors[maps]
 
   def _case(self, array, spacing, fields):
+    name = {'id': 'image', 'patient': 'image'}
+    if array is None:
+      return {**name, **fields}
     array, rank = np.asarray(array), self.experiment.facts.rank
     array = array[..., None] if array.ndim == rank else array
     spacing = np.ones(rank) if spacing is None else np.asarray(spacing, float)
     if spacing.shape != (rank,) or not (spacing > 0).all():
       raise ValueError(f'spacing {spacing} is not {rank} lengths above 0')
     affine = np.diag([*spacing, 1.0])
-    name = {'id': 'image', 'patient': 'image'}
     return {
       **name,
       'image': array,
@@ -169,6 +172,8 @@ class Trained:
   def _prediction(self, case, found, calibrated):
     value, probabilities = found.prediction, found.probabilities
     is_map = not isinstance(value, dict) and value.ndim > 1
+    if getattr(self.task, 'from_train', False):
+      value = self.task.calibrated(value, self.calibration)
     if calibrated and not is_map:
       value = self.task.calibrated(value, self.calibration)
     if not is_map and not isinstance(value, dict):

@@ -143,6 +143,8 @@ class _Case:
     self._parts = {}
 
   def _part(self, name, block):
+    if 'image' not in self._sample:  # a row of a table has no map
+      return _Mean()
     shape = self._sample['image'].shape[:-1]
     if block.shape[:-1] != (self._patch_size or shape):
       return _Mean()

@@ -37,7 +37,9 @@ class Gallery:
     self._task, self._shown = task, []
 
   def visit(self, case, prediction, row):
-    """Remembers one slice of a case and how well it went."""
+    """Remembers one slice of a case and how well it went; none of a table."""
+    if 'image' not in case:
+      return
     score, fields = self._task.shown(case, prediction, row)
     grid = case['image'].shape[:-1]
     maps = {k: v for k, v in fields.items() if np.shape(v) == grid}

@@ -40,6 +40,7 @@ def write_report(workdir) -> pathlib.Path:
     scores=tables.score_rows(run),
     intervals=any(map(tables.has_intervals, run.summaries.values())),
     few=tables.few_patients(run),
+    conditions=tables.survival_conditions(run),
     decided=f'{tables.positive_class(run)} {tables.calibration(run)}'.strip(),
     members=tables.member_table(run),
     uncertainty=tables.uncertainty(run),
@@ -70,6 +71,7 @@ def _pictures(run):
         'Loss, validation score and learning rate by training step',
       ),
       'plots': _plots(run, pictures),
+      'survival': _survival(run, pictures),
       'boxes': pictures(
         'boxes',
         figures.boxes(run.rows, run.by_case[:_BOXES], run.measures),
@@ -105,6 +107,32 @@ def _plots(run, pictures):
     ),
   )
   return [picture for picture in found if picture]
+
+
+def _survival(run, pictures):
+  """Curves of survival, and how true they are; [] of other tasks."""
+  found = run.summary.get('survival')
+  if not found:
+    return []
+  drawn = figures.survival
+  pairs = (
+    ('survival_thirds', drawn.thirds(found), 'Survival by third of risk',
+     'Kaplan–Meier of the cases with 95 % interval; dashed: the mean of what '
+     'was predicted of them.'),
+    ('survival_incidence', drawn.incidence(found), 'Cumulative incidence',
+     'Where risks compete, 1 − Kaplan–Meier of one cause would overstate it.'),
+    ('survival_calibration', drawn.horizons(found), 'Calibration at horizons',
+     'Groups of equal size by predicted risk; O/E: observed over expected of '
+     'all cases.'),
+    ('survival_brier', drawn.brier(found), 'Brier score over time',
+     'Dotted: of the same curve for everybody.'),
+    ('survival_cases', drawn.cases(found), 'Survival curves of single cases',
+     ''),
+  )  # fmt: skip
+  made = [
+    pictures(name, figure, alt, words) for name, figure, alt, words in pairs
+  ]
+  return [picture for picture in made if picture]
 
 
 def _cases(run, pictures):

@@ -98,6 +98,25 @@ def calibration(run):
   return ' '.join(sentences)
 
 
+def survival_conditions(run):
+  """Sentences on how scores of survival were computed; [] of other tasks."""
+  lines = []
+  for name, about in (run.summary.get('about') or {}).items():
+    dropped = about.get('horizons_dropped') or []
+    beyond = ', '.join(map(number, dropped)) or 'none'
+    no_model = number(about.get('brier_of_no_model'))
+    lines.append(
+      f'{name}: {about.get("events")} events; tau {number(about.get("tau"))}; '
+      f'censoring distribution of {about.get("censoring_from")}; ties: '
+      f'{about.get("ties")}; {number(about.get("n_pairs"))} pairs compared, '
+      f'{number(about.get("n_dropped"))} not, as censored too early; Brier '
+      f'score at {about.get("n_times")} times, '
+      f'{about.get("n_times_dropped")} beyond follow-up left out, without a '
+      f'model {no_model}; horizons beyond follow-up: {beyond}.'
+    )
+  return lines
+
+
 def member_table(run):
   """Header and rows: an ensemble's members, or folds, on their own; or None."""
   members = run.metrics.get('members')

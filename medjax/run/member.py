@@ -59,8 +59,8 @@ class Member:
 
   Attributes: what a step takes and gives, `state`, `metrics`, `batches`, `key`;
   `step`; `history`, [step, validation score], newest last; `checkpoints`;
-  `inputs`, what the model is called with; `experiment`; after `begin` also
-  `writer`.
+  `inputs`, what the model is called with; `batch_size`, cases of a step;
+  `experiment`; after `begin` also `writer`.
   """
 
   def __init__(self, experiment, workdir, samples, validation, mesh):
@@ -72,8 +72,10 @@ class Member:
       samples,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
+      parts=mesh.size,
     )
     self.inputs = self._stream.inputs
+    self.batch_size = self._stream.batch_size
     self.init_key, key = jax.random.split(jax.random.key(experiment.seed))
     self.key = engine.replicate(key, mesh)
     self.checkpoints = Checkpointer(self.workdir)
@@ -111,7 +113,7 @@ class Member:
     )
     batches = pipeline.train_batches(
       self._stream,
-      local_batch_size=experiment.data.batch_size // jax.process_count(),
+      local_batch_size=self.batch_size // jax.process_count(),
       start_step=self.step,
     )
     self.batches = pipeline.to_device(batches, engine.sharded(self._mesh))

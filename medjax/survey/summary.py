@@ -45,14 +45,18 @@ def console(surveyed, about, found):
     f'{printable(surveyed.source.name)}: {kind_of(about)}',
     cli.aligned([*map(printable, header)], rows, 'l' + 'r' * (len(header) - 1)),
   ]
+  return '\n\n'.join([*parts, spoken(found)])
+
+
+def spoken(found):
+  """Findings as lines, each with a few of its cases."""
   lines = []
   for finding in found:
     lines.append(f'{finding.level}: {printable(finding.text, 1000)}')
     lines += [f'    {e}' for e in map(printable, finding.examples[:3])]
     if len(finding.examples) > 3:
       lines.append(f'    … and {len(finding.examples) - 3:,} more')
-  parts.append('\n'.join(lines) or 'nothing odd was found')
-  return '\n\n'.join(parts)
+  return '\n'.join(lines) or 'nothing odd was found'
 
 
 def kind_of(about):

@@ -64,7 +64,7 @@ class Classification:
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(f'label_smoothing={self.label_smoothing} not in [0, 1)')
     self._check_positive()
-    summary.check_monitor(self.monitor, MEASURES)
+    summary.check_monitor(self.monitor, self.measures)
     entropy = 'binary_cross_entropy' if self.multi_label else 'cross_entropy'
     if callable(loss) or loss is None:
       loss = {entropy: 1.0}

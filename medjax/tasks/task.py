@@ -34,10 +34,15 @@ class Calibration:
   thresholds: above which a label is decided for, one per label or one of a
     binary task; None in place of one where validation could not tell.
   temperature: by which logits are divided.
+  baseline, censoring, marginal: curves that the training split gives, of a task
+    that asks for it: `medjax.tasks.survival` says of what.
   """
 
   thresholds: tuple[float | None, ...] | None = None
   temperature: float | None = None
+  baseline: tuple[tuple[float, ...], ...] | None = None
+  censoring: tuple[tuple[float, ...], ...] | None = None
+  marginal: tuple[tuple[float, ...], ...] | None = None
 
   @classmethod
   def of(cls, values: Mapping | None):
@@ -49,6 +54,9 @@ class Calibration:
       values = dict(values or {})
       if values.get('thresholds') is not None:
         values['thresholds'] = tuple(values['thresholds'])
+      for name in ('baseline', 'censoring', 'marginal'):
+        if values.get(name) is not None:
+          values[name] = tuple(tuple(map(float, v)) for v in values[name])
       made = cls(**values)
       for number in (*(made.thresholds or ()), made.temperature):
         if number is not None and not isinstance(number, int | float):
@@ -72,6 +80,9 @@ class Task(Protocol):
   unlabelled: whether a data set may have cases without any reference.
   over_batch: whether the loss of a case depends on the other cases of the
     batch, which then cannot be split into microbatches.
+  from_train: may be left out; True: after training the training cases are
+    predicted too, `calibrate(rows, train=rows)` is told of them, and what it
+    returns makes rows and predictions whole: `completed(rows, calibration)`.
   monitor: the score of `summarize` that chooses the best checkpoint, by the
     most.
   names: of the entries of a vector in a row, for the columns of per_case.csv.

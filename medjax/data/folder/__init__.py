@@ -37,6 +37,7 @@ from medjax.data import duplicates, formats, walk
 from medjax.data.folder import (
   checks,
   classes,
+  landmarks,
   layout,
   listing,
   masks,
@@ -108,6 +109,12 @@ def open_folder(path, split, **options):
       label is -1) or 'class' (a label 'x uncertain' for each x); empty cells
       are then 0. By default both are refused.
     unlabelled: cases need no reference, and a folder of images alone is read.
+    images: whether cases have any; without, a row of a table is a case, and its
+      covariates are by default all columns that are no other field.
+    covariates: by the names that a run's facts have: a table of other cases
+      gives the columns that its model knows.
+    landmark: times (see `landmarks`) at which a patient's visits so far are a
+      case each, of a table with a row per visit.
     group: 'duplicates': copies of an image, nearly or exactly, and their
       patients stay in one split; every image is read for it.
 
@@ -161,6 +168,9 @@ def _listed(
   uncertain='',
   unlabelled=False,
   group='',
+  images=True,
+  covariates=(),
+  landmark=(),
 ):
   """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
@@ -175,9 +185,26 @@ def _listed(
   passed = walk.Passed()
   path = _table(root, table)
   if path is not None:
+    table = tables.select(tables.read(path), where)
+    if landmark:
+      table = landmarks.stacked(table, landmark, fields)
+      fields = landmarks.without_visit(fields)
     entries, about = _from_table(
-      root, path, where, fields, patient == 'dicom', uncertain, unlabelled
+      table,
+      root,
+      fields,
+      by_patient_id=patient == 'dicom',
+      images=images,
+      known=tuple(covariates),
+      uncertain=uncertain,
+      unlabelled=unlabelled,
     )
+  elif not images:
+    raise ValueError(
+      f'{root}: a model of covariates needs a table: a cases.csv, or data.table'
+    )
+  elif landmark:
+    raise ValueError(f'{root}: data.landmark needs a table of visits')
   elif where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
   else:
@@ -244,17 +271,9 @@ def _grouped(entries, group):
   return entries, (note,) if changed else ()
 
 
-def _from_table(
-  root, path, where, fields, by_patient_id, uncertain, unlabelled
-):
-  entries, notes, names = fields_lib.from_table(
-    tables.select(tables.read(path), where),
-    root.parent if root.is_file() else root,
-    fields,
-    by_patient_id=by_patient_id,
-    uncertain=uncertain,
-    unlabelled=unlabelled,
-  )
+def _from_table(table, root, fields, **options):
+  place = root.parent if root.is_file() else root
+  entries, notes, names = fields_lib.from_table(table, place, fields, **options)
   return entries, About(notes=notes, covariate_names=names)
 
 

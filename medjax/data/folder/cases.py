@@ -105,6 +105,9 @@ class FolderCases(Sequence):
     return f'FolderCases({self.split!r}, n={len(self)}, {digest})'
 
   def _read(self, entry):
+    if not entry.images:
+      case = {**entry.extra, 'id': entry.id, 'patient': entry.patient}
+      return check_case(self._labelled_case(case, entry))
     volume = read_image(entry.images)
     self._say(entry.id, volume.meta.get('notes', ()))
     array = volume.array
@@ -124,12 +127,16 @@ class FolderCases(Sequence):
       case[f'{field}_spacing'] = other.spacing
     if entry.dense:
       case['mask'] = self._mask(entry, volume)
+    return check_case(self._labelled_case(case, entry))
+
+  def _labelled_case(self, case, entry):
+    """The case with its label, if it has one."""
     if isinstance(entry.label, tuple):
       negative = min(entry.label) < 0
       case['label'] = np.array(entry.label, np.int8 if negative else np.uint8)
     elif entry.label is not None:
       case['label'] = np.int32(self._index[entry.label])
-    return check_case(case)
+    return case
 
   def _mask(self, entry, volume):
     """The label map, whose labels are those of the classes."""

@@ -15,9 +15,11 @@ __all__ = [
   'clinical',
   'columns_of',
   'covariates',
+  'encoded',
   'is_missing',
   'label',
   'survival',
+  'usable',
 ]
 
 _TRUTH = {'0': 0, '0.0': 0, 'false': 0, '1': 1, '1.0': 1, 'true': 1}
@@ -86,19 +88,77 @@ def _index(cell):
 
 
 def survival(told, values, where, table):
-  """{'time': …, 'event': 0 or 1} where the table has them."""
+  """{'time': …, 'event': 0, 1, 2, …} where the table has them."""
   if not told['time']:
     return {}
   time = filled(told['time'][0], values, where)
   event = filled(told['event'][0], values, where).lower()
   number = tables.number(time, comma=table.decimal_comma)
-  if number is None or number < 0 or math.isnan(number):
-    raise ValueError(f'{where}: time is {time!r}, not a number from 0')
-  if event not in _TRUTH:
+  if number is None or math.isnan(number) or number <= 0:
     raise ValueError(
-      f'{where}: event is {event!r}; 1 is the event, 0 is censored'
+      f'{where}: time is {time!r}, not a number above 0; mend the row, or '
+      'leave it out'
     )
-  return {'time': np.float32(number), 'event': np.int32(_TRUTH[event])}
+  kind = _TRUTH.get(event, re.fullmatch(r'(\d)(\.0*)?', event))
+  if kind is None:
+    raise ValueError(
+      f'{where}: event is {event!r}; 0 is censored, 1 is the event (2, 3, … '
+      'are others that compete with it)'
+    )
+  kind = kind if isinstance(kind, int) else int(kind[1])
+  return {'time': np.float32(number), 'event': np.int32(kind)}
+
+
+def usable(table, columns):
+  """(those columns that can be covariates, notes): numbers, or few kinds."""
+  kept, odd = [], []
+  for column in columns:
+    values = {row[column] for row in clinical(table, [column])}
+    number = all(isinstance(v, float) for v in values)
+    kinds = {v for v in values if str(v).lower() not in tables.MISSING}
+    (kept if number or 0 < len(kinds) <= _MOST else odd).append(column)
+  notes = [f'covariates, as none are named: {", ".join(kept) or "none"}']
+  if odd:
+    notes.append(f'no covariates, as no numbers: {", ".join(odd)}')
+  return tuple(kept), tuple(notes)
+
+
+def encoded(table, names):
+  """(n, f) float32: the columns by the names that `covariates` gave others.
+
+  A kind that these did not know is NaN in all columns of its kind, as an empty
+  cell is. Raises ValueError for a column that is not there, or no number.
+  """
+  known = {}
+  for name in names:
+    column, _, kind = name.partition('=')
+    # A column of numbers may have = in its name, too.
+    plain = name in table.columns
+    known.setdefault(name if plain else column, []).append(
+      None if plain else kind
+    )
+  found = []
+  for column, kinds in known.items():
+    table.require(column)
+    for_one = [row.cells[column] for row in table.rows]
+    if kinds == [None]:
+      found.append([_number(table, r, column) for r in table.rows])
+      continue
+    for kind in kinds:
+      found.append(
+        [float(v == kind) if v in kinds else math.nan for v in for_one]
+      )
+  return np.array(found, np.float32).T.reshape(len(table.rows), -1)
+
+
+def _number(table, row, column):
+  value = tables.number(row.cells[column], comma=table.decimal_comma)
+  if value is None:
+    raise ValueError(
+      f'{row.where}: {column} is {row.cells[column]!r}, where the model knows '
+      'numbers'
+    )
+  return value
 
 
 def columns_of(table, told):

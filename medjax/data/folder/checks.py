@@ -163,6 +163,8 @@ def check_copies(entries):
   """Refuses one image under two splits or two labels."""
   sizes = collections.defaultdict(list)
   for e in entries:
+    if not e.images:
+      continue
     if e.image.is_dir():  # a DICOM series; its files have ids of their own
       continue
     sizes[e.image.stat().st_size].append(e)

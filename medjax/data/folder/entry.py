@@ -10,7 +10,7 @@ from medjax.data import formats
 # Parts of a case that a path or a table may tell.
 FIELDS = (
   'image', 'mask', 'label', 'patient', 'id', 'split', 'time', 'event', 'text',
-  'covariates',
+  'covariates', 'visit',
 )  # fmt: skip
 SPLITS = ('train', 'validation', 'test')
 _SPLIT_NAMES = {

@@ -10,9 +10,9 @@ further image.
 import dataclasses
 
 from medjax.build import closest
-from medjax.data.folder import cells, pattern, references
+from medjax.data.folder import cells, landmarks, pattern, references
 from medjax.data.folder.entry import FIELDS, Entry, name_of, split_name
-from medjax.data.folder.found import filled, find, join
+from medjax.data.folder.found import Found, filled, find, join
 from medjax.data.folder.places import Places
 
 # Names of a case that a table's other columns cannot take.
@@ -64,16 +64,23 @@ def from_patterns(root, fields, passed):
   return entries, _notes(entries, told)
 
 
-def from_table(table, root, fields, *, by_patient_id=False, **options):
+def from_table(
+  table, root, fields, *, by_patient_id=False, images=True, known=(), **options
+):
   """(entries, notes, names of covariates) of a `Table`; paths are below `root`.
 
   A field that is not told is the column of its name; images are in `path` or
   `image`. Without these, a row means all images below the folder called as its
   `patient`, or with `by_patient_id` all DICOM that has it as PatientID.
-  `options`: `uncertain` (see `cells.labels`) and `unlabelled`.
+  Without `images` a row is a case by itself; then its covariates are by default
+  all columns that are no other field. `known`: covariates by the names that
+  another table gave them. `options`: `uncertain` (see `cells.labels`) and
+  `unlabelled`.
   """
   covariates = cells.columns_of(table, fields.get('covariates'))
   fields = _defaults(table, fields)
+  if not images:
+    fields.pop('image', None)
   told = _told(fields, columns=table.columns)
   options['structures'] = _structures(fields)
   captured = pattern.names(*told['image'])
@@ -85,21 +92,32 @@ def from_table(table, root, fields, *, by_patient_id=False, **options):
       f'{table.path}: needs a column label or mask, or time and event; has '
       f'{", ".join(table.columns)}: say in data.fields which it is'
     )
-  others = _others(table, told, covariates)
+  others, chosen = _others(table, told, covariates), ()
+  if not (images or covariates or known):
+    free = [c for c in others if c.lower() not in ('path', 'image')]
+    covariates, chosen = cells.usable(table, free)
+    others = [c for c in others if c not in covariates]
   rows = [_values(row, told) for row in table.rows]
   runs = references.are_runs(told['mask'], table)
-  measured, names, notes = cells.covariates(table, covariates)
+  if known:
+    measured, names, notes = cells.encoded(table, known), tuple(known), ()
+  else:
+    measured, names, notes = cells.covariates(table, covariates)
+  joined = _alone(table) if not images else None
   places = Places(root)
   entries = []
   for i, (row, found, extra) in enumerate(
     zip(
       table.rows,
-      join(table, places, told['image'], rows, by_patient_id=by_patient_id),
+      joined
+      or join(table, places, told['image'], rows, by_patient_id=by_patient_id),
       cells.clinical(table, others),
       strict=True,
     )
   ):
-    if covariates:
+    if landmarks.COLUMN in row.cells:
+      extra = {**extra, 'landmark': float(row.cells[landmarks.COLUMN])}
+    if names:
       extra = {**extra, 'covariates': measured[i]}
     for one in found:
       entry = _entry(
@@ -109,8 +127,14 @@ def from_table(table, root, fields, *, by_patient_id=False, **options):
       extra = {**extra, **entry.extra, **survival}
       entries.append(dataclasses.replace(entry, extra=extra))
   entries = references.joined(entries) if runs else entries
-  _check_rows(entries)
-  return entries, (*notes, *_notes(entries, told, table)), names
+  if images:
+    _check_rows(entries)
+  return entries, (*chosen, *notes, *_notes(entries, told, table)), names
+
+
+def _alone(table):
+  """A case without an image for each row, called by its line."""
+  return [[Found((), {})] for _ in table.rows]
 
 
 # What is told.
@@ -223,7 +247,7 @@ def _entry(
       return filled(told[field][0], values, where)
     return values.get(field, '')
 
-  image = found.images[0]
+  image = found.images[0] if found.images else None
   split = text('split')
   others = {}
   for field in _further(told):
@@ -239,7 +263,9 @@ def _entry(
       places, told['mask'], values, image, where, apart=bool(structures)
     )
   return Entry(
-    id=text('id') or name_of(image, places.root),
+    id=text('id')
+    or (name_of(image, places.root) if image else text('patient'))
+    or where.rpartition(', ')[2],
     images=found.images,
     patient=text('patient'),
     masks=masks,

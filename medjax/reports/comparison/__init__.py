@@ -2,8 +2,8 @@
 
 All differences are B - A. Intervals come from a bootstrap over patients; tests
 are Wilcoxon's signed-rank test of the patients' mean differences, DeLong's of
-AUROCs and McNemar's of right decisions, and their p values are adjusted
-together for the whole table (Benjamini & Hochberg).
+AUROCs and McNemar's of right decisions (none of survival), and their p values
+are adjusted together for the whole table (Benjamini & Hochberg).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from medjax.reports.comparison.decided import compare_probabilities
 from medjax.reports.comparison.measured import compare_values
 from medjax.reports.comparison.result import Comparison, Line
+from medjax.reports.comparison.survived import compare_survival
 from medjax.reports.comparison.written import text, write
 from medjax.reports.measures import UNNAMED, Measures
 
@@ -37,4 +38,6 @@ def compare(
   ]
   by_case = any(k and k.startswith('probability/') for k in rows[0][0])
   function = compare_probabilities if by_case else compare_values
+  if any(k and k.startswith('survival/') for k in rows[0][0]):
+    function = compare_survival
   return function(*rows, patients, measures=measures, names=names)

@@ -4,6 +4,7 @@ Or None, where the data hold nothing to show. Made under style(); neither
 pyplot nor a display is used, and matplotlib is imported by the first figure.
 """
 
+from medjax.reports.figures import survival
 from medjax.reports.figures.cases import segmentation_case
 from medjax.reports.figures.decisions import (
   confusion,
@@ -28,4 +29,5 @@ __all__ = [
   'reliability',
   'segmentation_case',
   'style',
+  'survival',
 ]

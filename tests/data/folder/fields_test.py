@@ -398,11 +398,11 @@ REFUSED = {
   'an unclosed quote': (
     ('path,label', '"0.png,a'), {}, 'is not a table in CSV'),
   'a negative time': (
-    ('path,time,event', '0.png,-1,0'), {}, "time is '-1', not a number from 0"),
+    ('path,time,event', '0.png,-1,0'), {}, "time is '-1', not a number"),
   'a text for a time': (
     ('path,time,event', '0.png,soon,0'), {}, "time is 'soon'"),
   'another event': (
-    ('path,time,event', '0.png,1,2'), {}, "event is '2'; 1 is the event"),
+    ('path,time,event', '0.png,1,1.5'), {}, "event is '1.5'; 0 is censored"),
   'time without event': (
     ('path,t', '0.png,1'), fields(time='t'), 'needs data.fields.event'),
   'two masks told': (

@@ -1,0 +1,63 @@
+"""Predictions on the rows of a table, by a run that takes no image."""
+
+import pathlib
+
+from medjax.data import folder
+from medjax.prediction import files
+
+# What of the run's config.data says how a table is read.
+_ALIKE = ('where', 'patient')
+_FIELDS = ('id', 'patient', 'visit')
+
+
+def takes(run):
+  """Whether a run's cases are rows of a table."""
+  return 'image' not in run.task.inputs
+
+
+def cases(run, path):
+  """The rows of a table as raw cases, with the columns that the run knows.
+
+  Raises ValueError for a table that lacks one, or holds text where the run
+  knows numbers. A kind that the training had not is missing.
+  """
+  data = run.experiment.config['data']
+  fields = {k: v for k, v in data['fields'].items() if k in _FIELDS and v}
+  splits = folder.open_splits(
+    path,
+    **{name: data[name] for name in _ALIKE},
+    fields=fields,
+    fractions=(0, 0, 1),
+    images=False,
+    unlabelled=True,
+    covariates=run.experiment.facts.covariate_names,
+    landmark=tuple(data.get('landmark') or ()),
+  )
+  return [case for part in splits.values() for case in part]
+
+
+def predict(run, paths, out, *, skip_existing=False):
+  """Writes predictions.csv: a line per row of the tables; returns its path.
+
+  `skip_existing` keeps the lines that `out` holds already.
+  """
+  out = pathlib.Path(out)
+  found, seen = [], {}
+  for path in map(pathlib.Path, paths):
+    if path.parent.resolve() == out.resolve():
+      raise ValueError(f'{out} holds an input; results need another folder')
+    for case in cases(run, path):
+      other = seen.setdefault(case['id'], path)
+      if other is not path:
+        raise ValueError(
+          f'{path}: a row is called {case["id"]}, and so is one of {other}: '
+          'predict them into two --out folders'
+        )
+      found.append(case)
+  before = files.read_table(out, key='id') if skip_existing else {}
+  found = [case for case in found if case['id'] not in before]
+  out.mkdir(parents=True, exist_ok=True)
+  predictions = [
+    (case['id'], prediction) for case, prediction in run.predict_cases(found)
+  ]
+  return files.write_table(out, predictions, before.values(), key='id')

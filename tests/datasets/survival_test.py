@@ -1,0 +1,46 @@
+"""Survival tables as prepared sets: their columns, splits and times."""
+
+import numpy as np
+import pytest
+
+from medjax.data import records
+from medjax.data.facts import DataFacts
+from medjax.prepare import prepare
+
+
+def test_metabric(shared_data, tmp_path):
+  pytest.importorskip('h5py')
+  name, manual = 'survival/metabric', shared_data('survival')
+  prepare(name, data_dir=tmp_path, manual_dir=manual)
+  counts = records.info(name, tmp_path)['splits']
+  assert (counts['train'], counts['test']) == (1523, 381)
+  folds = {k: n for k, n in counts.items() if k.startswith('fold')}
+  assert sum(folds.values()) == 1904
+  assert max(folds.values()) - min(folds.values()) <= 2
+  test = records.open_split(name, 'test', tmp_path)
+  times = np.array([case['time'] for case in test])
+  assert times.min() > 0  # the file has one of 0
+  assert 'image' not in test[0]
+  facts = DataFacts.of(records.open_split(name, 'train', tmp_path))
+  assert facts.covariate_names[-1] == 'age'
+  assert len(facts.covariate_statistics) == 9
+  assert facts.rank == facts.channels == 0
+  assert facts.event_times[-1] == pytest.approx(355.2, abs=0.01)
+
+
+def test_pbc2(shared_data, tmp_path):
+  prepare('survival/pbc2', data_dir=tmp_path, manual_dir=shared_data('pbc2'))
+  every = [
+    case
+    for k in range(5)
+    for case in records.open_split('survival/pbc2', f'fold{k}', tmp_path)
+  ]
+  assert np.bincount([c['event'] for c in every]).tolist() == [143, 140, 29]
+  for k in range(5):
+    fold = records.open_split('survival/pbc2', f'fold{k}', tmp_path)
+    assert sum(c['event'] == 2 for c in fold) in (5, 6)
+
+
+def test_without_the_file_it_says_where_it_is(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'support_train_test\.h5 from'):
+    prepare('survival/support', data_dir=tmp_path, manual_dir=tmp_path)
