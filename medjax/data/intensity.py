@@ -128,7 +128,7 @@ def standardise(sample, *, statistics=()):
   return {**sample, 'covariates': (values - mean) / deviation}
 
 
-def compress(sample, *, factor=10.0):
+def compress(sample, *, factor=3.0):
   """Covariates as the inverse hyperbolic sine of `factor` times themselves.
 
   Long tails become short, and what is near 0 stays in proportion: after
