@@ -153,6 +153,17 @@ EXPERIMENTS = {
 }
 
 
+def make_rows(class_names, *, n=4, columns=107):
+  """n rows of a table of features, with a label."""
+  rng, cases = np.random.default_rng(0), Cases()
+  cases.class_names = class_names
+  for i in range(n):
+    values = rng.normal(size=columns).astype(np.float32)
+    names = {'id': str(i), 'patient': str(i), 'label': np.int32(i % 2)}
+    cases.append({**names, 'covariates': values})
+  return cases
+
+
 def make_patients(causes=1, n=12):
   """Rows of a table with a time and an event."""
   rng = np.random.default_rng(0)
@@ -174,6 +185,7 @@ def load(name):
   return public.read_config(f'{ROOT}/configs/{file}.py{colon}{variant}')
 
 
+EXPERIMENTS['radiomics:lidc,fold1'] = make_rows(NODULE), {}
 EXPERIMENTS |= {
   name: (make_patients(causes), {'model.hidden': (4,)})
   for name, causes in SURVIVAL.items()

@@ -126,3 +126,13 @@ def standardise(sample, *, statistics=()):
       f'columns, the case has {values.size}'
     )
   return {**sample, 'covariates': (values - mean) / deviation}
+
+
+def compress(sample, *, factor=3.0):
+  """Covariates as the inverse hyperbolic sine of `factor` times themselves.
+
+  Long tails become short, and what is near 0 stays in proportion: after
+  `standardise`, for columns such as radiomics' in a linear model.
+  """
+  values = np.asarray(sample['covariates'], np.float32)
+  return {**sample, 'covariates': np.arcsinh(factor * values)}

@@ -22,6 +22,7 @@ from medjax.data.formats import spacing_of
 from medjax.data.grid import along_axis as along_axis
 from medjax.data.grid import to_grid
 from medjax.data.intensity import (
+  compress,
   normalise,
   percentile,
   scale,
@@ -32,6 +33,7 @@ from medjax.data.intensity import (
 
 __all__ = [
   'append_mask',
+  'compress',
   'crop_foreground',
   'crop_or_pad',
   'distance_map',

@@ -1,4 +1,4 @@
-"""Measures regions of images: shape, intensity, texture; and compares tables.
+"""Measures regions of images: size, intensity, texture, place.
 
 python -m medjax.radiomics IMAGES MASKS --out=features.csv
 """

@@ -1,6 +1,7 @@
 """Features of many cases into a table, by processes, and on from a stop."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -169,27 +170,28 @@ def _failed(case, roi, error, several):
 
 def _prepared(found, roi, job, case, row):
   """(row, {image name: Region}, perturbed regions) of a region."""
-  mask = found.masks[roi]
-  region = prepare.region(found.image, mask, found.spacing, job.settings)
-  notes = [*region.notes, *extract.notes_of(region, job.settings)]
+  mask, settings = found.masks[roi], job.settings
+  region = prepare.region(found.image, mask, found.spacing, settings)
+  notes = [*region.notes, *extract.notes_of(region, settings)]
   images = {'original': region}
   for text in job.filters:
     images |= filters.filtered_regions(
-      found.image, mask, found.spacing, text, job.settings
+      found.image, mask, found.spacing, text, settings
     )
+  for name, response in list(images.items())[1:]:
+    said = extract.notes_of(response, settings.of_responses)
+    notes += [f'{name}: {line}' for line in said]
   if found.organs is not None:
     row |= location.features(
       mask, found.organs, found.affine, found.organ_names
     )
   again = []
-  for seed in range(job.perturbed):
+  for seed in range(job.seed, job.seed + job.perturbed):
     other = stability_lib.perturbed(
-      mask, found.spacing, seed=job.seed + seed, image=found.image
+      mask, found.spacing, seed=seed, image=found.image
     )
-    if other.sum() > 1:
-      again.append(
-        prepare.region(found.image, other, found.spacing, job.settings)
-      )
+    with contextlib.suppress(ValueError):  # nothing of it is left to measure
+      again.append(prepare.region(found.image, other, found.spacing, settings))
   for key in job.maps:
     target = (
       pathlib.Path(job.out) / f'{row["id"].replace("/", "_")}_{key}.nii.gz'
@@ -201,7 +203,7 @@ def _prepared(found, roi, job, case, row):
 
 def _fill(regions, job):
   """Measures all regions together, and adds their columns to the rows."""
-  plain = dataclasses.replace(job.settings, shapes=False)
+  plain = job.settings.of_responses
   for settings, chosen in (
     (job.settings, lambda name: name == 'original'),
     (plain, lambda name: name != 'original'),

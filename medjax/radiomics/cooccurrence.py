@@ -67,6 +67,8 @@ def features(counts, most, *, correlation=False):
   joint, hx = entropy(p, (1, 2)), entropy(px, 1)
   # Of a symmetric matrix both entropies against independence are 2 HX.
   second = jnp.maximum(1 - jnp.exp(-2 * jnp.maximum(2 * hx - joint, 0)), 0)
+  several = (px > 0).sum(1) > 1
+  safe = jnp.where(several, hx, 1)
   ratio = k / most
   covariance = (tendency - contrast) / 4
   found = {
@@ -95,10 +97,8 @@ def features(counts, most, *, correlation=False):
     'clust_tend': tendency,
     'clust_shade': (p_sum * centred**3).sum(1),
     'clust_prom': (p_sum * centred**4).sum(1),
-    'info_corr1': jnp.where(
-      hx > 0, (joint - 2 * hx) / jnp.where(hx > 0, hx, 1), 0
-    ),
-    'info_corr2': jnp.sqrt(second),
+    'info_corr1': jnp.where(several, (joint - 2 * hx) / safe, 0),
+    'info_corr2': jnp.where(several, jnp.sqrt(second), 0),
   }
   if correlation:
     found['mcc'] = jnp.where(most > 1, maximal_correlation(p, px), 1.0)

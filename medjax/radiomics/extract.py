@@ -57,7 +57,7 @@ def values_of(regions, settings):
   found = [None] * len(regions)
   for (room, places, steps), members in sorted(groups.items()):
     devices, most = jax.local_device_count(), _at_once(places)
-    devices = 1 if len(members) == 1 else devices
+    devices = devices if len(members) >= devices else 1
     for start in range(0, len(members), devices * most):
       chosen = members[start : start + devices * most]
       # Filled up: one size of batch is compiled, and no other.

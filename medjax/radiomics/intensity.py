@@ -121,40 +121,42 @@ def histogram_features(levels, mask, histogram, num_bins):
   }
 
 
-def volume_histogram(values, mask, *, width=1.0, low=None, bins=None):
+def volume_histogram(values, mask, *, width=None, limits=None, bins=None):
   """{name: value} of the intensity-volume histogram (IBSI, 3.5).
 
-  Values are counted in bins of `width` from `low` on, or in a number of bins,
-  by which intensities are then told; a `width` tells their centres.
+  Values are whole numbers, or are counted in bins of `width`, whose centres
+  then tell an intensity, or in a number of `bins`, which do. limits: the range
+  of which a fraction is meant; by default that of the values.
   """
   dtype = jnp.result_type(float)
-  start = jnp.where(mask, values, jnp.inf).min() if low is None else low
+  start = jnp.where(mask, values, jnp.inf).min()
+  if limits is not None and bins is None:
+    start = jnp.asarray(limits[0], dtype)
+  step = 1.0 if width is None else width
   if bins is None:
-    level = jnp.floor((values - start) / width)
+    level = jnp.floor((values - start) / step)
   else:
     level = levels(values, mask, bins=bins).astype(dtype) - 1
   order = Ordered(level, mask)
   least, most = order.at(0), order.at(order.count - 1)
-  span = jnp.maximum(most - least, 1)
+  low, span = least, jnp.maximum(most - least, 1)
+  if limits is not None and bins is None:
+    low, span = jnp.zeros((), dtype), (limits[1] - limits[0]) / step
 
-  def volume(x):  # the part of the voxels at or above x of the range
-    return (
-      jnp.where(mask & (level >= least + x * span - 1e-9), 1, 0).sum() / order.n
-    )
+  def part(at_least):
+    above = mask & (level >= at_least - 1e-9)
+    return above.sum() / order.n
 
   def intensity(x):  # the least level with no more than x of the voxels above
     count = jnp.floor(x * order.n + 1e-9).astype(jnp.int32)
-    return order.at(order.count - count - 1) + 1
-
-  def told(step):
+    found = order.at(order.count - count - 1) + 1
     if bins is not None:
-      return step + 1
-    return start + step * width if low is None else start + (step + 0.5) * width
+      return found + 1
+    return start + (found if width is None else (found + 0.5) * step)
 
-  v10, v90 = volume(0.1), volume(0.9)
-  i10, i90 = told(intensity(0.1)), told(intensity(0.9))
+  v10, v90 = part(low + 0.1 * span), part(low + 0.9 * span)
+  i10, i90 = intensity(0.1), intensity(0.9)
   above = jnp.where(mask, level - least + 1, 0).sum() / order.n
-  last = jnp.where(mask & (level >= most), 1, 0).sum() / order.n
   return {
     'v10': v10,
     'v90': v90,
@@ -162,5 +164,5 @@ def volume_histogram(values, mask, *, width=1.0, low=None, bins=None):
     'i90': i90,
     'diff_v10_v90': v10 - v90,
     'diff_i10_i90': i10 - i90,
-    'auc': (above - (1 + last) / 2) / span,
+    'auc': (above - (1 + part(most)) / 2) / jnp.maximum(most - least, 1),
   }

@@ -37,7 +37,6 @@ def measure(box, ball, settings, room):
   What a `Settings` says is done, but for its resampling and choice of voxels.
   """
   found = _shapes(box, ball, settings) if settings.shapes else {}
-  low = settings.limits[0] if settings.limits else None
   levels = grey_levels(box, settings)
   index = jnp.where(box.mask, levels - 1, -1)
   histogram = lattice.counts(index, room.levels)
@@ -49,9 +48,12 @@ def measure(box, ball, settings, room):
     bins = settings.bins or most
     about = intensity.histogram_features(levels, box.mask, histogram, bins)
     found |= {f'ih_{k}': v for k, v in about.items()}
-    options = dict(width=settings.volume_width, bins=settings.volume_bins)
     volumes = intensity.volume_histogram(
-      box.values, box.mask, low=low, **options
+      box.values,
+      box.mask,
+      width=settings.volume_width,
+      limits=settings.finite_limits,
+      bins=settings.volume_bins,
     )
     found |= {f'ivh_{k}': v for k, v in volumes.items()}
   else:

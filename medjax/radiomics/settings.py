@@ -1,6 +1,7 @@
 """How a region is prepared and measured: `Settings`; those with names."""
 
 import dataclasses
+import math
 
 from medjax.build import closest
 from medjax.radiomics.averages import AGGREGATIONS
@@ -22,7 +23,8 @@ class Settings:
   limits: intensities outside are left out of the region. outliers: so are
     those more than so many standard deviations from the mean.
   aggregations: of `averages.AGGREGATIONS`.
-  volume_width, volume_bins: of the intensity-volume histogram.
+  volume_width, volume_bins: of the intensity-volume histogram; with neither
+    intensities are whole numbers.
   normalise: the image gets mean 0 and this standard deviation before all.
   shift: added to intensities for their energy.
   filters: of whose responses features are taken too; texts of
@@ -41,7 +43,7 @@ class Settings:
   limits: tuple[float, float] | None = None
   outliers: float | None = None
   aggregations: tuple[str, ...] = ('3D_avg',)
-  volume_width: float = 1.0
+  volume_width: float | None = None
   volume_bins: int | None = None
   normalise: float | None = None
   shift: float = 0.0
@@ -62,6 +64,17 @@ class Settings:
         )
     if self.resample is not None and min(self.resample) < 0:
       raise ValueError(f'radiomics: voxels of {self.resample} mm')
+
+  @property
+  def finite_limits(self):
+    """The limits, where both ends are known."""
+    known = self.limits and all(map(math.isfinite, self.limits))
+    return self.limits if known else None
+
+  @property
+  def of_responses(self):
+    """The same for a filter's response, whose values have other limits."""
+    return dataclasses.replace(self, shapes=False, limits=None, outliers=None)
 
   @property
   def ranges(self):
@@ -123,9 +136,7 @@ def find(name):
   """The settings of a name of `PRESETS`; a `Settings` is itself."""
   if isinstance(name, Settings):
     return name
-  if name not in PRESETS:
-    raise ValueError(
-      f'radiomics: no settings {name!r}{closest(name, PRESETS)}; known: '
-      + ', '.join(PRESETS)
-    )
-  return PRESETS[name]
+  known = {key.lower(): found for key, found in PRESETS.items()}
+  if name.lower() not in known:
+    raise ValueError(f'radiomics: no settings {name!r}{closest(name, PRESETS)}')
+  return known[name.lower()]

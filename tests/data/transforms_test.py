@@ -495,3 +495,10 @@ def test_sizes_and_percentiles_that_mean_nothing(name, options, line):
   sample = {'image': np.ones((6, 5, 1), np.float32), 'affine': np.eye(3)}
   with pytest.raises(ValueError, match=line):
     getattr(transforms, name)(sample, **options)
+
+
+def test_compress():
+  sample = {'covariates': np.array([0, 1, -1, np.nan, 1000], np.float32)}
+  found = transforms.compress(sample, factor=3)['covariates']
+  expected = [0, np.arcsinh(3), -np.arcsinh(3), np.nan, np.arcsinh(3000)]
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
