@@ -23,18 +23,18 @@ def retry(store, job, *, who):
       raise ValueError(f'there is no job {job}')
     if row.state not in _CLOSED:
       raise ValueError(f'job {job} is {row.state}: it goes on by itself')
-    if row.outcome is None:
+    if sent := deliver.retry(c, job):
+      c.execute(
+        t.update().where(t.c.id == job).values(state='sending', reason='')
+      )
+      said = f'job {job}: {sent} deliveries are tried again'
+    elif row.outcome is None:
       c.execute(
         t.update()
         .where(t.c.id == job)
         .values(state='queued', tries=0, reason='', owner='')
       )
       said = f'job {job} runs again'
-    elif sent := deliver.retry(c, job):
-      c.execute(
-        t.update().where(t.c.id == job).values(state='sending', reason='')
-      )
-      said = f'job {job}: {sent} deliveries are tried again'
     elif row.outcome.get('kind') == 'model failed':
       said = f'job {_another_round(c, row)} runs it again'
     else:
