@@ -44,7 +44,7 @@ def studies(folder, data, count):
   return made
 
 
-def begin(args, pacs, **settings):
+def begin(args, pacs, *, model=True, **settings):
   """A service in its home, with a model and, if asked for, a database."""
   service = hospital.Service(args.out / 'home')
   more = [f'--database={args.database}'] if args.database else []
@@ -53,7 +53,8 @@ def begin(args, pacs, **settings):
     service.set(name, value)
   if pacs is not None:
     service.peer(pacs, count='')
-  service.call('model', f'--workdir={args.workdir}', '--when=Modality=MR')
+  if model:
+    service.call('model', f'--workdir={args.workdir}', '--when=Modality=MR')
   return service
 
 
@@ -254,7 +255,7 @@ def memory(args):
   import pynetdicom
   from pynetdicom.sop_class import Verification
 
-  service = begin(args, None).start()
+  service = begin(args, None, model=False).start(parts='intake')
   ae = pynetdicom.AE('ECHO')
   ae.add_requested_context(Verification)
 

@@ -258,11 +258,18 @@ class Service:
       )
     return self
 
-  def start(self, *, ready=True):
+  def start(self, *, ready=True, parts=''):
     self.log = self.home / 'log.txt'
     out = self.log.open('ab')
     self.process = subprocess.Popen(
-      [sys.executable, '-m', 'medjax.service', 'run', f'--home={self.home}'],
+      [
+        sys.executable,
+        '-m',
+        'medjax.service',
+        'run',
+        f'--home={self.home}',
+        f'--parts={parts}',
+      ],
       env=self.env,
       stdout=out,
       stderr=out,

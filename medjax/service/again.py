@@ -23,18 +23,18 @@ def retry(store, job, *, who):
       raise ValueError(f'there is no job {job}')
     if row.state not in _CLOSED:
       raise ValueError(f'job {job} is {row.state}: it goes on by itself')
-    if row.outcome is None:
+    if sent := deliver.retry(c, job):
+      c.execute(
+        t.update().where(t.c.id == job).values(state='sending', reason='')
+      )
+      said = f'job {job}: {sent} deliveries are tried again'
+    elif row.outcome is None:
       c.execute(
         t.update()
         .where(t.c.id == job)
         .values(state='queued', tries=0, reason='', owner='')
       )
       said = f'job {job} runs again'
-    elif sent := deliver.retry(c, job):
-      c.execute(
-        t.update().where(t.c.id == job).values(state='sending', reason='')
-      )
-      said = f'job {job}: {sent} deliveries are tried again'
     elif row.outcome.get('kind') == 'model failed':
       said = f'job {_another_round(c, row)} runs it again'
     else:
@@ -78,6 +78,7 @@ def purge(store, seconds, *, who):
   keep = store.settings.audit.keep_days * 86400
   with store.write() as c:
     rows = audit.purge(c, now - keep)
+    c.execute(tables.sessions.delete().where(tables.sessions.c.until < now))
     if rows:
       audit.add(c, who, 'audit rows purged', outcome=str(rows))
   return f'{gone} studies and {rows} rows of the audit log were removed'
@@ -116,6 +117,7 @@ def _purge_study(store, study, who):
       left |= set(
         c.scalars(sa.select(table.c.digest).where(table.c.digest.in_(files)))
       )
-  for digest in set(files) - left:
-    store.path(digest).unlink(missing_ok=True)
+    # Within the transaction: what comes now waits, and then looks for its file.
+    for digest in set(files) - left:
+      store.path(digest).unlink(missing_ok=True)
   return 1

@@ -28,8 +28,24 @@ def complete_studies(store, *, now=None):
       continue
     quiet = now - study.touched >= settings.intake.quiet_seconds
     if quiet or _has_all(store, study, now):
-      done += route(store, study.id)
+      try:
+        done += route(store, study.id)
+      except (OSError, sa.exc.SQLAlchemyError):  # tried again
+        raise
+      except Exception as e:  # one odd study must not keep the others waiting
+        _give_up(store, study.id, type(e).__name__)
   return done
+
+
+def _give_up(store, study, kind):
+  """Ends a study whose headers nobody could foresee."""
+  text = f'The study could not be read ({kind}): nothing was analysed.'
+  with store.write() as c:
+    s = tables.studies
+    c.execute(
+      s.update().where(s.c.id == study).values(state='routed', problem=text)
+    )
+    audit.add(c, 'service', 'complete', study=study, outcome=text)
 
 
 def _has_all(store, study, now):

@@ -66,13 +66,13 @@ def _deliver(store, settings, row, now):
       raise peers.UnsentError(f'{row.peer} is no longer a peer', lasting=True)
     peers.send(settings, peer, row.way, [store.bytes(x.digest) for x in found])
     values = {'state': 'sent', 'reason': ''}
-  except (peers.UnsentError, OSError) as e:
+  except Exception as e:  # what a peer may answer has no end
     tries = row.tries + 1
     lasting = getattr(e, 'lasting', False) or tries >= settings.deliver.tries
     pause = min(_FIRST * 2**row.tries, settings.deliver.longest_pause)
     values = {
       'state': 'failed' if lasting else 'waiting',
-      'reason': str(e),
+      'reason': _said(e),
       'next': time.time() + pause * random.uniform(0.7, 1.3),
     }
   with store.write() as c:
@@ -90,6 +90,13 @@ def _deliver(store, settings, row, now):
         study=job.study,
         outcome=f'{row.way} to {row.peer}, {len(found)} objects: {outcome}',
       )
+
+
+def _said(error):
+  """Why it was not sent: a sentence; of a library's error only its kind."""
+  if isinstance(error, (peers.UnsentError, OSError)):
+    return str(error)
+  return f'it cannot be sent ({type(error).__name__})'
 
 
 def _close(store):

@@ -105,7 +105,10 @@ class Worker:
       found = analyse.nothing(
         model, paths, inputs, 'model failed', reason, **options
       )
-    self._write(job, row, found)
+    try:
+      self._write(job, row, found)
+    except sa.exc.IntegrityError:
+      self._end(job, row, 'failed', 'results of the same images exist already')
 
   def _model(self, row):
     """The model of a row, loaded once; raises ValueError if it was changed."""

@@ -47,14 +47,14 @@ def workdir(shared_data, tmp_path_factory):
     fractions=(0.5, 0.4, 0.1),
     preprocess=(dict(name='zscore'),),
   )
-  config.model = dict(name='UNet', features=(4, 8, 16))
+  config.model = dict(name='UNet', features=(8, 16))
   config.task = dict(
     name='Segmentation',
     num_classes=3,
     class_names=('background', 'anterior', 'posterior'),
   )
-  config.optimizer.learning_rate = 1e-2
-  config.train.update(steps=60, log_every=30, eval_every=60, ema_decay=0.0)
+  config.optimizer.learning_rate = 3e-3
+  config.train.update(steps=80, log_every=40, eval_every=80, ema_decay=0.0)
   config.inference.batch_size = 8
   made = experiment.make(config)
   train(made, home / 'tiny')

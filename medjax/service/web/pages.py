@@ -32,7 +32,18 @@ def _when(seconds):
   return time.strftime('%Y-%m-%d %H:%M', time.localtime(seconds))
 
 
-_templates.filters['when'] = _when
+def _person(name):
+  """A name of DICOM as people write it: its parts, by commas."""
+  return ', '.join(part for part in str(name).split('^') if part)
+
+
+def _day(date):
+  """A date of DICOM, YYYYMMDD, as YYYY-MM-DD; as it is where it is none."""
+  whole = len(date) == 8 and date.isdecimal()
+  return f'{date[:4]}-{date[4:6]}-{date[6:]}' if whole else date
+
+
+_templates.filters |= {'when': _when, 'person': _person, 'day': _day}
 
 
 def render(name, status=200, *, user=None, **content):
