@@ -70,7 +70,6 @@ def bottleneck(root):
     name='ConceptBottleneck', num_concepts=2, backbone=backbone
   )
   config.task = dict(name='Concepts')
-  config.train.update(steps=80, eval_every=80)
   return config
 
 
@@ -97,7 +96,7 @@ def segmenter(root):
   """A tiny 3-D U-Net on windows of the volumes."""
   config = default_config()
   config.data.update(
-    name='folder', path=str(root), batch_size=2, patch_size=(8, 8, 8)
+    name='folder', path=str(root), batch_size=8, patch_size=(8, 8, 8)
   )
   config.data.preprocess = (dict(name='scale', mean=0.0, std=30.0),)
   config.model = dict(name='UNet', features=(4, 8))

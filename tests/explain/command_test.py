@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medjax import load
 from medjax.explain import __main__ as command
 
 
@@ -147,12 +148,18 @@ def test_what_a_bottleneck_would_answer(bottleneck, medjax, tmp_path):
   )  # fmt: skip
   assert code == 0, said
   told = json.loads((tmp_path / 'explain.json').read_text())
-  size, noise = told['interventions']['01']
-  assert size['before'] - size['after'] > 0.15
-  assert abs(noise['after'] - noise['before']) < 0.15
-  # More of it where the answer is no yet, less where it is yes.
-  more = size['needed'] is None or size['needed'] > size['found']
-  assert more == (size['before'] < 0.5)
+  kernel = np.asarray(load(run).variables[0]['params']['head']['kernel'])
+  odds = lambda p: np.log(p / (1 - p))
+  for answer, weight in zip(
+    told['interventions']['01'], kernel[:, 1] - kernel[:, 0], strict=True
+  ):
+    # The head is linear: so are the log-odds.
+    moved = weight * (answer['value'] - answer['found'])
+    rise = odds(answer['after']) - odds(answer['before'])
+    assert rise == pytest.approx(moved, abs=1e-4)
+    if answer['needed'] is not None:
+      flips = weight * (answer['needed'] - answer['found'])
+      assert odds(answer['before']) + flips == pytest.approx(0, abs=1e-3)
   page = (tmp_path / 'explain.html').read_text()
   assert 'read off these concepts alone' in page
   assert told['assumption']
