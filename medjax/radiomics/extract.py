@@ -56,7 +56,7 @@ def values_of(regions, settings):
     groups[sizes(region, settings)].append(place)
   found = [None] * len(regions)
   for (room, places, steps), members in sorted(groups.items()):
-    devices, most = jax.local_device_count(), _at_once(places)
+    devices, most = jax.local_device_count(), _at_once(places, len(members))
     devices = devices if len(members) >= devices else 1
     for start in range(0, len(members), devices * most):
       chosen = members[start : start + devices * most]
@@ -70,12 +70,12 @@ def values_of(regions, settings):
   return found
 
 
-def _at_once(places):
-  """How many boxes a device measures together.
+def _at_once(places, count):
+  """How many boxes of `count` a device measures together.
 
   One on a CPU, whose scatter is slow for several at once.
   """
-  if jax.default_backend() == 'cpu':
+  if count == 1 or jax.default_backend() == 'cpu':
     return 1
   return max(1, min(_TOGETHER, _VOXELS // places))
 

@@ -52,12 +52,16 @@ def maps(image, mask, spacing, feature, *, radius=2, settings='pyradiomics'):
 
 
 def write(path, found, mask, feature, job):
-  """Writes the map of a case as read, on the grid of its image."""
+  """Writes the map of a case as read, on the grid of its image.
+
+  It is 0 where there is none: readers of images refuse NaN.
+  """
   array = maps(
     found.image, mask, found.spacing, feature, radius=job.radius,
     settings=job.settings,
   )  # fmt: skip
-  formats.write(path, array.astype(np.float32), found.affine)
+  array = np.nan_to_num(array).astype(np.float32)
+  formats.write(path, array, found.affine)
 
 
 def find_key(feature, settings):
