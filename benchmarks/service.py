@@ -262,6 +262,8 @@ def memory(args):
   def associate(count):
     for _ in range(count):
       assoc = ae.associate('127.0.0.1', service.dicom, ae_title='MEDJAX')
+      while not assoc.is_established:  # the machine is busy
+        assoc = ae.associate('127.0.0.1', service.dicom, ae_title='MEDJAX')
       assert assoc.send_c_echo().Status == 0
       assoc.release()
 
