@@ -7,6 +7,8 @@ intake: slices a second that are on the disk before they are answered, while a
   job runs, and how long C-ECHO takes meanwhile.
 latency: from the last image to the results in Orthanc; start to ready.
 memory: of the intake over associations and bare connections.
+abstention: how often the rule of validation is silent on odd images, and what
+  the risk on the test split is where it speaks.
 
 Needs Orthanc, DCMTK and, with --postgres, PostgreSQL. Everything runs on the
 loopback of a network namespace of its own.
@@ -26,12 +28,15 @@ import sys
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / 'tests'))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / 'tests'))
+import hospital
+import numpy as np
+import scipy.ndimage
 
-import hospital  # noqa: E402
-
-from medjax.service.supervise import resident  # noqa: E402
+from medjax.data import formats
+from medjax.prediction import trained
+from medjax.service import abstain
+from medjax.service.supervise import resident
 
 
 def studies(folder, data, count):
@@ -262,6 +267,8 @@ def memory(args):
   def associate(count):
     for _ in range(count):
       assoc = ae.associate('127.0.0.1', service.dicom, ae_title='MEDJAX')
+      while not assoc.is_established:  # the machine is busy
+        assoc = ae.associate('127.0.0.1', service.dicom, ae_title='MEDJAX')
       assert assoc.send_c_echo().Status == 0
       assoc.release()
 
@@ -291,9 +298,81 @@ def memory(args):
   service.stop()
 
 
+# Abstention.
+
+
+def odd_images(image, affine, data, rng):
+  """{kind: (image, affine)} of what a model of this image should not answer."""
+  top, shape = float(image.max()), image.shape
+  blurred = scipy.ndimage.gaussian_filter(image * 1.0, (4, 4, 4, 0))
+  wave = np.cos(np.arange(shape[0]) * 2.5)[:, None, None, None]
+  found = {
+    'noise': (rng.normal(0, top / 3, shape), affine),
+    'very noisy': (image + rng.normal(0, top, shape), affine),
+    'blank': (np.zeros(shape), affine),
+    'blurred': (blurred, affine),
+    'inverted': (top - image, affine),
+    'spike': (image + top * wave, affine),
+    'wrong spacing': (image, affine @ np.diag([3.0, 3.0, 3.0, 1.0])),
+    'cut': (image[: shape[0] // 2], affine),
+  }
+  for kind in ('CT', 'MR_T1', 'PET'):
+    other = formats.read(data / 'dicom_sts025' / kind / 'image')
+    found[f'thigh {kind}'] = other.array.astype(float), other.affine
+    middle = tuple(
+      slice((n - m) // 2, (n - m) // 2 + m) if n > m else slice(None)
+      for n, m in zip(other.array.shape, shape, strict=True)
+    )
+    found[f'thigh {kind}, as small'] = other.array[middle] * 1.0, other.affine
+  return found
+
+
+def abstention(args):
+  """Prints a line of JSON."""
+  run = trained.load(args.workdir)
+  rule = abstain.fit(run, coverage=args.coverage)
+  rng = np.random.default_rng(args.seed)
+  cases = run.experiment.cases('test')[: args.studies]
+  exclusive = run.task.exclusive
+
+  def reasons(case, prediction):
+    sample = run.experiment.prepare(case)
+    measures = abstain.measure(case, sample, prediction, exclusive=exclusive)
+    return abstain.judge(rule, measures)[0]
+
+  errors, silent, asked = [], {}, {}
+  for case, prediction in run.predict_cases(cases, probabilities=True):
+    if not reasons(case, prediction):
+      dice = run.task.metrics(prediction.labels, case)['dice']
+      errors.append(float(1 - np.nanmean(dice)))
+  for case in cases[: args.odd]:
+    for kind, (image, affine) in odd_images(
+      case['image'], case['affine'], args.data, rng
+    ).items():
+      other = {**case, 'image': image.astype(np.float32), 'affine': affine,
+               'spacing': formats.spacing_of(affine)}  # fmt: skip
+      prediction = run.predict_case(other, probabilities=True)
+      asked[kind] = asked.get(kind, 0) + 1
+      silent[kind] = silent.get(kind, 0) + bool(reasons(other, prediction))
+  print(
+    json.dumps(
+      {
+        'coverage stated': args.coverage,
+        'of test': f'{len(errors)} of {len(cases)}',
+        'risk on validation': [round(r, 3) for r in rule['risk']],
+        'risk on test': round(float(np.mean(errors)), 3),
+        'silent': {k: f'{silent[k]} of {asked[k]}' for k in asked},
+        'share': round(sum(silent.values()) / sum(asked.values()), 3),
+      }
+    )
+  )
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('what', choices=['kills', 'intake', 'latency', 'memory'])
+  parser.add_argument(
+    'what', choices=['kills', 'intake', 'latency', 'memory', 'abstention']
+  )
   parser.add_argument('--workdir', type=pathlib.Path, required=True)
   parser.add_argument('--out', type=pathlib.Path, required=True)
   parser.add_argument('--data', type=pathlib.Path,
@@ -304,12 +383,14 @@ def main():
   parser.add_argument('--kills', type=int, default=200)
   parser.add_argument('--pause', type=float, default=2.0)
   parser.add_argument('--patience', type=float, default=20.0)
+  parser.add_argument('--coverage', type=float, default=0.95)
+  parser.add_argument('--odd', type=int, default=5)
   parser.add_argument('--slices', type=int, default=400)
   parser.add_argument('--count', type=int, default=2000)
   parser.add_argument('--seed', type=int, default=0)
   args = parser.parse_args()
   args.out = args.out.resolve()
-  if os.environ.get('MEDJAX_NAMESPACE'):
+  if os.environ.get('MEDJAX_NAMESPACE') or args.what == 'abstention':
     globals()[args.what](args)
     return
   args.out.mkdir(parents=True)

@@ -28,10 +28,6 @@ _SHOWN = (
   'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'StudyDate',
   'StudyDescription', 'AccessionNumber',
 )  # fmt: skip
-_TAGS = [
-  *_SHOWN, 'SpecificCharacterSet', 'SOPClassUID', 'SOPInstanceUID',
-  'StudyInstanceUID', 'SeriesInstanceUID', 'Modality', 'Rows',
-]  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -98,7 +94,7 @@ def _header(data):
   if not data:
     refuse(NOT_UNDERSTOOD, 'the file is empty')
   try:
-    d = pydicom.dcmread(io.BytesIO(data), specific_tags=_TAGS)
+    d = pydicom.dcmread(io.BytesIO(data))
     found = {
       'sop_uid': str(d.get('SOPInstanceUID') or ''),
       'sop_class': str(d.get('SOPClassUID') or ''),
@@ -108,6 +104,7 @@ def _header(data):
     modality = str(d.get('Modality') or '').strip().upper()
     found['image'] = modality not in _NO_PIXELS and 'Rows' in d
     found['shown'] = {k: _text(d, k) for k in _SHOWN}
+    whole = _is_whole(d)
   except (
     Exception
   ) as e:  # pydicom meets damage with many kinds, which may quote
@@ -119,21 +116,18 @@ def _header(data):
   ):  # fmt: skip
     if not uids.is_uid(found[name]):
       refuse(NOT_UNDERSTOOD, f'{what} is missing or no UID', **known)
-  if _is_cut_off(data):
+  if not whole:
     refuse(NOT_UNDERSTOOD, 'the file is cut off', **known)
   return found
 
 
-def _is_cut_off(data):
-  """Whether a file ends inside of its last element."""
-  try:
-    d = pydicom.dcmread(io.BytesIO(data), defer_size=None)
-    pixels = d.get_item('PixelData') if 'PixelData' in d else None
-  except Exception:
+def _is_whole(dataset):
+  """Whether the last element of a file has all the bytes that it says."""
+  if 'PixelData' not in dataset:
     return True
-  length = getattr(pixels, 'length', None)
-  whole = pixels is None or length in (None, 0xFFFFFFFF)
-  return not whole and len(pixels.value or b'') < length
+  pixels = dataset.get_item('PixelData')
+  length = getattr(pixels, 'length', 0xFFFFFFFF)  # undefined: encapsulated
+  return length == 0xFFFFFFFF or len(pixels.value or b'') >= length
 
 
 def _text(dataset, keyword):

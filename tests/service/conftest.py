@@ -54,7 +54,7 @@ def workdir(shared_data, tmp_path_factory):
     class_names=('background', 'anterior', 'posterior'),
   )
   config.optimizer.learning_rate = 3e-3
-  config.train.update(steps=80, log_every=40, eval_every=80, ema_decay=0.0)
+  config.train.update(steps=50, log_every=25, eval_every=50, ema_decay=0.0)
   config.inference.batch_size = 8
   made = experiment.make(config)
   train(made, home / 'tiny')

@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import sqlite3
+import struct
 import sys
 import time
 import urllib.request
@@ -38,8 +39,8 @@ def there_and_back(tmp, workdir, image):
   series = pacs.get(f'/dicom-web/studies/{uid}/series')
   rows = list(database.execute('select sop_uid, digest, series from results'))
   same = [
-    wado(pacs, uid, series, sop)
-    == (service.home / 'files' / digest[:2] / digest).read_bytes()
+    dataset_of(wado(pacs, uid, series, sop))
+    == dataset_of((service.home / 'files' / digest[:2] / digest).read_bytes())
     for sop, digest, series in rows
   ]
   objects = counts()
@@ -76,6 +77,15 @@ def there_and_back(tmp, workdir, image):
 
 def alive(pids):
   return [p for p in pids if pathlib.Path(f'/proc/{p}').exists()]
+
+
+def dataset_of(data):
+  """The bytes of a file behind its meta information.
+
+  That is the receiver's own of what comes by C-STORE (PS3.10, 7.1).
+  """
+  (length,) = struct.unpack('<I', data[140:144])
+  return data[144 + length :]
 
 
 def wado(pacs, study, series, sop):
