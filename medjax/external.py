@@ -73,8 +73,7 @@ def evaluate_on(
     )
   gallery = Gallery(experiment.task)
   calibration = load_calibration(workdir)
-  rows = _rows(experiment, cases, variables, gallery)
-  rows = completed(experiment.task, rows, calibration)
+  rows = _rows(experiment, cases, variables, gallery, calibration)
   results = {
     'run': {
       **(facts or {}),
@@ -92,17 +91,17 @@ def evaluate_on(
   return results, out
 
 
-def _rows(experiment, cases, variables, gallery):
-  """The metrics of each case."""
+def _rows(experiment, cases, variables, gallery, calibration):
+  """The metrics of each case, made whole by what was decided."""
   samples = pipeline.Cached(
     cases,
     lambda case: experiment.prepare(experiment.check(case)),
     budget_bytes=0,
   )
   predictor = Predictor(experiment).with_weights(*variables)
-  return evaluate_cases(
-    predictor, experiment.task, samples, visit=gallery.visit
-  )
+  task = experiment.task
+  rows = evaluate_cases(predictor, task, samples, visit=gallery.visit)
+  return completed(task, rows, calibration)
 
 
 def _scores(experiment, cases, rows, calibration):
