@@ -74,9 +74,7 @@ def evaluate_on(
     )
   gallery = Gallery(experiment.task)
   calibration = load_calibration(workdir)
-  rows = _rows(experiment, cases, variables, gallery)
-  rows = completed(experiment.task, rows, calibration)
-  add_groups(experiment, cases, rows)
+  rows = _rows(experiment, cases, variables, gallery, calibration)
   results = {
     'run': {
       **(facts or {}),
@@ -94,17 +92,18 @@ def evaluate_on(
   return results, out
 
 
-def _rows(experiment, cases, variables, gallery):
-  """The metrics of each case."""
+def _rows(experiment, cases, variables, gallery, calibration):
+  """The metrics of each case, made whole by what was decided."""
   samples = pipeline.Cached(
     cases,
     lambda case: experiment.prepare(experiment.check(case)),
     budget_bytes=0,
   )
   predictor = predictor_of(experiment).with_weights(*variables)
-  return evaluate_cases(
-    predictor, experiment.task, samples, visit=gallery.visit
-  )
+  task = experiment.task
+  rows = evaluate_cases(predictor, task, samples, visit=gallery.visit)
+  add_groups(experiment, cases, rows)
+  return completed(task, rows, calibration)
 
 
 def _scores(experiment, cases, rows, calibration):

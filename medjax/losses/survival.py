@@ -86,7 +86,7 @@ def cox_time(
   return jnp.where(event & valid, at_risk - risk[:, 0], 0.0)
 
 
-def earlier_times(time: Numbers, m: int) -> Float[Array, 'b m']:
+def earlier_times(time: Numbers, m: int) -> Matrix:
   """The times at which `cox_time` wants the risks of each case."""
   place = jnp.arange(len(time))[:, None] - jnp.arange(m)
   return time[place % len(time)]

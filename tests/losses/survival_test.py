@@ -67,7 +67,8 @@ def test_cox_is_finite_for_large_risks():
 @pytest.mark.usefixtures('double')
 def test_cox_has_its_own_gradient():
   risk, time, event, valid = sample(12)
-  loss = jax.jit(lambda r: survival.cox(r, time, event == 1, valid).sum())
+  others = [jnp.asarray(x) for x in (time, event == 1, valid)]
+  loss = jax.jit(lambda r: survival.cox(r, *others).sum())
   slope, step = jax.grad(loss)(risk), 1e-6
   for i in range(12):
     e = np.eye(12)[i] * step

@@ -189,13 +189,11 @@ def _listed(
   passed = walk.Passed()
   path = _table(root, table)
   if path is not None:
-    table = tables.select(tables.read(path), where)
-    if landmark:
-      table = landmarks.stacked(table, landmark, fields)
-      fields = landmarks.without_visit(fields)
     entries, about = _from_table(
-      table,
+      path,
       root,
+      where,
+      landmark,
       fields,
       by_patient_id=patient == 'dicom',
       images=images,
@@ -277,7 +275,12 @@ def _grouped(entries, group):
   return entries, (note,) if changed else ()
 
 
-def _from_table(table, root, fields, **options):
+def _from_table(path, root, where, landmark, fields, **options):
+  """The entries of a table, of visits with a `landmark`, and what is known."""
+  table = tables.select(tables.read(path), where)
+  if landmark:
+    table = landmarks.stacked(table, landmark, fields)
+    fields = landmarks.without_visit(fields)
   place = root.parent if root.is_file() else root
   entries, notes, names = fields_lib.from_table(table, place, fields, **options)
   return entries, About(notes=notes, covariate_names=names)

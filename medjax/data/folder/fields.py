@@ -92,11 +92,9 @@ def from_table(
       f'{table.path}: needs a column label or mask, or time and event; has '
       f'{", ".join(table.columns)}: say in data.fields which it is'
     )
-  others, chosen = _others(table, told, covariates), ()
-  if not (images or covariates or known):
-    free = [c for c in others if c.lower() not in ('path', 'image')]
-    covariates, chosen = cells.usable(table, free)
-    others = [c for c in others if c not in covariates]
+  others, covariates, chosen = _columns(
+    table, told, covariates, choose=not (images or covariates or known)
+  )
   rows = [_values(row, told) for row in table.rows]
   runs = references.are_runs(told['mask'], table)
   if known:
@@ -130,6 +128,16 @@ def from_table(
   if images:
     _check_rows(entries)
   return entries, (*chosen, *notes, *_notes(entries, told, table)), names
+
+
+def _columns(table, told, covariates, *, choose):
+  """(columns that are kept as they are, covariates, notes on the choice)."""
+  others = _others(table, told, covariates)
+  if not choose:
+    return others, covariates, ()
+  free = [c for c in others if c.lower() not in ('path', 'image')]
+  chosen, notes = cells.usable(table, free)
+  return [c for c in others if c not in chosen], chosen, notes
 
 
 def _alone(table):
