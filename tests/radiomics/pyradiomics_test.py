@@ -68,7 +68,7 @@ def test_baseline(case, config, baselines, shared_data):
   chosen = dataclasses.replace(PLAIN, **CONFIGS[config])
   found = radiomics.features(image.array[..., 0], mask, image.spacing, chosen)
   reference = baselines[f'{case}_{config}' if config else case]
-  assert len(reference) > 70
+  assert len(reference) >= 40  # of `combined`, only what has directions
   for name, value in reference.items():
     stale = case == 'brain1' and not config and name.endswith(STALE)
     tolerance = 1e-3 if stale else 1e-6
