@@ -32,7 +32,7 @@ def _when(seconds):
   return time.strftime('%Y-%m-%d %H:%M', time.localtime(seconds))
 
 
-def _person(name):
+def _spelt(name):
   """A name of DICOM as people write it: its parts, by commas."""
   return ', '.join(part for part in str(name).split('^') if part)
 
@@ -43,7 +43,7 @@ def _day(date):
   return f'{date[:4]}-{date[4:6]}-{date[6:]}' if whole else date
 
 
-_templates.filters |= {'when': _when, 'person': _person, 'day': _day}
+_templates.filters |= {'when': _when, 'person': _spelt, 'day': _day}
 
 
 def render(name, status=200, *, user=None, **content):
