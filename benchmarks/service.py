@@ -283,7 +283,7 @@ def memory(args):
   sizes = [resident(pid)]
   for action in (associate, probe):
     action(args.count)
-    time.sleep(3)
+    time.sleep(15)  # after the silence of a connection has timed out
     sizes.append(resident(pid))
   grown = [round((b - sizes[0]) / 2**20, 1) for b in sizes[1:]]
   print(

@@ -28,7 +28,11 @@ class Model:
     """Loads the model of a row, and compiles it on an image of zeros."""
     model = cls(row.name, row.digest, row.facts, trained.load(row.workdir))
     facts = model.run.experiment.facts
-    shape = tuple(model.run.experiment.data.patch_size or facts.shape)
+    # Several windows where an image has several, but not all of a large one's.
+    patch = tuple(model.run.experiment.data.patch_size)
+    shape = facts.shape or patch
+    if patch:
+      shape = tuple(min(s, 2 * p) for s, p in zip(shape, patch, strict=True))
     array = np.zeros((*shape, facts.channels), np.float32)
     case = {
       'image': array,

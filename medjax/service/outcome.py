@@ -170,4 +170,6 @@ def wilson(k, n):
   p, z = k / n, _Z
   middle = (p + z * z / (2 * n)) / (1 + z * z / n)
   half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-  return float(max(middle - half, 0)), float(min(middle + half, 1))
+  # Exact where rounding would leave the ends just within.
+  low, high = 0.0 if k == 0 else middle - half, 1.0 if k == n else middle + half
+  return float(low), float(high)

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pynetdicom
+from pydicom import uid
 from pynetdicom import evt, sop_class
 
 from medjax.service import intake
@@ -17,6 +18,17 @@ log = logging.getLogger('medjax.service')
 _HELD = 5.0  # seconds between two signs that a line is still held
 # Waits for a port that a process which is just dying still has.
 _BINDING = 15.0
+
+
+# Those of images. Every association copies the list for all 170 SOP classes,
+# so that all 45 there are, video included, would cost it megabytes.
+_SYNTAXES = (
+  uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian,
+  uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
+  uid.RLELossless, uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit,
+  uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless,
+  uid.JPEGLSNearLossless, uid.JPEG2000Lossless, uid.JPEG2000,
+)  # fmt: skip
 
 
 class Scp:
@@ -35,12 +47,11 @@ class Scp:
     d = self._settings.dicom
     ae = pynetdicom.AE(d.ae_title)
     ae.maximum_associations = 50
-    ae.network_timeout, ae.acse_timeout, ae.dimse_timeout = 60, 30, 60
+    # The second is how long a connection that says nothing costs a thread.
+    ae.network_timeout, ae.acse_timeout, ae.dimse_timeout = 60, 5, 60
     ae.maximum_pdu_size = 131072
     for context in pynetdicom.AllStoragePresentationContexts:
-      ae.add_supported_context(
-        context.abstract_syntax, pynetdicom.ALL_TRANSFER_SYNTAXES
-      )
+      ae.add_supported_context(context.abstract_syntax, _SYNTAXES)
     ae.add_supported_context(sop_class.Verification)
     handlers = [
       (evt.EVT_C_STORE, self._on_store),

@@ -81,7 +81,7 @@ def classifier(shared_data, tmp_path_factory):
     fractions=(0.5, 0.4, 0.1),
     preprocess=(dict(name='scale', mean=127.5, std=127.5),),
   )
-  config.model = dict(name='LeNet')
+  config.model = dict(name='LeNet5')
   config.task = dict(name='Classification', num_classes=2, positive='pneumonia')
   config.optimizer.learning_rate = 1e-3
   config.train.update(steps=30, log_every=10, eval_every=30, ema_decay=0.0)
