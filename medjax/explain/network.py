@@ -57,7 +57,8 @@ def candidates(found):
 
   Of those that are in no other, the coarsest maps, the last of them first.
   """
-  outer = [p for p in found if p.rpartition('/')[0] not in found and p]
+  found = {p: grid for p, grid in found.items() if p}  # '' is the model
+  outer = [p for p in found if p.rpartition('/')[0] not in found]
   return sorted(outer[::-1], key=lambda p: math.prod(found[p]))
 
 

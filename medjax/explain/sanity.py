@@ -82,10 +82,12 @@ def randomised(name, score, work, maps):
 def plant(images, *, seed=0):
   """Images with a marker burnt in, and where: (marked, boxes (n, *s) bool).
 
-  A small checked cube of the highest and lowest value, anywhere.
+  A checked cube of the highest and lowest value, a fifth of each side,
+  anywhere. The boxes have a margin of a fifteenth, as the pointing game has
+  (Zhang et al. 2018).
   """
   rng, shape = np.random.default_rng(seed), images.shape[1:-1]
-  size = [max(3, round(n / 7)) for n in shape]
+  size = [max(3, round(n / 5)) for n in shape]
   size = [min(s, n) for s, n in zip(size, shape, strict=True)]
   marked, boxes = images.copy(), np.zeros(images.shape[:-1], bool)
   checks = np.indices(size).sum(0) % 2
@@ -94,7 +96,13 @@ def plant(images, *, seed=0):
       rng.integers(0, n - s + 1) for n, s in zip(shape, size, strict=True)
     ]
     place = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
-    box[place] = True
+    wide = [max(1, round(n / 15)) for n in shape]
+    box[
+      tuple(
+        slice(max(0, a - m), a + s + m)
+        for a, s, m in zip(start, size, wide, strict=True)
+      )
+    ] = True
     axes = tuple(range(len(shape)))
     low, high = image.min(axes), image.max(axes)
     image[place] = np.where(checks[..., None] > 0, high, low)
