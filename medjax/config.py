@@ -143,6 +143,16 @@ def default_config():
   )
 
 
+def part(tree):
+  """A mapping as a part of a config."""
+  return ml_collections.ConfigDict(dict(tree))
+
+
+def is_part(value):
+  """Whether a value of a config has fields of its own."""
+  return isinstance(value, ml_collections.ConfigDict)
+
+
 def to_json(config):
   """The config as JSON text with sorted keys."""
   plain = config.to_dict() if hasattr(config, 'to_dict') else config

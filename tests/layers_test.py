@@ -92,8 +92,8 @@ ALLOWED = {
   'knowledge': {'build', 'metrics'},
   'knowledge.__main__': {'cli', 'files', 'knowledge'},
   'search': {
-    'build', 'cli', 'evaluate', 'experiment', 'files', 'public', 'reports',
-    'shipped', 'train',
+    'build', 'cli', 'config', 'evaluate', 'experiment', 'files', 'public',
+    'reports', 'shipped', 'train',
   },
   'search.__main__': {'cli', 'main', 'search'},
   'trust': {
@@ -166,15 +166,7 @@ ONLY_IN = {
   'sqlalchemy': {'service', 'service.__main__'},
   'fastapi': {'service'},
   'pyarrow': {'data'},
-  'ml_collections': {
-    'compress',
-    'config',
-    'export',
-    'main',
-    'overrides',
-    'search',
-    'survey',
-  },
+  'ml_collections': {'config', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

@@ -5,7 +5,6 @@ import pathlib
 import tempfile
 
 import jax
-import ml_collections
 import numpy as np
 
 from medjax import config, experiment, files, public
@@ -134,7 +133,7 @@ def _student(run, workdir, value, out, original, steps):
     'name': f'Distilled{kind}',
     'teacher': str(pathlib.Path(workdir).resolve()),
   }
-  student.task = ml_collections.ConfigDict(task)
+  student.task = config.part(task)
   student.data.update(
     {
       k: v
@@ -159,7 +158,7 @@ def _single(run, workdir):
 
 
 def _restored(workdir):
-  return ml_collections.ConfigDict(config.load(workdir).to_dict())
+  return config.part(config.load(workdir).to_dict())
 
 
 def _shorter(whole, steps):

@@ -7,7 +7,6 @@ is refused by its name. Nothing of a foreign folder is run.
 import pathlib
 
 import jax
-import ml_collections
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -44,7 +43,7 @@ def _stored(found, out):
   """
   whole = config.default_config()
   for name in ('model', 'task'):
-    whole[name] = ml_collections.ConfigDict(found[name])
+    whole[name] = config.part(found[name])
   whole.data.update(
     name='folder',
     preprocess=tuple(found['preprocess']),
@@ -59,9 +58,7 @@ def _stored(found, out):
     jax.ShapeDtypeStruct((1, *(size[a] for a in axes), facts.channels), 'f4'),
   )
   # Read with the network as it lies in the file, then its axes are put right.
-  whole.model = ml_collections.ConfigDict(
-    found.get('as_stored', found['model'])
-  )
+  whole.model = config.part(found.get('as_stored', found['model']))
   theirs = experiment.make(whole, facts=facts).model
   variables, report = loading.load(
     found['weights'], theirs, adapted.outline(theirs, shape(order))

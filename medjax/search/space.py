@@ -3,10 +3,9 @@
 import pathlib
 import runpy
 
-from ml_collections import ConfigDict
-
 from medjax import public, shipped
 from medjax.build import closest
+from medjax.config import is_part
 
 
 def load(path):
@@ -26,7 +25,7 @@ def load(path):
 
 
 def configured(config, overrides):
-  """The ConfigDict of a file, 'configs/unet.py:hippocampus', with fields set.
+  """The config of a file, 'configs/unet.py:hippocampus', with fields set.
 
   overrides: {'optimizer.learning_rate': 1e-3, …}; an argument of what has a
   name may be new. Raises ValueError for a field that the config has not.
@@ -41,10 +40,10 @@ def _set(config, field, value):
   *parents, last = field.split('.')
   place = config
   for i, name in enumerate(parents):
-    if not isinstance(place, ConfigDict) or name not in place:
+    if not is_part(place) or name not in place:
       _refuse('.'.join(parents[: i + 1]), field, place)
     place = place[name]
-  if not isinstance(place, ConfigDict):
+  if not is_part(place):
     _refuse(field, field, {})
   if last not in place and 'name' not in place:
     _refuse(last, field, place)
@@ -53,7 +52,7 @@ def _set(config, field, value):
 
 
 def _refuse(name, field, place):
-  known = list(place) if isinstance(place, ConfigDict) else []
+  known = list(place) if is_part(place) else []
   raise ValueError(
     f'the space sets {field!r}, which the config has not'
     f'{closest(name.rpartition(".")[2], known)}'
