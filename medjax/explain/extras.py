@@ -164,7 +164,7 @@ def planted(run, score, results, asked):
   taken = cohort.prepared(
     run, 'train', _TAUGHT + _MARKED, 'reading training images', fits=shape
   )
-  count = max(len(taken) - _MARKED, 1)
+  count = len(taken) - min(_MARKED, len(taken) // 3)
   images = np.stack([image for *_, image in taken])
   about = cohort.about_of(run, [s for _, s, _ in taken], output)
   part = lambda a, b: (

@@ -250,7 +250,7 @@ def _flip(row, name):
   return (
     f'{name} goes from {number(row["before"])} to {number(row["after"])} by a '
     f'change of {row["size"]:.1%} of the contrast of the image. It is a '
-    'counterfactual of the model: mostly nothing that could be seen, and no '
+    'counterfactual of the model: it need not look like anatomy, and it is no '
     'cause of anything in the patient.'
   )
 

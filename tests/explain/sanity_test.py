@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medjax import models
-from medjax.explain import methods, sanity, shapley
+from medjax.explain import methods, sanity, shapley, subjects
 from medjax.explain.target import Network, Score, Target
 
 
@@ -115,3 +115,36 @@ def test_rollout_is_the_product_of_the_attention():
   layer, grid = methods.chosen_layer(score, work)
   assert grid == (2, 2)
   assert layer.startswith('block_0')
+
+
+@pytest.mark.slow
+def test_the_planted_marker_is_found(shared_data):
+  """On chest X-rays, by a model taught to look for it."""
+  file = shared_data('pneumoniamnist') / 'pneumoniamnist.npz'
+  with np.load(file) as data:
+    images = data['train_images'][:300, ..., None].astype(np.float32)
+  images = (images - 127.5) / 127.5
+  model = models.ResNet18(
+    num_classes=2, width=8, stem='small', stage_sizes=(1, 1, 1)
+  )
+  variables = model.init(jax.random.key(0), images[:1])
+  score = Score((variables,), Network(model, Target('exclusive')))
+  about = lambda n: {'output': np.ones(n, np.int32)}
+  learnt, accuracy = sanity.taught(score, images[:260], about(260))
+  assert accuracy > 0.98
+  marked, boxes = sanity.plant(images[260:], seed=99)
+  work = methods.Work(
+    images=marked,
+    about=about(40),
+    baseline=np.stack([subjects.baseline(x, 'minimum') for x in marked]),
+    spacing=np.ones(2),
+    most_steps=100,
+  )
+  for name in ('ig', 'occlusion', 'rise'):
+    maps, _ = methods.run(name, learnt, work)
+    hits = [b[m == m.max()].mean() for m, b in zip(maps, boxes, strict=True)]
+    assert np.mean(hits) >= sanity.POINTS, name
+  # A score that was not taught does not look there.
+  maps, _ = methods.run('occlusion', score, work)
+  hits = [b[m == m.max()].mean() for m, b in zip(maps, boxes, strict=True)]
+  assert np.mean(hits) < 0.8
