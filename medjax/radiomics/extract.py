@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medjax.radiomics import names, prepare, shape
+from medjax.radiomics import hull, names, prepare, shape
 from medjax.radiomics import settings as settings_lib
 from medjax.radiomics.lattice import Box
 from medjax.radiomics.measure import Room, measure
@@ -49,25 +49,35 @@ def values_of(regions, settings):
   """[{key of `measure`: value}] of regions, in batches of like sizes.
 
   Regions of a size run through one compiled program, shared out over the
-  devices that there are.
+  accelerators that there are.
   """
   groups = collections.defaultdict(list)
   for place, region in enumerate(regions):
     groups[sizes(region, settings)].append(place)
   found = [None] * len(regions)
   for (room, places, steps), members in sorted(groups.items()):
-    devices, most = jax.local_device_count(), _at_once(places, len(members))
+    devices, most = _devices(), _at_once(places, len(members))
     devices = devices if len(members) >= devices else 1
     for start in range(0, len(members), devices * most):
       chosen = members[start : start + devices * most]
       # Filled up: one size of batch is compiled, and no other.
       chosen += [chosen[-1]] * (devices * most - len(chosen))
-      boxes = [boxed(regions[i], places) for i in chosen]
+      boxes = [boxed(regions[i], places, settings) for i in chosen]
       balls = [_ball(regions[i], steps) for i in chosen]
       values = _run(boxes, balls, settings, room, devices)
       for row, i in enumerate(chosen):
         found[i] = {k: float(v[row]) for k, v in values.items()}
   return found
+
+
+def _devices():
+  """Over how many devices a batch is shared out.
+
+  One on a CPU: its virtual devices have the same cores, and wait for each other
+  where those are few.
+  """
+  cpu = jax.default_backend() == 'cpu'
+  return 1 if cpu else jax.local_device_count()
 
 
 def _at_once(places, count):
@@ -145,16 +155,23 @@ def _up(number, steps):
   return step * 2 ** int(np.ceil(np.log2(number / step)))
 
 
-def boxed(region, places):
-  """A `Region` as a `Box` of lists of so many places, numpy arrays."""
+def boxed(region, places, settings=None):
+  """A `Region` as a `Box` of lists of so many places, numpy arrays.
+
+  With settings whose shapes are the standard's, with the bodies around it.
+  """
 
   def listed(array):
     return np.pad(array.ravel(), (0, places - array.size))
 
+  around = np.full(hull.COUNT, np.nan)
+  if settings is not None and settings.standard and settings.shapes:
+    around = hull.bodies(region.shape, region.spacing)
   return Box(
     *map(listed, (region.values, region.mask, region.shape, region.inside)),
     np.array(region.values.shape, np.int32),
     np.asarray(region.spacing, float),
+    around,
   )
 
 

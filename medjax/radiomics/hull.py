@@ -1,52 +1,39 @@
 """Bodies around a region: convex hull, least box, least ellipsoid.
 
-They are found on the host, by Qhull; a compiled program calls it.
+They are found on the host, by Qhull, before a compiled program measures the
+rest: a program that called back for them could wait for ever on few cores.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.spatial
 
+COUNT = 8  # numbers of `bodies`
 _ROUNDS, _CLOSE = 2000, 1e-7  # of the ellipsoid's steps
 _DEGREE = 20  # of the series for an ellipsoid's area, as the standard says
 
 
-def measured(mask, dims, spacing):
-  """{kind: (volume mm³, area mm²)} of the bodies around a mask (P,)."""
-  # As bits: a callback's thread does not know of 64-bit floats (jax 0.10).
-  words = spacing.dtype.itemsize // 4
-  shape = jax.ShapeDtypeStruct((8, words), jnp.uint32)
-
-  def call(mask, dims, spacing):
-    mask, dims = np.asarray(mask), np.asarray(dims)
-    spacing = np.asarray(spacing).view(dtype).ravel()
-    found = _measured(mask, dims, spacing.astype(float)).astype(dtype)
-    return found.view(np.uint32).reshape(8, words)
-
-  dtype = spacing.dtype
-  bits = jax.lax.bitcast_convert_type(spacing, jnp.uint32)
-  found = jax.pure_callback(
-    call, shape, mask, dims, bits.reshape(3, words), vmap_method='sequential'
-  )
-  if words == 1:
-    found = found[:, 0]
-  found = jax.lax.bitcast_convert_type(found, dtype)
-  box, semi = found[:3], found[3:6]
+def measured(around):
+  """{kind: (volume mm³, area mm²)} of what `bodies` has found (8,)."""
+  box, semi = around[:3], around[3:6]
   return {
     'ombb': (box.prod(), box_area(box)),
     'mvee': (4 / 3 * jnp.pi * semi.prod(), ellipsoid_area(*semi)),
-    'conv_hull': (found[6], found[7]),
+    'conv_hull': (around[6], around[7]),
   }
 
 
-def _measured(mask, dims, spacing):
-  """Sides of the box, semi-axes of the ellipsoid, volume and area of hull."""
-  points = surface(mask[: dims.prod()].reshape(dims), spacing)
+def bodies(mask, spacing):
+  """Around a mask (x, y, z), on the host: (8,).
+
+  Sides of the box, semi-axes of the ellipsoid, volume and area of the hull, in
+  mm; NaN where there is no body.
+  """
+  points = surface(mask, spacing)
   try:
     body = scipy.spatial.ConvexHull(points)
   except (scipy.spatial.QhullError, ValueError):
-    return np.full(8, np.nan)
+    return np.full(COUNT, np.nan)
   corners = points[body.vertices]
   box = least_box(corners, body.equations[:, :3])
   semi = least_ellipsoid(corners)

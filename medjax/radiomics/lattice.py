@@ -24,7 +24,8 @@ class Box(NamedTuple):
   values: (P,) intensities. mask: (P,) bool, the voxels whose intensities count.
   shape: (P,) bool, the region itself, before outliers were taken out of it.
   inside: (P,) bool, the voxels that the image has. dims: (3,) int32 of the box,
-  whose outermost voxels are in no mask. spacing: (3,) mm.
+  whose outermost voxels are in no mask. spacing: (3,) mm. around: (8,) the
+  bodies around the region (`hull.bodies`), NaN where nobody asks for them.
   """
 
   values: jax.Array
@@ -33,6 +34,7 @@ class Box(NamedTuple):
   inside: jax.Array
   dims: jax.Array
   spacing: jax.Array
+  around: jax.Array
 
 
 def directions(planar):

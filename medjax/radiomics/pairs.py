@@ -22,7 +22,7 @@ def reduced(columns, count, function, combine, start, *, along=None):
   columns: (C, P), of which the first `count` are points. a is (C, block, 1), b
   (C, 1, block), and valid (block, block) says which pairs are of two points,
   each pair once. along: only pairs that are alike in this column are asked
-  for, by which the points are in order.
+  for, by half of which the points are in order: 2 p and 2 p + 1 may alternate.
   """
   blocks = (count + _BLOCK - 1) // _BLOCK
   within = jnp.arange(_BLOCK, dtype=jnp.int32)
@@ -32,7 +32,7 @@ def reduced(columns, count, function, combine, start, *, along=None):
 
   def rows(i, found):
     a = block(i)
-    last = a[0 if along is None else along, -1]
+    last = None if along is None else a[along, -1] | 1
 
     def more(state):
       j, _ = state

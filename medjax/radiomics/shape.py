@@ -83,7 +83,7 @@ def morphology(box):
     'moran_i': moran,
     'geary_c': geary,
   }
-  around = hull.measured(box.shape, box.dims, box.spacing)
+  around = hull.measured(box.around)
   for kind, (its_volume, its_area) in around.items():
     found[f'vol_dens_{kind}'] = volume / its_volume
     found[f'area_dens_{kind}'] = area / its_area

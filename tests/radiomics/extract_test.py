@@ -40,8 +40,7 @@ def assert_same(found, expected):
 
 
 def test_a_batch_of_64(regions, single):
-  """On the eight devices of the tests."""
-  assert jax.local_device_count() == 8
+  """In one program; on accelerators the batch is shared out over them."""
   assert_same(extract.features_of(regions, PLAIN), single)
 
 
@@ -69,8 +68,8 @@ def test_place_and_direction_do_not_matter(single, regions):
   mask = np.pad(region.mask[::-1], 3)
   found = radiomics.features(image, mask, region.spacing)
   expected = dict(single[0])
-  for name in ('MeshVolume', 'SurfaceVolumeRatio', 'Sphericity'):
-    # Seen from another corner, where the surface is not closed.
+  for name in ('MeshVolume', 'SurfaceArea', 'SurfaceVolumeRatio', 'Sphericity'):
+    # Where corners meet, the surface is not closed, and has two forms.
     found.pop(f'original_shape_{name}')
     expected.pop(f'original_shape_{name}')
   assert_same([found], [expected])
