@@ -35,7 +35,7 @@ def reinitialised(score, images, about, *, top, seed):
   members = []
   for i, variables in enumerate(score.members):
     key = jax.random.fold_in(jax.random.key(seed), i)
-    fresh = adapted.merge(model.init(key, *inputs))
+    fresh = _fresh(key, inputs, network=score.network)
     if not top:
       members.append(fresh)
       continue
@@ -45,6 +45,12 @@ def reinitialised(score, images, about, *, top, seed):
     rest = adapted.merge(variables)
     members.append({**rest, 'params': unflatten_dict(mixed)})
   return dataclasses.replace(score, members=tuple(members))
+
+
+@functools.partial(jax.jit, static_argnames='network')
+def _fresh(key, inputs, *, network):
+  """Variables of a network that has learnt nothing."""
+  return adapted.merge(network.model.init(key, *inputs))
 
 
 def _first(tree):
