@@ -61,7 +61,7 @@ class Target:
 
 def of_task(task):
   """The `Target` of a task; its own `risk` where it has one."""
-  if hasattr(task, 'risk'):
+  if callable(getattr(task, 'risk', None)):
     return Target('value', task.risk)
   if not {'label', 'mask'} & set(task.fields):  # its outputs are no classes
     return Target('value')

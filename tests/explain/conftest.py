@@ -4,7 +4,7 @@ import jax
 import pytest
 
 
-@pytest.fixture(autouse=True, scope='package')
+@pytest.fixture(autouse=True)
 def quick_compilation():
   flag = 'jax_disable_most_optimizations'
   before = jax.config.read(flag)

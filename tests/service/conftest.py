@@ -1,5 +1,6 @@
 """A tiny model of real MRI, and stores of both kinds."""
 
+import contextlib
 import subprocess
 
 import hospital
@@ -14,12 +15,19 @@ from medjax.evaluate import evaluate
 from medjax.train import train
 
 
-@pytest.fixture(scope='session', autouse=True)
-def one_device():
+@contextlib.contextmanager
+def on_one_device():
   """A worker has one device; the virtual eight would cost minutes."""
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(engine, 'make_mesh', lambda devices=None: mesh)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def one_device():
+  """For each test of its own: other rooms' tests run between these."""
+  with on_one_device():
     yield
 
 
@@ -56,9 +64,10 @@ def workdir(shared_data, tmp_path_factory):
   config.optimizer.learning_rate = 3e-3
   config.train.update(steps=50, log_every=25, eval_every=50, ema_decay=0.0)
   config.inference.batch_size = 8
-  made = experiment.make(config)
-  train(made, home / 'tiny')
-  evaluate(made, home / 'tiny')
+  with on_one_device():
+    made = experiment.make(config)
+    train(made, home / 'tiny')
+    evaluate(made, home / 'tiny')
   return home / 'tiny'
 
 
@@ -85,9 +94,10 @@ def classifier(shared_data, tmp_path_factory):
   config.task = dict(name='Classification', num_classes=2, positive='pneumonia')
   config.optimizer.learning_rate = 1e-3
   config.train.update(steps=30, log_every=10, eval_every=30, ema_decay=0.0)
-  made = experiment.make(config)
-  train(made, home / 'tiny')
-  evaluate(made, home / 'tiny')
+  with on_one_device():
+    made = experiment.make(config)
+    train(made, home / 'tiny')
+    evaluate(made, home / 'tiny')
   return home / 'tiny'
 
 

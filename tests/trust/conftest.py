@@ -11,11 +11,16 @@ from medjax.train import train
 
 @pytest.fixture(scope='package')
 def data():
-  """Lets experiments open the synthetic set."""
+  """Lets experiments open the synthetic set, and all others as before."""
+  others = experiment.open_cases
+
+  def opened(config, split):
+    if config.data.name == 'synthetic':
+      return make_cases(*SIZES[split])
+    return others(config, split)
+
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(
-      experiment, 'open_cases', lambda config, split: make_cases(*SIZES[split])
-    )
+    patch.setattr(experiment, 'open_cases', opened)
     yield
 
 
