@@ -81,6 +81,7 @@ EXTRAS = {
   # Independent implementations that the tests compare against. nnU-Net's own
   # networks come without what they depend on (see .ci/run).
   'parity': [
+    'einops>=0.8',
     'lifelines>=0.30',
     'monai>=1.5',
     'torch>=2.8',
