@@ -58,7 +58,7 @@ def spoken(results, split='test', most=4):
     unit = measure['unit']
     unit = results.get('unit_of_length', unit) if unit == 'mm' else unit
     text = f'{measure["title"]} {_number(scores[name])}'
-    if bounds.get(name):
+    if bounds.get(name) and None not in bounds[name]:
       low, high = map(_number, bounds[name])
       text += f' ({low} to {high})'
     parts.append(f'{text} {unit}'.strip())
