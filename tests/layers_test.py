@@ -105,6 +105,7 @@ ALLOWED = {
   'radiomics.__main__': {'cli', 'files', 'radiomics', 'run'},
   'service': {
     'build', 'cli', 'data', 'experiment', 'files', 'metrics', 'prediction',
+    'run',
   },
   'service.__main__': {
     'cli', 'data', 'files', 'prediction', 'progress', 'service',

@@ -12,6 +12,7 @@ from pydicom.sr._concepts_dict import concepts
 from medjax import experiment as experiment_lib
 from medjax import files
 from medjax.prediction.trained import load_calibration
+from medjax.run import identity
 from medjax.service import abstain, audit, rules, tables, uids
 
 _BINS = 10
@@ -29,11 +30,8 @@ _FILES = ('config.json', 'facts.json', 'calibration.json', abstain.NAME)
 
 def digest(workdir):
   """64 digits of all that a model's answers depend on."""
-  workdir = pathlib.Path(workdir)
-  found = [workdir / name for name in _FILES]
-  found += sorted(p for p in workdir.rglob('checkpoints/**/*') if p.is_file())
-  named = [(p.relative_to(workdir), files.digest_of(p)) for p in found]
-  return uids.digest(*(f'{p}:{d}' for p, d in named))
+  rule = files.digest_of(pathlib.Path(workdir) / abstain.NAME)
+  return uids.digest(identity.digest(workdir), str(rule))
 
 
 def stamp(workdir):
