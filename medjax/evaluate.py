@@ -133,13 +133,7 @@ def evaluate(experiment, workdir, *, facts=None):
 
 def _evaluate(experiment, workdir, facts):
   """What metrics.json holds, and the rows of each split."""
-  config_lib.compare(experiment.config, workdir, OF_THE_MODEL)
-  config_lib.compare(
-    experiment.config,
-    workdir,
-    _OF_THE_DATA,
-    mend='evaluate other data with --data=FOLDER_OR_SET',
-  )
+  _check_same(experiment.config, workdir)
   task = experiment.task
   members = {
     folder: _evaluate(each, workdir / folder, facts)
@@ -152,8 +146,7 @@ def _evaluate(experiment, workdir, facts):
   if experiment.folds:
     rows = {'test': _pooled(members)}
   else:
-    runs = [best_variables(folder) for _, folder in experiment.runs(workdir)]
-    steps, variables = zip(*runs, strict=True)
+    steps, variables = best_of(experiment, workdir)
     results['run']['best_step'] = steps[0] if len(steps) == 1 else [*steps]
     predictor = predictor_of(experiment).with_weights(*variables)
     validation = samples(experiment, 'validation')
@@ -193,6 +186,23 @@ def _evaluate(experiment, workdir, facts):
       files.write_json(workdir / CALIBRATION, decided, sealed=True)
     write(workdir, task, rows, results, gallery)
   return results, rows
+
+
+def _check_same(config, workdir):
+  """Raises ValueError where model or data are not those of the training."""
+  config_lib.compare(config, workdir, OF_THE_MODEL)
+  config_lib.compare(
+    config,
+    workdir,
+    _OF_THE_DATA,
+    mend='evaluate other data with --data=FOLDER_OR_SET',
+  )
+
+
+def best_of(experiment, workdir):
+  """(steps, variables) of the best checkpoint of each member of a workdir."""
+  found = [best_variables(folder) for _, folder in experiment.runs(workdir)]
+  return tuple(zip(*found, strict=True))
 
 
 def _decided(experiment, predictor, rows):

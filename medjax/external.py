@@ -17,6 +17,7 @@ from medjax.data.facts import DataFacts
 from medjax.evaluate import (
   OF_THE_MODEL,
   add_groups,
+  best_of,
   completed,
   evaluate_cases,
   measures,
@@ -26,7 +27,6 @@ from medjax.evaluate import (
 )
 from medjax.prediction.trained import load_calibration
 from medjax.reports.gallery import Gallery
-from medjax.run.checkpoint import best_variables
 
 
 def evaluate_on(
@@ -64,8 +64,7 @@ def evaluate_on(
   source = {**source, 'splits': {'test': split}}
   out = pathlib.Path(out or workdir / 'evaluations' / _name(data, source))
   _check_free(out, source)
-  found = [best_variables(f) for _, f in experiment.runs(workdir)]
-  steps, variables = zip(*found, strict=True)
+  steps, variables = best_of(experiment, workdir)
   if jax.process_index() == 0:
     print(
       f'evaluating {len(cases)} cases of {data} by the checkpoint of step '

@@ -54,39 +54,30 @@ def predict(
   """
   run = trained.load(workdir, **options)
   if tables.takes(run):
-    if seg or uncertainty or probabilities or calibrated or conformal or ood:
-      raise ValueError(
-        f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities, '
-        '--calibrated, --conformal and --ood are for images'
-      )
+    _check_tables(
+      workdir,
+      seg or uncertainty or probabilities,
+      calibrated or conformal or ood,
+    )
     print(tables.predict(run, inputs, out, skip_existing=skip_existing))
     return
-  judge = judge_lib.load(
-    workdir, run, level=conformal, method=sets, by_class=by_class, ood=ood
-  )
-  config, task = run.experiment.config, run.task
-  fields = config['data'].get('fields', {})
-  numbered = len(run.experiment.facts.channel_names)
-  found = files.input_files(inputs, fields.get('image', ''), numbered)
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)
-  writes_maps = 'mask' in task.fields
-  _check(run, workdir, found, out, seg, uncertainty, probabilities)
-  if judge and calibrated:
+  if calibrated and (conformal or ood):
     raise ValueError(
       'validation decided on the probabilities as they are: leave --calibrated '
       'with --conformal and --ood'
     )
+  judge = judge_lib.load(
+    workdir, run, level=conformal, method=sets, by_class=by_class, ood=ood
+  )
+  found = _input_files(run, inputs)
+  out = pathlib.Path(out)
+  out.mkdir(parents=True, exist_ok=True)
+  _check(run, workdir, found, out, seg, uncertainty, probabilities)
   table = _Table(out)
   if skip_existing:
     table.before = files.read_table(out)
-    found = [p for p in found if not _is_done(p, out, table, writes_maps, seg)]
-  most = None
-  if uncertainty:
-    most = np.log(task.num_outputs if task.exclusive else 2)
-  maps = dict(segments=task.label_names if seg else None, most=most)
-  if probabilities:
-    maps['probabilities'] = task.label_names if task.exclusive else task.names
+    found = [p for p in found if not _is_done(p, out, table, run, seg)]
+  maps = _maps_of(run.task, seg, uncertainty, probabilities)
   for line in judge.said(workdir) if judge else ():
     print(line, flush=True)
   try:
@@ -95,6 +86,19 @@ def predict(
     )
   finally:  # what was predicted stays, whatever comes
     table.write()
+  _conclude(found, out, errors)
+
+
+def _check_tables(workdir, maps, judged):
+  if maps or judged:
+    raise ValueError(
+      f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities, '
+      '--calibrated, --conformal and --ood are for images'
+    )
+
+
+def _conclude(found, out, errors):
+  """Says that there was nothing to do, or raises ValueError for what failed."""
   if not found:
     print(f'nothing to do: {out} holds all of it')
   if errors:
@@ -102,9 +106,27 @@ def predict(
     raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
 
 
-def _is_done(path, out, table, writes_maps, seg):
+def _input_files(run, inputs):
+  """The images among files and folders, by the pattern the run was told."""
+  fields = run.experiment.config['data'].get('fields', {})
+  numbered = len(run.experiment.facts.channel_names)
+  return files.input_files(inputs, fields.get('image', ''), numbered)
+
+
+def _maps_of(task, seg, uncertainty, probabilities):
+  """Options of `files.write`: what is written of a case beside its mask."""
+  most = None
+  if uncertainty:
+    most = np.log(task.num_outputs if task.exclusive else 2)
+  maps = dict(segments=task.label_names if seg else None, most=most)
+  if probabilities:
+    maps['probabilities'] = task.label_names if task.exclusive else task.names
+  return maps
+
+
+def _is_done(path, out, table, run, seg):
   """Whether `out` holds what would be written of a file."""
-  if writes_maps:
+  if 'mask' in run.task.fields:
     return files.is_written(out, path, segments=seg)
   return str(files.paths_of(path)[0]) in table.before
 

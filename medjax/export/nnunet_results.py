@@ -19,19 +19,7 @@ _SCHEMES = {
 def read(folder, fold):
   """The parts of a workdir, for `foreign`."""
   folder = pathlib.Path(folder)
-  name = folder.resolve().name.rpartition('__')[2]
-  plans = files.read_json(folder / 'plans.json', mend=_MEND)
-  told = files.read_json(folder / 'dataset.json', mend=_MEND)
-  if told is None:
-    raise FileNotFoundError(f'{folder} holds no dataset.json')
-  if name not in plans['configurations']:
-    raise ValueError(
-      f'{folder}: plans.json has no configuration {name!r}, only '
-      f'{", ".join(plans["configurations"])}: name the folder after one'
-    )
-  plan = plans['configurations'][name]
-  if 'architecture' not in plan:
-    raise ValueError(f'{folder}: plans.json is older than nnU-Net 2.4')
+  plans, told, name, plan = _stated(folder)
   weights = folder / f'fold_{fold}' / 'checkpoint_final.pth'
   if not weights.is_file():
     raise FileNotFoundError(f'{weights}: no such file')
@@ -78,6 +66,24 @@ def read(folder, fold):
       'not, and resamples the logits, medjax the probabilities',
     ],
   }
+
+
+def _stated(folder):
+  """plans.json, dataset.json, and the name and plan of a configuration."""
+  name = folder.resolve().name.rpartition('__')[2]
+  plans = files.read_json(folder / 'plans.json', mend=_MEND)
+  told = files.read_json(folder / 'dataset.json', mend=_MEND)
+  if told is None:
+    raise FileNotFoundError(f'{folder} holds no dataset.json')
+  if name not in plans['configurations']:
+    raise ValueError(
+      f'{folder}: plans.json has no configuration {name!r}, only '
+      f'{", ".join(plans["configurations"])}: name the folder after one'
+    )
+  plan = plans['configurations'][name]
+  if 'architecture' not in plan:
+    raise ValueError(f'{folder}: plans.json is older than nnU-Net 2.4')
+  return plans, told, name, plan
 
 
 def _model(plan, turn):

@@ -57,3 +57,4 @@ from medjax.models.vit import ViT as ViT
 from medjax.models.vit import ViTB16 as ViTB16
 from medjax.models.vit import ViTS16 as ViTS16
 from medjax.models.vnet import VNet as VNet
+from medjax.models.wnet import WNet as WNet

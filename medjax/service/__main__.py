@@ -1,6 +1,7 @@
 """Runs trained models in a hospital: python -m medjax.service VERB --home=…"""
 
 import contextlib
+import functools
 import json
 import pathlib
 import re
@@ -227,6 +228,16 @@ def _who():
     return 'somebody on this machine'
 
 
+def _add(verbs, function, *arguments):
+  about = function.__doc__.partition('\n')[0]
+  one = verbs.add_parser(function.__name__, help=about, description=about)
+  one.set_defaults(function=function)
+  one.add_argument('--home', required=True, help='folder of the service')
+  one.add_argument('--debug', action='store_true', help='show tracebacks')
+  for names, options in arguments:
+    one.add_argument(*names.split(), **options)
+
+
 def _parser():
   parser = cli.parser(
     __doc__,
@@ -236,16 +247,7 @@ def _parser():
     'service send --home=hospital study/',
   )
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-
-  def verb(function, *arguments):
-    about = function.__doc__.partition('\n')[0]
-    one = verbs.add_parser(function.__name__, help=about, description=about)
-    one.set_defaults(function=function)
-    one.add_argument('--home', required=True, help='folder of the service')
-    one.add_argument('--debug', action='store_true', help='show tracebacks')
-    for names, options in arguments:
-      one.add_argument(*names.split(), **options)
-
+  verb = functools.partial(_add, verbs)
   verb(
     init,
     ('--database', dict(default='', help='postgresql+psycopg://… [SQLite]')),

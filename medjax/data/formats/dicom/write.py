@@ -79,12 +79,7 @@ def write_segmentation(path, labels, source, *, class_names, identity=None):
       f'{path}: writing a DICOM SEG needs highdicom; pip install medjax[dicom]'
     ) from None
   labels = np.asarray(labels)
-  highest = int(labels.max())
-  if highest >= len(class_names) or labels.min() < 0 or len(class_names) < 2:
-    raise DicomError(
-      f'{path}: labels go to {highest}, but there are {len(class_names)} '
-      'classes'
-    )
+  highest = _highest(labels, class_names, path)
   datasets, frames, array = _on_frames(labels, pathlib.Path(source))
   number = max(_series_number(datasets[0]), 0) + 100
   datasets = _sources(datasets, frames, labels.ndim, source)
@@ -124,6 +119,17 @@ def write_segmentation(path, labels, source, *, class_names, identity=None):
       f'{source}: its headers are none that a DICOM SEG can refer to '
       f'({type(e).__name__}); write .nii.gz'
     ) from None
+
+
+def _highest(labels, class_names, path):
+  """The highest label. Raises DicomError for one without a name."""
+  highest = int(labels.max())
+  if highest >= len(class_names) or labels.min() < 0 or len(class_names) < 2:
+    raise DicomError(
+      f'{path}: labels go to {highest}, but there are {len(class_names)} '
+      'classes'
+    )
+  return highest
 
 
 def _series_number(dataset):

@@ -1,0 +1,46 @@
+"""Retinal vessels by a W-Net, on pictures of 512 x 512 as its paper has it.
+
+--config=configs/benchmarks/vessels_wnet.py: CHASE_DB1, first 20 / last 8.
+--config=configs/benchmarks/vessels_wnet.py:drive: DRIVE, its own halves.
+
+The recipe is Galdran et al. 2022: cross-entropy on both outputs, Adam at 1e-2,
+the cosine restarted. Two of the ten children of CHASE_DB1's training validate.
+Command, time and scores: benchmarks/RESULTS.md.
+"""
+
+from medjax.config import default_config
+
+SPLITS = dict(
+  chase_db1=dict(train='train[:16]', validation='train[16:]', test='test'),
+  drive=dict(train='train[:16]', validation='train[16:]', test='test'),
+)
+
+
+def get_config(name='chase_db1'):
+  """'chase_db1' or 'drive'."""
+  config = default_config()
+  config.data.update(name=name, batch_size=2)
+  config.data.splits = SPLITS[name]
+  config.data.preprocess = (
+    dict(name='resize', shape=(512, 512)),
+    dict(name='zscore'),
+  )
+  config.augment = (
+    dict(name='flip', p=0.5),
+    dict(name='affine', p=0.7, rotate=45.0, scale=(0.8, 1.25), mode='edge'),
+    dict(name='brightness', p=0.3, factor=(0.75, 1.25)),
+    dict(name='contrast', p=0.3, factor=(0.75, 1.25)),
+    dict(name='gamma', p=0.3, exponent=(0.7, 1.5)),
+  )
+  config.model = dict(name='WNet')
+  config.task = dict(
+    name='Segmentation',
+    num_classes=2,
+    loss={'cross_entropy': 1.0},
+    level_weights=(1.0, 1.0),
+  )
+  config.optimizer.update(learning_rate=1e-2)
+  config.schedule.update(name='cosine', warmup_steps=50)
+  config.train.update(steps=3000, log_every=25, eval_every=250, ema_decay=0.99)
+  config.inference.update(batch_size=2)
+  return config

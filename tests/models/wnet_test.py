@@ -1,0 +1,69 @@
+"""W-Net: what its two U-Nets see, give and learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax import models
+from medjax.tasks import Segmentation
+
+KEY = jax.random.key(0)
+SMALL = dict(features=(4, 6), norm='instance')
+
+
+def one():
+  return models.UNet(2, (4, 6), activation='relu', residual=True)
+
+
+@pytest.mark.parametrize('shape', [(1, 9, 12, 3), (2, 5, 8, 6, 1)])
+def test_the_second_network_sees_the_image_and_the_first_s_logits(shape, quick):
+  model = models.WNet(2, **SMALL)
+  x = jax.random.normal(KEY, shape)
+  variables = quick(model.init)(KEY, x)
+  params = variables['params']
+
+  def by_hand(params):
+    first = one().apply({'params': params['first']}, x)
+    both = jnp.concatenate([x, first], -1)
+    return first, one().apply({'params': params['second']}, both)
+
+  first, second = quick(by_hand)(params)
+  apply = quick(model.apply, static_argnames=('train', 'features'))
+  np.testing.assert_allclose(apply(variables, x), second, rtol=1e-5, atol=1e-6)
+  both = apply(variables, x, train=True)
+  for found, expected in zip(both, (second, first), strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+  maps = apply(variables, x, train=True, features=True)
+  assert {'stage_0', 'stage_1', 'decoder_0', 'pooled'} < set(maps)
+  jax.tree.map(np.testing.assert_array_equal, maps['logits'], both)
+
+
+def test_both_networks_learn_from_the_mask(quick):
+  model = models.WNet(2, **SMALL)
+  x = jax.random.normal(KEY, (2, 8, 8, 1))
+  batch = {'image': x, 'mask': (x[..., 0] > 0).astype(jnp.int32)}
+  params = quick(model.init)(KEY, x)['params']
+
+  def gradient(weights):
+    task = Segmentation(num_classes=2, level_weights=weights)
+
+    def loss(params):
+      forward = lambda image: model.apply({'params': params}, image, train=True)
+      return task.loss(forward, batch).mean()
+
+    return quick(jax.grad(loss))(params)
+
+  def size(tree):
+    return sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(tree))
+
+  only_first = gradient((0.0, 1.0))
+  assert size(only_first['second']) == 0
+  assert size(only_first['first']) > 0
+  assert size(gradient((1.0, 1.0))['second']) > 0
+
+
+def test_its_size_is_that_of_the_paper():
+  x = jnp.ones((1, 64, 64, 3))
+  params = jax.eval_shape(models.WNet(2).init, KEY, x)['params']
+  assert 60_000 < sum(p.size for p in jax.tree.leaves(params)) < 70_000
