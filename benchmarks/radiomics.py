@@ -56,8 +56,9 @@ def peer(python, cases):
       arrays[f'spacing{i}'] = spacing
     np.savez(path, **arrays)
     script = pathlib.Path(__file__).with_name('radiomics_peer.py')
+    # -P: `import radiomics` is the package, not this file beside it.
     done = subprocess.run(
-      [python, script, path], capture_output=True, text=True, check=True
+      [python, '-P', script, path], capture_output=True, text=True, check=True
     )
   return json.loads(done.stdout.splitlines()[-1])
 

@@ -126,6 +126,16 @@ EXPERIMENTS = {
     ),
     SMALL_UNET | {'data.patch_size': (16, 16)},
   ),
+  'benchmarks/vessels_wnet': (
+    make_cases(
+      (20, 22, 3), masks=True, further=('field_of_view', 'second_observer')
+    ),
+    {
+      'model.features': (2, 4),
+      'data.patch_size': (16, 16),
+      'data.preprocess': (dict(name='zscore'),),
+    },
+  ),
   'benchmarks/hippocampus:fold0,small-deep_supervision': (
     make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True),
     {'model.features': (2, 4, 4), 'data.patch_size': (8, 8, 8)},
