@@ -4,7 +4,7 @@
 --config=configs/benchmarks/vessels_wnet.py:drive: DRIVE, its own halves.
 
 After Galdran et al. 2022: cross-entropy on both outputs, Adam at 1e-2, and the
-threshold from elsewhere than test. A step sees four quarters of pictures and not
+threshold from elsewhere than test. A step sees four quarters of pictures, not
 four whole ones: on a CPU more steps do more than larger ones. Two of the ten
 children of CHASE_DB1's training validate. Command, time and scores:
 benchmarks/RESULTS.md.
