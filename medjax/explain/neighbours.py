@@ -1,5 +1,8 @@
 """The training cases that a model's embedding puts nearest to a case."""
 
+import pathlib
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,23 +52,31 @@ def embed(run, samples, *, batch=32):
   return np.stack(rows)
 
 
+def _key(run):
+  """Which checkpoint embeddings are of."""
+  return f'{run.provenance.digest}-{run.provenance.steps}'
+
+
+def kept(run, workdir):
+  """What `stored` wrote into a workdir; None of another checkpoint, or none."""
+  path = pathlib.Path(workdir) / STORED
+  try:
+    with np.load(path, allow_pickle=False) as f:
+      if str(f['key']) == _key(run):
+        return f['embeddings'], f['ids'], f['labels']
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    pass  # a damaged one is made again
+  return None
+
+
 def stored(run, workdir, *, batch=32, watch=lambda: None):
   """(embeddings (n, d), ids, labels) of the training cases, kept in `workdir`.
 
   Computed again where the checkpoint is another one. Labels are names of
   classes, '' of a case without any.
   """
-  path, key = (
-    workdir / STORED,
-    f'{run.provenance.digest}-{run.provenance.steps}',
-  )
-  if path.is_file():
-    try:
-      with np.load(path, allow_pickle=False) as f:
-        if str(f['key']) == key:
-          return f['embeddings'], f['ids'], f['labels']
-    except (OSError, ValueError, KeyError):
-      pass  # a damaged one is made again
+  if (found := kept(run, workdir)) is not None:
+    return found
   cases = run.experiment.cases('train')
   ids, labels = [], []
 
@@ -79,9 +90,9 @@ def stored(run, workdir, *, batch=32, watch=lambda: None):
 
   embeddings = embed(run, samples(), batch=batch)
   ids, labels = np.array(ids), np.array(labels)
-  with files.replacing(path, 'wb') as f:
+  with files.replacing(pathlib.Path(workdir) / STORED, 'wb') as f:
     np.savez_compressed(
-      f, key=np.array(key), embeddings=embeddings, ids=ids, labels=labels
+      f, key=np.array(_key(run)), embeddings=embeddings, ids=ids, labels=labels
     )
   return embeddings, ids, labels
 

@@ -46,11 +46,13 @@ def init(home, *, database='', files='', port=11112, http_port=8000):
     print(f'user admin, password {password} (shown this once)')
 
 
-def model(home, workdir, *, coverage=None, codes='', **options):
+def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
   """Installs a trained workdir, for the series that a rule names."""
   from medjax.service import abstain, models
 
   store = _store(home)
+  if nearest:
+    _keep_embeddings(workdir)
   if coverage is not None:
     from medjax import files
     from medjax.prediction import trained
@@ -74,6 +76,20 @@ def model(home, workdir, *, coverage=None, codes='', **options):
       'note: no rule of abstention is fixed for it; say --coverage=0.95 where '
       'its validation data are'
     )
+
+
+def _keep_embeddings(workdir):
+  """Keeps the embeddings of a run's training cases, for those most alike."""
+  from medjax import progress
+  from medjax.explain import neighbours
+  from medjax.prediction import trained
+
+  loaded = trained.load(workdir)
+  if 'mask' in loaded.task.fields:
+    raise ValueError('--nearest is for classifications')
+  count = len(loaded.experiment.cases('train'))
+  with progress.bar('looking at the training cases', count) as advance:
+    neighbours.stored(loaded, workdir, watch=advance)
 
 
 def run(home, *, parts='', behind_proxy=False):
@@ -267,6 +283,14 @@ def _parser():
       dict(default='', help='JSON: class → [value, scheme, meaning]'),
     ),
     ('--coverage', dict(type=float, help='fix a rule of abstention, 0.95 say')),
+    (
+      '--nearest',
+      dict(action='store_true', help='show the training cases most alike'),
+    ),
+    (
+      '--by_rule',
+      dict(default='', help="'CLASS=SET', of sets of medjax knowledge"),
+    ),
   )
   verb(
     run,

@@ -4,14 +4,16 @@ import dataclasses
 import gzip
 import os
 import pathlib
+import re
 import tempfile
 
 import numpy as np
+import pydicom
 
 from medjax.data import formats
 from medjax.prediction import files as prediction_files
 from medjax.prediction import trained
-from medjax.service import abstain, outcome, report, results, seams
+from medjax.service import abstain, insight, outcome, report, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +24,15 @@ class Model:
   digest: str
   facts: dict
   run: trained.Trained
+  insight: insight.Insight
 
   @classmethod
   def load(cls, row):
     """Loads the model of a row, and compiles it on an image of zeros."""
-    model = cls(row.name, row.digest, row.facts, trained.load(row.workdir))
-    facts = model.run.experiment.facts
+    run = trained.load(row.workdir)
+    beside = insight.Insight.of(run, row.workdir, row.facts.get('rules', {}))
+    model = cls(row.name, row.digest, row.facts, run, beside)
+    facts = run.experiment.facts
     # Several windows where an image has several, but not all of a large one's.
     patch = tuple(model.run.experiment.data.patch_size)
     shape = facts.shape or patch
@@ -41,9 +46,15 @@ class Model:
       'affine': np.diag([*(facts.spacing or (1.0,) * facts.rank), 1.0]),
       'spacing': np.array(facts.spacing or (1.0,) * facts.rank),
     }
-    if set(model.run.task.inputs) == {'image'}:
-      model.run.predict_case(case, probabilities=True)
+    if set(run.task.inputs) == {'image'}:
+      model.predict(case)
     return model
+
+  def predict(self, case):
+    """The `Prediction` of a case with all that is judged of it."""
+    return self.run.predict_case(
+      case, probabilities=True, features=self.insight.features
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +79,7 @@ def analyse(model, paths, inputs, *, round_=0, before=None):
   )
   with tempfile.TemporaryDirectory() as folder:
     source = _laid_out(paths, pathlib.Path(folder))
-    found, prediction, views = _outcome(model, source)
+    found, prediction, views = _outcome(model, source, _age(paths[0]))
     objects, seg = {}, None
     if prediction is not None and model.facts['dense']:
       try:
@@ -126,7 +137,14 @@ def _said(error, folder):
   return line.removeprefix(': ')
 
 
-def _outcome(model, source):
+def _age(path):
+  """The patient's age in years by the header; None where it does not say."""
+  text = str(pydicom.dcmread(path, stop_before_pixels=True, force=True)
+             .get('PatientAge') or '')  # fmt: skip
+  return int(text[:3]) if re.fullmatch(r'\d{3}Y', text) else None
+
+
+def _outcome(model, source, age):
   """(outcome, prediction or None, views) of a series."""
   run = model.run
   try:
@@ -136,17 +154,17 @@ def _outcome(model, source):
     where = source.parent if source.is_file() else source
     found = outcome.abstained('input refused', _said(e, where))
     return found, None, {}
-  raw = run.predict_case(case, probabilities=True)
+  raw = model.predict(case)
   measures = abstain.measure(
     case, sample, raw, exclusive=model.facts['exclusive']
   )
   reasons, doubts = abstain.judge(model.facts['abstention'], measures)
-  more = seams.reasons(run, case, raw)
-  reasons, doubts = (*reasons, *more[0]), (*doubts, *more[1])
-  views = _views(model, case, raw, seams.explanation(run, case, raw))
+  reasons = (*reasons, *model.insight.reasons(raw))
+  views = _views(model, case, raw)
   if reasons:
     kind = outcome.kind_of(reasons[0])
     found = outcome.abstained(kind, *reasons, measures=measures)
+    found['planar'] = np.ndim(case['image']) == 3
     views.pop('mask', None)  # of what it does not say, nothing is shown
     return found, None, views
   prediction = raw
@@ -161,7 +179,8 @@ def _outcome(model, source):
     measures=measures,
   )
   found['notes'] += case['notes']
-  found['nearest'] = seams.nearest(run, case, raw)
+  found['planar'] = np.ndim(case['image']) == 3
+  views |= _beside(model, case, sample, raw, found, age)
   if not model.facts['abstention']:
     found['notes'].append(
       'No rule of abstention was fixed for this model: it may answer where it '
@@ -170,13 +189,43 @@ def _outcome(model, source):
   return found, prediction, views
 
 
-def _views(model, case, prediction, explanation):
-  """Pictures for the page, {kind: NIfTI as bytes}, without a header's text."""
+def _beside(model, case, sample, prediction, found, age):
+  """Writes into an outcome what is said beside it; returns further views."""
+  beside = model.insight
+  found['nearest'] = beside.nearest(prediction)
+  found['by_rule'] = beside.by_rule(case, prediction, found['findings'], age)
+  if model.facts['dense'] or set(model.run.task.inputs) != {'image'}:
+    return {}
+  names = model.facts['names']
+  present = [f for f in found['findings'] if f['present']]
+  most = max(present, key=lambda f: f['probability'], default=None)
+  output = int(np.argmax(prediction.probabilities))
+  if most is not None:
+    output = names.index(most['name'])
+  explanation = beside.explanation(case, sample, output)
+  if explanation is None:
+    found['notes'].append('There is no map of what the answer rests on.')
+    return {}
+  found['notes'].append(
+    f'The explanation is Grad-CAM of {names[output]}: where the network '
+    'looked, which is not where something is. It was not tested on this image.'
+  )
+  array = np.rint(255 * explanation)
+  return {'explanation': _nifti('explanation', array, _grid(case))}
+
+
+def _grid(case):
+  """The affine (4, 4) of a case; a picture becomes a volume of one slice."""
   affine = np.asarray(case['affine'], float)
-  if affine.shape != (4, 4):  # a picture becomes a volume of one slice
-    flat = np.eye(4)
-    flat[:2, :2] = np.abs(affine[:2, :2][::-1, ::-1])
-    affine = flat
+  if affine.shape == (4, 4):
+    return affine
+  flat = np.eye(4)
+  flat[:2, :2] = np.abs(affine[:2, :2][::-1, ::-1])
+  return flat
+
+
+def _views(model, case, prediction):
+  """Pictures for the page, {kind: NIfTI as bytes}, without a header's text."""
   maps = {'image': np.asarray(case['image'])[..., 0]}
   if prediction.labels is not None:
     maps['mask'] = prediction.labels.astype(np.uint8)
@@ -184,9 +233,8 @@ def _views(model, case, prediction, explanation):
     if model.facts['exclusive']:
       entropy = -(p * np.log(np.maximum(p, 1e-7))).sum(-1) / np.log(p.shape[-1])
       maps['uncertainty'] = np.rint(255 * np.clip(entropy, 0, 1))
-  if explanation is not None:
-    maps['explanation'] = np.rint(255 * np.clip(explanation, 0, 1))
-  return {kind: _nifti(kind, array, affine) for kind, array in maps.items()}
+  grid = _grid(case)
+  return {kind: _nifti(kind, array, grid) for kind, array in maps.items()}
 
 
 def _nifti(kind, array, affine):

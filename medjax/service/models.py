@@ -11,9 +11,10 @@ from pydicom.sr._concepts_dict import concepts
 
 from medjax import experiment as experiment_lib
 from medjax import files
+from medjax.prediction import novelty
 from medjax.prediction.trained import load_calibration
 from medjax.run import identity
-from medjax.service import abstain, audit, rules, tables, uids
+from medjax.service import abstain, audit, insight, rules, tables, uids
 
 _BINS = 10
 _MIN_FOR_QUANTILES = 40
@@ -25,13 +26,18 @@ _ANATOMY = frozenset(
    7166, 7192, 7193)
 )  # fmt: skip
 # What a model is beside its checkpoints.
-_FILES = ('config.json', 'facts.json', 'calibration.json', abstain.NAME)
+_FILES = (
+  'config.json', 'facts.json', 'calibration.json', abstain.NAME, novelty.FILE
+)  # fmt: skip
 
 
 def digest(workdir):
   """64 digits of all that a model's answers depend on."""
-  rule = files.digest_of(pathlib.Path(workdir) / abstain.NAME)
-  return uids.digest(identity.digest(workdir), str(rule))
+  workdir = pathlib.Path(workdir)
+  rule = files.digest_of(workdir / abstain.NAME)
+  known = files.digest_of(workdir / novelty.FILE)
+  more = [] if known is None else [str(known)]
+  return uids.digest(identity.digest(workdir), str(rule), *more)
 
 
 def stamp(workdir):
@@ -46,20 +52,30 @@ def stamp(workdir):
 
 
 def install(
-  store, workdir, *, when, study_when='', name='', normal='', codes=None, who=''
+  store,
+  workdir,
+  *,
+  when,
+  study_when='',
+  name='',
+  normal='',
+  codes=None,
+  by_rule='',
+  who='',
 ):
   """Adds the row of a model, or renews it; returns that row's name.
 
   when: the rule of the series that it is for. study_when: a rule of studies
   that must have such a series. normal: of a classifier of several classes, the
   one that is no finding, or 'none'. codes: {class: (value, scheme, meaning)}.
+  by_rule: 'CLASS=SET', of `insight.rules_of`.
   Raises ValueError or OSError for what is no evaluated run.
   """
   workdir = pathlib.Path(workdir).resolve()
   if not rules.parse(when):
     raise ValueError('--when names no series: say Modality=MR, for example')
   rules.parse(study_when)
-  facts = _facts(workdir, normal, codes or {})
+  facts = _facts(workdir, normal, codes or {}, by_rule)
   name = name or workdir.name
   values = dict(
     workdir=str(workdir),
@@ -99,7 +115,7 @@ def codes_of(store, name):
   ]
 
 
-def _facts(workdir, normal, codes):
+def _facts(workdir, normal, codes, by_rule):
   """What the page and the reports say of a model, JSON-able."""
   made = experiment_lib.restore(workdir)
   task, names = made.task, ()
@@ -133,6 +149,9 @@ def _facts(workdir, normal, codes):
       _volumes(rows, names) if dense else _reliability(rows, task, calibration)
     ),
     'abstention': abstain.read(workdir),
+    'rules': insight.rules_of(
+      by_rule, names, volumes=dense and made.facts.rank == 3
+    ),
   }
 
 

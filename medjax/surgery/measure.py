@@ -6,9 +6,10 @@ import numpy as np
 from scipy import ndimage
 
 from medjax import files
+from medjax.metrics import diameters
 from medjax.metrics.surface import bounding_box
 from medjax.reports import figures, page
-from medjax.surgery import distance, pictures, resect, response, size
+from medjax.surgery import distance, pictures, resect, response
 from medjax.surgery import page as page_lib
 
 _SIZES = {
@@ -91,7 +92,7 @@ def row(scene, name, confidence):
   """The sizes of one structure."""
   mask = scene.mask(name)
   box = bounding_box(mask)
-  found = size.axial_diameters(mask[box], scene.affine, scene.spacing)
+  found = diameters.axial_diameters(mask[box], scene.affine, scene.spacing)
   centre = scene.to_ras(np.argwhere(mask).mean(0) * scene.spacing)
   ml = scene.voxel / 1000
   values = {'volume_ml': mask.sum() * ml}
@@ -104,7 +105,7 @@ def row(scene, name, confidence):
     'across_mm': found.across,
     'product_mm2': found.longest * found.across,
     'slice': found.slice + box[found.axis].start,
-    'feret_mm': size.feret(mask[box], scene.spacing),
+    'feret_mm': diameters.feret(mask[box], scene.spacing),
     **{f'centre_{a}': x for a, x in zip('xyz', centre, strict=True)},
   }
   return {
@@ -185,7 +186,7 @@ def _change(scene, before, lesions, target):
 def _diameters(scene, name):
   mask = scene.mask(name)
   box = bounding_box(mask)
-  return size.axial_diameters(mask[box], scene.affine, scene.spacing)
+  return diameters.axial_diameters(mask[box], scene.affine, scene.spacing)
 
 
 def write(out, scene, measured, title):

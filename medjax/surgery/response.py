@@ -15,7 +15,7 @@ _LEAST = 5.0  # mm, by which a sum must grow
 def change(before, after):
   """What became of lesions: a dict of sums, shares and both verdicts.
 
-  before, after: {name: `size.Diameters`} of the lesions that are there.
+  before, after: {name: `diameters.Diameters`} of the lesions that are there.
   Verdicts: complete, partial response, stable or progressive disease; None
   where nothing was measurable before.
   """

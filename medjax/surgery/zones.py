@@ -4,9 +4,10 @@ import numpy as np
 
 from medjax import files
 from medjax.data import formats
+from medjax.metrics import diameters
 from medjax.metrics.surface import bounding_box
 from medjax.reports import figures, page
-from medjax.surgery import ablate, measure, pictures, resect, size
+from medjax.surgery import ablate, measure, pictures, resect
 from medjax.surgery import page as page_lib
 
 _ZONE = 'zone'
@@ -40,7 +41,9 @@ def run_ablate(out, scene, *, target, radii, margin, most, avoid):
     'wanted_margin_mm': margin,
     'tumour_ml': float(tumour.sum() * scene.voxel / 1000),
     'zone_ml': float(zone.sum() * scene.voxel / 1000),
-    'largest_diameter_mm': size.feret(zone[bounding_box(zone)], scene.spacing),
+    'largest_diameter_mm': diameters.feret(
+      zone[bounding_box(zone)], scene.spacing
+    ),
   }
   why = '' if found['complete'] else _uncovered(found, radii, most)
   found['binding'] = why or None

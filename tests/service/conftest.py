@@ -1,6 +1,7 @@
 """A tiny model of real MRI, and stores of both kinds."""
 
 import contextlib
+import shutil
 import subprocess
 
 import hospital
@@ -12,6 +13,8 @@ from PIL import Image
 from medjax import engine, experiment
 from medjax.config import default_config
 from medjax.evaluate import evaluate
+from medjax.explain import neighbours
+from medjax.prediction import trained
 from medjax.train import train
 
 
@@ -99,6 +102,18 @@ def classifier(shared_data, tmp_path_factory):
     train(made, home / 'tiny')
     evaluate(made, home / 'tiny')
   return home / 'tiny'
+
+
+@pytest.fixture(scope='session')
+def seen(classifier, tmp_path_factory):
+  """The classifier with its training cases kept, and what is new fitted."""
+  workdir = tmp_path_factory.mktemp('seen') / 'run'
+  shutil.copytree(classifier, workdir)
+  with on_one_device():
+    scores = {'ood': ('mahalanobis', 'knn')}
+    evaluate(experiment.restore(workdir, inference=scores), workdir)
+    neighbours.stored(trained.load(workdir), workdir)
+  return workdir
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The page in Chromium: by clicks, by keys, in both schemes and widths."""
 
+import contextlib
 import shutil
 import socket
 import threading
 
 import hospital
+import numpy as np
 import pytest
 import sqlalchemy as sa
 import uvicorn
@@ -67,14 +69,9 @@ def browser():
     found.close()
 
 
-@pytest.fixture
-def url(store, workdir, images, tmp_path):
-  """The address of a service with a study that was analysed."""
-  models.install(store, workdir, when='Modality=MR')
-  for path in hospital.mr_series(images[0], tmp_path / 'd'):
-    intake.receive(store, path.read_bytes())
-  complete.complete_studies(store)
-  assert worker.Worker(store, 'w').step()
+@contextlib.contextmanager
+def served(store):
+  """The address of a service with a doctor."""
   with store.write() as c:
     users.add(c, 'doctor', 'doctor', password=PASSWORD)
   with socket.socket() as s:
@@ -87,9 +84,32 @@ def url(store, workdir, images, tmp_path):
   thread = threading.Thread(target=server.run)
   thread.start()
   hospital.wait(lambda: server.started)
-  yield f'http://127.0.0.1:{port}'
-  server.should_exit = True
-  thread.join()
+  try:
+    yield f'http://127.0.0.1:{port}'
+  finally:
+    server.should_exit = True
+    thread.join()
+
+
+def analysed(store, files):
+  for path in files:
+    intake.receive(store, path.read_bytes())
+  complete.complete_studies(store)
+  assert worker.Worker(store, 'w').step()
+
+
+@pytest.fixture
+def url(store, workdir, images, tmp_path):
+  """The address of a service with a study that was analysed."""
+  models.install(
+    store,
+    workdir,
+    when='Modality=MR',
+    by_rule='anterior=fleischner',  # any that reads a size
+  )
+  analysed(store, hospital.mr_series(images[0], tmp_path / 'd'))
+  with served(store) as address:
+    yield address
 
 
 @pytest.mark.parametrize(('scheme', 'width'), [('light', 1280), ('dark', 390)])
@@ -98,7 +118,7 @@ def test_from_the_list_to_an_answer(browser, url, store, scheme, width):
     viewport={'width': width, 'height': 844}, color_scheme=scheme
   )
   page, asked, said = context.new_page(), [], []
-  page.set_default_timeout(120_000)
+  page.set_default_timeout(60_000)
   page.on('request', lambda r: asked.append(r.url))
   page.on('console', lambda m: said.append(m.text) if m.type == 'error' else 0)
   page.on('pageerror', lambda e: said.append(str(e)))
@@ -128,6 +148,8 @@ def test_from_the_list_to_an_answer(browser, url, store, scheme, width):
   page.check('input[name=uncertainty]')
   page.wait_for_timeout(500)
   assert page.locator('canvas').screenshot() != pixels
+  assert page.is_visible('text=By rule')
+  assert page.is_visible('text=Fleischner Society 2017')
   page.fill('textarea >> nth=0', 'one slice too many')
   page.click('button[value=amend] >> nth=0')
   page.wait_for_selector('text=Your answer is stored.')
@@ -143,4 +165,33 @@ def test_from_the_list_to_an_answer(browser, url, store, scheme, width):
     a for a in asked if not a.startswith((url, 'data:', 'blob:'))
   } == set()
   assert said == []
+  context.close()
+
+
+def test_a_film_with_what_it_is_like(
+  browser, store, seen, shared_data, tmp_path
+):
+  models.install(store, seen, when='Modality=DX')
+  arrays = np.load(shared_data('pneumoniamnist') / 'pneumoniamnist.npz')
+  picture = arrays['train_images'][0]
+  analysed(store, [hospital.x_ray(picture, tmp_path / 'x.dcm')])
+  context = browser.new_context(viewport={'width': 1280, 'height': 1000})
+  page = context.new_page()
+  page.set_default_timeout(60_000)
+  with served(store) as url:
+    page.goto(url)
+    page.keyboard.type('doctor')
+    page.keyboard.press('Tab')
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press('Enter')
+    page.click('tbody a')
+    page.wait_for_selector('.viewer[data-ready=true]')
+    assert page.is_visible('text=Nearest cases of the training')
+    before = page.locator('canvas').screenshot()
+    page.check('input[name=explanation]')
+    page.wait_for_timeout(500)
+    assert page.locator('canvas').screenshot() != before
+    assert page.evaluate(CHECK) == []
+    assert not page.is_visible('text=Slice')  # a film has one
+
   context.close()

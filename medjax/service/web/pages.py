@@ -13,7 +13,7 @@ from starlette.responses import (
   RedirectResponse,
 )
 
-from medjax.service import assess, audit, seams, users, view
+from medjax.service import assess, audit, users, view
 from medjax.service.web import auth
 
 router = APIRouter()
@@ -123,8 +123,6 @@ def report(request: Request, study: str, user=_person, said: str = ''):
     raise HTTPException(404, 'There is no such study.')
   with store.write() as c:
     audit.add(c, user.name, 'looked at', study=study)
-  for job in found['jobs']:
-    job['by_rule'] = seams.by_rule((job['outcome'] or {}).get('findings', []))
   return render(
     'study.html.jinja', user=user, study=found, said=said == 'stored'
   )
