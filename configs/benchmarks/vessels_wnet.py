@@ -6,9 +6,8 @@
 After Galdran et al. 2022: cross-entropy on both outputs, Adam at 1e-2, and the
 threshold from elsewhere than test. A step sees four quarters of pictures, not
 four whole ones: on a CPU more steps do more than larger ones. Two of the ten
-children of CHASE_DB1's training validate. Not yet run to its end, so there is no
-row of it in benchmarks/RESULTS.md; two cores need .9 s a step, without other
-work beside.
+children of CHASE_DB1's training validate. Not yet run to its end, so without a
+row in benchmarks/RESULTS.md. A step takes two cores .9 s.
 """
 
 from medjax.config import default_config
