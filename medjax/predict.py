@@ -53,7 +53,7 @@ def predict(
   'reason' when not to rely on an answer.
   """
   run = trained.load(workdir, **options)
-  if tables.takes(run):
+  if tables.takes(run, inputs):
     if seg or uncertainty or probabilities or calibrated or conformal or ood:
       raise ValueError(
         f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities, '

@@ -258,6 +258,10 @@ class Survival:
         found |= survival_scores.spread(name, grid, incidence)
     return found
 
+  def monitored(self, rows, calibration):
+    """Weights (r, n) → the monitor of the first cause (r,)."""
+    return survival_scores.monitored(self, rows, calibration)
+
   def shown(self, case, prediction, row):
     """How well one case went is not told by it alone; nothing is drawn."""
     return float(np.mean(prediction['curves'])), {}
