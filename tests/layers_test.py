@@ -55,6 +55,11 @@ ALLOWED = {
     'prediction', 'progress', 'run',
   },
   'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
+  'personal': {
+    'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'metrics',
+    'prediction', 'run',
+  },
+  'finetune.__main__': {'cli', 'personal'},
   # Pages and what stands on them.
   'reports': {'cli', 'files', 'metrics'},
   'survey': {
