@@ -123,13 +123,13 @@ class Personaliser:
       ),
       engine.sharded(self._mesh),
     )
-    scores = [(0, self._score(self.variables, cases, held))]
+    scores = [(0, self.score(self.variables, cases, held))]
     best = self.variables, *scores[0]
     for i, batch in enumerate(batches, start=1):
       state, metrics = step(state, metrics, batch, key)
       if i % self._every == 0:
         now = adapted.merge(local_variables(state))
-        scores.append((i, self._score(now, cases, held)))
+        scores.append((i, self.score(now, cases, held)))
         if scores[-1][1] > best[2]:
           best = jax.tree.map(np.asarray, now), *scores[-1]
     if not best[2] > scores[0][1] + _MARGIN:
@@ -149,8 +149,8 @@ class Personaliser:
       )
     return self._compiled, state
 
-  def _score(self, variables, cases, held):
-    """Mean Dice of the classes in the held slices."""
+  def score(self, variables, cases, held):
+    """Mean Dice of the classes of cases, in a place of each; `...` is all."""
     predictor = self._predictor.with_weights(variables)
     prepared = ({**self.made.preprocess(c), 'raw': c} for c in cases)
     found = []

@@ -116,7 +116,7 @@ def test_no_loss_sees_the_held_reference(run, tmp_path):
   try:  # the second mask would have other slices held
     personal.held_slices = lambda mask, ignore: place
     scores = []
-    fit._score = lambda variables, *_: scores.append(variables) or 0.0
+    fit.score = lambda variables, *_: scores.append(variables) or 0.0
     for case in cases:
       fit(case)
   finally:

@@ -157,6 +157,11 @@ class Survival:
     found = self.method.read(objective.main_head(outputs), self.causes)
     return {'curves': found.reshape(len(found), -1)}
 
+  def risk(self, outputs):
+    """What is explained: the mean of each cause's curve (b, causes)."""
+    found = self.method.read(objective.main_head(outputs), self.causes)
+    return found.mean(-1)
+
   def decode(self, rows):
     """Of a vector there is nothing to decide."""
     return rows
