@@ -121,8 +121,10 @@ def make_preprocess(config, task, facts):
 
 
 def is_optional(model):
-  """Whether inputs may be missing to the model of a config."""
-  return getattr(lookup(models, model.get('name', '')), 'optional', False)
+  """Whether inputs may be missing to the model of a config, or its backbone."""
+  kind = lookup(models, model.get('name', ''))
+  inner = model.get('backbone')
+  return getattr(kind, 'optional', False) or bool(inner and is_optional(inner))
 
 
 def _prepared(chain, inputs, case):
