@@ -33,7 +33,11 @@ def test_columns_that_give_the_label_away():
   label = np.array(['a', 'b', 'c'])[np.arange(90) % 3]
   noise = rng.normal(size=90)
   values = np.stack(
-    [noise, -(label == 'b') + 0.01 * noise, np.where(label == 'a', np.nan, 1)],
+    [
+      noise,
+      0.01 * noise - 1.0 * (label == 'b'),
+      np.where(label == 'a', np.nan, 1),
+    ],
     1,
   )
   ((name, area),) = telling.columns(values, label, ('x', 'y', 'z'))
