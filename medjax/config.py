@@ -61,6 +61,7 @@ def default_config():
         path='',  # of 'folder'; medjax.data.folder says what this and …
         table='',  # its CSV, TSV or Parquet, if it is not cases.csv
         where='',  # rows of the table: 'column=value'
+        join=dict(table='', on=''),  # a further table, by a column of both
         fields=dict(  # … these mean: columns, or '{id}_{t1,t2}.nii.gz'
           image='',
           mask='',
@@ -317,9 +318,10 @@ def complete(config):
 def _check_names(given, defaults, prefix=''):
   for name, value in given.items():
     if name not in defaults:
-      raise ValueError(
-        f'no config field {prefix}{name}{closest(name, sorted(defaults))}'
-      )
+      near = closest(name, sorted(defaults))
+      if prefix == 'data.fields.' and not near.startswith('; did'):
+        continue  # a further image may have any name
+      raise ValueError(f'no config field {prefix}{name}{near}')
     below = defaults[name]
     if isinstance(below, dict) and not isinstance(value, dict):
       raise ValueError(f'{prefix}{name} must be a dict, not {value!r}')

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import files, progress, subgroups
+from medjax import files, modalities, progress, subgroups
 from medjax.data import pipeline
 from medjax.metrics.classification import defined_mean
 from medjax.prediction import ensemble, novelty
@@ -24,7 +24,7 @@ from medjax.run.checkpoint import best_variables
 OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
 _OF_THE_DATA = (
   'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
-  'data.where', 'data.landmark', 'data.fields', 'data.patient',
+  'data.where', 'data.join', 'data.landmark', 'data.fields', 'data.patient',
   'data.fractions', 'data.seed',
   'data.folds', 'data.splits',
 )  # fmt: skip
@@ -117,22 +117,30 @@ def _array(value):
   return np.asarray(value) if isinstance(value, list | float) else value
 
 
-def evaluate(experiment, workdir, *, facts=None):
+def evaluate(experiment, workdir, *, facts=None, beside=None):
   """Evaluates the best checkpoint of a workdir on validation and test.
 
   What validation decides is saved and applied to the test split, which is read
   once. Writes calibration.json, metrics.json, per_case.csv and
-  figures/cases.npz; `facts` about the run go under metrics.json's 'run'.
+  figures/cases.npz; `facts` about the run go under metrics.json's 'run'. Of
+  a run of several inputs, what each is worth is there, too (`modalities`);
+  `beside` are the test rows of its tabular baseline.
 
   Of several members each is evaluated alone, in its folder. Those of an
   ensemble are then evaluated as one, by the mean of their probabilities; of a
   cross-validation the test cases of all folds are summed up together.
   """
-  return _evaluate(experiment, pathlib.Path(workdir), facts or {})[0]
+  workdir = pathlib.Path(workdir)
+  return _evaluate(experiment, workdir, facts or {}, beside)[0]
 
 
-def _evaluate(experiment, workdir, facts):
-  """What metrics.json holds, and the rows of each split."""
+def test_rows(experiment, workdir):
+  """As `evaluate`, and returns the rows of the test split."""
+  return _evaluate(experiment, pathlib.Path(workdir), {})[1]['test']
+
+
+def _evaluate(experiment, workdir, facts, beside=None):
+  """What metrics.json holds, the rows of each split, and of changed inputs."""
   _check_same(experiment.config, workdir)
   task = experiment.task
   members = {
@@ -142,9 +150,10 @@ def _evaluate(experiment, workdir, facts):
   written = workdir / 'metrics.json'  # by the run, if this is done again
   before = files.read_json(written, mend='delete it, and evaluate again') or {}
   results = {'run': {**before.get('run', {}), **facts}}
-  gallery, calibration = Gallery(task), None
+  gallery, calibration, changed = Gallery(task), None, {}
   if experiment.folds:
     rows = {'test': _pooled(members)}
+    changed = _changed_pooled(members)
   else:
     steps, variables = best_of(experiment, workdir)
     results['run']['best_step'] = steps[0] if len(steps) == 1 else [*steps]
@@ -162,7 +171,11 @@ def _evaluate(experiment, workdir, facts):
       'test': evaluate_cases(predictor, task, test, visit=gallery.visit),
     }
     calibration = _decided(experiment, predictor, rows['validation'])
-    rows = {k: completed(task, each, calibration) for k, each in rows.items()}
+    changed = _changed(experiment, predictor, test)
+    rows, changed = (
+      {k: completed(task, each, calibration) for k, each in part.items()}
+      for part in (rows, changed)
+    )
     results['calibration'] = _brief_calibration(calibration)
     if experiment.inference.ood:
       results['novelty'] = _novelty(experiment, workdir, predictor, rows)
@@ -178,14 +191,36 @@ def _evaluate(experiment, workdir, facts):
     results[split] = summarized(
       task, each, applied, seed=experiment.seed, groups=groups
     )
+  if changed:
+    results['test']['modalities'] = modalities.summarize(
+      task, rows['test'], changed, beside, calibration=calibration,
+      seed=experiment.seed,
+    )  # fmt: skip
   if members:
-    results['members'] = {name: _brief(r) for name, (r, _) in members.items()}
+    results['members'] = {k: _brief(r) for k, (r, *_) in members.items()}
   if jax.process_index() == 0:
     if calibration is not None:
       decided = dataclasses.asdict(calibration)
       files.write_json(workdir / CALIBRATION, decided, sealed=True)
     write(workdir, task, rows, results, gallery)
-  return results, rows
+  return results, rows, changed
+
+
+def _changed(experiment, predictor, test):
+  """{(way, input): rows} of a run that does without some of its inputs."""
+  inputs, task = experiment.task.inputs, experiment.task
+  if not (experiment.optional and len(inputs) > 1 and len(test) > 1):
+    return {}
+  if not hasattr(task, 'monitored'):
+    return {}
+  return {
+    (way, name): evaluate_cases(
+      predictor,
+      task,
+      modalities.Changed(test, inputs, way, name, experiment.seed),
+    )
+    for way, name in modalities.changes(inputs)
+  }
 
 
 def _check_same(config, workdir):
@@ -308,9 +343,18 @@ def _pooled(members):
   """The test rows of all folds."""
   return [
     {'fold': name, **row}
-    for name, (_, rows) in members.items()
+    for name, (_, rows, _) in members.items()
     for row in rows['test']
   ]
+
+
+def _changed_pooled(members):
+  """Those of changed inputs, of all folds."""
+  pooled = {}
+  for _, _, changed in members.values():
+    for key, rows in changed.items():
+      pooled.setdefault(key, []).extend(rows)
+  return pooled
 
 
 def _brief(results):

@@ -25,7 +25,13 @@ from medjax.build import lookup
 from medjax.data import folder, pipeline, records
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
-from medjax.parts import make_augment, make_model, make_preprocess, make_task
+from medjax.parts import (
+  is_optional,
+  make_augment,
+  make_model,
+  make_preprocess,
+  make_task,
+)
 
 SPLITS = ('train', 'validation', 'test')
 
@@ -91,6 +97,11 @@ class Experiment:
   def check(self, case):
     """The case; raises ValueError for one that the model does not take."""
     facts, name = self.facts, case.get('path', case['id'])
+    missing = [field for field in self.task.inputs if field not in case]
+    if self.optional and missing and len(missing) < len(self.task.inputs):
+      missing = []
+      if 'image' not in case:
+        return case
     *shape, channels = np.shape(case.get('image', np.empty(0)))
     if len(shape) != facts.rank:
       raise ValueError(
@@ -102,11 +113,10 @@ class Experiment:
         f'{name} has {channels} channels, the model was trained on '
         f'{facts.channels}; convert the file'
       )
-    missing = [field for field in self.task.inputs if field not in case]
     if missing:
       raise ValueError(f'{name} has no {missing[0]}, which the model takes')
     columns = len(facts.covariate_names)
-    if 'covariates' in self.task.inputs and columns:
+    if 'covariates' in self.task.inputs and columns and 'covariates' in case:
       own = np.size(case['covariates'])
       if own != columns:
         raise ValueError(
@@ -114,6 +124,11 @@ class Experiment:
           f'{", ".join(facts.covariate_names)}'
         )
     return case
+
+  @property
+  def optional(self):
+    """Whether inputs of a case may be missing, as they may to `Fusion`."""
+    return is_optional(self.config['model'])
 
   def pretrained(self, inputs):
     """Variables that the model begins with, or None; says what they are.
@@ -371,6 +386,7 @@ def folder_options(config):
     'hash_ids',
   )  # fmt: skip
   return {name: data[name] for name in alike} | dict(
+    join=dict(data['join']),
     seed=config['seed'] if data['seed'] is None else data['seed'],
     fields=dict(data['fields']),
     class_names=tuple(names or ()) or None,

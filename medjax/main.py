@@ -16,7 +16,15 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from medjax import __version__, cli, experiment, external, overrides, report
+from medjax import (
+  __version__,
+  cli,
+  experiment,
+  external,
+  overrides,
+  report,
+  tabular,
+)
 from medjax.evaluate import evaluate
 from medjax.run.processes import joined
 from medjax.run.programs import keep_programs
@@ -96,7 +104,8 @@ def run(argv):
     # An evaluation alone says nothing new of how the run was made.
     again = not training and (workdir / 'metrics.json').exists()
     told = {} if again else facts()
-    results = evaluate(made, workdir, facts={**told, **trained})
+    beside = tabular.rows(_CONFIG.value, made, workdir, training=training)
+    results = evaluate(made, workdir, facts={**told, **trained}, beside=beside)
     if jax.process_index() == 0:
       folders = [folder for _, folder in made.runs(workdir)]
       for folder in dict.fromkeys([*folders, workdir]):

@@ -12,7 +12,7 @@ from medjax import augment as augment_lib
 from medjax import finetune, models, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
-from medjax.data import transforms
+from medjax.data import absent, transforms
 
 
 def make_task(config, facts, *, teacher=None):
@@ -77,8 +77,11 @@ def make_model(config, task):
 def make_preprocess(config, task, facts):
   """One function sample → sample from config.data.preprocess, in order.
 
-  Further images that the task takes are prepared as the first is. `normalise`
-  does what the data say of their channels, `standardise` of their columns.
+  Further images that the task takes are prepared as the first is, with the mask
+  where it is on their grid; an entry with `only=('ct',)` is for these images.
+  `normalise` does what the data say of their channels, `standardise` of their
+  columns. Where the model is one to which inputs may be missing, those that a
+  case lacks are NaN.
   """
   told = {
     'schemes': facts.normalisation or ('zscore',),
@@ -88,13 +91,22 @@ def make_preprocess(config, task, facts):
     'normalise': told,
     'standardise': {'statistics': facts.covariate_statistics},
   }
-  steps = [
-    build(transforms, spec, **known.get(spec['name'], {}))
-    for spec in config.data.preprocess
-  ]
-  chain = lambda sample: functools.reduce(
-    lambda s, step: step(s), steps, sample
-  )
+  steps = []
+  for spec in config.data.preprocess:
+    spec = dict(spec)
+    only = spec.pop('only', ())
+    only = (only,) if isinstance(only, str) else tuple(only)
+    if odd := set(only) - {*task.inputs, 'image'}:
+      raise ValueError(
+        f'data.preprocess: only={only}: the model takes no {min(odd)}'
+      )
+    step = build(transforms, spec, **known.get(spec['name'], {}))
+    steps.append((only, step))
+
+  def chain(sample, name='image'):
+    for only, step in steps:
+      sample = step(sample) if not only or name in only else sample
+    return sample
 
   if config.data.patch_size and len(task.inputs) > 1:
     # Which of the others lie on the image's grid is not known here.
@@ -103,18 +115,59 @@ def make_preprocess(config, task, facts):
       'patches can be cut: leave data.patch_size empty, resize in '
       'data.preprocess'
     )
+  if is_optional(config.model.to_dict()):
+    return functools.partial(_prepared_or_absent, chain, task.inputs, facts)
+  return functools.partial(_prepared, chain, task.inputs)
 
-  def preprocess(case):
-    sample = chain(case)
-    for name in task.inputs[1:]:
-      if np.ndim(case.get(name)) == np.ndim(case.get('image')):
-        affine = case.get(f'{name}_affine', case['affine'])
-        other = {'image': case[name], 'affine': affine, 'id': case['id']}
-        other['spacing'] = case.get(f'{name}_spacing', case['spacing'])
-        sample = {**sample, name: chain(other)['image']}
-    return sample
 
-  return preprocess
+def is_optional(model):
+  """Whether inputs may be missing to the model of a config, or its backbone."""
+  kind = lookup(models, model.get('name', ''))
+  inner = model.get('backbone')
+  return getattr(kind, 'optional', False) or bool(inner and is_optional(inner))
+
+
+def _prepared(chain, inputs, case):
+  """The sample of a case, with its further images."""
+  sample = chain(case)
+  for name in inputs[1:]:
+    if np.ndim(case.get(name)) == np.ndim(case.get('image')):
+      sample = {**sample, name: chain(_as_image(case, name), name)['image']}
+  return sample
+
+
+def _as_image(case, name):
+  """A further image of a case in the place of the first."""
+  affine = case.get(f'{name}_affine', case['affine'])
+  spacing = case.get(f'{name}_spacing', case['spacing'])
+  moved = {'image': case[name], 'affine': affine, 'spacing': spacing}
+  kept = {k: case[k] for k in ('id', 'covariates', 'text') if k in case}
+  grid = np.shape(case.get('mask')), np.shape(case[name])[:-1]
+  if grid[0] == grid[1] and np.allclose(affine, case['affine']):
+    kept['mask'] = case['mask']
+  return {**kept, **moved}
+
+
+def _prepared_or_absent(chain, inputs, facts, case):
+  """As `_prepared`; what a case lacks of the inputs is NaN."""
+  lacking = [name for name in inputs if name not in case]
+  count = dict(zip(facts.further_images, facts.further_channels, strict=True))
+  count['image'] = facts.channels
+  if 'covariates' in lacking:
+    columns = np.full(len(facts.covariate_names), np.nan, np.float32)
+    case = {**case, 'covariates': columns}
+  images = [name for name in lacking if name in count]
+  first = 'image' not in case and bool(facts.rank)
+  given = case
+  if first:
+    case = {**absent.blank(facts, facts.channels), **case}
+  sample = _prepared(chain, inputs, case)
+  for name in images:
+    blank = {**case, **absent.blank(facts, count[name])}
+    sample[name] = absent.like(chain(blank, name)['image'])
+  if first and 'mask' not in given:
+    sample.pop('mask', None)
+  return sample
 
 
 def make_augment(specs):

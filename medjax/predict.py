@@ -53,7 +53,7 @@ def predict(
   'reason' when not to rely on an answer.
   """
   run = trained.load(workdir, **options)
-  if tables.takes(run):
+  if tables.takes(run, inputs):
     _check_tables(
       workdir,
       seg or uncertainty or probabilities,

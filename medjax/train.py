@@ -247,6 +247,11 @@ def _announce(experiment, members):
     print(
       f'note: no case of train is {", ".join(unseen)}, which is not learnt then'
     )
+  for column in experiment.facts.telling:
+    print(
+      f'warning: {column} alone tells the label: if it is the label in '
+      'another form, leave it out of data.fields.covariates'
+    )
   count = _sizes(members[0].state)['parameters']
   name = experiment.config['model'].get('name')
   from_step = min(m.step for m in members)

@@ -35,11 +35,13 @@ def make_cases(
   masks=False,
   multi_label=False,
   further=(),
+  images=(),
   covariates=0,
 ):
   """n raw cases of noise; `masks` of the classes, or labels.
 
-  `further`: names of other masks that a case has; `covariates`: how many.
+  `further`: names of other masks that a case has, `images` of other images;
+  `covariates`: how many.
   """
   rng = np.random.default_rng(0)
   rank = len(shape) - 1
@@ -63,6 +65,9 @@ def make_cases(
       case['label'] = np.int32(i % classes)
     if covariates:
       case['covariates'] = rng.normal(size=covariates).astype(np.float32)
+    for name in images:
+      case[name] = rng.normal(size=shape).astype(np.float32)
+      case[f'{name}_affine'] = np.eye(rank + 1)
     for name in further:
       case[name] = rng.integers(0, 2, shape[:-1]).astype(np.uint8)
     cases.append(case)
@@ -113,6 +118,20 @@ EXPERIMENTS = {
   ),
   'concepts:folder': (
     make_cases((30, 40, 3), BINARY, covariates=1),
+    TINY_BACKBONE,
+  ),
+  'fusion:lidc': (
+    make_cases((9, 8, 3, 1), NODULE, further=('mask',), covariates=115),
+    TINY_BACKBONE,
+  ),
+  'fusion:sts,late': (
+    make_cases(
+      (9, 8, 5, 1), BINARY, further=('mask',), images=('ct', 't1'), covariates=2
+    ),
+    TINY_BACKBONE,
+  ),
+  'fusion:folder,attention': (
+    make_cases((30, 40, 3), BINARY, covariates=3),
     TINY_BACKBONE,
   ),
   'lenet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), {}),

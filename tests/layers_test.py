@@ -45,14 +45,21 @@ ALLOWED = {
     'run', 'tasks',
   },
   'evaluate': {
-    'config', 'data', 'engine', 'experiment', 'files', 'metrics',
+    'config', 'data', 'engine', 'experiment', 'files', 'metrics', 'modalities',
     'prediction', 'progress', 'reports', 'run', 'subgroups', 'tasks',
   },
+  'modalities': {'data', 'files', 'metrics', 'tasks'},
   'subgroups': {'data', 'files', 'metrics', 'tasks'},
   'train': {
     'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune',
     'prediction', 'progress', 'run',
   },
+  'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
+  'personal': {
+    'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'metrics',
+    'prediction', 'run',
+  },
+  'finetune.__main__': {'cli', 'personal'},
   # Pages and what stands on them.
   'reports': {'cli', 'files', 'metrics'},
   'survey': {
@@ -82,7 +89,7 @@ ALLOWED = {
   },
   'main': {
     'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
-    'tasks', 'train',
+    'tabular', 'tasks', 'train',
   },
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},

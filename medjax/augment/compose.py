@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 _FIELDS = ('image', 'mask', 'label')
@@ -13,7 +14,8 @@ def compose(functions):
 
   The key of an example is that of the run with the example's `index` folded
   in, so that where in the batch it stands, and on which device, does not
-  matter. `image`, `mask` and `label` are augmented; other fields pass.
+  matter. `image`, `mask` and `label` are augmented, and alike each further
+  image, which has as many axes; other fields pass.
   """
   functions = tuple(functions)
 
@@ -29,7 +31,23 @@ def compose(functions):
       return batch
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch['index'])
     examples = {name: batch[name] for name in _FIELDS if name in batch}
-    augmented = jax.vmap(augment_example, axis_name='batch')(keys, examples)
+    apply = jax.vmap(augment_example, axis_name='batch')
+    augmented = apply(keys, examples)
+    for name in _further(batch):  # by the same keys: moved as the first is
+      moved = apply(keys, {**examples, 'image': batch[name]})
+      augmented[name] = moved['image']
     return {**batch, **augmented}
 
   return augment
+
+
+def _further(batch):
+  """The names of images besides the first."""
+  rank = jnp.ndim(batch['image']) if 'image' in batch else 0
+  return [
+    name
+    for name, x in batch.items()
+    if name not in (*_FIELDS, 'valid', 'index')
+    and jnp.ndim(x) == rank
+    and jnp.issubdtype(jnp.result_type(x), jnp.floating)
+  ]

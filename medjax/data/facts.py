@@ -5,6 +5,8 @@ import typing
 
 import numpy as np
 
+from medjax.data import telling
+
 # Told by the cases themselves, where they can.
 _QUANTILES = 201  # of event times
 _TOLD = (
@@ -31,6 +33,9 @@ class DataFacts:
     where one is 'ct'.
   covariate_names: of the columns of the covariates.
   covariate_statistics: (mean, standard deviation) of each, of what is known.
+  telling: of the columns those that tell the label alone.
+  further_images, further_channels: the names of a case's other images, and how
+    many channels each has.
   event_times: quantiles, from 0 to 1, of the times of events; causes: how many
     there are of these, which are numbered from 1.
   unit_of_length: 'mm', or 'px' of pictures that do not say their scale.
@@ -51,6 +56,9 @@ class DataFacts:
   statistics: tuple[tuple[float, ...], ...] = ()
   covariate_names: tuple[str, ...] = ()
   covariate_statistics: tuple[tuple[float, ...], ...] = ()
+  telling: tuple[str, ...] = ()
+  further_images: tuple[str, ...] = ()
+  further_channels: tuple[int, ...] = ()
   event_times: tuple[float, ...] = ()
   causes: int = 1
   unit_of_length: str = 'mm'
@@ -76,7 +84,12 @@ class DataFacts:
     if 'ct' in told.get('normalisation', ()):
       told['statistics'] = _foreground(cases)
     if 'covariates' in case:
-      told['covariate_statistics'] = _moments(_column(cases, 'covariates'))
+      columns = _column(cases, 'covariates')
+      told['covariate_statistics'] = _moments(columns)
+      told['telling'] = _telling(cases, columns)
+    if further := _further(cases, case):
+      told['further_images'] = tuple(further)
+      told['further_channels'] = tuple(further.values())
     if 'time' in case and 'event' in case:
       told['event_times'], told['causes'] = _events(
         *(_column(cases, name) for name in ('time', 'event'))
@@ -153,6 +166,23 @@ def _foreground(cases, *, drawn=10_000):
   return tuple(tuple(map(float, row)) for row in rows)
 
 
+def _further(cases, case):
+  """{name: channels} of the images that cases have besides the first.
+
+  Of a folder each is looked for until a case has it; of a set the first is
+  asked.
+  """
+  first = {}
+  for i, entry in enumerate(getattr(cases, 'entries', ())):
+    for name in entry.others:
+      first.setdefault(name, i)
+  found = {name: cases[i] for name, i in sorted(first.items())}
+  for name in case:
+    if f'{name}_affine' in case:
+      found.setdefault(name, case)
+  return {name: int(np.shape(one[name])[-1]) for name, one in found.items()}
+
+
 def _column(cases, name):
   """A field of all cases that have it; of a folder without reading images."""
   if entries := getattr(cases, 'entries', None):
@@ -169,6 +199,20 @@ def _moments(rows):
     mean = float(known.mean()) if known.size else 0.0
     found.append((mean, spread or 1.0))
   return tuple(found)
+
+
+def _telling(cases, columns):
+  """The names of columns that give the label away."""
+  names = getattr(cases, 'covariate_names', ())
+  if entries := getattr(cases, 'entries', None):
+    labels = [e.label for e in entries]
+  else:
+    labels = [case.get('label') for case in cases]
+  if len(labels) != len(columns) or any(x is None for x in labels):
+    return ()
+  if len(names) != np.shape(columns)[-1]:
+    return ()
+  return tuple(name for name, _ in telling.columns(columns, labels, names))
 
 
 def _events(time, event):

@@ -30,6 +30,7 @@ from medjax.data.intensity import (
   window,
   zscore,
 )
+from medjax.data.text import hash_text
 
 __all__ = [
   'append_mask',
@@ -37,6 +38,7 @@ __all__ = [
   'crop_foreground',
   'crop_or_pad',
   'distance_map',
+  'hash_text',
   'normalise',
   'orthogonal_views',
   'pad_to_multiple',

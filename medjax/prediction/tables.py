@@ -1,8 +1,9 @@
-"""Predictions on the rows of a table, by a run that takes no image."""
+"""Predictions on the rows of a table, which may name images."""
 
 import pathlib
 
 from medjax.data import folder
+from medjax.data.folder.tables import SUFFIXES
 from medjax.prediction import files
 
 # What of the run's config.data says how a table is read.
@@ -10,9 +11,10 @@ _ALIKE = ('where', 'patient')
 _FIELDS = ('id', 'patient', 'visit')
 
 
-def takes(run):
-  """Whether a run's cases are rows of a table."""
-  return 'image' not in run.task.inputs
+def takes(run, paths):
+  """Whether cases are rows of tables: of a run without images, or of these."""
+  named = all(pathlib.Path(p).suffix.lower() in SUFFIXES for p in paths)
+  return 'image' not in run.task.inputs or named
 
 
 def cases(run, path):
@@ -22,13 +24,16 @@ def cases(run, path):
   knows numbers. A kind that the training had not is missing.
   """
   data = run.experiment.config['data']
-  fields = {k: v for k, v in data['fields'].items() if k in _FIELDS and v}
+  images = 'image' in run.task.inputs
+  wanted = {*_FIELDS, *run.task.inputs, *(('mask',) if images else ())}
+  fields = {k: v for k, v in data['fields'].items() if k in wanted and v}
+  fields.pop('covariates', None)
   splits = folder.open_splits(
     path,
     **{name: data[name] for name in _ALIKE},
     fields=fields,
     fractions=(0, 0, 1),
-    images=False,
+    images=images,
     unlabelled=True,
     covariates=run.experiment.facts.covariate_names,
     landmark=tuple(data.get('landmark') or ()),

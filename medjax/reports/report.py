@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 
 from medjax import files
-from medjax.reports import doubt, figures, page, tables
+from medjax.reports import doubt, figures, inputs, page, tables
 from medjax.reports import workdir as workdir_lib
 from medjax.reports.text import number
 
@@ -45,6 +45,8 @@ def write_report(workdir) -> pathlib.Path:
     doubts=doubt.warnings(run),
     sets=doubt.set_table(run),
     words=[*filter(None, (doubt.operating_point(run), doubt.novelty(run)))],
+    inputs=inputs.table(run),
+    input_words=inputs.words(run),
     groups=doubt.group_table(run),
     group_words=doubt.group_words(run),
     members=tables.member_table(run),

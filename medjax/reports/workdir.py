@@ -31,6 +31,17 @@ _SUMMARY = {
   'applied_thresholds': [number],
   'applied_temperature': number,
   'uncertainty': _SCORES,
+  'modalities': {
+    'score': str,
+    'lines': [
+      {
+        'way': str,
+        'input': str,
+        'score': {'value': number, 'interval': interval},
+        'difference': {'value': number, 'interval': interval},
+      }
+    ],
+  },
 }
 _METRICS = {
   'run': {'seconds': number, 'command': str, 'monitor': str},

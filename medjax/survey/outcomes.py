@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from medjax.data import telling
 from medjax.data.folder import tables
 from medjax.metrics import concordance
 from medjax.survey.finding import Finding, count
@@ -23,6 +24,7 @@ _EARLIER = re.compile(r'(^|_)(rfs|dfs|pfs|efs|mfs)(_|$)', re.I)
 _MIXED = 300  # of two times of a case, one this much larger: other units
 _TELLS = 0.95  # the C of a column alone, from which on it is no finding
 _FEW = 10  # events
+_CLASSES = 20
 _MOST = 1000  # rows of which pairs are compared
 
 
@@ -105,6 +107,8 @@ def _findings(table, numbers, told):
   ]
   if told['time'] in times and numbers.get(told['event']) is not None:
     found += _telling(numbers, told, {*times, *events})
+  if 'label' in numbers:
+    found += _telling_label(table, numbers)
   order = ('error', 'warning', 'note')
   return sorted(found, key=lambda f: order.index(f.level))
 
@@ -213,6 +217,25 @@ def _visits(table, patient):
       'note',
       f'{len(names)} rows of {count(len(set(names)), "patient")}: visits? '
       'data.landmark makes cases of them; otherwise each row needs an id',
+    )
+
+
+def _telling_label(table, numbers):
+  """Columns that give the label away."""
+  labels = [row.cells['label'] for row in table.rows]
+  if len(set(labels)) > _CLASSES:
+    return
+  names = [
+    c
+    for c, v in numbers.items()
+    if v is not None and c not in ('label', *_KEYS)
+  ]
+  values = np.array([numbers[c] for c in names]).reshape(len(names), -1).T
+  for name, area in telling.columns(values, labels, names):
+    yield Finding(
+      'warning',
+      f'{name} alone has an area under the ROC of {area:.3f}: it may be the '
+      'label in another form; leave it out of data.fields.covariates',
     )
 
 

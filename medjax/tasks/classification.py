@@ -276,6 +276,11 @@ class Classification:
       positive = scores.truth[:, self.positive_class]
     return functools.partial(scores.statistics, rule, None), positive
 
+  def monitored(self, rows, calibration):
+    """Weights (r, n) → the score that is the monitor (r,)."""
+    statistic, _ = self.statistic(rows, calibration)
+    return lambda weights: statistic(weights)[self.monitor]
+
   def columns(self, prediction):
     """The probability of each class."""
     return dict(zip(self.names, map(float, prediction), strict=True))

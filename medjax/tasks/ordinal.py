@@ -87,17 +87,8 @@ class Ordinal(Classification):
     below = np.cumsum(np.asarray(probabilities), -1)
     return (below[..., :-1] < 0.5 - 1e-9).sum(-1).astype(np.int32)
 
-  def shown(self, case, prediction, row):
-    """How far the expected stage is from that of the case."""
-    _, found = super().shown(case, prediction, row)
-    stages = np.arange(self.num_classes)
-    return -abs(float(prediction @ stages) - int(case['label'])), found
-
-  def summarize(self, rows, *, calibration=None, seed=0, n_resamples=1000):
-    """As of a classification, with quadratic kappa and stages off."""
-    found = super().summarize(
-      rows, calibration=calibration, seed=seed, n_resamples=n_resamples
-    )
+  def _stages(self, rows):
+    """Weights (r, n) → kappa and stages off, (r,) each."""
     truth = np.array([int(row['label']) for row in rows])
     decided = self.decode(np.stack([row['probability'] for row in rows]))
     k = self.num_classes
@@ -114,6 +105,27 @@ class Ordinal(Classification):
         ),
       }
 
+    return statistic
+
+  def monitored(self, rows, calibration):
+    """Weights (r, n) → the score that is the monitor (r,)."""
+    statistic = self._stages(rows)
+    if self.monitor in statistic(np.ones(len(rows))):
+      return lambda weights: statistic(weights)[self.monitor]
+    return super().monitored(rows, calibration)
+
+  def shown(self, case, prediction, row):
+    """How far the expected stage is from that of the case."""
+    _, found = super().shown(case, prediction, row)
+    stages = np.arange(self.num_classes)
+    return -abs(float(prediction @ stages) - int(case['label'])), found
+
+  def summarize(self, rows, *, calibration=None, seed=0, n_resamples=1000):
+    """As of a classification, with quadratic kappa and stages off."""
+    found = super().summarize(
+      rows, calibration=calibration, seed=seed, n_resamples=n_resamples
+    )
+    statistic = self._stages(rows)
     bounds = bootstrap.intervals(
       statistic, summary.patients(rows), n_resamples=n_resamples, seed=seed
     )

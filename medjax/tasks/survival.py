@@ -157,6 +157,11 @@ class Survival:
     found = self.method.read(objective.main_head(outputs), self.causes)
     return {'curves': found.reshape(len(found), -1)}
 
+  def risk(self, outputs):
+    """What is explained: the mean of each cause's curve (b, causes)."""
+    found = self.method.read(objective.main_head(outputs), self.causes)
+    return found.mean(-1)
+
   def decode(self, rows):
     """Of a vector there is nothing to decide."""
     return rows
@@ -257,6 +262,10 @@ class Survival:
       for (_, name), incidence in parts:
         found |= survival_scores.spread(name, grid, incidence)
     return found
+
+  def monitored(self, rows, calibration):
+    """Weights (r, n) → the monitor of the first cause (r,)."""
+    return survival_scores.monitored(self, rows, calibration)
 
   def shown(self, case, prediction, row):
     """How well one case went is not told by it alone; nothing is drawn."""

@@ -117,6 +117,13 @@ def by_landmark(task, rows, calibration, **options):
   return found
 
 
+def monitored(task, rows, calibration):
+  """What `Survival.monitored` returns."""
+  cases = Rows(task, rows)
+  part = _Cause(cases, 0, *_censoring(cases, calibration))
+  return lambda weights: part.statistics(weights)[task.monitor]
+
+
 def _scored(task, rows, calibration, *, seed, n_resamples):
   """Scores (metrics, causes) of rows, their intervals, and how they came."""
   groups, cases = summary.patients(rows), Rows(task, rows)

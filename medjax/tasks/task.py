@@ -173,6 +173,8 @@ class Task(Protocol):
 
   # A task may have these too; without them it has no such option.
   #
+  # monitored(rows, calibration) → (weights (r, n) → the monitor (r,)): what the
+  #   inputs of a fusion are worth.
   # answer(prediction, calibration, *, level, method, by_class) → (columns of
   #   the case, reasons to abstain): what `predict --conformal` says of it.
   # measured(rows, calibration, *, level, method, by_class) → how that holds on

@@ -29,6 +29,9 @@ BAD = {
   'the outcome in disguise': (
     ('time,event,score', *(f'{i},1,{-i}' for i in range(1, 30))),
     'score alone has a C of 1.000'),
+  'the label in disguise': (
+    ('label,stage', *(f'{"ab"[i % 2]},{i % 2 + i / 99}' for i in range(30))),
+    'stage alone has an area under the ROC of 1.000'),
 }  # fmt: skip
 
 

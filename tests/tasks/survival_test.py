@@ -392,6 +392,23 @@ def test_image_and_table_together(tmp_path, monkeypatch):
   known = np.array([0.5, 1.0, 0.0], np.float32)
   found = run.predict(np.zeros((8, 8, 1), np.uint8), covariates=known)
   assert 0 < found.values['risk'] < results['test']['about']['event']['tau'] * 9
+  whole, *others = results['test']['modalities']['lines']
+  score = results['test']['scores']['antolini']
+  np.testing.assert_allclose(whole['score']['value'], score)
+  assert [(x['way'], x['input']) for x in others] == [
+    (way, name)
+    for way in ('without', 'permuted')
+    for name in ('image', 'covariates')
+  ]
+  blind = run.predict(covariates=known).values['risk']
+  assert 0 < blind != found.values['risk']
+
+
+def test_what_is_explained_is_the_mean_of_each_curve():
+  task = make_task(model='deephit', causes=2)
+  outputs = np.random.default_rng(0).normal(size=(3, task.num_outputs))
+  curves = task.predict(outputs)['curves'].reshape(3, 2, -1)
+  np.testing.assert_allclose(task.risk(outputs), curves.mean(-1), rtol=1e-6)
 
 
 def test_converged_it_is_the_fit_of_newton(tmp_path, monkeypatch):

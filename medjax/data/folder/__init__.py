@@ -87,6 +87,8 @@ def open_folder(path, split, **options):
       instead: fold0, fold1, …
     table: a CSV, TSV or Parquet file; paths in it are relative to `path`.
     where: the rows of the table to take: 'column=value', several with commas.
+    join: {'table', 'on'}: a further table, and the column by which its rows
+      join those of the first (`tables.joined`).
     fields: {field: text} for image, mask, label, patient, id, split, time,
       event and text: a column of the table, or a text with {names} of columns
       or parts of the image's path: 'imagesTr/{id}_{0000,0001}.nii.gz' are two
@@ -162,6 +164,7 @@ def _listed(
   folds=0,
   table='',
   where='',
+  join=None,
   fields=None,
   patient='',
   class_names=None,
@@ -193,6 +196,7 @@ def _listed(
       path,
       root,
       where,
+      join or {},
       landmark,
       fields,
       by_patient_id=patient == 'dicom',
@@ -275,9 +279,12 @@ def _grouped(entries, group):
   return entries, (note,) if changed else ()
 
 
-def _from_table(path, root, where, landmark, fields, **options):
+def _from_table(path, root, where, join, landmark, fields, **options):
   """The entries of a table, of visits with a `landmark`, and what is known."""
   table = tables.select(tables.read(path), where)
+  if join.get('table'):
+    other = tables.read(_table(root, join['table']))
+    table = tables.joined(table, other, join.get('on', ''))
   if landmark:
     table = landmarks.stacked(table, landmark, fields)
     fields = landmarks.without_visit(fields)

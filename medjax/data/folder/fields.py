@@ -173,7 +173,7 @@ def _structures(fields):
 
 def _further(told):
   """The fields that are further images."""
-  return [f for f in told if f not in FIELDS]
+  return [f for f in told if f not in FIELDS and told[f]]
 
 
 def _defaults(table, fields):

@@ -114,6 +114,59 @@ def select(table, where):
   return dataclasses.replace(table, rows=tuple(rows))
 
 
+def joined(table, other, on=''):
+  """The table with the columns of another, of the rows with the same key.
+
+  on: the column that both have and that is the key, by default the only one.
+  A row without its like in the other has empty cells. Raises ValueError for a
+  key that is empty or twice in the other, for columns of one name, and for a
+  table that is of other cases.
+  """
+  shared = [c for c in other.columns if c in table.columns]
+  if not on and len(shared) != 1:
+    raise ValueError(
+      f'{other.path}: shares {", ".join(shared) or "no column"} with '
+      f'{table.path}; say in data.join.on which is the key'
+    )
+  on = on or shared[0]
+  table.require(on)
+  other.require(on)
+  if more := [c for c in shared if c != on]:
+    raise ValueError(
+      f'{other.path}: column {more[0]!r} is in {table.path} too; rename one'
+    )
+  rows = {}
+  for row in other.rows:
+    key = row.cells[on]
+    if key.lower() in MISSING:
+      raise ValueError(f'{row.where}: {on} is empty, so it joins no row')
+    if key in rows:
+      line = rows[key].where.rpartition(', ')[2]
+      raise ValueError(f'{row.where}: {on} is that of {line} too; keep one')
+    rows[key] = row
+  keys = {row.cells[on] for row in table.rows}
+  if not keys & rows.keys():
+    raise ValueError(
+      f'{other.path}: no {on} of it is in {table.path}: a table of other cases?'
+    )
+  added = tuple(c for c in other.columns if c != on)
+  empty = dict.fromkeys(added, '')
+  return dataclasses.replace(
+    table,
+    columns=table.columns + added,
+    rows=tuple(
+      dataclasses.replace(row, cells={**row.cells, **_of(rows, row, on, empty)})
+      for row in table.rows
+    ),
+  )
+
+
+def _of(rows, row, on, empty):
+  """The cells that another table adds to a row."""
+  found = rows.get(row.cells[on])
+  return {c: found.cells[c] for c in empty} if found else empty
+
+
 def clinical(table, columns):
   """[{column: value}] for each row: floats, or text.
 

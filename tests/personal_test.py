@@ -1,0 +1,137 @@
+"""A model adapts to a patient only where slices that it did not see improve."""
+
+import json
+
+import jax
+import nibabel as nib
+import numpy as np
+import pytest
+
+import medjax
+from medjax import personal
+from medjax.config import default_config
+from medjax.evaluate import evaluate
+from medjax.experiment import make
+from medjax.finetune.__main__ import main
+from medjax.train import train
+
+SHAPE = (16, 16, 12)
+
+
+def scan(rng, low=0.0, high=1.0):
+  """A ball of `high` in `low`, with noise: image (*s, 1), mask (*s,)."""
+  centre = np.array(SHAPE) / 2 + rng.uniform(-1, 1, 3)
+  place = np.indices(SHAPE).transpose(1, 2, 3, 0)
+  mask = np.linalg.norm(place - centre, axis=-1) < 4.5
+  image = np.where(mask, high, low) + 0.1 * rng.normal(size=SHAPE)
+  return image[..., None].astype(np.float32), mask.astype(np.uint8)
+
+
+def write(folder, images):
+  for i, (image, mask) in enumerate(images):
+    for name, array in (('images', image[..., 0]), ('masks', mask)):
+      (folder / name).mkdir(parents=True, exist_ok=True)
+      path = folder / name / f'{i}.nii.gz'
+      nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """A small U-Net that has learnt to segment bright balls."""
+  folder = tmp_path_factory.mktemp('personal')
+  rng = np.random.default_rng(0)
+  data = write(folder / 'data', [scan(rng) for _ in range(12)])
+  config = default_config()
+  config.data.update(
+    name='folder', path=str(data), batch_size=8, patch_size=SHAPE
+  )
+  config.model = dict(name='UNet', features=(4, 8))
+  config.task = dict(name='Segmentation')
+  config.optimizer.learning_rate = 1e-2
+  config.train.update(steps=40, log_every=40, eval_every=40)
+  made = make(config)
+  train(made, folder / 'run')
+  evaluate(made, folder / 'run')
+  return folder / 'run'
+
+
+def test_another_contrast_is_learnt_and_the_result_is_a_run(
+  run, tmp_path, capsys
+):
+  rng = np.random.default_rng(1)
+  history = write(tmp_path / 'p', [scan(rng, 1.0, 0.4)])
+  later, truth = scan(rng, 1.0, 0.4)
+  main(
+    ['personalise', f'--workdir={run}', f'--history={history}',
+     f'--out={tmp_path / "own"}', '--steps=80']
+  )  # fmt: skip
+  assert 'adapted' in capsys.readouterr().out
+  said = json.loads((tmp_path / 'own/personal.json').read_text())
+  assert said['kept']
+  assert said['held_dice_after'] > said['held_dice_before'] + 0.1
+  dice = lambda place: medjax.metrics.dice(
+    medjax.load(place).predict(later).labels, truth, num_classes=2
+  )[0]
+  assert dice(tmp_path / 'own') > dice(run) + 0.1
+  with pytest.raises(SystemExit):
+    main(
+      ['personalise', f'--workdir={run}', f'--history={history}',
+       f'--out={tmp_path / "own"}']
+    )  # fmt: skip
+  assert 'holds a run already' in capsys.readouterr().err
+
+
+def test_a_reference_that_contradicts_itself_changes_nothing(run, tmp_path):
+  """What the held slices do not confirm is not kept."""
+  image, mask = scan(np.random.default_rng(2))
+  place = personal.held_slices(mask, 255)
+  wrong = np.where(np.roll(mask, 5, 1) > 0, 1, 0).astype(np.uint8)
+  wrong[place] = mask[place]  # only there the reference is right
+  history = write(tmp_path / 'p', [(image, wrong)])
+  fit = personal.Personaliser(run, steps=8)
+  outcome = fit(fit.read(history))
+  assert not outcome.kept
+  assert len(outcome.held) == 9
+  out = personal.write(fit, outcome, tmp_path / 'own')
+  assert not json.loads((out / 'personal.json').read_text())['kept']
+  same = lambda a, b: np.testing.assert_array_equal(a, b)
+  jax.tree.map(
+    same, medjax.load(run).variables[0], medjax.load(out).variables[0]
+  )
+
+
+def test_no_loss_sees_the_held_reference(run, tmp_path):
+  """Another reference in the held slices: the same steps."""
+  fit = personal.Personaliser(run, steps=8)
+  image, mask = scan(np.random.default_rng(3), 1.0, 0.4)
+  place = personal.held_slices(mask, 255)
+  other = mask.copy()
+  other[place] = 1 - other[place]
+  cases = [
+    fit.read(write(tmp_path / name, [(image, m)]))
+    for name, m in (('a', mask), ('b', other))
+  ]
+  held = personal.held_slices
+  try:  # the second mask would have other slices held
+    personal.held_slices = lambda mask, ignore: place
+    scores = []
+    fit.score = lambda variables, *_: scores.append(variables) or 0.0
+    for case in cases:
+      fit(case)
+  finally:
+    personal.held_slices = held
+  half = len(scores) // 2
+  for a, b in zip(scores[:half], scores[half:], strict=True):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_bad_input_is_named(run, tmp_path):
+  with pytest.raises(ValueError, match='--way=all is none of bitfit, lora'):
+    personal.Personaliser(run, way='all')
+  with pytest.raises(ValueError, match='--steps=0: needs 1 or more'):
+    personal.Personaliser(run, steps=0)
+  image, mask = scan(np.random.default_rng(4))
+  fit = personal.Personaliser(run, steps=1)
+  with pytest.raises(ValueError, match='the mask of 0 is empty'):
+    fit.read(write(tmp_path / 'p', [(image, 0 * mask)]))
