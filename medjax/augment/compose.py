@@ -13,7 +13,8 @@ def compose(functions):
 
   The key of an example is that of the run with the example's `index` folded
   in, so that where in the batch it stands, and on which device, does not
-  matter. `image`, `mask` and `label` are augmented; other fields pass.
+  matter. `image`, `mask` and `label` are augmented; other fields pass. `alone`
+  hides the other examples: what mixes them raises NameError.
   """
   functions = tuple(functions)
 
@@ -24,12 +25,13 @@ def compose(functions):
     return example
 
   # A batch may hold more than arrays: what is valid, by field.
-  def augment(key: PRNGKeyArray, batch: dict) -> dict:
+  def augment(key: PRNGKeyArray, batch: dict, *, alone=False) -> dict:
     if not functions:
       return batch
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch['index'])
     examples = {name: batch[name] for name in _FIELDS if name in batch}
-    augmented = jax.vmap(augment_example, axis_name='batch')(keys, examples)
+    axis = None if alone else 'batch'
+    augmented = jax.vmap(augment_example, axis_name=axis)(keys, examples)
     return {**batch, **augmented}
 
   return augment
