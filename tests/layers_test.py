@@ -33,6 +33,7 @@ ALLOWED = {
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
+  'dp': {'data', 'files', 'finetune'},
   'run': {'build', 'config', 'data', 'engine', 'files', 'optim', 'terminal'},
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
@@ -50,7 +51,7 @@ ALLOWED = {
   },
   'subgroups': {'data', 'files', 'metrics', 'tasks'},
   'train': {
-    'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune',
+    'config', 'data', 'dp', 'engine', 'evaluate', 'experiment', 'finetune',
     'prediction', 'progress', 'run',
   },
   # Pages and what stands on them.
@@ -110,8 +111,10 @@ ALLOWED = {
   'service.__main__': {
     'cli', 'data', 'files', 'prediction', 'progress', 'service',
   },
-  'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
-  'privacy.__main__': {'cli', 'privacy'},
+  'privacy': {
+    'cli', 'data', 'dp', 'engine', 'files', 'optim', 'progress', 'reports',
+  },
+  'privacy.__main__': {'cli', 'dp', 'privacy'},
   # What compress makes smaller is what export wrote.
   'export': {
     'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',

@@ -74,7 +74,7 @@ class PoissonStream(TrainStream):
     """[(patient, case)] of a step."""
     count = len(self._cases)
     rng = np.random.default_rng((*self._seed_words, step))
-    chance, which = rng.random((2, count))
+    chance, which = rng.random((count, 2)).T
     chosen = np.flatnonzero(chance < self._draws.rate)
     if len(chosen) > self._draws.room:
       chosen = rng.choice(chosen, self._draws.room, replace=False)
