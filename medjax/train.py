@@ -152,7 +152,7 @@ def _members(experiment, workdir, mesh):
   spends = None
   if experiment.privacy.epsilon:
     of_training, _ = data[runs[0][0].cases]
-    spends = private.begin(experiment, workdir, of_training, mesh.size)
+    spends = private.begin(experiment, workdir, of_training, mesh)
   return [Member(run, f, *data[run.cases], mesh, spends) for run, f in runs]
 
 

@@ -8,10 +8,8 @@ from medjax.dp import accounting
 
 FILE = 'privacy.json'
 _MEND = 'take a new --workdir'
-_UNIT = (
-  'patient: one case of each who is drawn, at random; where no patient is '
-  'known a case is one'
-)
+_UNIT = 'patient; a case, where its patient is not known'
+_CONTRIBUTION = 'one case of each patient who is drawn, at random'
 _NEIGHBOURS = 'one patient is added or removed; how many there are is public'
 _SAMPLER = 'Poisson: at each step each patient by itself'
 _OVERFULL = (
@@ -89,6 +87,7 @@ def write(workdir, budget, *, digest, not_covered, spent=None):
     **dataclasses.asdict(budget),
     'rate': budget.rate,
     'unit': _UNIT,
+    'contribution': _CONTRIBUTION,
     'neighbours': _NEIGHBOURS,
     'sampler': _SAMPLER,
     'overfull': _OVERFULL,

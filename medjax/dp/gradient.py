@@ -5,10 +5,13 @@ to the sum, and that is divided by how many are expected, not how many came.
 """
 
 import dataclasses
+import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 # Rounding may not take a clipped gradient beyond the norm.
 _BELOW = 1 - 1e-6
@@ -31,7 +34,8 @@ class PrivateGradient:
     clip_norm: the most of a patient's gradient, L2 over all parameters.
     noise: standard deviation of the noise on the sum, over clip_norm.
     expected: patients of a batch, on average.
-    lanes: how many gradients are found at once, on all devices.
+    lanes: how many gradients are found at once, on each device.
+    mesh: the devices that share a batch; None is one.
     log_loss: give the mean loss of the batch, which noise does not protect; by
       default 0 stands for it.
   """
@@ -40,6 +44,7 @@ class PrivateGradient:
   noise: float
   expected: float
   lanes: int = 1
+  mesh: Any = None
   log_loss: bool = False
   splits = True
 
@@ -60,6 +65,20 @@ class PrivateGradient:
 
   def clipped_sum(self, loss, params, variables, batch, key):
     """(sum of clipped gradients, sum of losses, their number)."""
+    own = functools.partial(self._own_sum, loss)
+    if self.mesh is None or self.mesh.size == 1:
+      return own(params, variables, batch, key)
+    # Left to itself, XLA splits convolutions of many lanes wrongly.
+    return jax.shard_map(
+      lambda *arguments: jax.lax.psum(own(*arguments), 'data'),
+      mesh=self.mesh,
+      in_specs=(P(), P(), P('data'), P()),
+      out_specs=P(),
+      check_vma=False,
+    )(params, variables, batch, key)
+
+  def _own_sum(self, loss, params, variables, batch, key):
+    """The clipped sum of what one device holds."""
 
     def one(example):
       alone = jax.tree.map(lambda x: x[None], example)
@@ -85,12 +104,12 @@ class PrivateGradient:
         return one(jax.tree.map(lambda x: x[0], examples))
       return jax.tree.map(lambda x: x.sum(0), jax.vmap(one)(examples))
 
-    # Every device keeps a share of each part: (n·m, …) → (m, n, …).
     parts = jax.tree.map(
       lambda x: x.reshape(self.lanes, -1, *x.shape[1:]).swapaxes(0, 1), batch
     )
-    # The last parts are all padding.
-    filled = jnp.any(~parts['padding'], 1).sum()
+    # Mostly the last parts are all padding.
+    some = jnp.any(~parts['padding'], 1)
+    filled = jnp.max(jnp.where(some, 1 + jnp.arange(some.size), 0))
     zeros = jax.tree.map(jnp.zeros_like, params)
     return jax.lax.fori_loop(
       0,

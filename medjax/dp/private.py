@@ -8,6 +8,7 @@ import secrets
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from medjax.data.poisson import Draws
 from medjax.dp import budget, refusals
@@ -31,16 +32,17 @@ _NOT_COVERED = (
 class Private:
   """What makes a run private.
 
-  budget: what it may spend. patients: of each training case. secret: 32 bytes,
-  from which draws and noise come. lanes: patients whose gradients are found at
-  once, on all devices.
+  budget: what it may spend. patients: of each training case. secret: the bytes
+  from which draws and noise come. microbatch: patients whose gradients are
+  found at once, on each device of the mesh.
   """
 
   workdir: pathlib.Path
   budget: Budget
   patients: tuple[str, ...]
   secret: bytes = dataclasses.field(repr=False)
-  lanes: int
+  microbatch: int
+  mesh: Mesh
   log_loss: bool
   not_covered: tuple[str, ...]
 
@@ -52,7 +54,7 @@ class Private:
       rate=self.budget.rate,
       room=self.budget.room,
       secret=_derived(self.secret, b'draws'),
-      lanes=self.lanes,
+      lanes=self.microbatch * self.mesh.size,
     )
 
   @property
@@ -68,7 +70,8 @@ class Private:
       clip_norm=self.budget.clip_norm,
       noise=self.budget.noise,
       expected=self.budget.batch,
-      lanes=self.lanes,
+      lanes=self.microbatch,
+      mesh=self.mesh,
       log_loss=self.log_loss,
     )
 
@@ -102,23 +105,22 @@ class Private:
     )
 
 
-def begin(experiment, workdir, samples, devices):
+def begin(experiment, workdir, samples, mesh):
   """The Private of an experiment, new or as privacy.json has it.
 
-  `samples` are those of training; `devices`, how many there are. A run that
-  goes on has the draws and the noise that it had: a step taken again gives
-  away nothing new.
+  `samples` are those of training, `mesh` the devices. A run that goes on has
+  the draws and the noise that it had: a step taken again gives away nothing
+  new.
 
   Raises:
     ValueError: for what epsilon could not cover, and for a workdir of another
       budget or of other patients.
   """
   settings, workdir = experiment.privacy, pathlib.Path(workdir)
-  refusals.check(experiment, experiment.stream(samples, parts=devices))
+  refusals.check(experiment, experiment.stream(samples, parts=mesh.size))
   patients = _patients(experiment.cases('train'), samples)
   count = len({*patients})
   refusals.check_patients(experiment, count)
-  lanes = settings.microbatch * devices
   found = budget.read(workdir)
   if found is None and (workdir / 'config.json').exists():
     raise ValueError(
@@ -132,7 +134,7 @@ def begin(experiment, workdir, samples, devices):
       patients=count,
       batch=experiment.data.batch_size,
       steps=experiment.train.steps,
-      lanes=lanes,
+      lanes=settings.microbatch * mesh.size,
     )
   else:
     made = _as_before(workdir, found, experiment, secret, patients)
@@ -141,7 +143,8 @@ def begin(experiment, workdir, samples, devices):
     budget=made,
     patients=patients,
     secret=secret,
-    lanes=lanes,
+    microbatch=settings.microbatch,
+    mesh=mesh,
     log_loss=settings.log_loss,
     not_covered=_not_covered(experiment),
   )
