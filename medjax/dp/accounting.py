@@ -4,6 +4,7 @@ The mechanism is the Gaussian one on Poisson samples, `steps` times; neighbours
 differ by one patient, who is added or removed.
 """
 
+import contextlib
 import importlib.metadata
 import math
 
@@ -31,6 +32,17 @@ def version():
   return importlib.metadata.version('dp-accounting')
 
 
+@contextlib.contextmanager
+def _quietly():
+  """RDP says of each order that it cannot use that it cannot."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
+
+
 def _event(noise, rate, steps):
   lib, _ = _library()
   once = lib.PoissonSampledDpEvent(rate, lib.GaussianDpEvent(noise))
@@ -48,14 +60,9 @@ def epsilon(noise, rate, steps, delta, *, accountant='pld'):
   if steps == 0:
     return 0.0
   made = _library()[1][accountant]()
-  made.compose(_event(noise, rate, int(steps)))
-  # RDP says of each order that it could not use that it could not.
-  before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  try:
+  with _quietly():
+    made.compose(_event(noise, rate, int(steps)))
     return float(made.get_epsilon(delta))
-  finally:
-    logging.set_verbosity(before)
 
 
 def both(noise, rate, steps, delta):
@@ -80,19 +87,15 @@ def noise_for(target, rate, steps, delta):
       tol=tol,
     )
 
-  # RDP is quick, and never far above.
-  before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
   try:
-    above = least('rdp', 0.2, 1000.0, 1e-3)
-    return float(least('pld', above / 2, above * 1.01, 1e-3))
+    with _quietly():  # RDP is quick, and never far above
+      above = least('rdp', 0.2, 1000.0, 1e-3)
+      return float(least('pld', above / 2, above * 1.01, 1e-3))
   except ValueError:
     raise ValueError(
       f'privacy.epsilon={target} cannot be reached in {steps} steps at rate '
       f'{rate:.3g} with a noise of 0.2 to 1000: take another budget'
     ) from None
-  finally:
-    logging.set_verbosity(before)
 
 
 def steps_within(target, noise, rate, steps, delta):

@@ -1,5 +1,6 @@
 """Private runs: what they write, how they end, go on, and what is refused."""
 
+import dataclasses
 import json
 import stat
 
@@ -260,8 +261,6 @@ def test_losses_over_the_batch(tmp_path):
     kind = type('Sum', (type(made.task),), {field: True})
     task = object.__new__(kind)
     task.__dict__.update(vars(made.task))
-    import dataclasses
-
     with pytest.raises(ValueError, match=said):
       train(dataclasses.replace(made, task=task), tmp_path)
 
