@@ -148,8 +148,7 @@ def begin(experiment, workdir, samples, mesh):
     log_loss=settings.log_loss,
     not_covered=_not_covered(experiment),
   )
-  if found is None:
-    private.write()
+  private.write()  # what is spent is not known until the run has ended
   return private
 
 
