@@ -56,15 +56,15 @@ def private(config):
   config.augment = ()
   config.model = dict(
     name='ResNet18',
-    width=8,
-    stage_sizes=(1, 1, 1),
-    stem='small',
+    width=16,
+    stage_sizes=(1, 1),
+    stem='imagenet',
     norm='group',
   )
-  config.optimizer.update(learning_rate=2e-3, weight_decay=0.0)
+  config.optimizer.update(learning_rate=1.5e-2, weight_decay=0.0)
   config.schedule.update(name='constant', warmup_steps=0)
-  config.train.update(steps=400, log_every=20, eval_every=50, ema_decay=0.95)
-  config.privacy.update(epsilon=8.0, delta=1e-5, clip_norm=1.0)
+  config.train.update(steps=150, log_every=25, eval_every=50, ema_decay=0.95)
+  config.privacy.update(epsilon=8.0, microbatch=8)
   return config
 
 
