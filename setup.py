@@ -76,6 +76,8 @@ EXTRAS = {
   'tensorboard': ['tensorboard>=2.20'],
   # Hyper-parameter search.
   'hpo': ['optuna>=5', 'scikit-learn>=1.7'],
+  # Accountants of differential privacy.
+  'dp': ['dp-accounting>=0.6'],
   # Ontologies of the user's, OBO or OWL.
   'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own
@@ -93,6 +95,7 @@ EXTRAS = {
   'test': [
     'beartype>=0.22',
     'dicom-anonymizer>=2.1',
+    'dp-accounting>=0.6',
     'fastapi>=0.165',
     'flatbuffers>=25',
     'h5py>=3.14',

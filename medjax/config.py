@@ -29,6 +29,10 @@ _RANGES = {
   'train.ema_decay': (0, 1),
   'train.microbatches': (1, None),
   'train.shard_above': (0, None),
+  'privacy.epsilon': (0, None),
+  'privacy.delta': (0, 1),
+  'privacy.clip_norm': (0, None),
+  'privacy.microbatch': (1, None),
   'inference.batch_size': (1, None),
   'inference.overlap': (0, 1),
 }
@@ -130,6 +134,16 @@ def default_config():
         together=placeholder(bool),  # members as one program; else by device
         writer='',  # 'mine.log:Writer', told what is logged: MLflow, W&B
         profile=(),  # (first, last) steps of which a trace is written
+      ),
+      privacy=dict(  # medjax.dp: differential, of the patients of training
+        epsilon=0.0,  # the budget of the run; 0 is none, and no privacy
+        delta=1e-5,
+        clip_norm=1.0,  # most of a patient's gradient
+        noise=placeholder(float),  # its standard deviation over clip_norm; by
+        # default what spends epsilon in train.steps
+        microbatch=1,  # patients at once on a device: 1 is quickest on a CPU
+        key='',  # a file with a secret; '' makes WORKDIR/privacy.key
+        log_loss=False,  # of training, which epsilon does not cover
       ),
       inference=dict(
         batch_size=16,  # of windows of data.patch_size

@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from medjax import config as config_lib
 from medjax import files, optim, prepare, tasks
 from medjax.build import lookup
-from medjax.data import folder, pipeline, records
+from medjax.data import folder, pipeline, poisson, records
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 from medjax.parts import (
@@ -48,7 +48,7 @@ class Experiment:
     model: the Linen module, or a `finetune.adapted.Adapted`, used alike.
     preprocess: sample → sample, in order.
     augment: (key, batch) → batch, in order.
-    data, train, inference: the fields of these parts of the config.
+    data, train, privacy, inference: the fields of these parts of the config.
     cases: split → its raw cases; opened when asked for, and kept.
     members: (folder, Experiment) of an ensemble or a cross-validation.
     folds: whether they are the folds of a cross-validation.
@@ -63,6 +63,7 @@ class Experiment:
   augment: Callable
   data: Any
   train: Any
+  privacy: Any
   inference: Any
   cases: Callable[[str], Sequence]
   members: tuple = ()
@@ -73,9 +74,17 @@ class Experiment:
     workdir = pathlib.Path(workdir)
     return [(e, workdir / f) for f, e in self.members] or [(self, workdir)]
 
-  def stream(self, samples, *, process_index=0, process_count=1, parts=1):
-    """The `TrainStream` of samples, as this experiment trains on them."""
-    return pipeline.TrainStream(
+  def stream(
+    self, samples, *, process_index=0, process_count=1, parts=1, draws=None
+  ):
+    """The `TrainStream` of samples, as this experiment trains on them.
+
+    With `draws`, arguments of a `PoissonStream`, that.
+    """
+    kind = pipeline.TrainStream
+    if draws is not None:
+      kind = functools.partial(poisson.PoissonStream, draws=draws)
+    return kind(
       samples,
       batch_size=self.data.batch_size,
       steps=self.train.steps,
@@ -281,6 +290,7 @@ def _make(config, facts, cases):
     augment=make_augment(config.augment),
     data=data,
     train=_settings('Train', config.train),
+    privacy=_settings('Privacy', config.privacy),
     inference=_settings('Inference', config.inference),
     cases=cases,
   )

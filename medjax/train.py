@@ -11,6 +11,7 @@ import jax
 
 from medjax import engine, progress
 from medjax.data import pipeline, walk
+from medjax.dp import private
 from medjax.evaluate import evaluate_cases, samples
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
@@ -53,17 +54,21 @@ def _train(experiment, workdir, until, read_test):
   settings = experiment.train
   mesh = engine.make_mesh()
   members = _members(experiment, workdir, mesh)
+  if spends := members[0].private:
+    until = min(until, spends.budget.steps)
   train_step, learning_rate = _begin(
     members, experiment, workdir, mesh, read_test
   )
   predictor = Predictor(experiment)
   begun = min(m.step for m in members)
-  clock = _Clock(begun, members[0].batch_size)
+  clock = _Clock(begun, experiment.data.batch_size or members[0].batch_size)
   profile = Profile(workdir, settings.profile)
   _announce(experiment, members)
 
   # Last to leave is the stop: a Ctrl-C does not tear the final save.
   with StopSignal() as stop, contextlib.ExitStack() as files, profile:
+    if spends:
+      files.callback(lambda: spends.write(members[0].step))
     for m in members:
       files.enter_context(m)
     while going := [m for m in members if not m.ended and m.step < until]:
@@ -100,6 +105,8 @@ def _train(experiment, workdir, until, read_test):
           m.save()
           m.checkpoints.wait()
         raise Stopped(code, f'step {step} is saved; the same command goes on')
+  if spends:
+    print(spends.say(members[0].step))
   return {
     **_sizes(members[0].state),
     'seconds': members[0].writer.seconds,
@@ -142,7 +149,11 @@ def _members(experiment, workdir, mesh):
         run, 'validation', budget_bytes=int(share * len(validation_cases))
       )
       data[run.cases] = train_samples, validation
-  return [Member(run, f, *data[run.cases], mesh) for run, f in runs]
+  spends = None
+  if experiment.privacy.epsilon:
+    of_training, _ = data[runs[0][0].cases]
+    spends = private.begin(experiment, workdir, of_training, mesh)
+  return [Member(run, f, *data[run.cases], mesh, spends) for run, f in runs]
 
 
 def _read_once(members, task, read_test):
@@ -211,6 +222,8 @@ def _begin(members, experiment, workdir, mesh, read_test):
   gradient = engine.whole_batch
   if settings.microbatches > 1:
     gradient = engine.Microbatches(settings.microbatches)
+  if members[0].private:
+    gradient = members[0].private.gradient
   step = engine.make_train_step(
     experiment.model,
     experiment.task,
@@ -253,6 +266,8 @@ def _announce(experiment, members):
       'another form, leave it out of data.fields.covariates'
     )
   count = _sizes(members[0].state)['parameters']
+  if members[0].private:
+    print(members[0].private.plan)
   name = experiment.config['model'].get('name')
   from_step = min(m.step for m in members)
   resumed = f', going on from step {from_step}' if from_step else ''
@@ -296,12 +311,15 @@ def _log(writer, going, step, clock, learning_rate):
   for m in going:
     m.check_finite()
     values = {k: float(v) for k, v in m.metrics.compute().items()}
-    losses.append(values['loss'])
+    loss = {'train/loss': values['loss']}
+    if m.private and not m.private.log_loss:
+      loss = {}
+    losses += loss.values()
     rate, waiting = clock.read(step)
     m.writer.scalars(
       step,
       {
-        'train/loss': values['loss'],
+        **loss,
         'train/grad_norm': values['grad_norm'],
         'train/learning_rate': learning_rate(step - 1),
         'train/examples_per_second': rate,
@@ -311,7 +329,7 @@ def _log(writer, going, step, clock, learning_rate):
     m.clear_metrics()
   writer.progress(
     step,
-    loss=statistics.mean(losses),
+    loss=statistics.mean(losses) if losses else None,
     examples_per_second=clock.read(step)[0] * len(going),
   )
   clock.restart(step)

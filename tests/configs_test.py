@@ -106,6 +106,10 @@ EXPERIMENTS = {
     ENCODER_DECODER,
   ),
   'resnet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), SMALL_RESNET),
+  'resnet:pneumoniamnist,private': (
+    make_cases((28, 28, 1), BINARY),
+    SMALL_RESNET,
+  ),
   'resnet:adrenalmnist3d': (make_cases((8, 8, 8, 1), BINARY), SMALL_RESNET),
   'resnet:lidc_nodules': (
     make_cases((9, 8, 3, 1), NODULE),

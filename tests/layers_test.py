@@ -33,6 +33,7 @@ ALLOWED = {
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
+  'dp': {'data', 'files', 'finetune'},
   'run': {'build', 'config', 'data', 'engine', 'files', 'optim', 'terminal'},
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
@@ -51,7 +52,7 @@ ALLOWED = {
   'modalities': {'data', 'files', 'metrics', 'tasks'},
   'subgroups': {'data', 'files', 'metrics', 'tasks'},
   'train': {
-    'config', 'data', 'engine', 'evaluate', 'experiment', 'finetune',
+    'config', 'data', 'dp', 'engine', 'evaluate', 'experiment', 'finetune',
     'prediction', 'progress', 'run',
   },
   'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
@@ -118,8 +119,10 @@ ALLOWED = {
   'service.__main__': {
     'cli', 'data', 'explain', 'files', 'prediction', 'progress', 'service',
   },
-  'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
-  'privacy.__main__': {'cli', 'privacy'},
+  'privacy': {
+    'cli', 'data', 'dp', 'engine', 'files', 'optim', 'progress', 'reports',
+  },
+  'privacy.__main__': {'cli', 'dp', 'privacy'},
   # What compress makes smaller is what export wrote.
   'export': {
     'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',

@@ -15,7 +15,8 @@ def compose(functions):
   The key of an example is that of the run with the example's `index` folded
   in, so that where in the batch it stands, and on which device, does not
   matter. `image`, `mask` and `label` are augmented, and alike each further
-  image, which has as many axes; other fields pass.
+  image, which has as many axes; other fields pass. `alone` hides the other
+  examples: what mixes them raises NameError.
   """
   functions = tuple(functions)
 
@@ -26,12 +27,13 @@ def compose(functions):
     return example
 
   # A batch may hold more than arrays: what is valid, by field.
-  def augment(key: PRNGKeyArray, batch: dict) -> dict:
+  def augment(key: PRNGKeyArray, batch: dict, *, alone=False) -> dict:
     if not functions:
       return batch
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch['index'])
     examples = {name: batch[name] for name in _FIELDS if name in batch}
-    apply = jax.vmap(augment_example, axis_name='batch')
+    axis = None if alone else 'batch'
+    apply = jax.vmap(augment_example, axis_name=axis)
     augmented = apply(keys, examples)
     for name in _further(batch):  # by the same keys: moved as the first is
       moved = apply(keys, {**examples, 'image': batch[name]})

@@ -115,10 +115,7 @@ class TrainStream:
     sample = self._patch(self._samples[self._case(position)], position)
     if position % self._epoch >= len(self._samples):
       sample = {k: v for k, v in sample.items() if k not in self._fields}
-    example = {name: self._value(sample, name) for name in self._form}
-    example['valid'] = {k: np.bool_(k in sample) for k in self._fields}
-    example['index'] = np.uint32(position % 2**32)
-    return example
+    return self._example(sample, position)
 
   @property
   def inputs(self):
@@ -127,6 +124,12 @@ class TrainStream:
       jax.ShapeDtypeStruct((1, *self._form[k].shape), self._form[k].dtype)
       for k in self._inputs
     )
+
+  def _example(self, sample, position):
+    example = {name: self._value(sample, name) for name in self._form}
+    example['valid'] = {k: np.bool_(k in sample) for k in self._fields}
+    example['index'] = np.uint32(position % 2**32)
+    return example
 
   def _patch(self, sample, position):
     if not self._patch_size:

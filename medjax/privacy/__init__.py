@@ -1,1 +1,1 @@
-"""Privacy: files of patients that may be given away."""
+"""Privacy: files of patients that may be given away, and audits of runs."""

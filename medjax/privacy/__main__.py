@@ -1,21 +1,28 @@
-"""De-identifies DICOM files, and checks that: `python -m medjax.privacy …`.
+"""Files without their patients; what training gives away of them.
 
 `deidentify IN --out=OUT --key=FILE` makes every file anew by the Basic Profile
 of DICOM PS3.15 Annex E and the options that are named. What it cannot vouch for
 is quarantined: not written, and counted with the reason. `check OUT
 --against=IN` looks in OUT for everything that identifies in IN.
+
+`spend` says what epsilon a training with differential privacy would have, and
+`audit RUN` attacks the mechanism of a run that has one: epsilon is at least
+what the attack shows.
 """
 
 import collections
 import pathlib
 
 from medjax import cli
+from medjax.dp import accounting
 from medjax.privacy import check, deidentify, key, record, tables
 
 _EXAMPLES = (
   'privacy deidentify scans --out=shared --key=../secret.key '
   '--options=clean-descriptors,clean-pixels,retain-modified-dates',
   'privacy check shared --against=scans --report=check.html',
+  'privacy spend --n=4708 --batch=256 --sigma=1.1 --steps=2000',
+  'privacy audit runs/private',
 )
 _OPTIONS = [o for o in tables.OPTIONS if o != 'clean-faces']
 
@@ -64,6 +71,39 @@ def _check(args):
     raise ValueError(
       f'{args.out}: {len(found.hits)} places still identify; quarantine these '
       'files'
+    )
+
+
+def _spend(args):
+  if not 0 < args.batch <= args.n:
+    raise ValueError(f'--batch={args.batch}: it is 1 to --n={args.n} patients')
+  if not (args.sigma > 0 and args.steps > 0 and 0 < args.delta < 1 / args.n):
+    raise ValueError(
+      f'--sigma and --steps must be above 0, and --delta below 1/{args.n}'
+    )
+  spent = accounting.both(
+    args.sigma, args.batch / args.n, args.steps, args.delta
+  )
+  print(
+    f'epsilon {spent["pld"]:.3f} by PLD, {spent["rdp"]:.3f} by RDP, at delta '
+    f'{args.delta:g}: Poisson draws of {args.batch} of {args.n} patients, '
+    f'noise {args.sigma:g}, {args.steps} steps'
+  )
+
+
+def _audit(args):
+  from medjax.privacy import audit  # files need no jax
+
+  found = audit.audit(args.run, canaries=args.canaries, seed=args.seed)
+  print(
+    f'epsilon {found.epsilon:g}: recomputed {found.recomputed:.3f}; with '
+    f'{found.canaries} canaries the best attack shows at least '
+    f'{found.lower:.3f}, at {found.level:.0%} confidence'
+  )
+  print(f'wrote {args.run}/{audit.FILE}')
+  if not found.holds:
+    raise ValueError(
+      f'{args.run}: epsilon is more than it says: do not give the run away'
     )
 
 
@@ -118,16 +158,41 @@ def _parser():
   )
   look.add_argument('--report', help='an HTML page of what was found')
   make.add_argument('--workers', type=int, help='processes [all cores]')
-  for verb in (make, look):
+  for verb in (make, look, *_of_training(verbs)):
     verb.add_argument('--debug', action='store_true', help='show tracebacks')
   return parser
+
+
+def _of_training(verbs):
+  cost = _verb(verbs, 'spend', 'says what epsilon a training would have')
+  cost.add_argument('--n', type=int, required=True, help='patients of training')
+  cost.add_argument(
+    '--batch', type=int, required=True, help='of them in a step, on average'
+  )
+  cost.add_argument(
+    '--sigma', type=float, required=True, help='noise, over the clipping norm'
+  )
+  cost.add_argument('--steps', type=int, required=True, help='of the training')
+  cost.add_argument('--delta', type=float, default=1e-5, help='[1e-5]')
+  attack = _verb(verbs, 'audit', 'attacks the mechanism of a run with canaries')
+  attack.add_argument('run', metavar='RUN', help='workdir of a private run')
+  attack.add_argument(
+    '--canaries', type=int, help='how many [as epsilon needs, up to 40,000]'
+  )
+  attack.add_argument('--seed', type=int, default=0, help='of the attack [0]')
+  return cost, attack
 
 
 def main():
   """Command line entry point."""
   args = _parser().parse_args()
   with cli.one_line_errors():
-    {'deidentify': _deidentify, 'check': _check}[args.verb](args)
+    {
+      'deidentify': _deidentify,
+      'check': _check,
+      'spend': _spend,
+      'audit': _audit,
+    }[args.verb](args)
 
 
 if __name__ == '__main__':

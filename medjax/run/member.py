@@ -60,23 +60,29 @@ class Member:
   Attributes: what a step takes and gives, `state`, `metrics`, `batches`, `key`;
   `step`; `history`, [step, validation score], newest last; `checkpoints`;
   `inputs`, what the model is called with; `batch_size`, cases of a step;
-  `experiment`; after `begin` also `writer`.
+  `experiment`; after `begin` also `writer`. `private`, or None, says how
+  patients are drawn, and has a key that nobody knows (medjax.dp.private).
   """
 
-  def __init__(self, experiment, workdir, samples, validation, mesh):
+  def __init__(
+    self, experiment, workdir, samples, validation, mesh, private=None
+  ):
     self.workdir = pathlib.Path(workdir)
     self.workdir.mkdir(parents=True, exist_ok=True)
     self.validation = validation
     self.experiment, self._mesh = experiment, mesh
+    self.private = private
     self._stream = experiment.stream(
       samples,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       parts=mesh.size,
+      draws=private.draws if private else None,
     )
     self.inputs = self._stream.inputs
     self.batch_size = self._stream.batch_size
     self.init_key, key = jax.random.split(jax.random.key(experiment.seed))
+    key = private.key if private else key
     self.key = engine.replicate(key, mesh)
     self.checkpoints = Checkpointer(self.workdir)
     self.metrics, self.history = engine.empty_metrics(mesh), []

@@ -1,0 +1,1 @@
+"""Differential privacy of training: how it is accounted for, and done."""
