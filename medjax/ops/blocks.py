@@ -3,7 +3,10 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+_Any = Array | np.ndarray
 
 
 def grid_of(shape, size):
@@ -12,7 +15,7 @@ def grid_of(shape, size):
 
 
 def split(
-  x: Float[Array, 'b *spatial c'], size
+  x: Float[_Any, 'b *spatial c'], size
 ) -> Float[Array, 'b blocks voxels']:
   """Blocks of `size` per axis, row by row, each of its voxels with channels.
 
@@ -31,7 +34,7 @@ def split(
 
 
 def join(
-  x: Float[Array, 'b blocks voxels'], size, shape
+  x: Float[_Any, 'b blocks voxels'], size, shape
 ) -> Float[Array, 'b *spatial c']:
   """The image (b, *shape, c) of which `split` made the blocks."""
   grid, rank = grid_of(shape, size), len(shape)
