@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medjax.models.layers import headless
+from medjax.models.layers import headless, make_norm
 from medjax.ops.normalization import unit
 
 
@@ -39,8 +39,10 @@ class Projector(nn.Module):
     dense = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype)
     for i, n in enumerate(hidden):
       x = dense(n, name=f'dense_{i}')(x)
-      x = nn.BatchNorm(not train, 0.9, dtype=self.dtype, name=f'norm_{i}')(x)
-      x = nn.relu(x)
+      norm = make_norm(
+        'batch', n, train=train, dtype=self.dtype, name=f'norm_{i}'
+      )
+      x = nn.relu(norm(x))
     return dense(last, name='last')(x)
 
 

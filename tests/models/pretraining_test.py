@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,14 @@ from medjax import models
 from medjax.ops import blocks
 
 KEY = jax.random.key(0)
+
+
+class NoFeatures(nn.Module):
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    return nn.Dense(3)(x.mean((1, 2)))
+
+
 RESNET = models.ResNet(5, (1, 1), width=4, stem='small', norm='group')
 VIT = functools.partial(
   models.ViT, 5, width=8, depth=1, heads=2, patch_size=4, image_size=16
@@ -53,8 +62,9 @@ def test_what_is_hidden_is_not_seen(name, quick):
   np.testing.assert_array_equal(found.target, blocks.split(x, size))
   assert found.blocks.shape == found.target.shape
   # Another image behind the mask changes nothing, before it everything.
-  mask = lambda hidden: blocks.join(
-    jnp.broadcast_to(hidden[..., None], found.target.shape), size, x.shape[1:-1]
+  every = jnp.ones_like(found.target)
+  mask = lambda chosen: blocks.join(
+    every * chosen[..., None], size, x.shape[1:-1]
   )
   behind = seen(quick, model, variables, x + mask(found.hidden))
   np.testing.assert_array_equal(behind.hidden, found.hidden)
@@ -111,7 +121,7 @@ def test_a_projector_stands_on_the_embedding(quick):
   ('model', 'match'),
   [
     (models.Projected(4, models.UNet(1, (4, 6))), 'decodes a map.*task MAE'),
-    (models.Projected(4, models.MLP(4)), 'gives no embedding'),
+    (models.Projected(4, NoFeatures()), 'gives no embedding'),
     (models.MaskedAutoencoder(1, models.UNet(1, (4, 6))), 'model.maps=True'),
     (models.MaskedAutoencoder(1, RESNET, maps=True), 'model.maps=False'),
     (models.MaskedAutoencoder(1, RESNET, block_size=8), 'leaves 0 to be seen'),

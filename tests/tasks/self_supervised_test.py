@@ -39,7 +39,7 @@ class Normed(nn.Module):
   @nn.compact
   def __call__(self, x, *, train=False, features=False):
     x = nn.Dense(6)(x.reshape(len(x), -1))
-    pooled = nn.relu(nn.BatchNorm(not train, 0.9)(x))
+    pooled = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
     return {'pooled': pooled, 'logits': pooled[:, :0]}
 
 
@@ -53,6 +53,16 @@ KINDS = {
   'MAE': (tasks.MAE(), {}, 0),
 }
 AVERAGED = ('MoCo', 'BYOL', 'DINO')
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+  """These programs run a few times: making them fast is not worth it."""
+  flag = 'jax_disable_most_optimizations'
+  before = jax.config.read(flag)
+  jax.config.update(flag, True)
+  yield
+  jax.config.update(flag, before)
 
 
 def mesh(count):
