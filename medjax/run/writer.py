@@ -114,9 +114,8 @@ class Writer:
     if not self._enabled:
       return
     values = {name: float(value) for name, value in values.items()}
-    for name in self._spoken:
-      if f'validation/{name}' in values:
-        self._said[name] = values[f'validation/{name}']
+    told = {name: f'validation/{name}' for name in self._spoken}
+    self._said |= {k: values[v] for k, v in told.items() if v in values}
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
     about = {'step': int(step), 'seconds': round(self.seconds, 2)}
     self._jsonl.write(json.dumps({**about, **finite}) + '\n')

@@ -28,7 +28,8 @@ class BYOL(SelfSupervised):
   def loss(self, forward, batch):
     """The mean of both views' distances from their targets: (b,)."""
     views.check(batch, most=2)
-    said = views.together(forward, batch, 2).prediction
+    # First, or its running statistics would know of this batch.
     target = views.together(forward.ema, batch, 2).projection
+    said = views.together(forward, batch, 2).prediction
     there = cosine_distance(said[:, 0], target[:, 1])
     return (there + cosine_distance(said[:, 1], target[:, 0])) / 2

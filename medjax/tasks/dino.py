@@ -57,8 +57,9 @@ class DINO(SelfSupervised):
   def loss(self, forward, batch):
     """The mean over pairs of different views: (b,)."""
     count = views.check(batch, most=_MOST)
-    student = views.together(forward, batch, count).projection
+    # First, or its running statistics would know of this batch.
     teacher = views.together(forward.ema, batch, _GLOBAL).projection
+    student = views.together(forward, batch, count).projection
     centre = forward.variables[_STATE]['centre']
     pairs = itertools.product(range(_GLOBAL), range(count))
     losses = [

@@ -55,8 +55,9 @@ class MoCo(SelfSupervised):
   def loss(self, forward, batch):
     """The mean of both views' losses: (b,)."""
     views.check(batch, most=2)
-    query = views.together(forward, batch, 2).projection
+    # First, or its running statistics would know of this batch.
     keys = views.together(forward.ema, batch, 2).projection
+    query = views.together(forward, batch, 2).projection
     options = {'temperature': self.temperature}
     if self.queue:
       state = forward.variables[_STATE]
