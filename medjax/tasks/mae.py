@@ -15,11 +15,14 @@ class MAE(SelfSupervised):
 
   channels: of the image, told by the data.
   normalise: each block to be told is normalised by its own mean and variance.
+  least_spread: 0, as what must tell images apart cannot collapse, and means
+    over maps of an instance norm are alike in any network.
   Others as of `SelfSupervised`.
   """
 
   over_batch: ClassVar = False
   channels: int = 1
+  least_spread: float = 0.0
   normalise: bool = True
 
   @property

@@ -36,9 +36,9 @@ class SelfSupervised:
   references: training cases, with a label, at most, that a case is compared
     with.
   neighbours: how many of them vote.
-  least_spread: of the projections of an evaluation, else of the embeddings;
-    below it they are alike, the training has collapsed, and is stopped. 0 goes
-    on.
+  least_spread: of the projections of an evaluation, or the embeddings where
+    nothing is projected; below it they are alike, the training has collapsed,
+    and is stopped. 0 goes on.
   class_names: of the labels, told by the data.
   monitor: the score that chooses the checkpoint; 'newest' keeps the last.
   """
@@ -53,7 +53,7 @@ class SelfSupervised:
   spoken: ClassVar = ('probe_auroc', 'knn_auroc', 'spread')
   references: int = 1000
   neighbours: int = 20
-  least_spread: float = 0.05
+  least_spread: float = 0.01
   class_names: tuple[str, ...] = ()
   monitor: str = 'newest'
 
