@@ -3,16 +3,18 @@
     python benchmarks/pretraining.py pneumoniamnist runs/simclr runs/mae
     python benchmarks/pretraining.py lidc_nodules runs/lidc_simclr --share=10
 
-On a share of the training cases, another one for each seed, a ResNet-18 is
-trained from scratch, and from the weights of each workdir of
-configs/pretrain.py: all of it, and the head alone (linear_probe). Beside it a
-random forest on the pixels of the same cases. A tenth of the validation split
-chooses the checkpoint, so that no more labels are used than one would have;
-test is read once by each. Prints a table of Markdown: AUROC, the mean over
-seeds and each, what it is more than from scratch in pairs, and the minutes.
+On a share of the training cases, another one for each seed, the network of the
+workdirs of configs/pretrain.py is trained from scratch, and from the weights of
+each: all of it, and the head alone (linear_probe). Beside it a random forest on
+the pixels of the same cases. A workdir with optimizer.learning_rate=0 is what
+weights by chance do. A tenth of the validation split chooses the checkpoint, as
+one would not have more labels there; test is read once by each. Prints a table
+of Markdown: AUROC, the mean over seeds and each, what it is more than from
+scratch in pairs, and the minutes.
 """
 
 import argparse
+import json
 import pathlib
 import statistics
 import tempfile
@@ -24,7 +26,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 HEAD, ALL = 'linear_probe', 'full'
 
 
-def config_of(data, seed, share, steps, *, pretrained='', way=ALL):
+def backbone_of(workdir):
+  """The network that a run of configs/pretrain.py trained."""
+  config = json.loads((workdir / 'config.json').read_text())
+  return config['model']['backbone']
+
+
+def config_of(data, seed, share, steps, model, *, pretrained='', way=ALL):
   """The config of one training."""
   from medjax import public
 
@@ -33,7 +41,7 @@ def config_of(data, seed, share, steps, *, pretrained='', way=ALL):
   splits = config.data.splits
   splits.train = '+'.join(f'{p}{part}' for p in splits.train.split('+'))
   splits.validation += '[:10%]'
-  config.seed = seed
+  config.seed, config.model = seed, model
   config.data.batch_size = 16
   config.pretrained.path = str(pretrained)
   config.adapt = dict(name=way)
@@ -109,7 +117,7 @@ def main():
   for workdir in args.workdirs:
     ways[f'{workdir.name}, all of it'] = dict(pretrained=workdir)
     ways[f'{workdir.name}, linear probe'] = dict(pretrained=workdir, way=HEAD)
-  common = (args.share, args.steps)
+  common = (args.share, args.steps, backbone_of(args.workdirs[0]))
   found = {
     name: [
       trained(config_of(args.data, seed, *common, **way))
