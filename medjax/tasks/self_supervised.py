@@ -126,8 +126,8 @@ class SelfSupervised:
             enumerate(prediction['pooled'])}  # fmt: skip
 
   def shown(self, case, prediction, row):
-    """How well one case went is not told by it alone; nothing is drawn."""
-    return 0.0, {}
+    """No case is shown: how well one went is not told by it alone."""
+    return math.nan, {}
 
   def summarize(self, rows, *, calibration=None, seed=0, n_resamples=1000):
     """Scores of the embeddings, JSON-able; of labels with their intervals.
