@@ -81,6 +81,8 @@ def _from_run(path, outline):
   def name(path):
     collection, rest = path.split('/', 1)
     if theirs and not ours:
+      if _HEAD.match(rest):  # theirs said pixels
+        return None
       rest = f'backbone/{rest}'
     elif ours and not theirs:
       if not rest.startswith('backbone/'):
@@ -91,7 +93,8 @@ def _from_run(path, outline):
   def is_head(name):
     rest = name.split('/', 1)[1]
     if theirs and not ours:
-      return not rest.startswith('backbone/')
+      inner = rest.removeprefix('backbone/')
+      return inner == rest or bool(_HEAD.match(inner))
     return bool(_HEAD.match(rest))
 
   return _Source(f'{path}, step {step}', weights, name, is_head, False)
