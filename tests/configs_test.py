@@ -190,8 +190,8 @@ TINY_VIT = {
   'model.backbone.heads': 1, 'model.width': 4, 'model.depth': 1,
 }  # fmt: skip
 EXPERIMENTS |= {
-  'pretrain:pneumoniamnist,moco': (
-    make_cases((28, 28, 1), BINARY),
+  'pretrain:lidc_nodules,byol': (
+    make_cases((9, 8, 3, 1), NODULE),
     TINY_BACKBONE | {'task.least_spread': 0.0},
   ),
   'pretrain:adrenalmnist3d,mae,vit': (
