@@ -5,12 +5,12 @@
 
 On a share of the training cases, another one for each seed, the network of the
 workdirs of configs/pretrain.py is trained from scratch, and from the weights of
-each: all of it, and the head alone (linear_probe). Beside it a random forest on
-the pixels of the same cases. A workdir with optimizer.learning_rate=0 is what
-weights by chance do. A tenth of the validation split chooses the checkpoint, as
-one would not have more labels there; test is read once by each. Prints a table
-of Markdown: AUROC, the mean over seeds and each, what it is more than from
-scratch in pairs, and the minutes.
+each; and a logistic regression reads their embeddings as they are. Beside it a
+random forest on the pixels of the same cases. A workdir that was trained with
+optimizer.learning_rate=0 is what weights by chance do. A tenth of the
+validation split chooses the checkpoint, as one would not have more labels
+there; test is read once by each. Prints a table of Markdown: AUROC, the mean
+over seeds and each, what it is more than from scratch in pairs, the minutes.
 """
 
 import argparse
@@ -21,9 +21,10 @@ import tempfile
 import time
 
 import harness
+import numpy as np
+from sklearn import ensemble, metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-HEAD, ALL = 'linear_probe', 'full'
 
 
 def backbone_of(workdir):
@@ -32,7 +33,7 @@ def backbone_of(workdir):
   return config['model']['backbone']
 
 
-def config_of(data, seed, share, steps, model, *, pretrained='', way=ALL):
+def config_of(data, seed, share, steps, model, *, pretrained=''):
   """The config of one training."""
   from medjax import public
 
@@ -44,8 +45,7 @@ def config_of(data, seed, share, steps, model, *, pretrained='', way=ALL):
   config.seed, config.model = seed, model
   config.data.batch_size = 16
   config.pretrained.path = str(pretrained)
-  config.adapt = dict(name=way)
-  config.optimizer.learning_rate = 5e-3 if way == HEAD else 1e-3
+  config.optimizer.learning_rate = 1e-3
   config.schedule.warmup_steps = 20
   config.train.update(
     steps=steps, log_every=steps // 2, eval_every=steps // 4, ema_decay=0.95
@@ -67,27 +67,51 @@ def trained(config):
   return scores['auroc'], (time.monotonic() - begun) / 60
 
 
+def every(cases):
+  """The cases of a split, read."""
+  return [cases[i] for i in range(len(cases))]
+
+
+def labels(cases):
+  """The label of each case."""
+  return np.array([int(case['label']) for case in cases])
+
+
+def probed(config, workdir):
+  """(AUROC on test of a logistic regression on embeddings, minutes)."""
+  from medjax import experiment
+  from medjax.prediction import trained as runs
+  from medjax.tasks import probing
+
+  begun = time.monotonic()
+  made, run = experiment.make(config), runs.load(workdir)
+
+  def embedded(cases):
+    found = run.predict_cases(cases)
+    return np.array([[*each.values.values()] for _, each in found])
+
+  train, test = (every(made.cases(split)) for split in ('train', 'test'))
+  p = probing.linear(
+    embedded(train), labels(train), embedded(test), num_classes=2
+  )
+  auroc = metrics.roc_auc_score(labels(test), p[:, 1])
+  return auroc, (time.monotonic() - begun) / 60
+
+
 def forest(config):
   """(AUROC on test of a random forest on prepared pixels, minutes)."""
-  import numpy as np
-  from sklearn.ensemble import RandomForestClassifier
-  from sklearn.metrics import roc_auc_score
-
   from medjax import experiment
 
   begun = time.monotonic()
   made = experiment.make(config)
-
-  def table(split):
-    cases = made.cases(split)
-    found = [made.preprocess(cases[i]) for i in range(len(cases))]
-    pixels = np.stack([np.ravel(x['image']) for x in found])
-    return pixels, np.array([int(x['label']) for x in found])
-
-  model = RandomForestClassifier(500, random_state=config.seed)
-  model.fit(*table('train'))
-  x, y = table('test')
-  auroc = roc_auc_score(y, model.predict_proba(x)[:, 1])
+  train, test = (every(made.cases(split)) for split in ('train', 'test'))
+  pixels = lambda cases: np.stack(
+    [np.ravel(made.preprocess(case)['image']) for case in cases]
+  )
+  model = ensemble.RandomForestClassifier(500, random_state=config.seed)
+  model.fit(pixels(train), labels(train))
+  p = model.predict_proba(pixels(test))
+  auroc = metrics.roc_auc_score(labels(test), p[:, 1])
   return auroc, (time.monotonic() - begun) / 60
 
 
@@ -113,21 +137,21 @@ def main():
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--steps', type=int, default=200)
   args = parser.parse_args()
-  ways = {'from scratch': {}}
-  for workdir in args.workdirs:
-    ways[f'{workdir.name}, all of it'] = dict(pretrained=workdir)
-    ways[f'{workdir.name}, linear probe'] = dict(pretrained=workdir, way=HEAD)
-  common = (args.share, args.steps, backbone_of(args.workdirs[0]))
-  found = {
-    name: [
-      trained(config_of(args.data, seed, *common, **way))
-      for seed in range(args.seeds)
+  model = backbone_of(args.workdirs[0])
+
+  def over_seeds(function, *more, **options):
+    configs = [
+      config_of(args.data, k, args.share, args.steps, model, **options)
+      for k in range(args.seeds)
     ]
-    for name, way in ways.items()
-  }
-  found['random forest on pixels'] = [
-    forest(config_of(args.data, seed, *common)) for seed in range(args.seeds)
-  ]
+    return [function(config, *more) for config in configs]
+
+  found = {'from scratch': over_seeds(trained)}
+  for workdir in args.workdirs:
+    name = workdir.name
+    found[f'{name}, trained on'] = over_seeds(trained, pretrained=workdir)
+    found[f'{name}, linear probe'] = over_seeds(probed, workdir)
+  found['random forest on pixels'] = over_seeds(forest)
   print(f'{harness.describe()}\n')
   print('| way | AUROC | seeds | more | better | minutes |')
   print('| --- | --- | --- | --- | --- | --- |')
