@@ -53,7 +53,7 @@ class SelfSupervised:
   spoken: ClassVar = ('probe_auroc', 'knn_auroc', 'spread')
   references: int = 1000
   neighbours: int = 20
-  least_spread: float = 0.01
+  least_spread: float = 0.05
   class_names: tuple[str, ...] = ()
   monitor: str = 'newest'
 
