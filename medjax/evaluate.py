@@ -1,6 +1,7 @@
 """Cases → predictions → metrics, per case and summed up."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -29,19 +30,55 @@ _OF_THE_DATA = (
   'data.folds', 'data.splits',
 )  # fmt: skip
 
+# Of rows, vectors that are no metrics.
+_UNWRITTEN = (
+  'case', 'signature', 'logits', 'missed', 'pooled', 'projection', 'truth',
+  'probe', 'knn',
+)  # fmt: skip
+
+
+class Samples(pipeline.Cached):
+  """The samples of a split, decoded and prepared once if there is room.
+
+  references: those of training that a task compares each case with, or None.
+  """
+
+  references = None
+
 
 def samples(experiment, split, *, budget_bytes=0):
-  """The samples of a split, decoded and prepared once if there is room."""
-  return pipeline.Cached(
+  """The `Samples` of a split."""
+  found = Samples(
     experiment.cases(split), experiment.prepare, budget_bytes=budget_bytes
   )
+  if (count := getattr(experiment.task, 'references', 0)) and split != 'train':
+    found.references = _references(experiment, count)
+  return found
+
+
+def _references(experiment, count):
+  """At most `count` training cases, drawn once, of a folder labelled ones."""
+  cases = experiment.cases('train')
+  labels = [e.label for e in getattr(cases, 'entries', ())]
+  places = [i for i, label in enumerate(labels) if label is not None]
+  rng = np.random.default_rng(experiment.seed)
+  places = rng.permutation(places or len(cases))[:count]
+  chosen = [
+    functools.partial(cases.__getitem__, int(i)) for i in sorted(places)
+  ]
+  # Read at every evaluation: a quarter of what the training may hold.
+  budget = int(experiment.data.cache_gb * 2**30 / 4)
+  prepare = lambda read: experiment.prepare(read())
+  return Samples(chosen, prepare, budget_bytes=budget)
 
 
 def evaluate_cases(predictor, task, samples, *, visit=None):
   """One row of metrics per case that has a reference, from all processes.
 
   Each process predicts its share of the samples. `visit(case, prediction, row)`
-  sees each as it comes. Raises ValueError where no case has a reference.
+  sees each as it comes. Rows are compared with those of the samples'
+  `references`, if there are any. Raises ValueError where no case has a
+  reference.
   """
   places = []
 
@@ -73,6 +110,8 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
       f'none of {len(samples)} cases has a {" and a ".join(task.fields)} to be '
       'compared with'
     )
+  if (references := getattr(samples, 'references', None)) is not None:
+    rows = task.compared(rows, evaluate_cases(predictor, task, references))
   return rows
 
 
@@ -331,7 +370,7 @@ def write(workdir, task, rows, results, gallery):
   """
   table = [{'split': split, **row} for split in rows for row in rows[split]]
   for row in table:
-    for name in ('case', 'signature', 'logits', 'missed'):
+    for name in _UNWRITTEN:
       row.pop(name, None)
   per_case.write(workdir / 'per_case.csv', table, task.names)
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())

@@ -36,6 +36,8 @@ def make_task(config, facts, *, teacher=None):
     task['class_names'] = facts.class_names
   if 'event_times' in taken and not given('event_times'):
     task |= {'event_times': facts.event_times, 'causes': facts.causes}
+  if 'channels' in taken and not given('channels'):
+    task['channels'] = facts.channels
   if 'concepts' in taken and not given('concepts'):
     task['concepts'] = facts.covariate_names
   if 'num_classes' in taken:

@@ -168,8 +168,10 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
         if judge and judge.maps:
           files.write_within(out, case, judge.within(prediction), judge.level)
         result = files.write(out, case, prediction, **maps)
-      else:
+      elif run.task.names:
         result = max(prediction.values, key=prediction.values.get)
+      else:  # of numbers, the largest says nothing
+        result = f'{len(prediction.values)} numbers'
       if prediction.judgement.get('abstain'):
         result = f'{result}, but abstain: {prediction.judgement["reason"]}'
       advance()

@@ -218,6 +218,24 @@ def load(name):
   return public.read_config(f'{ROOT}/configs/{file}.py{colon}{variant}')
 
 
+TINY_VIT = {
+  'model.backbone.width': 4, 'model.backbone.depth': 1,
+  'model.backbone.heads': 1, 'model.width': 4, 'model.depth': 1,
+}  # fmt: skip
+EXPERIMENTS |= {
+  'pretrain:lidc_nodules,byol': (
+    make_cases((9, 8, 3, 1), NODULE),
+    TINY_BACKBONE | {'task.least_spread': 0.0},
+  ),
+  'pretrain:adrenalmnist3d,mae,vit': (
+    make_cases((8, 8, 8, 1), BINARY),
+    TINY_VIT,
+  ),
+  'pretrain:hippocampus,mae': (
+    make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True),
+    {'model.backbone.features': (2, 4), 'data.patch_size': (8, 8, 8)},
+  ),
+}
 EXPERIMENTS['radiomics:lidc,fold1'] = make_rows(NODULE), {}
 EXPERIMENTS |= {
   name: (make_patients(causes), {'model.hidden': (4,)})

@@ -13,6 +13,7 @@ from medjax.run.checkpoint import best_variables
 
 _HEAD = re.compile(r'(head|aux)')
 _BACKBONE = 'params/backbone/'
+_COLLECTIONS = {'params', 'batch_stats'}
 
 
 @dataclasses.dataclass
@@ -64,13 +65,24 @@ def _from_run(path, outline):
   """A run's best variables. Either of the two models may have a backbone."""
   step, variables = best_variables(path)
   weights = flatten_dict(adapted.merge(variables), sep='/')
+  # What a task kept beside the model, a queue of keys, say, is no weight.
+  known = {k.partition('/')[0] for k in outline} | _COLLECTIONS
+  weights = {k: v for k, v in weights.items() if k.partition('/')[0] in known}
   ours, theirs = (
     any(k.startswith(_BACKBONE) for k in tree) for tree in (outline, weights)
   )
+  common = [k for k in outline if k in weights and k.startswith('params/')]
+  if ours and theirs and all(k.startswith(_BACKBONE) for k in common):
+    # Two models that have only the kind of their backbone in common.
+    name = lambda path: path if path.split('/')[1] == 'backbone' else None
+    is_head = lambda name: name.split('/')[1] != 'backbone'
+    return _Source(f'{path}, step {step}', weights, name, is_head, False)
 
   def name(path):
     collection, rest = path.split('/', 1)
     if theirs and not ours:
+      if _HEAD.match(rest):  # theirs said pixels
+        return None
       rest = f'backbone/{rest}'
     elif ours and not theirs:
       if not rest.startswith('backbone/'):
@@ -81,7 +93,8 @@ def _from_run(path, outline):
   def is_head(name):
     rest = name.split('/', 1)[1]
     if theirs and not ours:
-      return not rest.startswith('backbone/')
+      inner = rest.removeprefix('backbone/')
+      return inner == rest or bool(_HEAD.match(inner))
     return bool(_HEAD.match(rest))
 
   return _Source(f'{path}, step {step}', weights, name, is_head, False)

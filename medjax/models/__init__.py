@@ -20,6 +20,7 @@ from medjax.models.encoder_decoder import EncoderDecoder as EncoderDecoder
 from medjax.models.fusion import Fusion as Fusion
 from medjax.models.inception import InceptionV3 as InceptionV3
 from medjax.models.lenet import LeNet5 as LeNet5
+from medjax.models.masked import MaskedAutoencoder as MaskedAutoencoder
 from medjax.models.mednext import MedNeXt as MedNeXt
 from medjax.models.mednext import MedNeXtB as MedNeXtB
 from medjax.models.mednext import MedNeXtL as MedNeXtL
@@ -31,6 +32,7 @@ from medjax.models.mobilenet import MobileNet as MobileNet
 from medjax.models.mobilenet import MobileNetV2 as MobileNetV2
 from medjax.models.mobilenet import MobileNetV3Large as MobileNetV3Large
 from medjax.models.mobilenet import MobileNetV3Small as MobileNetV3Small
+from medjax.models.projected import Projected as Projected
 from medjax.models.resenc import ResEncUNet as ResEncUNet
 from medjax.models.resnet import ResNet as ResNet
 from medjax.models.resnet import ResNet18 as ResNet18

@@ -117,11 +117,13 @@ class ViT(nn.Module):
   dtype: Any = None
 
   @nn.compact
-  def __call__(self, x, *, train=False, features=False):
+  def __call__(self, x, *, train=False, features=False, keep=None):
     """(b, *spatial, c) → logits (b, num_classes), float32.
 
     With features=True the dict of `layers.pyramid`: 'stage_0' are the patches'
     tokens on their grid, 'pooled' the class token, both after the last norm.
+    With `keep` (b, k), numbers of patches, row by row, it sees only these, and
+    their tokens lie in a row (MAE, He et al. 2022).
 
     Raises:
       ValueError: if the heads do not divide the width, or a size does not fit
@@ -135,6 +137,9 @@ class ViT(nn.Module):
     token = jnp.broadcast_to(token.astype(x.dtype), (batch, 1, width))
     x = jnp.concatenate([token, x.reshape(batch, -1, width)], 1)
     x = x + self._positions(grid).astype(x.dtype)
+    if keep is not None:
+      kept = jnp.take_along_axis(x[:, 1:], keep[..., None], 1)
+      x, grid = jnp.concatenate([x[:, :1], kept], 1), keep.shape[1:]
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     for i, rate in enumerate(depth_rates(self.drop_path, self.depth)):
       block = recomputed(Block, self.remat)(

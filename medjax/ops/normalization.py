@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -92,3 +93,9 @@ def _lanes(x):
   """(b, *spatial, c) → (b, *others, last · c), float32 or wider."""
   wide = jnp.promote_types(x.dtype, jnp.float32)
   return x.reshape(*x.shape[:-2], -1).astype(wide)
+
+
+def unit(x: Float[Array | np.ndarray, '*n d']) -> Float[Array, '*n d']:
+  """Rows of length 1, float32; a row of zeros stays one, with a gradient."""
+  x = jnp.asarray(x, jnp.float32)
+  return x * jax.lax.rsqrt(jnp.maximum((x * x).sum(-1, keepdims=True), 1e-12))

@@ -115,6 +115,7 @@ class Member:
       main_process,
       step=self.step,
       monitor=experiment.task.monitor,
+      spoken=getattr(experiment.task, 'spoken', ()),
       hook=self._hook() if main_process else None,
     )
     batches = pipeline.train_batches(

@@ -55,7 +55,8 @@ class Writer:
 
   `step` is the step that the run resumes from: what a killed run logged after
   it is dropped from metrics.jsonl and hidden by TensorBoard. None keeps all.
-  `monitor` names the validation score beside the progress bar. With
+  `monitor` names the validation score beside the progress bar, `spoken` others
+  that are shown instead of it. With
   `enabled=False` (every process but the first) nothing is written or printed.
   `hook` is another writer that is told the scalars too: `config.train.writer`.
   """
@@ -68,13 +69,14 @@ class Writer:
     *,
     step=None,
     monitor='score',
+    spoken=(),
     hook=None,
   ):
     self._hook = hook
     self._enabled = enabled
     self._total = total_steps
-    self._monitor = monitor
-    self._score = None
+    self._monitor, self._spoken = monitor, spoken
+    self._score, self._said = None, {}
     self._bar = None
     self._first = None  # (step, time) of the first progress(): ETA, no compile
     self._started, self._before = time.monotonic(), 0.0
@@ -112,6 +114,8 @@ class Writer:
     if not self._enabled:
       return
     values = {name: float(value) for name, value in values.items()}
+    told = {name: f'validation/{name}' for name in self._spoken}
+    self._said |= {k: values[v] for k, v in told.items() if v in values}
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
     about = {'step': int(step), 'seconds': round(self.seconds, 2)}
     self._jsonl.write(json.dumps({**about, **finite}) + '\n')
@@ -157,8 +161,13 @@ class Writer:
     if done > 0:
       left = round(seconds / done * max(self._total - step, 0))
       words.append(f'ETA {datetime.timedelta(seconds=left)}')
-    if self._score is not None:
-      words.append(f'val {self._monitor} {self._score:.4f}')
+    said = self._said
+    if self._score is not None and not self._spoken:
+      said = {self._monitor: self._score}
+    words += [
+      f'val without {name}' if math.isnan(v) else f'val {name} {v:.4f}'
+      for name, v in said.items()
+    ]
     if not sys.stdout.isatty():
       print(f'step {step}/{self._total}', *words, sep=' · ', flush=True)
       return

@@ -179,6 +179,9 @@ class Task(Protocol):
   #   the case, reasons to abstain): what `predict --conformal` says of it.
   # measured(rows, calibration, *, level, method, by_class) → how that holds on
   #   rows, with a 'warning' where it does not.
+  # references, a number, and compared(rows, references) → rows: an evaluation
+  #   predicts at most that many training cases too, and tells its rows of them.
+  # spoken: names of scores that are shown while it trains, instead of monitor.
   # statistic(rows, calibration) → (weights (r, n) → {score: (r,)}), and
   #   `grouped`, score → whether its gap between groups is tested: subgroups.
 

@@ -141,6 +141,14 @@ def test_the_loss_of_validation_is_drawn_beside_that_of_training():
   assert labels == ['train', 'validation', 'best step']
 
 
+def test_a_score_that_never_was_is_not_drawn():
+  scores = {'validation/newest': None, 'validation/knn': 0.5}
+  log = [{'step': s, 'train/loss': 1 / s, **scores} for s in (1, 2)]
+  with figures.style():
+    figure = figures.learning_curves(log, 'newest', 2, UNNAMED)
+  assert [ax.get_title() for ax in figure.axes] == ['Loss', 'Validation Knn']
+
+
 @pytest.mark.parametrize(
   'names',
   [

@@ -124,6 +124,16 @@ def test_without_a_terminal_progress_prints_plain_lines(tmp_path, capsys):
   assert lines[2].endswith('ETA 0:00:00 · val dice 0.9000')
 
 
+def test_a_task_may_say_which_scores_are_shown(tmp_path, capsys):
+  with Writer(tmp_path, 20, monitor='newest', spoken=('knn', 'spread')) as w:
+    w.progress(1, loss=0.5)
+    w.scalars(2, {'validation/spread': 0.25, 'validation/knn': float('nan')})
+    w.progress(2, score=float('nan'))
+  first, second = capsys.readouterr().out.splitlines()
+  assert ' val ' not in first
+  assert second.endswith(' · val without knn · val spread 0.2500')
+
+
 def test_on_a_terminal_progress_is_one_bar(tmp_path, monkeypatch):
   class Terminal(io.StringIO):
     def isatty(self):
