@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from medjax import config as config_lib
 from medjax import files, optim, prepare, tasks
 from medjax.build import lookup
-from medjax.data import folder, pipeline, records
+from medjax.data import folder, labelled, pipeline, records
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 from medjax.parts import make_augment, make_model, make_preprocess, make_task
@@ -79,6 +79,7 @@ class Experiment:
       patch_size=tuple(self.data.patch_size),
       foreground=self.data.foreground,
       ignore=getattr(self.task, 'ignore', None),
+      share=self.data.labelled_share,
       process_index=process_index,
       process_count=process_count,
       parts=parts,
@@ -307,9 +308,24 @@ def _splits(config):
   @functools.cache
   def cases(split):
     config_lib.check_splits(config.data.splits.to_dict())
-    return open_cases(config, config.data.splits[split])
+    found = open_cases(config, config.data.splits[split])
+    return found if split != 'train' else _with_references(config, found, cases)
 
   return cases
+
+
+def _with_references(config, found, cases):
+  """The training cases, of which some may have no reference."""
+  kind, data = lookup(tasks, config.task.get('name', '')), config.data
+  seeds = data.labelled_seed, data.seed, config.seed
+  seed = next(seed for seed in seeds if seed is not None)
+  choice = labelled.Choice(data.labelled, tuple(data.labelled_ids), seed)
+  keep = kind.unlabelled
+  found = labelled.chosen(found, choice, fields=kind.fields, keep=keep)
+  if not (keep and kind.fields):
+    return found
+  # What is learnt from, without a reference too, is not what is judged by.
+  return labelled.apart(found, {k: cases(k) for k in SPLITS[1:]})
 
 
 def _check_folds(config):
@@ -378,5 +394,9 @@ def folder_options(config):
     images='image' in (task.get('inputs') or _inputs(kind)),
     ignore=task.get('ignore') if data['ignore'] is None else data['ignore'],
     mask_values=dict(data['mask_values']),
-    unlabelled=kind.unlabelled,
+    unlabelled=kind.unlabelled and not kind.fields,
+    partly=bool(
+      kind.fields
+      and (kind.unlabelled or data.get('labelled') or data.get('labelled_ids'))
+    ),
   )

@@ -9,15 +9,31 @@ from medjax.tasks.distillation import (
 from medjax.tasks.group_dro import GroupDRO
 from medjax.tasks.ordinal import Ordinal
 from medjax.tasks.segmentation import Segmentation
+from medjax.tasks.semi import (
+  CrossPseudoClassification,
+  CrossPseudoSegmentation,
+  FixMatchClassification,
+  FixMatchSegmentation,
+  MeanTeacherClassification,
+  MeanTeacherSegmentation,
+  UncertaintyAwareSegmentation,
+)
 from medjax.tasks.survival import Survival
 
 __all__ = [
   'Classification',
   'Concepts',
+  'CrossPseudoClassification',
+  'CrossPseudoSegmentation',
   'DistilledClassification',
   'DistilledSegmentation',
+  'FixMatchClassification',
+  'FixMatchSegmentation',
   'GroupDRO',
+  'MeanTeacherClassification',
+  'MeanTeacherSegmentation',
   'Ordinal',
   'Segmentation',
   'Survival',
+  'UncertaintyAwareSegmentation',
 ]
