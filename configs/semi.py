@@ -89,7 +89,7 @@ def pictures(data):
   config.task = dict(name='Classification')
   config.optimizer.update(learning_rate=1e-3, weight_decay=1e-2)
   config.schedule.update(name='cosine', warmup_steps=20)
-  config.train.update(steps=400, log_every=25, eval_every=100, ema_decay=0.99)
+  config.train.update(steps=300, log_every=25, eval_every=100, ema_decay=0.99)
   config.inference.batch_size = 64
   return config
 

@@ -1,4 +1,4 @@
-"""Two networks of one kind in one module, for tasks that train them together."""
+"""Two networks of one kind in one module, for tasks that train both."""
 
 import flax.linen as nn
 

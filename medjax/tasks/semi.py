@@ -219,7 +219,7 @@ class UncertaintyAwareSegmentation(_Semi, Segmentation):
 
 
 def _noise(index, image, number):
-  """Normal numbers like an image, cut at two; those of a place in the stream."""
+  """Normal numbers like an image, by the place in the stream; cut at two."""
 
   def one(place):
     key = jax.random.fold_in(jax.random.key(number), place)
