@@ -79,7 +79,7 @@ def pictures(data):
   else:
     config.data.name = f'medmnist/{data}'
     config.data.preprocess = (dict(name='scale', mean=127.5, std=127.5),)
-  config.data.batch_size = 32
+  config.data.batch_size = 16
   config.augment = (
     dict(name='affine', p=0.8, rotate=10.0, scale=(0.9, 1.1), translate=2.0),
     dict(name='brightness', p=0.3, factor=(0.8, 1.2)),
@@ -89,7 +89,7 @@ def pictures(data):
   config.task = dict(name='Classification')
   config.optimizer.update(learning_rate=1e-3, weight_decay=1e-2)
   config.schedule.update(name='cosine', warmup_steps=20)
-  config.train.update(steps=300, log_every=25, eval_every=100, ema_decay=0.99)
+  config.train.update(steps=200, log_every=25, eval_every=50, ema_decay=0.99)
   config.inference.batch_size = 64
   return config
 
@@ -119,9 +119,9 @@ def volumes(data):
     dict(name='gamma', p=0.3, exponent=(0.7, 1.5)),
     dict(name='flip', p=0.5, axes=(0,)),
   )
-  config.model = dict(name='UNet', features=(8, 16, 32, 64))
+  config.model = dict(name='UNet', features=(6, 12, 24, 48))
   config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0)
   config.schedule.update(name='cosine', warmup_steps=20)
-  config.train.update(steps=300, log_every=25, eval_every=100, ema_decay=0.99)
+  config.train.update(steps=200, log_every=25, eval_every=50, ema_decay=0.99)
   config.inference.update(batch_size=8)
   return config

@@ -8,6 +8,7 @@ each makes of them; it goes on where it was, and skips what is done.
 
 import argparse
 import ast
+import contextlib
 
 from medjax import cli
 
@@ -115,10 +116,8 @@ def _overridden(arguments):
     field, equals, value = argument.partition('=')
     if not field.startswith('--config.') or not equals:
       raise ValueError(f'unknown argument {argument!r}')
-    try:
+    with contextlib.suppress(SyntaxError, ValueError):  # else it is a text
       value = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-      pass  # a text
     yield field.removeprefix('--config.'), value
 
 

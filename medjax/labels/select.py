@@ -20,7 +20,7 @@ FEATURES = ('coreset', 'typiclust')
 
 @dataclasses.dataclass(frozen=True)
 class Pick:
-  """A case to label, its score, why, and the slice of a volume to begin with."""
+  """A case to label, its score, why, and where in a volume to begin."""
 
   id: str
   score: float
