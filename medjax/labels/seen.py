@@ -1,4 +1,4 @@
-"""What a model sees of an unlabelled case: how unsure it is, what it is like."""
+"""What a model sees of an unlabelled case: how unsure, what it is like."""
 
 import dataclasses
 

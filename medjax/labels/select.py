@@ -52,9 +52,10 @@ def ranked(pool, n, strategy, *, known=(), rest=(), seed=0):
   """
   _check(pool, n, strategy)
   rng = np.random.default_rng(seed)
-  free = strategies.Pool(len(pool), _twins(pool, known, rest))
-  for place in range(len(pool), len(free.free)):
-    free.take(place)  # and with them what is like them
+  every = len(pool) + len(known) + len(rest)
+  free = strategies.Pool(every, _twins(pool, known, rest))
+  for place in range(len(pool), every):
+    free.take(place)  # and with it what is like it
   free.free = free.free[: len(pool)]
   embeddings = np.stack([s.embedding for s in pool])
   before = np.zeros((0, embeddings.shape[1]))
