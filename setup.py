@@ -76,6 +76,8 @@ EXTRAS = {
   'tensorboard': ['tensorboard>=2.20'],
   # Hyper-parameter search.
   'hpo': ['optuna>=5', 'scikit-learn>=1.7'],
+  # The classical control beside curves of labels.
+  'labels': ['scikit-learn>=1.7'],
   # Ontologies of the user's, OBO or OWL.
   'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own

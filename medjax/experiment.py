@@ -285,9 +285,9 @@ def _teacher(workdir):
       )
     return made.model, loading.best_variables(workdir)[1]
 
-  def teach(*inputs):
+  def teach(*inputs, **options):
     model, variables = opened()
-    return model.apply(variables, *inputs, train=False)
+    return model.apply(variables, *inputs, train=False, **options)
 
   return teach
 
