@@ -40,7 +40,7 @@ def by_score(pool, scores, name):
   scores = np.asarray(scores, float)
   for i in np.argsort(-scores, kind='stable'):
     if pool.free[i]:
-      below = round(100 * float((scores < scores[i]).mean()))
+      below = int(100 * (scores < scores[i]).mean())  # 100 % is nobody
       yield (
         int(i),
         float(scores[i]),
