@@ -317,12 +317,12 @@ def _splits(config):
 def _with_references(config, found, cases):
   """The training cases, of which some may have no reference."""
   kind, data = lookup(tasks, config.task.get('name', '')), config.data
-  seeds = data.labelled_seed, data.seed, config.seed
-  seed = next(seed for seed in seeds if seed is not None)
+  given = data.labelled_seed, data.seed, config.seed
+  seed = next(s for s in given if s is not None)
   choice = labelled.Choice(data.labelled, tuple(data.labelled_ids), seed)
-  keep = kind.unlabelled
-  found = labelled.chosen(found, choice, fields=kind.fields, keep=keep)
-  if not (keep and kind.fields):
+  options = dict(fields=kind.fields, keep=kind.unlabelled)
+  found = labelled.chosen(found, choice, **options)
+  if not all(options.values()):
     return found
   # What is learnt from, without a reference too, is not what is judged by.
   return labelled.apart(found, {k: cases(k) for k in SPLITS[1:]})
@@ -386,6 +386,7 @@ def folder_options(config):
     'landmark',
     'hash_ids',
   )  # fmt: skip
+  few = data.get('labelled') or data.get('labelled_ids')
   return {name: data[name] for name in alike} | dict(
     seed=config['seed'] if data['seed'] is None else data['seed'],
     fields=dict(data['fields']),
@@ -395,8 +396,5 @@ def folder_options(config):
     ignore=task.get('ignore') if data['ignore'] is None else data['ignore'],
     mask_values=dict(data['mask_values']),
     unlabelled=kind.unlabelled and not kind.fields,
-    partly=bool(
-      kind.fields
-      and (kind.unlabelled or data.get('labelled') or data.get('labelled_ids'))
-    ),
+    partly=bool(kind.fields and (kind.unlabelled or few)),
   )

@@ -56,6 +56,7 @@ from medjax.data.folder.found import (
   find_channels,
   find_numbered,
 )
+from medjax.data.folder.layout import has_unlabelled
 
 __all__ = [
   'About',
@@ -64,6 +65,7 @@ __all__ = [
   'channels',
   'find_channels',
   'find_numbered',
+  'has_unlabelled',
   'open_folder',
   'open_splits',
   'read_image',

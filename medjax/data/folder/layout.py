@@ -40,6 +40,13 @@ def entries_in(root, passed, *, dense=False, partly=False):
   return [*_with_reference(root, passed, dense, partly), *aside]
 
 
+def has_unlabelled(root):
+  """Whether a path is a folder with a folder unlabelled/ in it."""
+  return root.is_dir() and any(
+    p.name.lower() in _UNLABELLED for p in folders_in(root)
+  )
+
+
 def _with_reference(root, passed, dense, partly):
   parts = {
     split_name(p.name): p
