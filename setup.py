@@ -78,6 +78,8 @@ EXTRAS = {
   'hpo': ['optuna>=5', 'scikit-learn>=1.7'],
   # Accountants of differential privacy.
   'dp': ['dp-accounting>=0.6'],
+  # The classical control beside curves of labels.
+  'labels': ['scikit-learn>=1.7'],
   # Ontologies of the user's, OBO or OWL.
   'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own

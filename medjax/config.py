@@ -17,6 +17,8 @@ from medjax.build import closest
 _RANGES = {
   'data.batch_size': (0, None),
   'data.foreground': (0, None),
+  'data.labelled': (0, None),
+  'data.labelled_share': (0, 1),
   'data.cache_gb': (0, None),
   'optimizer.learning_rate': (0, None),
   'optimizer.weight_decay': (0, None),
@@ -93,6 +95,12 @@ def default_config():
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing
         splits=dict(train='train', validation='validation', test='test'),
+        labelled=0,  # patients of train whose reference is used; 0 is all
+        labelled_ids=(),  # instead: cases, by their ids
+        labelled_seed=placeholder(
+          int
+        ),  # of the choice; if none, the division's
+        labelled_share=0.5,  # of a batch, where other cases have no reference
         batch_size=16,  # over all devices and processes; 0 is the whole split
         preprocess=(),  # medjax.data.transforms
         # Of training and sliding window; () is the whole image, and None fits

@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from medjax import config as config_lib
 from medjax import files, optim, prepare, tasks
 from medjax.build import lookup
-from medjax.data import folder, pipeline, poisson, records
+from medjax.data import folder, labelled, pipeline, poisson, records
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 from medjax.parts import (
@@ -94,6 +94,7 @@ class Experiment:
       patch_size=tuple(self.data.patch_size),
       foreground=self.data.foreground,
       ignore=getattr(self.task, 'ignore', None),
+      share=self.data.labelled_share,
       process_index=process_index,
       process_count=process_count,
       parts=parts,
@@ -309,9 +310,9 @@ def _teacher(workdir):
       )
     return made.model, loading.best_variables(workdir)[1]
 
-  def teach(*inputs):
+  def teach(*inputs, **options):
     model, variables = opened()
-    return model.apply(variables, *inputs, train=False)
+    return model.apply(variables, *inputs, train=False, **options)
 
   return teach
 
@@ -332,9 +333,24 @@ def _splits(config):
   @functools.cache
   def cases(split):
     config_lib.check_splits(config.data.splits.to_dict())
-    return open_cases(config, config.data.splits[split])
+    found = open_cases(config, config.data.splits[split])
+    return found if split != 'train' else _with_references(config, found, cases)
 
   return cases
+
+
+def _with_references(config, found, cases):
+  """The training cases, of which some may have no reference."""
+  kind, data = lookup(tasks, config.task.get('name', '')), config.data
+  given = data.labelled_seed, data.seed, config.seed
+  seed = next(s for s in given if s is not None)
+  choice = labelled.Choice(data.labelled, tuple(data.labelled_ids), seed)
+  options = dict(fields=kind.fields, keep=kind.unlabelled)
+  found = labelled.chosen(found, choice, **options)
+  if not all(options.values()):
+    return found
+  # What is learnt from, without a reference too, is not what is judged by.
+  return labelled.apart(found, {k: cases(k) for k in SPLITS[1:]})
 
 
 def _check_folds(config):
@@ -395,6 +411,7 @@ def folder_options(config):
     'landmark',
     'hash_ids',
   )  # fmt: skip
+  few = data.get('labelled') or data.get('labelled_ids')
   return {name: data[name] for name in alike} | dict(
     join=dict(data['join']),
     seed=config['seed'] if data['seed'] is None else data['seed'],
@@ -404,5 +421,6 @@ def folder_options(config):
     images='image' in (task.get('inputs') or _inputs(kind)),
     ignore=task.get('ignore') if data['ignore'] is None else data['ignore'],
     mask_values=dict(data['mask_values']),
-    unlabelled=kind.unlabelled,
+    unlabelled=kind.unlabelled and not kind.fields,
+    partly=bool(kind.fields and (kind.unlabelled or few)),
   )

@@ -37,11 +37,13 @@ def make_cases(
   further=(),
   images=(),
   covariates=0,
+  unlabelled=0,
 ):
   """n raw cases of noise; `masks` of the classes, or labels.
 
   `further`: names of other masks that a case has, `images` of other images;
-  `covariates`: how many.
+  `covariates`: how many; `unlabelled`: so many more cases, which only training
+  may have.
   """
   rng = np.random.default_rng(0)
   rank = len(shape) - 1
@@ -49,7 +51,7 @@ def make_cases(
   cases = Cases()
   cases.class_names = class_names
   cases.covariate_names = tuple(f'concept {i}' for i in range(covariates))
-  for i in range(n):
+  for i in range(n + unlabelled):
     case = {
       'image': rng.integers(0, 256, shape).astype(np.uint8),
       'id': str(i),
@@ -57,7 +59,9 @@ def make_cases(
       'affine': np.eye(rank + 1),
       'spacing': np.ones(rank),
     }
-    if masks:
+    if i >= n:
+      pass
+    elif masks:
       case['mask'] = rng.integers(0, classes, shape[:-1]).astype(np.uint8)
     elif multi_label:
       case['label'] = rng.integers(0, 2, classes).astype(np.uint8)
@@ -116,6 +120,26 @@ EXPERIMENTS = {
     SMALL_RESNET,
   ),
   'resnet:folder': (make_cases((30, 40, 3), ('a', 'b', 'c')), SMALL_RESNET),
+  'semi:pneumoniamnist,supervised': (
+    make_cases((28, 28, 1), BINARY),
+    SMALL_RESNET,
+  ),
+  'semi:pneumoniamnist,fixmatch': (
+    make_cases((28, 28, 1), BINARY, unlabelled=2),
+    SMALL_RESNET,
+  ),
+  'semi:hippocampus,mean_teacher': (
+    make_cases((11, 13, 9, 1), HIPPOCAMPUS, masks=True, unlabelled=2),
+    SMALL_UNET | {'data.patch_size': (8, 8, 8)},
+  ),
+  'semi:masks,uamt': (
+    make_cases((16, 16, 1), TISSUE, masks=True, unlabelled=2),
+    SMALL_UNET | {'task.num_classes': 3},
+  ),
+  'semi:folder,cps': (
+    make_cases((30, 40, 3), ('a', 'b'), unlabelled=2),
+    {'model.network.width': 2, 'model.network.stage_sizes': (1, 1)},
+  ),
   'concepts:lidc': (
     make_cases((9, 8, 3, 1), NODULE, covariates=8),
     TINY_BACKBONE,
@@ -263,6 +287,15 @@ def test_every_row_of_the_results_is_an_experiment_with_splits_apart():
       assert not any(a & b for a, b in itertools.combinations(parts, 2))
 
 
+def referenced(cases):
+  """The cases that a run can be judged by."""
+  if 'image' not in cases[0]:
+    return cases
+  found = Cases(c for c in cases if 'mask' in c or 'label' in c)
+  found.__dict__ |= vars(cases)
+  return found
+
+
 @pytest.fixture
 def quick_compilation():
   """These programs run a few times: making them fast is not worth it."""
@@ -293,7 +326,12 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
   # One device: what eight do is tested elsewhere, and compiles for longer.
   one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
-  monkeypatch.setattr(experiment, 'open_cases', lambda config, parts: cases)
+  whole = referenced(cases)
+  monkeypatch.setattr(
+    experiment,
+    'open_cases',
+    lambda config, parts: cases if parts == config.data.splits.train else whole,
+  )
   make, compiled = engine.make_train_step, []
   monkeypatch.setattr(
     engine,
@@ -311,7 +349,7 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
   assert len(losses) == 4
   assert all(math.isfinite(loss) for loss in losses)
   for split in ('validation', 'test'):
-    assert results[split]['n'] == len(cases)
+    assert results[split]['n'] == len(whole)
     assert results[split]['scores']
   assert (tmp_path / 'per_case.csv').exists()
 

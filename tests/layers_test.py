@@ -104,6 +104,11 @@ ALLOWED = {
     'reports', 'shipped', 'train',
   },
   'search.__main__': {'cli', 'main', 'search'},
+  'labels': {
+    'build', 'config', 'data', 'evaluate', 'experiment', 'files', 'metrics',
+    'prediction', 'progress', 'public', 'reports', 'run', 'train',
+  },
+  'labels.__main__': {'cli', 'labels', 'run'},
   'trust': {
     'augment', 'evaluate', 'experiment', 'files', 'finetune', 'metrics',
     'optim', 'prediction', 'progress', 'reports', 'run', 'tasks',

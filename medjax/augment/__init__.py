@@ -17,7 +17,7 @@ from medjax.augment.mixing import mixup
 from medjax.augment.resolution import gaussian_blur, low_resolution
 from medjax.augment.spatial import affine, flip, rot90
 from medjax.augment.style import amplitude_mix, histogram_match
-from medjax.augment.views import views
+from medjax.augment.views import strong, views
 
 __all__ = [
   'affine',
@@ -32,5 +32,6 @@ __all__ = [
   'low_resolution',
   'mixup',
   'rot90',
+  'strong',
   'views',
 ]

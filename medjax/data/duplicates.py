@@ -217,7 +217,7 @@ def groups(images, patients):
   that splitting by these names instead of by `patients` keeps duplicates
   together and leaves everyone else where they were.
   """
-  seen = [_Seen(digest(image), thumbnail(image)) for image in images]
+  seen = [Seen.of(image) for image in images]
   twins = find_twins(seen)
   return joined(patients, [*twins.exact, *twins.near])
 
@@ -239,9 +239,14 @@ def joined(patients, pairs):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
+class Seen:
   """What `find_twins` needs of an image."""
 
   digest: bytes
   thumbnail: np.ndarray
   split: str = ''
+
+  @classmethod
+  def of(cls, image, split=''):
+    """Of an image (*spatial, C)."""
+    return cls(digest(image), thumbnail(image), split)

@@ -29,6 +29,11 @@ class Cached:
     self._held = {}
     self._lock = threading.Lock()
 
+  @property
+  def referenced(self):
+    """Which cases have their reference, if the cases say so, else None."""
+    return getattr(self._cases, 'referenced', None)
+
   def __len__(self):
     return len(self._cases)
 
@@ -63,6 +68,9 @@ class TrainStream:
   equal run of them in order. A position gives the epoch, the case and the
   random numbers of its patch.
 
+  Of samples that say which are `referenced` (medjax.data.labelled) those make a
+  `share` of each batch, in an order of their own: few would be in few batches.
+
   An example has the `inputs` of the model and the `fields` of the task, in the
   form of the first case that has them. A field that a case lacks is zeros, and
   valid[field] is False.
@@ -80,6 +88,7 @@ class TrainStream:
     patch_size=(),
     foreground=0.0,
     ignore=None,
+    share=0.5,
     process_index=0,
     process_count=1,
     parts=1,
@@ -100,6 +109,15 @@ class TrainStream:
     self._patches = {'foreground': foreground, 'ignore': ignore}
     # A batch may span epochs, and threads work on several batches.
     self._order = functools.lru_cache(maxsize=8)(self._shuffled)
+    self._groups = self._labelled = None
+    referenced = getattr(samples, 'referenced', None)
+    if (
+      not whole
+      and referenced is not None
+      and 0 < sum(referenced) < len(samples)
+    ):
+      self._groups = np.flatnonzero(referenced), np.flatnonzero(~referenced)
+      self._labelled = min(max(round(batch_size * share), 1), batch_size - 1)
     self._inputs, self._fields = inputs, fields
     self._form = self._find_form()
 
@@ -174,13 +192,31 @@ class TrainStream:
     )
 
   def _case(self, position):
+    if self._groups and self._labelled:
+      return self._of_groups(*divmod(position, self._global))
     epoch, place = divmod(position, self._epoch)
     return int(self._order(epoch)[place % len(self._samples)])
 
-  def _shuffled(self, epoch):
-    """The cases in the order of an epoch."""
-    rng = np.random.default_rng((self._seed, epoch))
-    return rng.permutation(len(self._samples))
+  def _of_groups(self, batch, slot):
+    """The case at a slot of a batch: those with a reference lie evenly."""
+    before = slot * self._labelled // self._global
+    labelled = (slot + 1) * self._labelled // self._global > before
+    if labelled:
+      place = batch * self._labelled + before
+    else:
+      others = self._global - self._labelled
+      place = batch * others + slot - before
+    group = self._groups[0 if labelled else 1]
+    epoch, place = divmod(place, len(group))
+    return int(group[self._order(epoch, labelled)[place]])
+
+  def _shuffled(self, epoch, labelled=None):
+    """The cases in the order of an epoch, or those of a group."""
+    if labelled is None:
+      rng = np.random.default_rng((self._seed, epoch))
+      return rng.permutation(len(self._samples))
+    rng = np.random.default_rng((self._seed, epoch, int(labelled)))
+    return rng.permutation(len(self._groups[0 if labelled else 1]))
 
 
 class _Batches:

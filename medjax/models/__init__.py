@@ -32,6 +32,7 @@ from medjax.models.mobilenet import MobileNet as MobileNet
 from medjax.models.mobilenet import MobileNetV2 as MobileNetV2
 from medjax.models.mobilenet import MobileNetV3Large as MobileNetV3Large
 from medjax.models.mobilenet import MobileNetV3Small as MobileNetV3Small
+from medjax.models.pair import Pair as Pair
 from medjax.models.projected import Projected as Projected
 from medjax.models.resenc import ResEncUNet as ResEncUNet
 from medjax.models.resnet import ResNet as ResNet

@@ -19,6 +19,7 @@ _IMAGE, _MASK = ('image', 'images'), ('mask', 'masks', 'label', 'labels', 'seg')
 LATER = (
   'name', 'path', 'splits', 'data_dir', 'manual_dir', 'channels', 'rank',
   'batch_size', 'preprocess', 'patch_size', 'foreground', 'cache_gb',
+  'labelled', 'labelled_ids', 'labelled_seed', 'labelled_share',
 )  # fmt: skip
 
 
@@ -140,7 +141,8 @@ def _splits(path, config):
   """What training reads, else the images that lie there without labels."""
   try:
     return folder.open_splits(
-      **{k: v for k, v in config.items() if k != 'name'}
+      **{k: v for k, v in config.items() if k != 'name'},
+      partly=folder.has_unlabelled(path),
     )
   except ValueError:
     loose = _images_in(path) if path.is_dir() and len(config) == 2 else ()

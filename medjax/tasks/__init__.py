@@ -14,6 +14,15 @@ from medjax.tasks.moco import MoCo
 from medjax.tasks.ordinal import Ordinal
 from medjax.tasks.redundancy import BarlowTwins, VICReg
 from medjax.tasks.segmentation import Segmentation
+from medjax.tasks.semi import (
+  CrossPseudoClassification,
+  CrossPseudoSegmentation,
+  FixMatchClassification,
+  FixMatchSegmentation,
+  MeanTeacherClassification,
+  MeanTeacherSegmentation,
+  UncertaintyAwareSegmentation,
+)
 from medjax.tasks.simclr import SimCLR
 from medjax.tasks.survival import Survival
 
@@ -24,13 +33,20 @@ __all__ = [
   'BarlowTwins',
   'Classification',
   'Concepts',
+  'CrossPseudoClassification',
+  'CrossPseudoSegmentation',
   'DistilledClassification',
   'DistilledSegmentation',
+  'FixMatchClassification',
+  'FixMatchSegmentation',
   'GroupDRO',
+  'MeanTeacherClassification',
+  'MeanTeacherSegmentation',
   'MoCo',
   'Ordinal',
   'Segmentation',
   'SimCLR',
   'Survival',
+  'UncertaintyAwareSegmentation',
   'VICReg',
 ]

@@ -19,12 +19,16 @@ class _Taught:
   teacher: the workdir of a trained run with the same preparation of images.
   softness: the temperature of both distributions.
   weight: of the teacher, 0 to 1; the references have the rest.
-  teach: inputs → the teacher's logits; set by `experiment`, of `teacher`.
+  features: weight of what embeddings the teacher has: the student's are to be
+    as like each other, of whatever size they are (`likeness`).
+  teach: inputs → the teacher's logits, with features=True all its features;
+    set by `experiment`, of `teacher`.
   """
 
   teacher: str
   softness: float = 2.0
   weight: float = 0.5
+  features: float = 0.0
   teach: Any = dataclasses.field(default=None, compare=False, repr=False)
 
   def _check_taught(self):
@@ -33,15 +37,27 @@ class _Taught:
         f'weight={self.weight} is not in 0 to 1, or softness={self.softness} '
         'not above 0'
       )
+    if not self.features >= 0:
+      raise ValueError(f'features={self.features} must be 0 or more')
+
+  @property
+  def over_batch(self):
+    """Whether cases are held against each other: where features count."""
+    return self.features > 0
 
   def _taught(self, hard: Callable, forward, batch):
     """Weighted sum of `hard(forward, batch)` and the teacher's loss: (b,)."""
     if self.teach is None:
       raise ValueError('nobody teaches: make the task by a config')
     inputs = [batch[name] for name in self.inputs]
-    outputs = forward(*inputs)
-    theirs = jax.lax.stop_gradient(objective.main_head(self.teach(*inputs)))
-    ours = objective.main_head(outputs)
+    options = {'features': True} if self.features else {}
+    outputs = forward(*inputs, **options)
+    theirs = jax.lax.stop_gradient(self.teach(*inputs, **options))
+    drawn = 0.0
+    if self.features:
+      drawn = likeness(outputs['pooled'], theirs['pooled'])
+      outputs, theirs = outputs['logits'], theirs['logits']
+    ours, theirs = map(objective.main_head, (outputs, theirs))
     if ours.shape != theirs.shape:
       raise ValueError(
         f'the teacher {self.teacher} gives {theirs.shape[1:]}, the student '
@@ -51,7 +67,24 @@ class _Taught:
       ours, theirs, softness=self.softness, exclusive=self.exclusive
     )
     losses = hard(lambda *_: outputs, batch)
-    return (1 - self.weight) * losses + self.weight * soft
+    losses = (1 - self.weight) * losses + self.weight * soft
+    return losses + self.features * drawn
+
+
+def likeness(ours, theirs):
+  """How differently two embeddings (b, d), (b, e) see a batch as alike: (b,).
+
+  The mean squared difference of the rows of both matrices of inner products,
+  each of length 1: similarity-preserving distillation (Tung & Mori 2019).
+  """
+
+  def rows(x):
+    products = x.astype(jnp.float32) @ x.astype(jnp.float32).T
+    # Squared, so that an embedding of zeros has a gradient.
+    length = jnp.sqrt((products**2).sum(-1, keepdims=True) + 1e-12)
+    return products / length
+
+  return ((rows(ours) - rows(theirs)) ** 2).mean(-1)
 
 
 def divergence(ours, theirs, *, softness, exclusive):
@@ -76,7 +109,8 @@ def divergence(ours, theirs, *, softness, exclusive):
 class DistilledClassification(_Taught, Classification):
   """`Classification`, taught by the run of `teacher` too.
 
-  softness: the temperature of both distributions; weight: the teacher's.
+  softness: the temperature of both distributions; weight: the teacher's;
+    features: of the likeness of embeddings.
   """
 
   def __post_init__(self, loss):
@@ -93,7 +127,8 @@ class DistilledClassification(_Taught, Classification):
 class DistilledSegmentation(_Taught, Segmentation):
   """`Segmentation`, taught by the run of `teacher` too.
 
-  softness: the temperature of both distributions; weight: the teacher's.
+  softness: the temperature of both distributions; weight: the teacher's;
+    features: of the likeness of embeddings.
   """
 
   def __post_init__(self, loss):

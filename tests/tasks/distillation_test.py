@@ -8,7 +8,7 @@ import scipy.special
 
 from medjax.tasks import DistilledClassification, DistilledSegmentation
 from medjax.tasks.classification import Classification
-from medjax.tasks.distillation import divergence
+from medjax.tasks.distillation import divergence, likeness
 
 RNG = np.random.default_rng(0)
 
@@ -91,3 +91,39 @@ def test_what_cannot_be_taught():
   )
   with pytest.raises(ValueError, match='they need one task'):
     task.loss(lambda x: jnp.zeros((2, 2)), batch)
+
+
+def test_the_likeness_of_embeddings_in_a_loop():
+  ours, theirs = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 9))
+  wanted = np.zeros(6)
+  for i in range(6):
+    a = np.array([ours[i] @ ours[j] for j in range(6)])
+    b = np.array([theirs[i] @ theirs[j] for j in range(6)])
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    wanted[i] = ((a - b) ** 2).mean()
+  found = likeness(jnp.array(ours), jnp.array(theirs))
+  np.testing.assert_allclose(found, wanted, rtol=1e-4)
+  turned, _ = np.linalg.qr(RNG.normal(size=(4, 4)))
+  same = likeness(jnp.array(ours), jnp.array(3 * ours @ turned))
+  np.testing.assert_allclose(same, 0, atol=1e-6)
+
+
+def test_features_count_beside_the_logits_and_over_the_batch():
+  made = lambda size: {
+    'logits': jnp.array(RNG.normal(size=(5, 3))),
+    'pooled': jnp.array(RNG.normal(size=(5, size))),
+  }
+  ours, theirs = made(4), made(7)
+  batch = {'image': jnp.zeros((5, 2, 2, 1)), 'label': jnp.arange(5) % 3}
+  options = dict(num_classes=3, teacher='runs/a', weight=0.3)
+  of = lambda outputs: (
+    lambda x, features=False: outputs if features else outputs['logits']
+  )
+  plain = DistilledClassification(**options, teach=of(theirs))
+  both = DistilledClassification(**options, teach=of(theirs), features=2.0)
+  assert (plain.over_batch, both.over_batch) == (False, True)
+  apart = likeness(ours['pooled'], theirs['pooled'])
+  found = both.loss(of(ours), batch) - plain.loss(of(ours), batch)
+  np.testing.assert_allclose(found, 2 * apart, rtol=1e-4, atol=1e-6)
+  with pytest.raises(ValueError, match='features=-1 must be 0 or more'):
+    DistilledClassification(**options, features=-1)

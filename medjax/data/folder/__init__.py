@@ -56,6 +56,7 @@ from medjax.data.folder.found import (
   find_channels,
   find_numbered,
 )
+from medjax.data.folder.layout import has_unlabelled
 
 __all__ = [
   'About',
@@ -64,6 +65,7 @@ __all__ = [
   'channels',
   'find_channels',
   'find_numbered',
+  'has_unlabelled',
   'open_folder',
   'open_splits',
   'read_image',
@@ -112,6 +114,9 @@ def open_folder(path, split, **options):
       label is -1) or 'class' (a label 'x uncertain' for each x); empty cells
       are then 0. By default both are refused.
     unlabelled: cases need no reference, and a folder of images alone is read.
+    partly: some cases may have no reference: cells that are empty, images
+      without a mask, those of a folder unlabelled/. They are of train, unless
+      a table or a case of their patient says otherwise.
     images: whether cases have any; without, a row of a table is a case, and its
       covariates are by default all columns that are no other field.
     covariates: by the names that a run's facts have: a table of other cases
@@ -173,6 +178,7 @@ def _listed(
   mask_values=None,
   uncertain='',
   unlabelled=False,
+  partly=False,
   group='',
   images=True,
   covariates=(),
@@ -214,7 +220,9 @@ def _listed(
   elif where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
   else:
-    entries, about = _from_files(root, fields, passed, dense, folds, unlabelled)
+    entries, about = _from_files(
+      root, fields, passed, dense, folds, unlabelled, partly
+    )
   entries = [_with_patient(e, patient) for e in entries]
   checks.check_ids(entries, root)
   entries = checks.without_links(entries, passed)
@@ -233,7 +241,11 @@ def _listed(
     entries, about = classes.labelled(
       entries, about, path or root, fields.get('label'), class_names, uncertain
     )
-  entries = _assigned(entries, seed=seed, fractions=fractions, folds=folds)
+  has = lambda e: e.dense if dense else e.label is not None
+  entries = splits.assigned(
+    entries, has if partly and not folds else None,
+    seed=seed, fractions=fractions, folds=folds,
+  )  # fmt: skip
   if dense:  # labels were for the balance
     entries = [dataclasses.replace(e, label=None) for e in entries]
   if hash_ids:
@@ -241,21 +253,14 @@ def _listed(
   return root, entries, about
 
 
-def _assigned(entries, **options):
-  """Entries with their splits; those without labels by statement stay aside."""
-  aside = [e for e in entries if e.split == 'unlabelled']
-  rest = [e for e in entries if e.split != 'unlabelled']
-  return [*splits.assign(rest, **options), *aside]
-
-
-def _from_files(root, fields, passed, dense, folds, unlabelled):
+def _from_files(root, fields, passed, dense, folds, unlabelled, partly):
   """(entries, About) of a folder without a table."""
   if any(fields.values()):
     entries, notes = fields_lib.from_patterns(root, fields, passed)
     return entries, About(notes=notes)
   if unlabelled:
     return _bare(root, passed), About()
-  return _by_layout(root, passed, dense, folds)
+  return _by_layout(root, passed, dense, folds, partly)
 
 
 def _grouped(entries, group):
@@ -293,10 +298,11 @@ def _from_table(path, root, where, join, landmark, fields, **options):
   return entries, About(notes=notes, covariate_names=names)
 
 
-def _by_layout(root, passed, dense, folds):
+def _by_layout(root, passed, dense, folds, partly):
   """The entries of a folder that needs no telling."""
   if not nnunet.is_task(root):
-    return layout.entries_in(root, passed, dense=dense), About()
+    found = layout.entries_in(root, passed, dense=dense, partly=partly)
+    return found, About()
   task, entries, notes = nnunet.read(root, passed)
   entries, more = nnunet.with_splits(entries, folds)
   known = dataclasses.asdict(task)

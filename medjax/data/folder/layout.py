@@ -22,36 +22,56 @@ _MASKS = (
   'annotations', 'annotation', 'segmentations', 'segmentation', 'segs', 'seg',
   'targets', 'target',
 )  # fmt: skip
+_UNLABELLED = ('unlabelled', 'unlabeled')
 
 
-def entries_in(root, passed, *, dense=False):
+def entries_in(root, passed, *, dense=False, partly=False):
   """The cases of a folder whose layout is one of the known.
 
   `passed` (`walk.Passed`) counts what is left out. `dense`: masks are wanted,
-  so in folders of classes x_mask is that of x; else it is no image.
+  so in folders of classes x_mask is that of x; else it is no image. `partly`:
+  images may be without a mask, and those in unlabelled/ are without reference.
   """
+  aside = []
+  if partly:
+    places = [p for p in folders_in(root) if p.name.lower() in _UNLABELLED]
+    images = [i for p in places for i in images_below(p, passed)]
+    aside = [Entry(id=name_of(i, root), images=(i,)) for i in images]
+  return [*_with_reference(root, passed, dense, partly), *aside]
+
+
+def has_unlabelled(root):
+  """Whether a path is a folder with a folder unlabelled/ in it."""
+  return root.is_dir() and any(
+    p.name.lower() in _UNLABELLED for p in folders_in(root)
+  )
+
+
+def _with_reference(root, passed, dense, partly):
   parts = {
     split_name(p.name): p
     for p in folders_in(root, passed)
     if split_name(p.name)
   }
   if not parts:
-    return _layout(root, root, passed, dense)
+    return _layout(root, root, passed, dense, partly=partly)
   return [
     dataclasses.replace(e, split=split)
     for split, folder in parts.items()
-    for e in _layout(folder, root, passed, dense, test=split == 'test')
+    for e in _layout(
+      folder, root, passed, dense, test=split == 'test', partly=partly
+    )
   ]
 
 
-def _layout(folder, root, passed, dense, *, test=False):
+def _layout(folder, root, passed, dense, *, test=False, partly=False):
   folders = {p.name.lower(): p for p in folders_in(folder)}
   images, masks = _named(folders)
   if images:
     one = _one_patient(folder, root)
     if one:
       return [one]
-    return _two_folders(images, masks, root, passed, test)
+    return _two_folders(images, masks, root, passed, test, partly)
   files = images_in(folder)
   stems = {formats.stem(f) for f in files}
   masks = [f for f in files if masked(f) and masked(f)[0]]
@@ -60,9 +80,17 @@ def _layout(folder, root, passed, dense, *, test=False):
       raise FileNotFoundError(
         f'{masks[0]}: mask without an image of the same name'
       )
-    found = pairs.by_name([f for f in files if f not in masks], masks)
+    own = [f for f in files if f not in masks]
+    found = pairs.by_name(own, masks, partly=partly)
     return [_paired(i, m, i, root) for i, m in found]
   folders = folders_in(folder)
+  aside = [f for f in folders if f.name.lower() in _UNLABELLED]
+  folders = [f for f in folders if f not in aside]
+  if aside and not partly:
+    raise ValueError(
+      f'{aside[0]}: images without a label are for tasks that learn from them; '
+      'take the folder away, or say in data.labelled how many labels to use'
+    )
   drawn = [_one_patient(f, root) for f in folders]
   if drawn and all(drawn):
     return drawn
@@ -103,7 +131,7 @@ def _one_patient(folder, root):
   )
 
 
-def _two_folders(images, masks, root, passed, test):
+def _two_folders(images, masks, root, passed, test, partly):
   """Images in one folder, masks in another, of the same names."""
   here = walk.Passed()
   found = images_in(images, here)
@@ -133,9 +161,9 @@ def _two_folders(images, masks, root, passed, test):
       '(COCO, YOLO, LabelMe) become masks with medjax.convert and --images'
     )
   if nested:
-    found = pairs.by_path(images, found, folder, others)
+    found = pairs.by_path(images, found, folder, others, partly=partly)
   else:
-    found = pairs.by_name(found, others)
+    found = pairs.by_name(found, others, partly=partly)
   entries = []
   for image, own in found:
     entry = _paired(image, own, image.relative_to(images), root, images.parent)

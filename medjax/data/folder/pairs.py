@@ -10,12 +10,13 @@ from medjax.data.folder.entry import masked
 _CHANNEL = re.compile(r'^(.+)_(\d{4})$')
 
 
-def by_name(images, masks, *, beside=False):
+def by_name(images, masks, *, beside=False, partly=False):
   """[(image, its masks)]: x and x, x_mask or x_mask_1, x_mask_2, ….
 
   Names may also differ in what all images share and what all masks share:
   21_training and 21_manual1. `beside`: a mask lies in its image's folder, and
-  there need not be one. Raises FileNotFoundError where one has no other.
+  there need not be one; `partly`: an image may have none, (). Raises
+  FileNotFoundError where one has no other.
   """
 
   def key(path, stem):
@@ -39,6 +40,9 @@ def by_name(images, masks, *, beside=False):
     own = by_stem.pop(k, [])
     if not own and beside:
       continue
+    if not own and partly:
+      pairs.append((image, ()))
+      continue
     if not own:
       raise FileNotFoundError(
         f'{image}: has no mask of the same name{_hint(image, by_stem)}'
@@ -50,7 +54,7 @@ def by_name(images, masks, *, beside=False):
   return pairs
 
 
-def by_path(images, found, masks, others):
+def by_path(images, found, masks, others, *, partly=False):
   """[(image, its masks)] of two trees with the same folders."""
   pairs = []
   by_folder = collections.defaultdict(lambda: ([], []))
@@ -58,7 +62,7 @@ def by_path(images, found, masks, others):
     for file in files:
       by_folder[os.path.relpath(file.parent, root)][side].append(file)
   for own, theirs in by_folder.values():
-    pairs += by_name(own, theirs)
+    pairs += by_name(own, theirs, partly=partly)
   return pairs
 
 

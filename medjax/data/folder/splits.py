@@ -14,6 +14,26 @@ import math
 from medjax.data.folder.entry import SPLITS
 
 
+def assigned(entries, has_reference=None, **options):
+  """As `assign`; those without labels by statement stay aside.
+
+  With `has_reference`, entry → bool, those that nobody can be judged by are of
+  train, but for those of a patient who can.
+  """
+  known = {e.patient for e in entries if has_reference and has_reference(e)}
+  groups = {'divided': [], 'aside': [], 'train': []}
+  for e in entries:
+    if e.split == 'unlabelled':
+      kind = 'aside'
+    elif not has_reference or e.split or e.patient in known:
+      kind = 'divided'
+    else:
+      kind = 'train'
+    groups[kind].append(e)
+  train = [dataclasses.replace(e, split='train') for e in groups['train']]
+  return [*assign(groups['divided'], **options), *groups['aside'], *train]
+
+
 def assign(entries, *, seed, fractions, folds):
   """Gives every entry a split.
 

@@ -18,6 +18,7 @@ from medjax.reports.figures.doubt import (
   corrupted,
   risk_coverage,
 )
+from medjax.reports.figures.efficiency import label_curves
 from medjax.reports.figures.images import contours, image_grid
 from medjax.reports.figures.learning import learning_curves
 from medjax.reports.figures.look import style
@@ -41,6 +42,7 @@ __all__ = [
   'distributions',
   'image_grid',
   'importances',
+  'label_curves',
   'learning_curves',
   'overlaid',
   'paired_differences',

@@ -1,0 +1,1 @@
+"""Learning from few labels: what to label next, and what labels are worth."""

@@ -1,0 +1,206 @@
+"""A curve of labels: what each method makes of so many, beside two controls."""
+
+import pathlib
+
+import numpy as np
+
+from medjax import experiment, files
+from medjax.build import closest
+from medjax.labels import forest, runs, select
+from medjax.labels.scored import Scored
+from medjax.labels.strategies import STRATEGIES
+from medjax.prediction import trained
+from medjax.run import per_case
+
+FOREST = 'forest'
+RESULT = 'curve.json'
+
+
+def curve(plan, out, *, labels, seeds, methods=(), show=print):
+  """Trains what is not whole yet, and writes curve.json; returns what it holds.
+
+  labels: numbers of labelled patients, rising; of an active strategy of cases.
+  methods: words of the config, 'pretrained', or active strategies, which begin
+  with the first number of labels, chosen as those of the supervised runs are.
+  """
+  out = pathlib.Path(out)
+  labels = _checked(labels, seeds, methods)
+  active = [m for m in methods if m in STRATEGIES]
+  if active and 'random' not in active:
+    active.append('random')  # without which a strategy shows nothing
+  trained_ = [runs.SUPERVISED, *(m for m in methods if m not in STRATEGIES)]
+  _check_all(plan, trained_, labels, seeds)
+  rows, minutes = {}, {}
+
+  def keep(method, count, seed, found):
+    rows[method, count, seed], minutes[method, count, seed] = found
+    show(f'{method}, {count} labels, seed {seed}: done')
+
+  for seed in range(seeds):
+    for count in labels:
+      for method in trained_:
+        config = runs.configured(plan, method, count=count, seed=seed)
+        place = runs.folder(out, method, count, seed)
+        keep(method, count, seed, _trained(config, place))
+      keep(FOREST, count, seed, _grown(plan, out, count, seed))
+    for method in active:
+      for count, found in _active(plan, out, method, labels, seed):
+        keep(method, count, seed, found)
+  task = experiment.make(
+    runs.configured(plan, runs.SUPERVISED, count=labels[0], seed=0)
+  ).task
+  result = summed_up(Scored(task, rows), minutes)
+  result |= {'config': plan.config, 'overrides': dict(plan.overrides)}
+  files.write_json(out / RESULT, result, sealed=True)
+  files.write_csv(out / 'curve.csv', result['table'])
+  return result
+
+
+def _checked(labels, seeds, methods):
+  """The labels, rising. Raises ValueError for what gives no curve."""
+  labels = sorted({*labels})
+  if not labels or labels[0] < 1 or seeds < 1:
+    raise ValueError('labels and seeds must be 1 or more: --labels=10,47,235')
+  wrong = next((m for m in methods if m in (FOREST, runs.SUPERVISED)), None)
+  if wrong:
+    raise ValueError(f'{wrong} is always there: leave it out of --methods')
+  return labels
+
+
+def _check_all(plan, methods, labels, seeds):
+  """Raises ValueError before hours of training, not after them."""
+  for method in methods:
+    kind = runs.configured(plan, method, count=labels[0], seed=0)
+    if not kind.task.get('name'):
+      raise ValueError(f'{plan.config} names no task')
+  for seed in range(seeds):
+    for count in (labels[0], labels[-1]):  # too few of a class; too many
+      config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
+      experiment.make(config)
+
+
+def _trained(config, place):
+  """(rows of the test split, minutes) of a run."""
+  found = runs.work(config, place)
+  return rows_of(place), found['run']['seconds'] / 60
+
+
+def rows_of(place):
+  """The rows of the test split of a workdir, as its task has made them."""
+  found = []
+  for row in per_case.read(place).values():
+    one = {'id': row['id'], 'patient': row['patient']}
+    vectors = {}
+    for key, value in row.items():
+      name, slash, _ = key.partition('/')
+      if slash:
+        vectors.setdefault(name, []).append(float(value or 'nan'))
+      elif name == 'label':
+        one[name] = int(value)
+    one |= {k: np.array(v) for k, v in vectors.items()}
+    if 'label' in vectors:
+      one['label'] = one['label'].astype(int)
+    found.append(one)
+  return found
+
+
+def _grown(plan, out, count, seed):
+  """(rows, minutes) of a forest, kept as a run is."""
+  place = runs.folder(out, FOREST, count, seed)
+  before = files.read_json(place / 'metrics.json', mend='delete it')
+  if before is None:
+    config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
+    made = experiment.make(config)
+    rows, minutes = forest.rows(made, seed=seed)
+    lines = [{'split': 'test', **row} for row in rows]
+    per_case.write(place / 'per_case.csv', lines, made.task.names)
+    before = {'minutes': minutes}
+    files.write_json(place / 'metrics.json', before, sealed=True)
+  return rows_of(place), before['minutes']
+
+
+def _active(plan, out, strategy, labels, seed):
+  """Yields (count, (rows, minutes)) of runs of which each chooses the next."""
+  first = runs.configured(plan, runs.SUPERVISED, count=labels[0], seed=seed)
+  place = runs.folder(out, runs.SUPERVISED, labels[0], seed)
+  rows, minutes = _trained(first, place)
+  yield labels[0], (rows, minutes)
+  ids = [c['id'] for c in experiment.make(first).cases('train')]
+  for count in labels[1:]:
+    kept = runs.folder(out, strategy, count, seed) / 'picked.json'
+    picked = files.read_json(kept, mend='delete it')
+    if picked is None:
+      picked = _next(place, plan, ids, count - len(ids), strategy, seed)
+      files.write_json(kept, {'ids': picked}, sealed=True)
+    else:
+      picked = picked['ids']
+    ids = [*ids, *picked]
+    config = runs.configured(
+      plan, runs.SUPERVISED, count=count, seed=seed, ids=ids
+    )
+    place = kept.parent
+    rows, minutes = _trained(config, place)
+    yield count, (rows, minutes)
+
+
+def _next(place, plan, ids, n, strategy, seed):
+  """The ids that a strategy has labelled next, by the run in a place."""
+  if n < 1:
+    return []
+  whole = runs.configured(plan, runs.SUPERVISED, count=0, seed=seed)
+  cases = list(experiment.make(whole).cases('train'))
+  run = trained.load(place)
+  pool = select.look(run, [c for c in cases if c['id'] not in {*ids}])
+  known = select.look(run, [c for c in cases if c['id'] in {*ids}])
+  picks = select.ranked(pool, n, strategy, known=known, seed=seed)
+  return [p.id for p in picks]
+
+
+def summed_up(scored, minutes):
+  """What curve.json holds of scores and {(method, count, seed): minutes}."""
+  table, areas = [], []
+  for method in scored.methods:
+    control = _control(method)
+    for count in scored.counts(method):
+      mean, low, high = scored.mean(method, count)
+      spent = [minutes[method, count, s] for s in scored.seeds]
+      row = {
+        'method': method, 'labels': count, 'seeds': len(scored.seeds),
+        'score': mean, 'low': low, 'high': high,
+        'each': scored.each(method, count),
+        'minutes': float(np.mean(spent)),
+      }  # fmt: skip
+      if control in scored.methods and count in scored.counts(control):
+        names = ('difference', 'difference_low', 'difference_high', 'p')
+        found = scored.difference(method, control, count)
+        row |= {'control': control, **dict(zip(names, found, strict=False))}
+        row['wilcoxon_p'] = found[-1]
+      table.append(row)
+    if control in scored.methods and len(scored.counts(method)) > 1:
+      names = ('area', 'difference', 'low', 'high', 'p')
+      found = dict(zip(names, scored.areas(method, control), strict=True))
+      areas.append({'method': method, 'control': control, **found})
+  return {
+    'monitor': scored.monitor,
+    'measures': {
+      k: {'title': m.title, 'unit': m.unit, 'higher': m.higher}
+      for k, m in scored.task.measures.items()
+    },
+    'seeds': len(scored.seeds),
+    'table': table,
+    'areas': areas,
+  }
+
+
+def _control(method):
+  """What a method has to beat: a strategy chance, all others supervision."""
+  if method in (runs.SUPERVISED, 'random'):
+    return None
+  return 'random' if method in STRATEGIES else runs.SUPERVISED
+
+
+def check_methods(methods, known):
+  """Raises ValueError for a method that there is not."""
+  for name in methods:
+    if name not in known:
+      raise ValueError(f'no method {name!r}{closest(name, sorted(known))}')

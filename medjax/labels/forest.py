@@ -1,0 +1,107 @@
+"""The classical control: a random forest on the same few labels.
+
+Of a classification on the pixels of the prepared image; of a segmentation on
+what voxels and their surroundings look like, and where they lie. Segmentations
+are scored on the grid of the prepared image.
+"""
+
+import time
+
+import numpy as np
+from scipy import ndimage
+
+_TREES = 300
+_VOXELS = 3000  # of a case, drawn
+_SIGMAS = (1.0, 2.0, 4.0)
+_TREES_OF_VOXELS = 60
+
+
+def rows(experiment, *, seed=0):
+  """(rows of the test split, minutes) of a forest grown on the train split."""
+  began, task = time.monotonic(), experiment.task
+  samples = lambda split: (
+    (case, experiment.preprocess(case)) for case in experiment.cases(split)
+  )
+  if 'mask' in task.fields:
+    predict = _voxels([s for _, s in samples('train')], task, seed)
+  else:
+    predict = _pixels([s for _, s in samples('train')], task, seed)
+  found = []
+  for case, sample in samples('test'):
+    if not all(name in case for name in task.fields):
+      continue
+    row = task.metrics(predict(sample), sample)
+    found.append({'id': case['id'], 'patient': case['patient'], **row})
+  return found, (time.monotonic() - began) / 60
+
+
+def _forest(trees, seed, **options):
+  try:
+    from sklearn.ensemble import RandomForestClassifier
+  except ImportError as e:
+    raise ValueError(
+      'the control, a random forest, needs scikit-learn: pip install '
+      "'medjax[labels]'"
+    ) from e
+  return RandomForestClassifier(trees, n_jobs=-1, random_state=seed, **options)
+
+
+def _pixels(samples, task, seed):
+  """Sample → probabilities (K,) by a forest on all pixels."""
+  flat = lambda sample: np.asarray(sample['image'], np.float32).ravel()
+  labels = np.stack([s['label'] for s in samples])
+  forest = _forest(_TREES, seed).fit([flat(s) for s in samples], labels)
+
+  def predict(sample):
+    found = forest.predict_proba([flat(sample)])
+    if task.exclusive:
+      return _filled(found[0], forest.classes_, task.num_classes)
+    each = zip(found, forest.classes_, strict=True)
+    return np.array([_filled(p[0], known, 2)[1] for p, known in each])
+
+  return predict
+
+
+def _filled(probabilities, known, count):
+  """Probabilities of all classes of those that were seen."""
+  every = np.zeros(count)
+  every[np.asarray(known, int)] = probabilities
+  return every
+
+
+def _voxels(samples, task, seed):
+  """Sample → label map by a forest on voxels."""
+  rng, inputs, labels = np.random.default_rng(seed), [], []
+  for sample in samples:
+    mask = np.asarray(sample['mask']).ravel()
+    usable = np.flatnonzero(mask != getattr(task, 'ignore', None))
+    drawn = rng.choice(usable, min(_VOXELS, len(usable)), replace=False)
+    inputs.append(features(sample)[drawn])
+    labels.append(mask[drawn])
+  forest = _forest(_TREES_OF_VOXELS, seed, min_samples_leaf=3)
+  forest.fit(np.concatenate(inputs), np.concatenate(labels))
+
+  def predict(sample):
+    found = forest.predict(features(sample))
+    return found.reshape(np.shape(sample['mask'])).astype(np.uint8)
+
+  return predict
+
+
+def features(sample):
+  """What a voxel is known by, (voxels, f) float32.
+
+  Of each channel its value, and at three scales Gaussian means and gradients;
+  and where the voxel lies, as shares of the image's sides.
+  """
+  image = np.asarray(sample['image'], np.float32)
+  maps = []
+  for channel in np.moveaxis(image, -1, 0):
+    maps.append(channel)
+    for sigma in _SIGMAS:
+      maps.append(ndimage.gaussian_filter(channel, sigma))
+      maps.append(ndimage.gaussian_gradient_magnitude(channel, sigma))
+  maps += list(np.indices(image.shape[:-1]) / np.reshape(
+    image.shape[:-1], (-1, *[1] * (image.ndim - 1))
+  ))  # fmt: skip
+  return np.stack([m.ravel() for m in maps], -1).astype(np.float32)
