@@ -1,0 +1,83 @@
+"""Trains one model of several sites, whose cases stay there.
+
+`simulate` runs all sites in one program and says what each of them gains.
+`server` and `site` are the same between hospitals, over Flower: cases stay
+where they are, parameters travel.
+"""
+
+import sys
+
+from medjax import cli
+
+_ALGORITHMS = 'fedavg, fedprox, scaffold, fedbn, fedadam'
+
+
+def main():
+  """Command line entry point."""
+  verbs = {'simulate': _simulate, 'server': _server, 'site': _site}
+  verb, argv = (sys.argv[1:2] or ['--help'])[0], sys.argv[2:]
+  if verb in verbs:
+    verbs[verb](argv)
+    return
+  parser = cli.parser(
+    __doc__,
+    'federated simulate --config=configs/federated.py --sites=site '
+    '--workdir=runs/fed',
+    'federated server --config=configs/federated.py --sites=3 --workdir=runs/fed',
+    'federated site --server=HOST:9092 --name=a --config=configs/federated.py '
+    '--workdir=runs/site',
+  )
+  parser.add_argument('verb', choices=verbs, help='each has a --help of its own')
+  parser.parse_args(sys.argv[1:2] or ['--help'])
+
+
+def _parser(doc, *examples):
+  parser = cli.parser(doc, *examples)
+  add = parser.add_argument
+  add('--config', required=True, help='as in training')
+  add('--set', action='append', default=[], metavar='FIELD=VALUE',
+      help='a field of the config, data.path=/hospital/a; again for more')  # fmt: skip
+  add('--workdir', required=True, help='where all results go')
+  add('--debug', action='store_true', help='show tracebacks')
+  return parser
+
+
+def _planned(parser):
+  add = parser.add_argument
+  add('--algorithm', default='fedavg', help=f'{_ALGORITHMS} [fedavg]')
+  add('--options', default='{}', help='its own, as JSON: {"mu": 0.1}')
+  add('--rounds', type=int, default=50, help='[50]')
+  add('--steps', type=int, default=20, help='of a site in a round [20]')
+  add('--every', type=int, default=1, help='rounds from score to score [1]')
+  add('--min_sites', type=int, default=2,
+      help='fewer in a round end it [2]')  # fmt: skip
+
+
+def _simulate(argv):
+  parser = _parser(
+    'Simulates a federation of the sites of one data set, and its gain.',
+    'federated simulate --config=configs/federated.py '
+    "--sites='dirichlet(0.5, 5)' --workdir=runs/fed",
+  )
+  _planned(parser)
+  parser.add_argument(
+    '--sites', required=True, help="a column, 'patient', 'dirichlet(0.5, 5)'"
+  )
+  args = parser.parse_args(argv)
+  with cli.one_line_errors():
+    from medjax.federated import division, gain, page, settings
+    from medjax.run.programs import keep_programs
+
+    keep_programs()
+    experiment = settings.experiment(args.config, args.set)
+    algorithm, plan = settings.planned(experiment, args)
+    places = division.divide(
+      experiment.cases, args.sites, seed=experiment.seed
+    )
+    found = gain.compare(experiment, args.workdir, algorithm, places, plan)
+    print(page.text(found))
+    print(f'page: {page.write(args.workdir)}')
+
+
+if __name__ == '__main__':
+  main()
