@@ -70,13 +70,75 @@ def _simulate(argv):
 
     keep_programs()
     experiment = settings.experiment(args.config, args.set)
-    algorithm, plan = settings.planned(experiment, args)
+    options = settings.options(args.options)
+    algorithm = settings.algorithm(experiment, args.algorithm, options)
     places = division.divide(
       experiment.cases, args.sites, seed=experiment.seed
     )
-    found = gain.compare(experiment, args.workdir, algorithm, places, plan)
+    found = gain.compare(experiment, args.workdir, algorithm, places,
+                         settings.plan(args))  # fmt: skip
     print(page.text(found))
     print(f'page: {page.write(args.workdir)}')
+
+
+def _server(argv):
+  parser = _parser(
+    'Runs the server of a federation; it holds no cases.',
+    'federated server --config=configs/federated.py:folder --sites=3 '
+    '--address=0.0.0.0:9092 --certificate=server.pem --key=server.key '
+    '--workdir=runs/fed',
+  )
+  _planned(parser)
+  add = parser.add_argument
+  add('--sites', type=int, required=True, help='how many are waited for')
+  add('--address', default='127.0.0.1:9092', help='[127.0.0.1:9092]')
+  add('--certificate', default='', help='in PEM, for HTTPS')
+  add('--key', default='', help='of the certificate, in PEM')
+  add('--timeout', type=float, default=600,
+      help='seconds for the sites to come, and for an answer [600]')  # fmt: skip
+  args = parser.parse_args(argv)
+  with cli.one_line_errors():
+    from medjax.federated import link, serving, settings
+    from medjax.run.programs import keep_programs
+
+    keep_programs()
+    config, plan = settings.config(args.config, args.set), settings.plan(args)
+    options = settings.options(args.options)
+    with link.Link(
+      args.address, certificate=args.certificate, key=args.key
+    ) as found:
+      print(f'waiting for {args.sites} sites at {found.address}', flush=True)
+      scores = serving.serve(
+        found, config, args.algorithm, options, plan, args.workdir,
+        sites=args.sites, timeout=args.timeout,
+      )  # fmt: skip
+    for site, score in sorted(scores.items()):
+      print(f'{site}: {score}')
+
+
+def _site(argv):
+  parser = _parser(
+    'Trains at a site of a federation; its cases stay there.',
+    'federated site --server=HOST:9092 --authority=ca.pem --name=a '
+    '--config=configs/federated.py:folder --set=data.path=/hospital/a '
+    '--workdir=runs/site',
+  )
+  add = parser.add_argument
+  add('--server', required=True, metavar='HOST:PORT', help='where it is')
+  add('--name', required=True, help='of this site, not of a patient')
+  add('--authority', default='', help='by which the server is known, in PEM')
+  add('--timeout', type=float, default=600,
+      help='seconds to wait for a server that is away [600]')  # fmt: skip
+  args = parser.parse_args(argv)
+  with cli.one_line_errors():
+    from medjax.federated import hospital
+    from medjax.run.programs import keep_programs
+
+    keep_programs()
+    site = hospital.Hospital(args.name, args.config, args.set, args.workdir)
+    hospital.answer(
+      site, args.server, authority=args.authority, patience=args.timeout
+    )
 
 
 if __name__ == '__main__':

@@ -45,20 +45,25 @@ def experiment(file, fields, *, facts=None):
   return experiment_lib.make(config(file, fields), facts=facts)
 
 
-def planned(made, args):
-  """(algorithm, Plan) of a command line."""
+def options(text):
+  """The options of an algorithm, of JSON."""
   try:
-    options = json.loads(args.options)
+    found = json.loads(text)
   except ValueError as e:
-    raise ValueError(f'--options={args.options} is not JSON: {e}') from None
-  if not isinstance(options, dict):
-    raise ValueError(f'--options={args.options}: write {{"name": value}}')
-  if 'keep' in options:
-    options['keep'] = tuple(options['keep'])
-  algorithm = algorithms.make(
-    args.algorithm, made.config['optimizer'], **options
-  )
-  plan = simulate.Plan(
+    raise ValueError(f'--options={text} is not JSON: {e}') from None
+  if not isinstance(found, dict):
+    raise ValueError(f'--options={text}: write {{"name": value}}')
+  return found
+
+
+def algorithm(made, name, given):
+  """The algorithm of an experiment, with its options as JSON has them."""
+  given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+  return algorithms.make(name, made.config['optimizer'], **given)
+
+
+def plan(args):
+  """The Plan of a command line."""
+  return simulate.Plan(
     args.rounds, args.steps, every=args.every, min_sites=args.min_sites
   )
-  return algorithm, plan

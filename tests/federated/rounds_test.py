@@ -301,7 +301,7 @@ def test_what_all_sites_have_alike_is_unchanged_to_the_bit():
   [
     ('fedavgg', {}, {}, "did you mean 'FedAvg'"),
     ('fedprox', {'mu': -1}, {}, 'mu=-1 is negative'),
-    ('fedprox', {'nu': 1}, {}, "no argument 'nu'; did you mean 'mu'"),
+    ('fedprox', {'nu': 1}, {}, "takes no argument 'nu'; known: keep, mu"),
     ('scaffold', {}, {'name': 'adam'}, 'needs plain SGD'),
     ('scaffold', {}, {'momentum': 0.9}, 'momentum=0.9'),
     ('scaffold', {}, {'clip_norm': 1.0}, 'clip_norm=1.0'),

@@ -1,0 +1,286 @@
+"""The server: it waits for sites, asks them round by round, and never for ever."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import pathlib
+import time
+
+import jax
+import numpy as np
+
+from medjax import engine, files
+from medjax import experiment as experiment_lib
+from medjax.data.facts import DataFacts
+from medjax.federated import local, protocol, rounds, settings, simulate, state
+from medjax.run.checkpoint import best_variables
+from medjax.run.lock import locked
+from medjax.run.stop import Stopped, StopSignal
+from medjax.run.writer import Writer
+
+_LOOK = 0.2  # seconds between looks at who is there
+_SITES = 'sites.json'
+
+
+class Sites:
+  """The sites of a federation: who they are, and where they are connected.
+
+  names: {site: its training cases}; a site of another name is turned away.
+  """
+
+  def __init__(self, link, config, timeout, names=()):
+    self._link, self._timeout = link, timeout
+    self._common = protocol.common(config)
+    self.nodes, self.about, self._away = {}, {}, set()
+    self._names = set(names)
+
+  def meet(self):
+    """Says hello to who is new; returns the sites that are connected."""
+    here = self._link.nodes()
+    self.nodes = {k: v for k, v in self.nodes.items() if v in here}
+    new = [n for n in here if n not in {*self.nodes.values(), *self._away}]
+    if new:
+      answers = self._link.ask(
+        {node: ({'ask': 'hello'}, {}) for node in new}, timeout=self._timeout
+      )
+      for node in sorted(answers, key=lambda n: str(answers[n])):
+        self._met(node, answers[node])
+    return sorted(self.nodes)
+
+  def _met(self, node, answer):
+    reason = answer if isinstance(answer, str) else self._odd(answer[0])
+    if not reason:
+      about = answer[0]
+      self.nodes[about['site']], self.about[about['site']] = node, about
+      print(f'{about["site"]} is here, {about["n"]} cases', flush=True)
+      return
+    print(f'turned away: a site that {reason}', flush=True)
+    self._away.add(node)
+    self.ask({node: ({'ask': 'end', 'reason': reason}, {})})
+
+  def _odd(self, about):
+    """Why a site cannot take part, or ''."""
+    name, n = about.get('site'), about.get('n')
+    if 'error' in about:
+      return str(about['error'])
+    if not isinstance(name, str) or not isinstance(n, int) or n < 1:
+      return 'does not say its name and how many cases it has'
+    if name in self.nodes:
+      return f'is called {name}, and so is another'
+    if self._names and name not in self._names:
+      return f'is called {name}, and the sites are {", ".join(self._names)}'
+    return protocol.differs(self._common, about.get('config') or {})
+
+  def ask(self, questions):
+    """Answers by node: (fields, arrays), or an error as text."""
+    found = self._link.ask(questions, timeout=self._timeout)
+    for node, answer in found.items():
+      if not isinstance(answer, str) and 'error' in answer[0]:
+        found[node] = f'failed ({answer[0]["error"]})'
+    return found
+
+  def wait(self, count, least):
+    """Returns when `count` sites are here, or `least` after the time-out.
+
+    Raises ValueError where there are fewer.
+    """
+    until = time.monotonic() + self._timeout
+    while time.monotonic() < until:
+      if len(self.meet()) >= count:
+        return
+      time.sleep(_LOOK)
+    if len(self.nodes) < least:
+      raise ValueError(
+        f'{len(self.nodes)} of at least {least} sites were here after '
+        f'{self._timeout:g} s: start them, and the same command goes on, or '
+        'give a larger --timeout'
+      )
+
+
+def serve(link, config, algorithm_name, options, plan, workdir, *, sites, timeout):
+  """Trains with sites that are elsewhere, from the newest checkpoint if any.
+
+  config: ConfigDict; it needs no data. sites: how many are waited for; after
+  `timeout` seconds plan.min_sites are enough. Returns {site: score on test}.
+  """
+  workdir = pathlib.Path(workdir)
+  with locked(workdir):
+    return _serve(
+      link, config, algorithm_name, options, plan, workdir, sites, timeout
+    )
+
+
+def _serve(link, config, name, options, plan, workdir, count, timeout):
+  known = files.read_json(workdir / _SITES, mend='take a new --workdir') or {}
+  complete = experiment_lib.config_lib.complete(config)
+  met = Sites(link, complete, timeout, known.get('n', ()))
+  try:
+    met.wait(count, plan.min_sites)
+    if not known:
+      facts = {site: about['facts'] for site, about in met.about.items()}
+      ns = {site: about['n'] for site, about in met.about.items()}
+      known = {'n': ns, 'facts': protocol.agreed(facts)}
+      files.write_json(workdir / _SITES, known, sealed=True)
+    met._names = set(known['n'])
+    facts = DataFacts.read(json.loads(json.dumps(known['facts'])))
+    made = state.planned(
+      experiment_lib.make(config, facts=facts), plan.rounds, plan.steps
+    )
+    local.check(made)
+    run = _Run(met, made, name, options, plan, workdir, known)
+    return run()
+  except Exception as e:
+    reason = ' '.join(str(e).split())[:200] or type(e).__name__
+    with contextlib.suppress(Exception):
+      met.ask(
+        {n: ({'ask': 'end', 'reason': reason}, {}) for n in met.nodes.values()}
+      )
+    raise
+
+
+class _Run:
+  """The rounds of a server."""
+
+  def __init__(self, met, made, name, options, plan, workdir, known):
+    self._met, self._made, self._plan = met, made, plan
+    self._workdir, self._known = workdir, known
+    self._about = {
+      'ask': 'prepare', 'facts': known['facts'], 'algorithm': name,
+      'options': options, 'rounds': plan.rounds, 'steps': plan.steps,
+    }  # fmt: skip
+    self._algorithm = settings.algorithm(made, name, options)
+    self._ready = {}  # {site: the node that was prepared}
+    self._inputs = None
+
+  def __call__(self):
+    made, plan, workdir = self._made, self._plan, self._workdir
+    self._prepare()
+    mesh = engine.make_mesh()
+    training = local.Training(
+      made, self._algorithm, self._inputs, mesh, steps=plan.steps
+    )
+    state.settled(
+      made, workdir,
+      {'algorithm': type(self._algorithm).__name__,
+       **dataclasses.asdict(self._algorithm),
+       **{k: getattr(plan, k) for k in ('rounds', 'steps', 'every')},
+       'sites': self._known['n']},
+    )  # fmt: skip
+    names = sorted(self._known['n'])
+    with (
+      state.Saved(workdir, mesh, names) as saved,
+      StopSignal() as stop,
+    ):
+      server, _, history = saved.newest(training.begun)
+      with Writer(
+        workdir, made.train.steps, step=server.step, monitor=made.task.monitor
+      ) as writer:
+        while server.step < made.train.steps:
+          server = self._round(server, training, history, writer)
+          saved.save(server, [], history)
+          if code := stop.exit_code(server.step):
+            saved.wait()
+            raise Stopped(code, 'the round is saved; the same command goes on')
+      saved.wait()
+    return self._end(server)
+
+  def _prepare(self):
+    """Prepares who is here and not yet ready; returns who is ready."""
+    here = self._met.meet()
+    nodes = self._met.nodes
+    self._ready = {s: n for s, n in self._ready.items() if nodes.get(s) == n}
+    new = {nodes[s]: s for s in here if s not in self._ready}
+    for node, answer in self._met.ask(
+      {node: (self._about, {}) for node in new}
+    ).items():
+      if isinstance(answer, str):
+        simulate.say({new[node]: answer})
+        continue
+      self._ready[new[node]] = node
+      self._inputs = self._inputs or tuple(
+        jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
+        for shape, dtype in answer[0]['inputs']
+      )
+    if not self._ready:
+      raise ValueError('no site is ready: see what they say')
+    return self._ready
+
+  def _round(self, server, training, history, writer):
+    plan, ready = self._plan, self._prepare()
+    replies, out = [], dict.fromkeys(
+      {*self._known['n']} - {*ready}, 'is not here'
+    )  # fmt: skip
+    for site, answer in self._asked('round', server, ready).items():
+      if isinstance(answer, str):
+        out[site] = answer
+        continue
+      fields, leaves = answer
+      replies.append(
+        rounds.Reply(
+          site=site, step=fields.get('step'), n=fields.get('n'),
+          leaves=leaves, loss=_float(fields.get('loss')),
+        )
+      )  # fmt: skip
+    after, refused = rounds.merged(
+      self._algorithm, server, replies, steps=plan.steps,
+      rate=training.rate(server.step), total=sum(self._known['n'].values()),
+    )  # fmt: skip
+    out |= refused
+    simulate.say(out)
+    counted = [reply for reply in replies if reply.site not in out]
+    rounds.check_enough(counted, out, plan.min_sites)
+    logged = simulate.traffic(
+      self._algorithm, after, counted, len(self._known['n'])
+    )
+    number = after.step // plan.steps
+    if number % plan.every == 0 or number == plan.rounds:
+      there = {r.site: ready[r.site] for r in counted}
+      scores = {
+        site: (_float(answer[0].get('score')), int(answer[0].get('n', 0)))
+        for site, answer in self._asked('score', after, there).items()
+        if not isinstance(answer, str)
+      }
+      history.append([after.step, simulate.mean_score(scores)])
+      logged[f'validation/{self._made.task.monitor}'] = history[-1][1]
+    writer.scalars(after.step, logged)
+    writer.progress(
+      after.step, loss=logged['train/loss'],
+      score=history[-1][1] if history else None,
+    )  # fmt: skip
+    return after
+
+  def _asked(self, ask, server, ready):
+    """{site: answer} of a question that comes with the model."""
+    arrays = protocol.to_site(self._algorithm, server)
+    answers = self._met.ask(
+      {
+        node: (
+          {'ask': ask, 'step': server.step,
+           'counted': server.counted.get(site, 0)},
+          arrays,
+        )
+        for site, node in ready.items()
+      }
+    )  # fmt: skip
+    return {site: answers[node] for site, node in ready.items()}
+
+  def _end(self, server):
+    """Sends the best model; returns {site: score on its test cases}."""
+    if not self._algorithm.keep:
+      step, best = best_variables(self._workdir)
+      params = best.pop('params')
+      server = dataclasses.replace(
+        server, step=step, params=params, variables=best
+      )
+    answers = self._asked('end', server, self._prepare())
+    scores = {
+      site: answer if isinstance(answer, str) else answer[0]
+      for site, answer in answers.items()
+    }
+    files.write_json(self._workdir / 'test.json', scores)
+    return scores
+
+
+def _float(value):
+  return float(value) if isinstance(value, int | float) else math.nan
