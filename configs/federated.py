@@ -25,7 +25,7 @@ def get_config(variant='pneumoniamnist'):
     resize = ()
   else:
     raise ValueError(
-      f'configs/federated.py has pneumoniamnist, vessels, folder, not {variant!r}'
+      f'the variants are pneumoniamnist, vessels and folder, not {variant!r}'
     )
   config.data.batch_size = 32
   config.data.preprocess = (*resize, dict(name='scale', mean=127.5, std=127.5))

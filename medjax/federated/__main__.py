@@ -23,11 +23,14 @@ def main():
     __doc__,
     'federated simulate --config=configs/federated.py --sites=site '
     '--workdir=runs/fed',
-    'federated server --config=configs/federated.py --sites=3 --workdir=runs/fed',
+    'federated server --config=configs/federated.py --sites=3 '
+    '--workdir=runs/fed',
     'federated site --server=HOST:9092 --name=a --config=configs/federated.py '
     '--workdir=runs/site',
   )
-  parser.add_argument('verb', choices=verbs, help='each has a --help of its own')
+  parser.add_argument(
+    'verb', choices=verbs, help='each has a --help of its own'
+  )
   parser.parse_args(sys.argv[1:2] or ['--help'])
 
 
@@ -36,7 +39,7 @@ def _parser(doc, *examples):
   add = parser.add_argument
   add('--config', required=True, help='as in training')
   add('--set', action='append', default=[], metavar='FIELD=VALUE',
-      help='a field of the config, data.path=/hospital/a; again for more')  # fmt: skip
+      help='a field of the config; again for more')  # fmt: skip
   add('--workdir', required=True, help='where all results go')
   add('--debug', action='store_true', help='show tracebacks')
   return parser
@@ -44,7 +47,11 @@ def _parser(doc, *examples):
 
 def _planned(parser):
   add = parser.add_argument
-  add('--algorithm', default='fedavg', help=f'{_ALGORITHMS} [fedavg]')
+  add(
+    '--algorithm',
+    default='fedavg',
+    help=f'{_ALGORITHMS}; of simulate several [fedavg]',
+  )
   add('--options', default='{}', help='its own, as JSON: {"mu": 0.1}')
   add('--rounds', type=int, default=50, help='[50]')
   add('--steps', type=int, default=20, help='of a site in a round [20]')
@@ -57,7 +64,7 @@ def _simulate(argv):
   parser = _parser(
     'Simulates a federation of the sites of one data set, and its gain.',
     'federated simulate --config=configs/federated.py '
-    "--sites='dirichlet(0.5, 5)' --workdir=runs/fed",
+    "--sites='dirichlet(0.5, 5)' --algorithm=fedavg,fedbn --workdir=runs/fed",
   )
   _planned(parser)
   parser.add_argument(
@@ -70,13 +77,11 @@ def _simulate(argv):
 
     keep_programs()
     experiment = settings.experiment(args.config, args.set)
-    options = settings.options(args.options)
-    algorithm = settings.algorithm(experiment, args.algorithm, options)
-    places = division.divide(
-      experiment.cases, args.sites, seed=experiment.seed
+    candidates = settings.candidates(experiment, args)
+    places = division.divide(experiment.cases, args.sites, seed=experiment.seed)
+    found = gain.compare(
+      experiment, args.workdir, candidates, places, settings.plan(args)
     )
-    found = gain.compare(experiment, args.workdir, algorithm, places,
-                         settings.plan(args))  # fmt: skip
     print(page.text(found))
     print(f'page: {page.write(args.workdir)}')
 

@@ -128,8 +128,9 @@ class Scaffold(FedAvg):
   def update(self, params, server, mean, *, share, rate):
     """The mean, and c + share · ((w₀ − w̄) / Σ rates − c)."""
     control = jax.tree.map(
-      lambda c, w0, w: c
-      + np.float32(share) * ((w0 - w) / np.float32(rate) - c),
+      lambda c, w0, w: (
+        c + np.float32(share) * ((w0 - w) / np.float32(rate) - c)
+      ),
       server['control'],
       params,
       mean,
@@ -179,8 +180,12 @@ class FedAdam(FedAvg):
       lambda v, d: blend(v, d * d, self.b2), server['second'], step
     )
     moved = jax.tree.map(
-      lambda w, m, v: w
-      + np.float32(self.learning_rate) * m / (np.sqrt(v) + np.float32(self.tau)),
+      lambda w, m, v: (
+        w
+        + np.float32(self.learning_rate)
+        * m
+        / (np.sqrt(v) + np.float32(self.tau))
+      ),
       params,
       first,
       second,
@@ -214,7 +219,7 @@ def make(name, optimizer, **options):
     if optimizer['name'] != 'sgd' or odd:
       found = ', '.join([f'name={optimizer["name"]}', *odd])
       raise ValueError(
-        'scaffold reads the mean gradient of a round off the way that was gone, '
+        'scaffold reads the mean gradient of a round off the way it went, '
         f'which needs plain SGD, not optimizer {found}: set optimizer.name=sgd '
         'and nothing but its learning_rate'
       )

@@ -79,7 +79,7 @@ def _patients(cases):
 
 
 def _classes(cases):
-  """{patient: (class of the first case, its cases)}, a mask being of no class."""
+  """{patient: (class of the first case, its cases)}; of masks all are one."""
   found = {}
   for i in range(len(cases)):
     case = cases[i]

@@ -20,135 +20,129 @@ from medjax.reports.measures import Measures
 from medjax.run import per_case
 
 FOUND = 'gain.json'
-POOLED = 'all sites'
+LOCAL, POOLED = 'local', 'pooled'
+ALL = 'all sites'
 
 
-def compare(experiment, workdir, algorithm, places, plan):
-  """Trains the federation and its baselines, and writes what each site gains.
+def compare(experiment, workdir, candidates, places, plan):
+  """Trains federations and their baselines, and writes what each site gains.
 
-  places: {split: {site: places}} of `division.divide`. The baselines are a
-  model of each site's own cases and one of all cases together, by the same
-  number of steps and the same choice by validation. Test is read once all are
-  trained. Writes gain.json and gain/ARM.csv; returns what gain.json holds.
+  candidates: {name: algorithm}. places: {split: {site: places}}, of
+  `division.divide`. The baselines are a model of each site's own cases and one
+  of all cases together, of as many steps, and chosen by validation too. Test is
+  read once all are trained. Writes gain.json and gain/ARM.csv; returns what
+  gain.json holds.
   """
-  workdir = pathlib.Path(workdir)
-  part = lambda split, names: {
-    name: Part(experiment.cases(split), places[split].get(name, ()))
-    for name in names
-  }
-  names = sorted(places['train'])
-  train, validation = part('train', names), part('validation', names)
-  arms = {
-    'federated': simulate.federate(
-      experiment, workdir, algorithm, train, validation, plan
-    )
-  }
-  alone = dataclasses.replace(plan, min_sites=1)
-  fit = lambda folder, cases, validation: simulate.federate(
-    experiment, workdir / folder, algorithms.FedAvg(), cases, validation, alone
+  workdir, names = pathlib.Path(workdir), sorted(places['train'])
+  train, validation = (
+    {n: Part(experiment.cases(split), places[split].get(n, ())) for n in names}
+    for split in ('train', 'validation')
   )
-  arms['local'] = {}
+  fit = lambda folder, algorithm, *cases, plan=plan: simulate.federate(
+    experiment, workdir / folder, algorithm, *cases, plan
+  )
+  arms = {}
+  for name, algorithm in candidates.items():
+    print(f'{name}:', flush=True)
+    arms[name] = fit(name, algorithm, train, validation)
+  alone, plain = dataclasses.replace(plan, min_sites=1), algorithms.FedAvg()
+  arms[LOCAL] = {}
   for name in names:
     print(f'{name} by itself:', flush=True)
     own = {name: train[name]}, {name: validation[name]}
-    arms['local'] |= fit(f'local/{name}', *own)
+    arms[LOCAL] |= fit(f'{LOCAL}/{name}', plain, *own, plan=alone)
   print('all cases in one place:', flush=True)
-  whole = {'pooled': experiment.cases('train')}
-  (pooled,) = fit(
-    'pooled', whole, {'pooled': experiment.cases('validation')}
-  ).values()  # fmt: skip
-  arms['pooled'] = dict.fromkeys(names, pooled)
-  found = judged(experiment, workdir, arms, places, plan, algorithm)
+  whole = [
+    {POOLED: Part(experiment.cases(s), range(len(experiment.cases(s))))}
+    for s in ('train', 'validation')
+  ]
+  arms[POOLED] = dict.fromkeys(
+    names, fit(POOLED, plain, *whole, plan=alone)[POOLED]
+  )
+  found = {
+    'algorithms': {
+      name: {'name': type(algorithm).__name__, **dataclasses.asdict(algorithm)}
+      for name, algorithm in candidates.items()
+    },
+    'plan': dataclasses.asdict(plan),
+    **judged(experiment, workdir, arms, places),
+  }
   files.write_json(workdir / FOUND, found, sealed=True)
   return found
 
 
-def judged(experiment, workdir, arms, places, plan, algorithm):
+def judged(experiment, workdir, arms, places):
   """The scores of all arms on test, by site and of all, and their gains."""
   task, names = experiment.task, sorted(places['train'])
-  rows = {  # {arm: {site whose model it is: the rows of all test cases}}
-    arm: _by_model(experiment, models, places, shared=arm == 'pooled')
-    for arm, models in arms.items()
-  }
   measures = Measures(
     {
       name: {'title': m.title, 'unit': m.unit, 'higher': m.higher}
       for name, m in task.measures.items()
     }
   )
-  table = []
+  rows = {arm: _by_model(experiment, models) for arm, models in arms.items()}
   test = {n: places['test'].get(n, ()) for n in names}
   everywhere = range(len(experiment.cases('test')))
+  table = []
   for name in names:
-    for on, where in ((name, test[name]), (POOLED, everywhere)):
-      if not len(where):
+    for on, where in ((name, test[name]), (ALL, everywhere)):
+      if not len(where):  # those of test are patients of others
         continue
       own = {arm: [each[name][i] for i in where] for arm, each in rows.items()}
-      line = {
-        'site': name,
-        'on': on,
-        'train': len(places['train'][name]),
-        'n': len(where),
-        **{arm: _score(task, each) for arm, each in own.items()},
-        'gain': _gain(workdir, task, own, 'local', 'federated', measures),
-        'to_pooled': _gain(workdir, task, own, 'federated', 'pooled', measures),
-      }
-      table.append(line)
-  whole = _whole(task, rows, test)
+      table.append(
+        {
+          'site': name,
+          'on': on,
+          'train': len(places['train'][name]),
+          'n': len(where),
+          'scores': {arm: _score(task, each) for arm, each in own.items()},
+          'gains': _gains(task, own, workdir, measures),
+        }
+      )
   _adjust(table)
   found = {
     'monitor': task.monitor,
     'title': measures.title(task.monitor),
-    'algorithm': {
-      'name': type(algorithm).__name__,
-      **dataclasses.asdict(algorithm),
-    },
-    'plan': dataclasses.asdict(plan),
     'table': table,
   }
-  if not any(map(len, test.values())):  # those of test are patients of others
+  if not any(map(len, test.values())):
     return found
+  whole = {
+    arm: [
+      {'site': name, **each[name][i]}
+      for name, where in test.items()
+      for i in where
+    ]
+    for arm, each in rows.items()
+  }
   for arm, each in whole.items():
     path = workdir / 'gain' / f'{arm}.csv'
     per_case.write(path, map(_shown, each), task.names)
   return {
     **found,
     'own_cases': {arm: _score(task, each) for arm, each in whole.items()},
-    'gain': _gain(workdir, task, whole, 'local', 'federated', measures),
+    'gains': _gains(task, whole, workdir, measures),
   }
 
 
-def _by_model(experiment, models, places, *, shared):
+def _by_model(experiment, models):
   """{site: rows of all test cases by the model of that site}."""
   predictor, done, found = Predictor(experiment), {}, {}
+  task = experiment.task
   for name, variables in models.items():
     if id(variables) not in done:
       own = predictor.with_weights(variables)
-      validation = samples(experiment, 'validation')
-      rows = evaluate_cases(own, experiment.task, samples(experiment, 'test'))
-      if getattr(experiment.task, 'from_train', False):
-        decided = experiment.task.calibrate(
-          evaluate_cases(own, experiment.task, validation)
-        )
-        rows = completed(experiment.task, rows, decided)
+      rows = evaluate_cases(own, task, samples(experiment, 'test'))
+      if getattr(task, 'from_train', False):
+        each = evaluate_cases(own, task, samples(experiment, 'validation'))
+        rows = completed(task, rows, task.calibrate(each))
       done[id(variables)] = rows
     found[name] = done[id(variables)]
   return found
 
 
-def _whole(task, rows, test):
-  """{arm: each site's test cases by that site's model}."""
-  return {
-    arm: [
-      {'site': name, **each[name][i]} for name, where in test.items()
-      for i in where
-    ]
-    for arm, each in rows.items()
-  }  # fmt: skip
-
-
 def _score(task, rows):
-  """{'value', 'interval', 'n'} of the monitored score of rows."""
+  """{'value', 'interval', 'patients'} of the monitored score of rows."""
   found = task.summarize(rows)
   return {
     'value': found['scores'][task.monitor],
@@ -162,37 +156,50 @@ def _shown(row):
   return {k: v for k, v in row.items() if k not in hidden}
 
 
-def _gain(workdir, task, rows, a, b, measures):
-  """The paired difference b − a of the monitored score, or {}."""
+def _gains(task, rows, workdir, measures):
+  """{arm: its difference to what sites reach by themselves}."""
   read = {}
-  for arm in (a, b):
+  for arm, each in rows.items():
     path = workdir / 'gain' / '.pair.csv'
-    per_case.write(path, map(_shown, rows[arm]), task.names)
+    per_case.write(path, map(_shown, each), task.names)
     read[arm] = per_case.read(str(path))
     path.unlink()
+  return {
+    arm: _gain(task, read[LOCAL], read[arm], measures)
+    for arm in read
+    if arm != LOCAL
+  }
+
+
+def _gain(task, a, b, measures):
+  """The paired difference b − a of the monitored score; {} if undefined."""
   try:
-    found = comparison.compare(
-      read[a], read[b], sorted(read[a]), measures=measures, names=(a, b)
-    )
+    lines = comparison.compare(a, b, sorted(a), measures=measures).lines
   except ValueError:  # a score that so few cases do not define
     return {}
-  own = [line for line in found.lines if line.metric == task.monitor]
+  own = [line for line in lines if line.metric == task.monitor]
   if not own:
     return {}
   line = next((k for k in own if k.of == MEAN), own[0])
-  tests = [k.p for k in own if not np.isnan(k.p)]
+  tested = next((k for k in (line, *own) if not np.isnan(k.p)), line)
   return {
     'difference': line.difference,
     'interval': list(line.interval),
-    'test': next((k.test for k in own if k.test), ''),
-    'p': line.p if not np.isnan(line.p) else (tests[0] if tests else None),
+    'test': tested.test,
+    'p': tested.p,
   }
 
 
 def _adjust(table):
-  """Adds p values adjusted over all sites, for their own cases and for all."""
-  for kind in ('gain', 'to_pooled'):
-    lines = [line[kind] for line in table if line[kind]]
-    p = [np.nan if k['p'] is None else k['p'] for k in lines]
-    for line, value in zip(lines, benjamini_hochberg(np.array(p)), strict=True):
-      line['adjusted'] = float(value)
+  """Adds p values adjusted over sites and arms: own cases, and all, apart."""
+  for own in (True, False):
+    gains = [
+      gain
+      for line in table
+      if (line['on'] == line['site']) == own
+      for gain in line['gains'].values()
+      if gain
+    ]
+    p = benjamini_hochberg(np.array([gain['p'] for gain in gains], float))
+    for gain, value in zip(gains, p, strict=True):
+      gain['adjusted'] = float(value)

@@ -9,7 +9,13 @@ from medjax import experiment as experiment_lib
 from medjax.data.facts import DataFacts
 from medjax.evaluate import evaluate
 from medjax.federated import (
-  link, local, protocol, rounds, settings, simulate, state,
+  link,
+  local,
+  protocol,
+  rounds,
+  settings,
+  simulate,
+  state,
 )  # fmt: skip
 from medjax.tasks import summary
 
@@ -43,7 +49,9 @@ class Hospital:
       return self._score(fields, arrays), {}, False
     if ask == 'end':
       return self._end(fields, arrays), {}, True
-    raise ValueError(f'the server asks {ask!r}, which this medjax does not know')
+    raise ValueError(
+      f'the server asks {ask!r}, which this medjax does not know'
+    )
 
   def _hello(self):
     facts = dataclasses.asdict(self._experiment.facts)
@@ -59,9 +67,7 @@ class Hospital:
     facts = DataFacts.read(json.loads(json.dumps(fields['facts'])))
     made = experiment_lib.make(self._config, facts=facts)
     self._experiment = state.planned(made, fields['rounds'], fields['steps'])
-    algorithm = settings.algorithm(
-      made, fields['algorithm'], fields['options']
-    )
+    algorithm = settings.algorithm(made, fields['algorithm'], fields['options'])
     mesh = engine.make_mesh()
     self._site = local.Site(
       self._experiment, self.name, self._cases('train'), mesh

@@ -30,8 +30,8 @@ def _flower():
     import flwr
   except ImportError:
     raise OSError(
-      "sites talk over Flower, which is not here: pip install 'medjax[federated]'"
-      ' into an environment of its own'
+      'sites talk over Flower, which is not here: pip install '
+      "'medjax[federated]' into an environment of its own"
     ) from None
   logging.getLogger('flwr').setLevel(logging.CRITICAL)  # it says a lot
   return flwr
@@ -160,8 +160,9 @@ class Link:
     return sorted(self.grid.get_node_ids())
 
   def ask(self, questions, *, timeout):
-    """{node: (fields, arrays), or an error as text}, of {node: (fields, arrays)}.
+    """Answers by node: (fields, arrays), or an error as text.
 
+    questions: {node: (fields, arrays)}.
     A site that has not answered after `timeout` seconds, or went away, has an
     error for an answer.
     """

@@ -81,7 +81,9 @@ def at_site(begun, arrays, step):
   Raises ValueError for arrays of another model.
   """
   leaves = {k: v for k, v in arrays.items() if not k.startswith(_SERVER)}
-  own = {k.removeprefix(_SERVER): v for k, v in arrays.items() if k not in leaves}
+  own = {
+    k.removeprefix(_SERVER): v for k, v in arrays.items() if k not in leaves
+  }
   known = rounds.leaves_of(begun.params, begun.variables)
   wrong = [
     path for path, leaf in leaves.items()

@@ -47,8 +47,8 @@ class Range:
       largest = np.abs(leaf).max(initial=0.0)
       if not largest <= self.limit:  # NaN too
         raise ValueError(
-          f'moved {path} by {largest:.3g}, beyond the declared ±{self.limit:g}: '
-          'a larger --range, or optimizer.clip_norm'
+          f'moved {path} by {largest:.3g}, beyond the declared '
+          f'±{self.limit:g}: a larger --range, or optimizer.clip_norm'
         )
 
   def check_sum(self, sites):

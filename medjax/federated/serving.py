@@ -1,4 +1,4 @@
-"""The server: it waits for sites, asks them round by round, and never for ever."""
+"""The server: it asks its sites round by round, and never waits for ever."""
 
 import contextlib
 import dataclasses
@@ -98,7 +98,9 @@ class Sites:
       )
 
 
-def serve(link, config, algorithm_name, options, plan, workdir, *, sites, timeout):
+def serve(
+  link, config, algorithm_name, options, plan, workdir, *, sites, timeout
+):
   """Trains with sites that are elsewhere, from the newest checkpoint if any.
 
   config: ConfigDict; it needs no data. sites: how many are waited for; after

@@ -62,6 +62,14 @@ def algorithm(made, name, given):
   return algorithms.make(name, made.config['optimizer'], **given)
 
 
+def candidates(made, args):
+  """{name: algorithm} of `--algorithm=fedavg,fedbn`; options are of one."""
+  names, given = args.algorithm.split(','), options(args.options)
+  if given and len(names) > 1:
+    raise ValueError('--options are those of one --algorithm; give one')
+  return {name: algorithm(made, name, given) for name in names}
+
+
 def plan(args):
   """The Plan of a command line."""
   return simulate.Plan(

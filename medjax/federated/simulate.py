@@ -125,7 +125,9 @@ def _rounds(experiment, workdir, training, sites, validation, plan, mesh):
         history.append([server.step, mean_score(each)])
         logged[f'validation/{experiment.task.monitor}'] = history[-1][1]
         for name, own in models.items():
-          (memory,) = (m for n, m in zip(names, memories, strict=True) if n == name)
+          (memory,) = (
+            m for n, m in zip(names, memories, strict=True) if n == name
+          )
           made = rounds.replaced(server.params, server.variables, memory.kept)
           own.save(server.step, *made, each[name][0])
         saved.save(server, memories, history)
@@ -138,7 +140,9 @@ def _rounds(experiment, workdir, training, sites, validation, plan, mesh):
       if code := stop.exit_code(server.step):
         saved.save(server, memories, history)
         saved.wait()
-        raise Stopped(code, f'round {number} is saved; the same command goes on')
+        raise Stopped(
+          code, f'round {number} is saved; the same command goes on'
+        )
 
 
 def _scores(score, server, sites, memories):
@@ -184,7 +188,8 @@ def mean_score(scores):
   known = [(s, n) for s, n in scores.values() if not math.isnan(s)]
   if not known:
     return math.nan
-  return float(np.average(*map(list, zip(*known, strict=True))))
+  values, ns = zip(*known, strict=True)
+  return float(np.average(values, weights=ns))
 
 
 def traffic(algorithm, server, replies, sites):

@@ -27,7 +27,7 @@ class Saved:
     self._sites, self._fresh = sites, fresh
 
   def newest(self, server):
-    """(server, memories, history) of the newest; new ones where there is none."""
+    """(server, memories, history) of the newest; fresh ones of none."""
     template = self._tree(server, [self._fresh] * len(self._sites))
     found = self._checkpoints.restore_newest(template, self._metrics)
     if not found:
@@ -46,9 +46,7 @@ class Saved:
 
   def save(self, server, memories, history):
     """Starts writing a checkpoint."""
-    self._checkpoints.save(
-      self._tree(server, memories), self._metrics, history
-    )
+    self._checkpoints.save(self._tree(server, memories), self._metrics, history)
 
   def wait(self):
     """Returns when the last checkpoint is whole."""

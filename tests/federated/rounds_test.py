@@ -28,7 +28,9 @@ def central(config, steps, *, norm=False, cases=None):
   model = Small(2, norm=norm)
   init, _ = jax.random.split(jax.random.key(config.seed))
   params = model.init(init, np.zeros((1, 6, 6, 1), np.float32))['params']
-  tx = optax.sgd(0.3, momentum=config.optimizer.get('momentum'))
+  tx = optax.sgd(
+    config.optimizer.learning_rate, momentum=config.optimizer.get('momentum')
+  )
   state = tx.init(params)
 
   def loss(params):
@@ -45,7 +47,7 @@ def central(config, steps, *, norm=False, cases=None):
 def test_one_step_a_round_is_central_descent(momentum, monkeypatch):
   mesh = use(monkeypatch)
   more = {} if momentum is None else {'momentum': momentum}
-  config = make_config(batch_size=0, **more)
+  config = make_config(batch_size=0, learning_rate=0.1, **more)
   found = Rounds(config, 'fedavg', mesh)(20)
   assert_close(found.leaves, central(config, 20))
 
@@ -73,7 +75,8 @@ def test_fedprox_without_mu_is_fedavg(monkeypatch):
 def test_the_first_round_of_scaffold_is_fedavg(monkeypatch):
   mesh = use(monkeypatch)
   plain, found = (
-    Rounds(make_config(), name, mesh, steps=3) for name in ('fedavg', 'scaffold')
+    Rounds(make_config(), name, mesh, steps=3)
+    for name in ('fedavg', 'scaffold')
   )
   assert_same(plain().leaves, found().leaves)
   second = plain().leaves, found().leaves
@@ -86,8 +89,9 @@ def test_the_control_of_the_server_is_the_mean_of_those_of_the_sites(
   mesh = use(monkeypatch)
   found = Rounds(make_config(), 'scaffold', mesh, steps=3)(3)
   mean = jax.tree.map(
-    lambda *each: sum(s.n * c for s, c in zip(found.sites, each, strict=True))
-    / found.total,
+    lambda *each: (
+      sum(s.n * c for s, c in zip(found.sites, each, strict=True)) / found.total
+    ),
     *(memory.own['control'] for memory in found.memories),
   )
   jax.tree.map(
@@ -179,7 +183,9 @@ def quadratic(algorithm, *, rounds_, steps, rate):
         own = {'w': own['w'] - rate * gradient['w']}
       ends.append(own)
       sites[i] = algorithm.remembered(sites[i], w, server, own, steps * rate)
-    mean = {'w': sum(k * e['w'] for k, e in zip(n, ends, strict=True)) / n.sum()}
+    mean = {
+      'w': sum(k * e['w'] for k, e in zip(n, ends, strict=True)) / n.sum()
+    }
     w, server = algorithm.update(w, server, mean, share=1.0, rate=steps * rate)
   return n, a, b, np.asarray(w['w'])
 
@@ -276,8 +282,9 @@ def test_scaffold_forgets_nothing_of_a_site_that_was_left_out(monkeypatch):
   found()
   assert found.memories[1] is before
   mean = jax.tree.map(
-    lambda *each: sum(s.n * c for s, c in zip(found.sites, each, strict=True))
-    / found.total,
+    lambda *each: (
+      sum(s.n * c for s, c in zip(found.sites, each, strict=True)) / found.total
+    ),
     *(memory.own['control'] for memory in found.memories),
   )
   jax.tree.map(

@@ -52,13 +52,13 @@ def make_cases(split='train', sizes=SIZES):
   return cases
 
 
-def make_config(*, norm=False, batch_size=4, **optimizer):
+def make_config(*, norm=False, batch_size=4, learning_rate=0.3, **optimizer):
   config = default_config()
   config.data.update(name='synthetic', batch_size=batch_size)
   config.data.preprocess = (dict(name='scale', mean=127.5, std=127.5),)
   config.model = dict(name=f'{__name__}:Small', norm=norm)
   config.task = dict(name='Classification')
-  config.optimizer = dict(name='sgd', learning_rate=0.3, **optimizer)
+  config.optimizer = dict(name='sgd', learning_rate=learning_rate, **optimizer)
   config.schedule.name = 'constant'
   config.inference.batch_size = 8
   return config
@@ -84,13 +84,17 @@ def by_site(cases):
 class Rounds:
   """A federation in memory: call it for a round, of all sites or some."""
 
-  def __init__(self, config, algorithm, mesh, *, steps=1, names=None, **options):
+  def __init__(
+    self, config, algorithm, mesh, *, steps=1, names=None, **options
+  ):
     made = state.planned(experiment.make(config), 100, steps)
     cases = by_site(make_cases())
     names = names or [*cases]
     self.sites = [local.Site(made, n, cases[n], mesh) for n in names]
     if isinstance(algorithm, str):
-      algorithm = algorithms.make(algorithm, made.config['optimizer'], **options)
+      algorithm = algorithms.make(
+        algorithm, made.config['optimizer'], **options
+      )
     self.training = local.Training(
       made, algorithm, self.sites[0].inputs, mesh, steps=steps
     )
