@@ -82,7 +82,7 @@ class Hospital:
     fresh = self._training.fresh()
     if self._memories is None:
       self._kept = state.Memories(self.workdir / 'memory', mesh, fresh)
-      self._memories = dict([(0, fresh), *self._kept.newest()])
+      self._memories = {0: fresh, **self._kept.newest()}
     self._models = state.Models(self._experiment, self.workdir, mesh)
     inputs = [[list(x.shape), str(x.dtype)] for x in self._site.inputs]
     return {'inputs': inputs}
@@ -104,9 +104,9 @@ class Hospital:
     before = self._memory(fields['counted'])
     (reply,), (memory,) = self._training(server, [self._site], [before])
     now = server.step + self._training.steps
-    self._memories = {0: self._memories[0], fields['counted']: before,
-                      now: memory}  # fmt: skip
-    self._kept.save(now, memory)
+    both = {fields['counted']: before, now: memory}
+    self._memories = {0: self._memories[0], **both}
+    self._kept.save(both)
     print(f'step {now} · loss {reply.loss:.4f}', flush=True)
     about = dataclasses.asdict(dataclasses.replace(reply, leaves={}))
     del about['leaves']

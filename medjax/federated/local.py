@@ -43,6 +43,11 @@ class Site:
     ).stream(samples(experiment, cases), parts=mesh.size)
     self.inputs = self._stream.inputs
     self.batch_size = self._stream.batch_size
+    if self.batch_size % mesh.size:
+      raise ValueError(
+        f'data.batch_size {self.batch_size} is no multiple of {mesh.size} '
+        'devices'
+      )
     _, key = jax.random.split(jax.random.key(experiment.seed))
     self.key = engine.replicate(jax.random.fold_in(key, own), mesh)
     self._sharding, self._next, self._batches = engine.sharded(mesh), None, None

@@ -91,7 +91,7 @@ def _memory(tree, fresh):
 class Memories:
   """Checkpoints of what one real site remembers, by the step of the server.
 
-  The newest two stay: that which the server last counted is one of them.
+  Each holds two: that which the server last counted, and the newest.
   """
 
   def __init__(self, workdir, mesh, fresh):
@@ -99,31 +99,34 @@ class Memories:
     self._metrics, self._fresh = engine.empty_metrics(mesh), fresh
 
   def newest(self):
-    """[(step, Memory)] of the newest, or none."""
-    template = self._state(0, self._fresh)
+    """{step: Memory} of the newest checkpoint; {} of none."""
+    template = self._state({0: self._fresh, 1: self._fresh})
     found = self._checkpoints.restore_newest(template, self._metrics)
     if not found:
-      return []
-    state = rounds.on_host(found[0])
-    return [(int(state.step), _memory(state.opt_state, self._fresh))]
+      return {}
+    kept = rounds.on_host(found[0].opt_state)
+    memories = [_memory(tree, self._fresh) for tree in kept['memories']]
+    return dict(zip(map(int, kept['steps']), memories, strict=True))
 
-  def save(self, step, memory):
-    """Writes a memory, whole when this returns."""
-    self._checkpoints.save(self._state(step, memory), self._metrics, [])
+  def save(self, memories):
+    """Writes {step: Memory}, two of them; they are whole when this returns."""
+    self._checkpoints.save(self._state(memories), self._metrics, [])
     self._checkpoints.wait()
 
-  def _state(self, step, memory):
+  def _state(self, memories):
+    steps = sorted(memories)
     return engine.TrainState(
-      step=np.asarray(step, np.int32),
+      step=np.asarray(steps[-1], np.int32),
       params={},
       variables={},
-      opt_state=_tree(memory),
+      opt_state={
+        'steps': np.asarray(steps, np.int32),
+        'memories': [_tree(memories[step]) for step in steps],
+      },
     )
 
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *exception):
+  def close(self):
+    """Waits for the last save."""
     self._checkpoints.close()
 
 
