@@ -76,6 +76,9 @@ EXTRAS = {
   'tensorboard': ['tensorboard>=2.20'],
   # Hyper-parameter search.
   'hpo': ['optuna>=5', 'scikit-learn>=1.7'],
+  # Real sites of a federation. Holds back other packages' versions: give it an
+  # environment of its own. Parts are used that Flower does not promise to keep.
+  'federated': ['flwr>=1.42,<1.43'],
   # Ontologies of the user's, OBO or OWL.
   'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own

@@ -110,6 +110,11 @@ ALLOWED = {
   'service.__main__': {
     'cli', 'data', 'files', 'prediction', 'progress', 'service',
   },
+  'federated': {
+    'build', 'cli', 'config', 'data', 'engine', 'evaluate', 'experiment',
+    'files', 'metrics', 'prediction', 'public', 'reports', 'run', 'tasks',
+  },
+  'federated.__main__': {'cli', 'federated', 'run'},
   'privacy': {'cli', 'data', 'files', 'progress', 'reports'},
   'privacy.__main__': {'cli', 'privacy'},
   # What compress makes smaller is what export wrote.
@@ -157,7 +162,7 @@ ONLY_IN = {
     'ops',
     'prediction',
   },
-  'optax': {'engine', 'explain', 'losses', 'optim', 'tasks'},
+  'optax': {'engine', 'explain', 'federated', 'losses', 'optim', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
@@ -166,6 +171,7 @@ ONLY_IN = {
   'pynetdicom': {'service'},
   'sqlalchemy': {'service', 'service.__main__'},
   'fastapi': {'service'},
+  'flwr': {'federated'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},

@@ -100,7 +100,7 @@ def _server(argv):
   add('--certificate', default='', help='in PEM, for HTTPS')
   add('--key', default='', help='of the certificate, in PEM')
   add('--timeout', type=float, default=600,
-      help='seconds for the sites to come, and for an answer [600]')  # fmt: skip
+      help='seconds for sites to come, and to answer [600]')  # fmt: skip
   args = parser.parse_args(argv)
   with cli.one_line_errors():
     from medjax.federated import link, serving, settings

@@ -10,6 +10,7 @@ import time
 import jax
 import numpy as np
 
+from medjax import config as config_lib
 from medjax import engine, files
 from medjax import experiment as experiment_lib
 from medjax.data.facts import DataFacts
@@ -33,7 +34,7 @@ class Sites:
     self._link, self._timeout = link, timeout
     self._common = protocol.common(config)
     self.nodes, self.about, self._away = {}, {}, set()
-    self._names = set(names)
+    self.names = set(names)
 
   def meet(self):
     """Says hello to who is new; returns the sites that are connected."""
@@ -68,8 +69,8 @@ class Sites:
       return 'does not say its name and how many cases it has'
     if name in self.nodes:
       return f'is called {name}, and so is another'
-    if self._names and name not in self._names:
-      return f'is called {name}, and the sites are {", ".join(self._names)}'
+    if self.names and name not in self.names:
+      return f'is called {name}, and the sites are {", ".join(self.names)}'
     return protocol.differs(self._common, about.get('config') or {})
 
   def ask(self, questions):
@@ -115,8 +116,7 @@ def serve(
 
 def _serve(link, config, name, options, plan, workdir, count, timeout):
   known = files.read_json(workdir / _SITES, mend='take a new --workdir') or {}
-  complete = experiment_lib.config_lib.complete(config)
-  met = Sites(link, complete, timeout, known.get('n', ()))
+  met = Sites(link, config_lib.complete(config), timeout, known.get('n', ()))
   try:
     met.wait(count, plan.min_sites)
     if not known:
@@ -124,7 +124,7 @@ def _serve(link, config, name, options, plan, workdir, count, timeout):
       ns = {site: about['n'] for site, about in met.about.items()}
       known = {'n': ns, 'facts': protocol.agreed(facts)}
       files.write_json(workdir / _SITES, known, sealed=True)
-    met._names = set(known['n'])
+    met.names = set(known['n'])
     facts = DataFacts.read(json.loads(json.dumps(known['facts'])))
     made = state.planned(
       experiment_lib.make(config, facts=facts), plan.rounds, plan.steps
