@@ -96,6 +96,9 @@ def _server(argv):
   _planned(parser)
   add = parser.add_argument
   add('--sites', type=int, required=True, help='how many are waited for')
+  add('--range', type=float, metavar='R',
+      help='masked rounds, of steps within ±R')  # fmt: skip
+  add('--most', type=int, help='cases of a site at most, with --range')
   add('--address', default='127.0.0.1:9092', help='[127.0.0.1:9092]')
   add('--certificate', default='', help='in PEM, for HTTPS')
   add('--key', default='', help='of the certificate, in PEM')
@@ -107,14 +110,19 @@ def _server(argv):
     from medjax.run.programs import keep_programs
 
     keep_programs()
-    config, plan = settings.config(args.config, args.set), settings.plan(args)
-    options = settings.options(args.options)
+    config = settings.config(args.config, args.set)
+    job = serving.Job(
+      args.algorithm,
+      settings.options(args.options),
+      settings.plan(args),
+      settings.declared(args),
+    )
     with link.Link(
       args.address, certificate=args.certificate, key=args.key
     ) as found:
       print(f'waiting for {args.sites} sites at {found.address}', flush=True)
       scores = serving.serve(
-        found, config, args.algorithm, options, plan, args.workdir,
+        found, config, job, args.workdir,
         sites=args.sites, timeout=args.timeout,
       )  # fmt: skip
     for site, score in sorted(scores.items()):
@@ -131,6 +139,7 @@ def _site(argv):
   add = parser.add_argument
   add('--server', required=True, metavar='HOST:PORT', help='where it is')
   add('--name', required=True, help='of this site, not of a patient')
+  add('--masked', action='store_true', help='take part in masked rounds only')
   add('--authority', default='', help='by which the server is known, in PEM')
   add('--timeout', type=float, default=600,
       help='seconds to wait for a server that is away [600]')  # fmt: skip
@@ -140,7 +149,9 @@ def _site(argv):
     from medjax.run.programs import keep_programs
 
     keep_programs()
-    site = hospital.Hospital(args.name, args.config, args.set, args.workdir)
+    site = hospital.Hospital(
+      args.name, args.config, args.set, args.workdir, masked=args.masked
+    )
     hospital.answer(
       site, args.server, authority=args.authority, patience=args.timeout
     )

@@ -11,8 +11,10 @@ from medjax.evaluate import evaluate
 from medjax.federated import (
   link,
   local,
+  masked,
   protocol,
   rounds,
+  secure,
   settings,
   simulate,
   state,
@@ -25,16 +27,18 @@ class Hospital:
 
   A round that the server did not count is as if it had not been: memories are
   kept by the step of the server, and a round begins with that of the last one
-  that counted.
+  that counted. With `masked`, rounds are answered under secure aggregation
+  only. `declared` is its range, if there is one.
   """
 
-  def __init__(self, name, config, fields, workdir):
+  def __init__(self, name, config, fields, workdir, *, masked=False):
     self.name, self.workdir = name, pathlib.Path(workdir)
     self._config = settings.config(config, fields)
     self._experiment = experiment_lib.make(self._config)
     local.check(self._experiment)
     self._cases = self._experiment.cases
     self._memories, self.results = None, None
+    self._masked, self.declared = masked, None
 
   def __call__(self, fields, arrays):
     """(fields, arrays, whether it was the last question)."""
@@ -44,7 +48,9 @@ class Hospital:
     if ask == 'prepare':
       return self._prepare(fields), {}, False
     if ask == 'round':
-      return *self._round(fields, arrays), False
+      if self.declared or self._masked:
+        raise ValueError('this round is not masked, as it was to be')
+      return *self.round(fields, arrays), False
     if ask == 'score':
       return self._score(fields, arrays), {}, False
     if ask == 'end':
@@ -64,6 +70,10 @@ class Hospital:
 
   def _prepare(self, fields):
     """Makes the experiment that all sites have alike, and compiles nothing."""
+    declared = fields.get('range')
+    if self._masked and not declared:
+      raise ValueError('the server asks for no masks, which --masked wants')
+    self.declared = declared and secure.Range(**declared)
     facts = DataFacts.read(json.loads(json.dumps(fields['facts'])))
     made = experiment_lib.make(self._config, facts=facts)
     self._experiment = state.planned(made, fields['rounds'], fields['steps'])
@@ -99,7 +109,8 @@ class Hospital:
       )
     return self._memories[step]
 
-  def _round(self, fields, arrays):
+  def round(self, fields, arrays):
+    """(fields, leaves): some steps from what the server sent."""
     server = protocol.at_site(self._training.begun, arrays, fields['step'])
     before = self._memory(fields['counted'])
     (reply,), (memory,) = self._training(server, [self._site], [before])
@@ -143,7 +154,16 @@ class Hospital:
 def answer(hospital, address, *, authority='', patience=600):
   """Answers a server until the federation has ended."""
 
+  masking = None
+
   def respond(message):
+    nonlocal masking
+    if masked.Masking.asked(message.content):
+      try:
+        masking = masking or masked.Masking(hospital.declared, hospital.round)
+        return masking(message), False
+      except (KeyError, ValueError) as e:  # it may be asked again
+        raise link.RefusalError(' '.join(str(e).split())) from None
     fields, arrays = link.read(message.content)
     fields, arrays, last = hospital(fields, arrays)
     return link.record(fields, arrays), last

@@ -24,6 +24,10 @@ _FIELDS = 'medjax'
 _BEAT = 10  # seconds between signs of life of the server's own task
 
 
+class RefusalError(ValueError):
+  """A question that a site does not answer; it stays in the federation."""
+
+
 def _flower():
   """Flower, or an OSError that says how to get it."""
   try:
@@ -173,24 +177,29 @@ class Link:
       Message(record(*question), node, MessageType.TRAIN, ttl=2 * timeout + 60)
       for node, question in questions.items()
     ]
-    waiting = dict(
-      zip(self.grid.push_messages(messages), questions, strict=True)
-    )
-    found, until = {}, time.monotonic() + timeout
+    replies, late = self.wait(messages, [*questions], timeout=timeout)
+    found = dict.fromkeys(late, f'did not answer in {timeout:g} s')
+    for node, reply in replies.items():
+      try:
+        if reply.has_error():
+          raise ValueError(f'failed ({reply.error.reason})'[:200])
+        found[node] = read(reply.content)
+      except ValueError as e:
+        found[node] = str(e)
+    return found
+
+  def wait(self, messages, nodes, *, timeout):
+    """({node: its reply}, [nodes that have not answered in time])."""
+    ids = self.grid.push_messages(messages)
+    waiting, found = dict(zip(ids, nodes, strict=True)), {}
+    until = time.monotonic() + timeout
     while waiting and time.monotonic() < until:
       for reply in self.grid.pull_messages([*waiting]):
         node = waiting.pop(reply.metadata.reply_to_message_id, None)
-        if node is None:
-          continue
-        try:
-          if reply.has_error():
-            raise ValueError(f'failed ({reply.error.reason})'[:200])
-          found[node] = read(reply.content)
-        except ValueError as e:
-          found[node] = str(e)
+        if node is not None:
+          found[node] = reply
       time.sleep(_POLL if waiting else 0)
-    late = dict.fromkeys(waiting.values(), f'did not answer in {timeout:g} s')
-    return found | late
+    return found, [*waiting.values()]
 
 
 def _listening(host, port, address):
@@ -208,8 +217,10 @@ def _listening(host, port, address):
 def answer(address, respond, *, authority='', patience=600):
   """Answers the server's questions until one of them was the last.
 
-  respond: a message's content → (content of the answer, whether it was the
-  last). authority: a file in PEM by which the server's certificate is known.
+  respond: a message → (content of the answer, whether it was the last); where
+  it raises `RefusalError`, that is the answer, and the site goes on.
+  authority: a file in PEM by which the server's certificate is known.
+
   Raises OSError where the server cannot be reached for `patience` seconds.
   """
   check_place(address, authority)
@@ -236,7 +247,8 @@ def answer(address, respond, *, authority='', patience=600):
 
 
 def _answering(connection, respond, ended):
-  from flwr.app import Message
+  from flwr.app import Error, Message
+  from flwr.common.constant import ErrorCode
   from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -265,6 +277,11 @@ def _answering(connection, respond, ended):
     begun = time.monotonic()
     try:
       content, last = respond(message)
+    except RefusalError as e:
+      content, last = (
+        Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(e)),
+        False,
+      )
     except Exception as e:  # the connection would swallow it
       ended.append(e)
       with contextlib.suppress(Exception):

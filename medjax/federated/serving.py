@@ -14,7 +14,16 @@ from medjax import config as config_lib
 from medjax import engine, files
 from medjax import experiment as experiment_lib
 from medjax.data.facts import DataFacts
-from medjax.federated import local, protocol, rounds, settings, simulate, state
+from medjax.federated import (
+  local,
+  masked,
+  protocol,
+  rounds,
+  secure,
+  settings,
+  simulate,
+  state,
+)  # fmt: skip
 from medjax.run.checkpoint import best_variables
 from medjax.run.lock import locked
 from medjax.run.stop import Stopped, StopSignal
@@ -81,6 +90,12 @@ class Sites:
         found[node] = f'failed ({answer[0]["error"]})'
     return found
 
+  def masked(self, questions, declared, *, number):
+    """`masked.mean_of` of a round."""
+    return masked.mean_of(
+      self._link, questions, declared, number=number, timeout=self._timeout
+    )
+
   def wait(self, count, least):
     """Returns when `count` sites are here, or `least` after the time-out.
 
@@ -99,9 +114,20 @@ class Sites:
       )
 
 
-def serve(
-  link, config, algorithm_name, options, plan, workdir, *, sites, timeout
-):
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What a server does: an algorithm, its options as JSON has them, a plan.
+
+  declared: `secure.Range` of masked rounds; None is of plain ones.
+  """
+
+  algorithm: str
+  options: dict
+  plan: simulate.Plan
+  declared: secure.Range | None = None
+
+
+def serve(link, config, job, workdir, *, sites, timeout):
   """Trains with sites that are elsewhere, from the newest checkpoint if any.
 
   config: ConfigDict; it needs no data. sites: how many are waited for; after
@@ -109,12 +135,11 @@ def serve(
   """
   workdir = pathlib.Path(workdir)
   with locked(workdir):
-    return _serve(
-      link, config, algorithm_name, options, plan, workdir, sites, timeout
-    )
+    return _serve(link, config, job, workdir, sites, timeout)
 
 
-def _serve(link, config, name, options, plan, workdir, count, timeout):
+def _serve(link, config, job, workdir, count, timeout):
+  plan = job.plan
   known = files.read_json(workdir / _SITES, mend='take a new --workdir') or {}
   met = Sites(link, config_lib.complete(config), timeout, known.get('n', ()))
   try:
@@ -130,7 +155,7 @@ def _serve(link, config, name, options, plan, workdir, count, timeout):
       experiment_lib.make(config, facts=facts), plan.rounds, plan.steps
     )
     local.check(made)
-    run = _Run(met, made, name, options, plan, workdir, known)
+    run = _Run(met, made, job, workdir, known)
     return run()
   except Exception as e:
     reason = ' '.join(str(e).split())[:200] or type(e).__name__
@@ -144,16 +169,22 @@ def _serve(link, config, name, options, plan, workdir, count, timeout):
 class _Run:
   """The rounds of a server."""
 
-  def __init__(self, met, made, name, options, plan, workdir, known):
-    self._met, self._made, self._plan = met, made, plan
+  def __init__(self, met, made, job, workdir, known):
+    self._met, self._made, self._plan = met, made, job.plan
     self._workdir, self._known = workdir, known
     self._about = {
-      'ask': 'prepare', 'facts': known['facts'], 'algorithm': name,
-      'options': options, 'rounds': plan.rounds, 'steps': plan.steps,
-    }  # fmt: skip
-    self._algorithm = settings.algorithm(made, name, options)
+      'ask': 'prepare',
+      'facts': known['facts'],
+      'algorithm': job.algorithm,
+      'options': job.options,
+      'rounds': job.plan.rounds,
+      'steps': job.plan.steps,
+      'range': job.declared and dataclasses.asdict(job.declared),
+    }
+    self._algorithm = settings.algorithm(made, job.algorithm, job.options)
     self._ready = {}  # {site: the node that was prepared}
-    self._inputs = None
+    self._inputs, self._declared = None, job.declared
+    self._total = sum(known['n'].values())
 
   def __call__(self):
     made, plan, workdir = self._made, self._plan, self._workdir
@@ -210,31 +241,21 @@ class _Run:
 
   def _round(self, server, training, history, writer):
     plan, ready = self._plan, self._prepare()
-    replies, out = [], dict.fromkeys(
-      {*self._known['n']} - {*ready}, 'is not here'
-    )  # fmt: skip
-    for site, answer in self._asked('round', server, ready).items():
-      if isinstance(answer, str):
-        out[site] = answer
-        continue
-      fields, leaves = answer
-      replies.append(
-        rounds.Reply(
-          site=site, step=fields.get('step'), n=fields.get('n'),
-          leaves=leaves, loss=_float(fields.get('loss')),
-        )
-      )  # fmt: skip
-    after, refused = rounds.merged(
-      self._algorithm, server, replies, steps=plan.steps,
-      rate=training.rate(server.step), total=sum(self._known['n'].values()),
-    )  # fmt: skip
-    out |= refused
+    out = dict.fromkeys({*self._known['n']} - {*ready}, 'is not here')
+    how = {
+      'steps': plan.steps,
+      'rate': training.rate(server.step),
+    }
+    step = self._masked if self._declared else self._plain
+    after, counted, more = step(server, ready, how)
+    out |= more
     simulate.say(out)
-    counted = [reply for reply in replies if reply.site not in out]
     rounds.check_enough(counted, out, plan.min_sites)
     logged = simulate.traffic(
       self._algorithm, after, counted, len(self._known['n'])
     )
+    if self._declared:  # integers of 64 bits for what has 32 otherwise
+      logged['federated/bytes_up'] *= 2
     number = after.step // plan.steps
     if number % plan.every == 0 or number == plan.rounds:
       there = {r.site: ready[r.site] for r in counted}
@@ -252,19 +273,58 @@ class _Run:
     )  # fmt: skip
     return after
 
+  def _plain(self, server, ready, how):
+    """(server, replies that count, {site: why not}) of a round."""
+    replies, out = [], {}
+    for site, answer in self._asked('round', server, ready).items():
+      if isinstance(answer, str):
+        out[site] = answer
+        continue
+      fields, leaves = answer
+      replies.append(_reply(site, fields, leaves))
+    after, refused = rounds.merged(
+      self._algorithm, server, replies, total=self._total, **how
+    )
+    out |= refused
+    return after, [reply for reply in replies if reply.site not in out], out
+
+  def _masked(self, server, ready, how):
+    """As `_plain`, under secure aggregation: of the sites only their mean."""
+    names = {node: site for site, node in ready.items()}
+    mean, found, out = self._met.masked(
+      self._questions('round', server, ready), self._declared,
+      number=server.step // self._plan.steps + 1,
+    )  # fmt: skip
+    sent = rounds.leaves_of(
+      server.params, server.variables, self._algorithm.keep
+    )
+    mean = {k: (sent[k] + mean[k]).astype(sent[k].dtype) for k in sent}
+    replies = [
+      _reply(names[node], about, mean) for node, about in found.items()
+    ]
+    for reply in replies:  # a sum cannot be taken apart again
+      if reason := rounds.refused(reply, server, sent):
+        raise ValueError(f'secure aggregation: {reply.site} {reason}')
+    replies.sort(key=lambda reply: reply.site)
+    after = rounds.updated(
+      self._algorithm, server, mean, [reply.site for reply in replies],
+      share=sum(reply.n for reply in replies) / self._total, **how,
+    )  # fmt: skip
+    return after, replies, {names[node]: why for node, why in out.items()}
+
+  def _questions(self, ask, server, ready):
+    """{node: (fields, arrays)} that come with the model."""
+    arrays = protocol.to_site(self._algorithm, server)
+    about = lambda site: {
+      'ask': ask,
+      'step': server.step,
+      'counted': server.counted.get(site, 0),
+    }
+    return {node: (about(site), arrays) for site, node in ready.items()}
+
   def _asked(self, ask, server, ready):
     """{site: answer} of a question that comes with the model."""
-    arrays = protocol.to_site(self._algorithm, server)
-    answers = self._met.ask(
-      {
-        node: (
-          {'ask': ask, 'step': server.step,
-           'counted': server.counted.get(site, 0)},
-          arrays,
-        )
-        for site, node in ready.items()
-      }
-    )  # fmt: skip
+    answers = self._met.ask(self._questions(ask, server, ready))
     return {site: answers[node] for site, node in ready.items()}
 
   def _end(self, server):
@@ -282,6 +342,16 @@ class _Run:
     }
     files.write_json(self._workdir / 'test.json', scores)
     return scores
+
+
+def _reply(site, fields, leaves):
+  return rounds.Reply(
+    site=site,
+    step=fields.get('step'),
+    n=fields.get('n'),
+    leaves=leaves,
+    loss=_float(fields.get('loss')),
+  )
 
 
 def _float(value):

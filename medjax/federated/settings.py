@@ -6,7 +6,7 @@ import json
 from medjax import experiment as experiment_lib
 from medjax import public
 from medjax.build import closest
-from medjax.federated import algorithms, simulate
+from medjax.federated import algorithms, secure, simulate
 
 
 def config(file, fields):
@@ -75,3 +75,12 @@ def plan(args):
   return simulate.Plan(
     args.rounds, args.steps, every=args.every, min_sites=args.min_sites
   )
+
+
+def declared(args):
+  """The Range of masked rounds, or None."""
+  if args.range is None and args.most is None:
+    return None
+  if args.range is None or args.most is None:
+    raise ValueError('--range and --most go together')
+  return secure.Range(args.range, args.most)

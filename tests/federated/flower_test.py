@@ -17,12 +17,20 @@ import pytest
 from federated.small_sites import assert_close
 
 from medjax import engine, experiment
-from medjax.federated import algorithms, division, rounds, settings, simulate
+from medjax.federated import (
+  algorithms,
+  division,
+  rounds,
+  secure,
+  settings,
+  simulate,
+)
 from medjax.federated.division import Part
 from medjax.run.checkpoint import variables
 
 PYTHON = os.environ.get('MEDJAX_FLOWER_PYTHON', sys.executable)
-SITES = {'a': 10, 'b': 6}
+SITES = {'a': 10, 'b': 6, 'c': 8}
+TWO = ('a', 'b')
 CONFIG = """
 from medjax.config import default_config
 
@@ -98,7 +106,7 @@ def serving(config, workdir, *options):
   """(the process of a server, its address)."""
   server = start(
     'server', config, f'--workdir={workdir}', '--address=127.0.0.1:0',
-    '--sites=2', '--rounds=3', '--steps=2', *options,
+    '--rounds=3', '--steps=2', *options,
   )  # fmt: skip
   line = server.stdout.readline()
   found = re.search(r'at (127\.0\.0\.1:\d+)', line)
@@ -123,13 +131,17 @@ def ended():
     process.wait()
 
 
-def simulated(config, workdir, name, monkeypatch):
+def simulated(config, workdir, name, monkeypatch, names=TWO):
   one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
   made = experiment.make(settings.config(config, []))
   places = division.divide(made.cases, 'site')
   cases = [
-    {s: Part(made.cases(split), own) for s, own in places[split].items()}
+    {
+      s: Part(made.cases(split), own)
+      for s, own in places[split].items()
+      if s in names
+    }
     for split in ('train', 'validation')
   ]
   algorithm = algorithms.make(name, made.config['optimizer'])
@@ -146,14 +158,18 @@ def model(workdir, which='last'):
 def test_processes_are_the_simulation(hospitals, tmp_path, ended, monkeypatch):
   home, config = hospitals
   server, address = serving(
-    config, tmp_path / 'served', '--algorithm=scaffold', '--timeout=120'
+    config,
+    tmp_path / 'served',
+    '--sites=2',
+    '--algorithm=scaffold',
+    '--timeout=120',
   )
   ended.append(server)
-  both = [site(n, config, home, tmp_path, address) for n in SITES]
+  both = [site(n, config, home, tmp_path, address) for n in TWO]
   ended.extend(both)
   said = server.communicate(timeout=300)[0]
   assert server.returncode == 0, said
-  for name, process in zip(SITES, both, strict=True):
+  for name, process in zip(TWO, both, strict=True):
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 0, out
     assert f'{name}: ' in said
@@ -163,7 +179,7 @@ def test_processes_are_the_simulation(hospitals, tmp_path, ended, monkeypatch):
   assert a == b == 6
   assert_close(one, other)
   best = model(tmp_path / 'served', 'best')
-  for name in SITES:  # a run as any other, of the model that all have
+  for name in TWO:  # a run as any other, of the model that all have
     step, own = model(tmp_path / name, 'best')
     assert step == best[0]
     assert_close(own, best[1], atol=0)
@@ -175,10 +191,10 @@ def test_a_site_that_is_killed_is_left_out(
 ):
   home, config = hospitals
   server, address = serving(
-    config, tmp_path / 'served', '--min_sites=2', '--timeout=20'
+    config, tmp_path / 'served', '--sites=2', '--timeout=20'
   )
   ended.append(server)
-  both = [site(n, config, home, tmp_path, address) for n in SITES]
+  both = [site(n, config, home, tmp_path, address) for n in TWO]
   ended.extend(both)
   for line in both[1].stdout:
     if line.startswith('step 2'):
@@ -193,9 +209,9 @@ def test_a_site_that_is_killed_is_left_out(
 
   # The rest is done when it comes back, as if nothing had been.
   server, address = serving(
-    config, tmp_path / 'served', '--min_sites=2', '--timeout=120'
+    config, tmp_path / 'served', '--sites=2', '--timeout=120'
   )
-  again = [site(n, config, home, tmp_path, address) for n in SITES]
+  again = [site(n, config, home, tmp_path, address) for n in TWO]
   ended.extend([server, *again])
   said = server.communicate(timeout=300)[0]
   assert server.returncode == 0, said
@@ -203,9 +219,47 @@ def test_a_site_that_is_killed_is_left_out(
   assert_close(model(tmp_path / 'simulated')[1], model(tmp_path / 'served')[1])
 
 
+@pytest.mark.slow
+def test_masked_rounds_are_the_plain_ones_to_the_levels(
+  hospitals, tmp_path, ended, monkeypatch
+):
+  home, config = hospitals
+  server, address = serving(
+    config, tmp_path / 'served', '--sites=3', '--algorithm=scaffold',
+    '--range=0.5', '--most=10', '--timeout=120',
+  )  # fmt: skip
+  three = [site(n, config, home, tmp_path, address, '--masked') for n in SITES]
+  ended.extend([server, *three])
+  said = server.communicate(timeout=400)[0]
+  assert server.returncode == 0, said
+  simulated(config, tmp_path / 'simulated', 'scaffold', monkeypatch, SITES)
+  (_, one), (_, other) = (model(tmp_path / k) for k in ('simulated', 'served'))
+  step = secure.Range(0.5, 10).step([*SITES.values()])
+  assert step < 1e-6
+  assert_close(one, other, atol=1e-5)  # three rounds, each from the last
+  assert any((one[path] != other[path]).any() for path in one)
+
+
+@pytest.mark.slow
+def test_a_step_beyond_the_range_is_refused_and_not_clipped(
+  hospitals, tmp_path, ended
+):
+  home, config = hospitals
+  server, address = serving(
+    config, tmp_path / 'served', '--sites=3', '--range=1e-6', '--most=10',
+    '--timeout=120',
+  )  # fmt: skip
+  three = [site(n, config, home, tmp_path, address) for n in SITES]
+  ended.extend([server, *three])
+  said = server.communicate(timeout=400)[0]
+  assert server.returncode == 1
+  assert 'secure aggregation: too few of 3 sites finished' in said
+  assert 'beyond the declared' in said
+
+
 def test_nobody_waits_for_ever(hospitals, tmp_path, ended):
   home, config = hospitals
-  server, _ = serving(config, tmp_path / 'served', '--timeout=1')
+  server, _ = serving(config, tmp_path / 'served', '--sites=2', '--timeout=1')
   ended.append(server)
   said = server.communicate(timeout=120)[0]
   assert server.returncode == 1

@@ -86,9 +86,8 @@ def sites(config, tmp_path, names='abc'):
 
 def serve(wire, config, workdir, name='scaffold', plan=PLAN, **options):
   more = {'sites': 3, 'timeout': 0.5, **options}
-  return serving.serve(
-    wire, settings.config(config, []), name, {}, plan, workdir, **more
-  )
+  job = serving.Job(name, {}, plan)
+  return serving.serve(wire, settings.config(config, []), job, workdir, **more)
 
 
 def simulated(config, workdir, name):
