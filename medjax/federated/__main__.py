@@ -58,6 +58,9 @@ def _planned(parser):
   add('--every', type=int, default=1, help='rounds from score to score [1]')
   add('--min_sites', type=int, default=2,
       help='fewer in a round end it [2]')  # fmt: skip
+  add('--range', type=float, metavar='R',
+      help='masked rounds, of steps within ±R')  # fmt: skip
+  add('--most', type=int, help='cases of a site at most, with --range')
 
 
 def _simulate(argv):
@@ -96,9 +99,6 @@ def _server(argv):
   _planned(parser)
   add = parser.add_argument
   add('--sites', type=int, required=True, help='how many are waited for')
-  add('--range', type=float, metavar='R',
-      help='masked rounds, of steps within ±R')  # fmt: skip
-  add('--most', type=int, help='cases of a site at most, with --range')
   add('--address', default='127.0.0.1:9092', help='[127.0.0.1:9092]')
   add('--certificate', default='', help='in PEM, for HTTPS')
   add('--key', default='', help='of the certificate, in PEM')
@@ -115,7 +115,6 @@ def _server(argv):
       args.algorithm,
       settings.options(args.options),
       settings.plan(args),
-      settings.declared(args),
     )
     with link.Link(
       args.address, certificate=args.certificate, key=args.key

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from medjax.build import build
+from medjax.build import build, closest
 
 NORMS = ('(^|/)[A-Za-z0-9]*[Nn]orm', 'batch_stats')
 
@@ -206,7 +206,9 @@ def make(name, optimizer, **options):
   that it has not, and for scaffold with anything but plain SGD, of which alone
   the way that was gone tells the mean gradient.
   """
-  spec = {'name': _NAMES.get(name, name), **options}
+  if name not in _NAMES:  # a server names it: it must not be any function
+    raise ValueError(f'no algorithm {name!r}{closest(str(name), _NAMES)}')
+  spec = {**options, 'name': _NAMES[name]}
   algorithm = build(sys.modules[__name__], spec)
   if isinstance(algorithm, Scaffold):
     odd = [

@@ -10,7 +10,8 @@ import numpy as np
 
 from medjax import files
 from medjax.evaluate import completed, evaluate_cases, samples
-from medjax.federated import algorithms, simulate
+from medjax.federated import simulate
+from medjax.federated.algorithms import FedAvg
 from medjax.federated.division import Part
 from medjax.metrics.paired import benjamini_hochberg
 from medjax.prediction.predictor import Predictor
@@ -45,7 +46,7 @@ def compare(experiment, workdir, candidates, places, plan):
   for name, algorithm in candidates.items():
     print(f'{name}:', flush=True)
     arms[name] = fit(name, algorithm, train, validation)
-  alone, plain = dataclasses.replace(plan, min_sites=1), algorithms.FedAvg()
+  alone, plain = dataclasses.replace(plan, min_sites=1, declared=None), FedAvg()
   arms[LOCAL] = {}
   for name in names:
     print(f'{name} by itself:', flush=True)

@@ -100,10 +100,10 @@ class Hospital:
   def _memory(self, step):
     """What was remembered after a step of the server.
 
-    Raises ValueError where that is lost.
+    Raises RefusalError where that is lost.
     """
     if step not in self._memories:
-      raise ValueError(
+      raise link.RefusalError(
         f'{self.workdir}: nothing is remembered of step {step}, only of '
         f'{", ".join(map(str, sorted(self._memories)))}'
       )

@@ -171,16 +171,17 @@ def updated(algorithm, server, mean, counted, *, steps, rate, share):
   )
 
 
-def merged(algorithm, server, replies, *, steps, rate, total):
+def merged(algorithm, server, replies, *, steps, rate, total, mean=mean_of):
   """(server after a round, {site: why it was left out}).
 
-  total: cases of all sites. Where no reply counts, the server is as it was.
+  total: cases of all sites. mean: how that of replies is found. Where no reply
+  counts, the server is as it was.
   """
   good, out = sifted(algorithm, server, replies)
   if not good:
     return server, out
   server = updated(
-    algorithm, server, mean_of(good), [reply.site for reply in good],
+    algorithm, server, mean(good), [reply.site for reply in good],
     steps=steps, rate=rate, share=sum(reply.n for reply in good) / total,
   )  # fmt: skip
   return server, out

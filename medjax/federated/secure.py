@@ -69,6 +69,28 @@ class Range:
     return (len(ns) * levels + 2 * weights) / shares
 
 
+def means(declared, sent, *, seed):
+  """A function of replies that gives their mean leaves as `mean_of` would.
+
+  sent: {path: array} that the sites began with. It raises ValueError for a step
+  outside the range.
+  """
+
+  def mean(replies):
+    steps = [
+      {path: np.subtract(leaf, sent[path], dtype=np.float64)
+       for path, leaf in reply.leaves.items()}
+      for reply in replies
+    ]  # fmt: skip
+    found = mean_of(
+      steps, [reply.n for reply in replies], declared,
+      rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return {k: (sent[k] + v).astype(sent[k].dtype) for k, v in found.items()}
+
+  return mean
+
+
 def mean_of(steps, ns, declared, *, rng):
   """The mean of steps by cases as SecAgg+ finds it, without its masks.
 

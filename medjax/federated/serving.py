@@ -19,7 +19,6 @@ from medjax.federated import (
   masked,
   protocol,
   rounds,
-  secure,
   settings,
   simulate,
   state,
@@ -116,15 +115,11 @@ class Sites:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What a server does: an algorithm, its options as JSON has them, a plan.
-
-  declared: `secure.Range` of masked rounds; None is of plain ones.
-  """
+  """What a server does: an algorithm, its options as JSON has them, a plan."""
 
   algorithm: str
   options: dict
   plan: simulate.Plan
-  declared: secure.Range | None = None
 
 
 def serve(link, config, job, workdir, *, sites, timeout):
@@ -179,11 +174,11 @@ class _Run:
       'options': job.options,
       'rounds': job.plan.rounds,
       'steps': job.plan.steps,
-      'range': job.declared and dataclasses.asdict(job.declared),
+      'range': job.plan.declared and dataclasses.asdict(job.plan.declared),
     }
     self._algorithm = settings.algorithm(made, job.algorithm, job.options)
     self._ready = {}  # {site: the node that was prepared}
-    self._inputs, self._declared = None, job.declared
+    self._inputs, self._declared = None, job.plan.declared
     self._total = sum(known['n'].values())
 
   def __call__(self):
@@ -197,7 +192,7 @@ class _Run:
       made, workdir,
       {'algorithm': type(self._algorithm).__name__,
        **dataclasses.asdict(self._algorithm),
-       **{k: getattr(plan, k) for k in ('rounds', 'steps', 'every')},
+       **plan.lasting,
        'sites': self._known['n']},
     )  # fmt: skip
     names = sorted(self._known['n'])
@@ -281,6 +276,10 @@ class _Run:
         out[site] = answer
         continue
       fields, leaves = answer
+      n = self._known['n'][site]
+      if fields.get('n') != n:
+        out[site] = f'says it has {fields.get("n")} cases, and {n} before'
+        continue
       replies.append(_reply(site, fields, leaves))
     after, refused = rounds.merged(
       self._algorithm, server, replies, total=self._total, **how

@@ -73,11 +73,15 @@ def candidates(made, args):
 def plan(args):
   """The Plan of a command line."""
   return simulate.Plan(
-    args.rounds, args.steps, every=args.every, min_sites=args.min_sites
+    args.rounds,
+    args.steps,
+    every=args.every,
+    min_sites=args.min_sites,
+    declared=_declared(args),
   )
 
 
-def declared(args):
+def _declared(args):
   """The Range of masked rounds, or None."""
   if args.range is None and args.most is None:
     return None

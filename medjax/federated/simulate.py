@@ -10,7 +10,7 @@ import numpy as np
 
 from medjax import engine
 from medjax.evaluate import evaluate_cases, samples
-from medjax.federated import local, rounds, state
+from medjax.federated import local, rounds, secure, state
 from medjax.prediction.predictor import Predictor
 from medjax.run.checkpoint import best_variables
 from medjax.run.lock import locked
@@ -23,30 +23,40 @@ class Plan:
   """How long a federation goes on.
 
   rounds of `steps` steps a site; the model is scored after every `every`
-  rounds. min_sites: fewer of them in a round end it.
+  rounds. min_sites: fewer of them in a round end it. declared: of
+  masked rounds.
   """
 
   rounds: int
   steps: int
   every: int = 1
   min_sites: int = 1
+  declared: secure.Range | None = None
 
   def __post_init__(self):
-    for name, value in dataclasses.asdict(self).items():
-      if value < 1:
+    for name in ('rounds', 'steps', 'every', 'min_sites'):
+      if (value := getattr(self, name)) < 1:
         raise ValueError(f'--{name}={value}: give 1 or more')
 
+  @property
+  def lasting(self):
+    """What may not change when it goes on, JSON-able."""
+    about = dataclasses.asdict(self)
+    del about['min_sites']
+    return about
 
-def round(training, server, sites, memories, total):
+
+def round(training, server, sites, memories, total, mean=rounds.mean_of):
   """A round: (server, memories, replies, {site: why it was left out}).
 
-  A pure function of what the server and the sites hold; `total` is the number
-  of cases of all sites. Neither is changed for a site that is left out.
+  A pure function of what the server and the sites hold. A site that is left out
+  keeps its memory. total: cases of all sites. mean: how that of replies is found.
   """
   replies, learnt = training(server, sites, memories)
   after, out = rounds.merged(
     training.algorithm, server, replies,
     steps=training.steps, rate=training.rate(server.step), total=total,
+    mean=mean,
   )  # fmt: skip
   memories = [
     old if site.name in out else new
@@ -71,7 +81,7 @@ def federate(experiment, workdir, algorithm, cases, validation, plan):
   about = {
     'algorithm': type(algorithm).__name__,
     **dataclasses.asdict(algorithm),
-    **{k: getattr(plan, k) for k in ('rounds', 'steps', 'every')},
+    **plan.lasting,
     'sites': {name: len(cases[name]) for name in names},
   }
   with locked(workdir):
@@ -113,8 +123,9 @@ def _rounds(experiment, workdir, training, sites, validation, plan, mesh):
     )  # fmt: skip
     while server.step < experiment.train.steps:
       server, memories, replies, out = round(
-        training, server, sites, memories, total
-      )
+        training, server, sites, memories, total,
+        _mean(experiment, training.algorithm, server, plan.declared),
+      )  # fmt: skip
       say(out)
       counted = [r for r in replies if r.site not in out]
       rounds.check_enough(counted, out, plan.min_sites)
@@ -143,6 +154,14 @@ def _rounds(experiment, workdir, training, sites, validation, plan, mesh):
         raise Stopped(
           code, f'round {number} is saved; the same command goes on'
         )
+
+
+def _mean(experiment, algorithm, server, declared):
+  """How the mean of replies is found, masked rounds without their masks."""
+  if not declared:
+    return rounds.mean_of
+  sent = rounds.leaves_of(server.params, server.variables, algorithm.keep)
+  return secure.means(declared, sent, seed=(experiment.seed, server.step))
 
 
 def _scores(score, server, sites, memories):

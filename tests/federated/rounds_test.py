@@ -306,7 +306,8 @@ def test_what_all_sites_have_alike_is_unchanged_to_the_bit():
 @pytest.mark.parametrize(
   ('name', 'options', 'optimizer', 'message'),
   [
-    ('fedavgg', {}, {}, "did you mean 'FedAvg'"),
+    ('fedavgg', {}, {}, "did you mean 'fedavg'"),
+    ('os:getcwd', {}, {}, "no algorithm 'os:getcwd'"),
     ('fedprox', {'mu': -1}, {}, 'mu=-1 is negative'),
     ('fedprox', {'nu': 1}, {}, "takes no argument 'nu'; known: keep, mu"),
     ('scaffold', {}, {'name': 'adam'}, 'needs plain SGD'),

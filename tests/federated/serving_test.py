@@ -167,6 +167,9 @@ LIES = {
   'other parameters': lambda fields, leaves: (fields, {}),
   'did not answer': lambda fields, leaves: 'did not answer in 1 s',
   'failed (no room)': lambda fields, leaves: ({'error': 'no room'}, {}),
+  'says it has 99 cases, and 3 before': lambda fields, leaves: (
+    {**fields, 'n': 99}, leaves
+  ),
   'has None cases': lambda fields, leaves: (
     {k: v for k, v in fields.items() if k != 'n'}, leaves
   ),

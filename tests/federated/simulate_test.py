@@ -1,5 +1,6 @@
 """A federation in one program: killed anywhere it goes on as if it had not."""
 
+import dataclasses
 import json
 import os
 
@@ -14,6 +15,7 @@ from medjax.federated import (
   division,
   gain,
   page,
+  secure,
   settings,
   simulate,
   state,
@@ -92,6 +94,24 @@ def test_another_federation_does_not_go_on_there(tmp_path, monkeypatch):
   longer = simulate.Plan(rounds=4, steps=2)
   with pytest.raises(ValueError, match=r'train\.steps: 6 → 8'):
     federate(tmp_path / 'run', 'fedavg', plan=longer)
+
+
+def test_masked_rounds_are_the_plain_ones_to_the_levels(tmp_path, monkeypatch):
+  use(monkeypatch)
+  declared = secure.Range(0.5, 9)
+  plain = federate(tmp_path / 'plain', 'scaffold')['a']
+  masked = federate(
+    tmp_path / 'masked', 'scaffold',
+    plan=dataclasses.replace(PLAN, declared=declared),
+  )['a']  # fmt: skip
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, masked
+  )
+  assert (plain['params']['Dense_0']['bias']
+          != masked['params']['Dense_0']['bias']).any()  # fmt: skip
+  tight = dataclasses.replace(PLAN, declared=secure.Range(1e-6, 9))
+  with pytest.raises(ValueError, match='beyond the declared ±1e-06'):
+    federate(tmp_path / 'tight', 'scaffold', plan=tight)
 
 
 def test_too_few_sites_end_it_with_a_sentence(tmp_path, monkeypatch, capsys):
