@@ -101,28 +101,18 @@ def judged(experiment, workdir, arms, places):
         }
       )
   _adjust(table)
-  found = {
-    'monitor': task.monitor,
-    'title': measures.title(task.monitor),
-    'table': table,
-  }
-  if not any(map(len, test.values())):
-    return found
-  whole = {
-    arm: [
-      {'site': name, **each[name][i]}
+  for arm, models in rows.items() if any(map(len, test.values())) else ():
+    each = [
+      {'site': name, **models[name][i]}
       for name, where in test.items()
       for i in where
     ]
-    for arm, each in rows.items()
-  }
-  for arm, each in whole.items():
     path = workdir / 'gain' / f'{arm}.csv'
     per_case.write(path, map(_shown, each), task.names)
   return {
-    **found,
-    'own_cases': {arm: _score(task, each) for arm, each in whole.items()},
-    'gains': _gains(task, whole, workdir, measures),
+    'monitor': task.monitor,
+    'title': measures.title(task.monitor),
+    'table': table,
   }
 
 

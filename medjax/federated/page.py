@@ -8,6 +8,7 @@ from medjax.federated import gain
 from medjax.reports import page
 from medjax.reports.text import interval, number
 
+_SIZES = ('train', 'n')
 _TITLES = {gain.LOCAL: 'By itself', gain.POOLED: 'Pooled'}
 
 
@@ -27,7 +28,6 @@ def write(workdir):
     kind=', '.join(found['algorithms']),
     written=f'{plan["rounds"]} rounds of {plan["steps"]} steps',
     score=found['title'],
-    whole=_whole(found),
     own=tables(found, own=True),
     everywhere=tables(found, own=False),
     traffic=[
@@ -63,7 +63,7 @@ def tables(found, *, own):
   lines = [k for k in found['table'] if (k['on'] == k['site']) == own]
   arms = [gain.LOCAL, *found['algorithms'], gain.POOLED]
   title = lambda arm: _TITLES.get(arm, arm)
-  sizes = lambda line: [line['site'], str(line['train']), str(line['n'])]
+  sizes = lambda line: [line['site'], *(str(line[n]) for n in _SIZES)]
   scores = [
     [*sizes(line), *(_scored(line['scores'][arm]) for arm in arms)]
     for line in lines
@@ -72,6 +72,13 @@ def tables(found, *, own):
     [*sizes(line), *(_differs(line['gains'][arm]) for arm in arms[1:])]
     for line in lines
   ]
+  if own and lines:
+    sums = ['mean by cases', *(str(sum(k[n] for k in lines)) for n in _SIZES)]
+    score = lambda arm: lambda line: line['scores'][arm]['value']
+    change = lambda arm: lambda line: line['gains'][arm].get('difference')
+    scores.append([*sums, *(number(_mean(lines, score(a))) for a in arms)])
+    means = ({'difference': _mean(lines, change(a))} for a in arms[1:])
+    gains.append([*sums, *map(_differs, means)])
   header = ['Site', 'Train', 'Test']
   return (
     ([*header, *map(title, arms)], scores),
@@ -84,28 +91,27 @@ def _scored(score):
   return number(score['value']) + (f' ({bounds})' if bounds else '')
 
 
-def _differs(line, p='adjusted'):
+def _differs(line):
   if not line:
     return '–'
   sign = '+' if (line['difference'] or 0) > 0 else ''
-  bounds = interval(line['interval'])
   words = f'{sign}{number(line["difference"])}'
-  return words + (f' ({bounds}), p {number(line[p])}' if bounds else '')
+  if bounds := interval(line.get('interval')):
+    words += f' ({bounds}), p {number(line["adjusted"])}'
+  return words
 
 
-def _whole(found):
-  """(header, rows): each test case by the model that its site has."""
-  if 'gains' not in found:
-    return [], []
-  rows = [
-    [
-      _TITLES.get(arm, arm),
-      _scored(score),
-      _differs(found['gains'].get(arm), 'p'),
-    ]
-    for arm, score in found['own_cases'].items()
-  ]
-  return ['Model', found['title'], 'Gain'], rows
+def _mean(lines, value):
+  """Mean by test cases of what lines define; of none, NaN.
+
+  Sites are averaged, and not ranked together: models of their own would rank
+  the cases of one site above those of another, which is no skill.
+  """
+  known = [(line['n'], value(line)) for line in lines]
+  known = [(n, v) for n, v in known if v is not None]
+  if not known:
+    return float('nan')
+  return sum(n * v for n, v in known) / sum(n for n, _ in known)
 
 
 def _traffic(name, path):

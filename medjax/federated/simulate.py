@@ -50,7 +50,8 @@ def round(training, server, sites, memories, total, mean=rounds.mean_of):
   """A round: (server, memories, replies, {site: why it was left out}).
 
   A pure function of what the server and the sites hold. A site that is left out
-  keeps its memory. total: cases of all sites. mean: how that of replies is found.
+  keeps its memory. total: cases of all sites. mean: how that of replies is
+  found.
   """
   replies, learnt = training(server, sites, memories)
   after, out = rounds.merged(
