@@ -80,6 +80,9 @@ EXTRAS = {
   'dp': ['dp-accounting>=0.6'],
   # The classical control beside curves of labels.
   'labels': ['scikit-learn>=1.7'],
+  # Real sites of a federation. Holds back other packages' versions: give it an
+  # environment of its own. Parts are used that Flower does not promise to keep.
+  'federated': ['flwr>=1.42,<1.43'],
   # Ontologies of the user's, OBO or OWL.
   'knowledge': ['pronto>=2.5'],
   # Independent implementations that the tests compare against. nnU-Net's own

@@ -162,6 +162,14 @@ EXPERIMENTS = {
     make_cases((30, 40, 3), BINARY, covariates=3),
     TINY_BACKBONE,
   ),
+  'federated:pneumoniamnist': (
+    make_cases((28, 28, 1), BINARY),
+    {'model.width': 2},
+  ),
+  'federated:vessels': (
+    make_cases((20, 22, 3), masks=True),
+    SMALL_UNET | {'data.patch_size': (16, 16)},
+  ),
   'lenet:pneumoniamnist': (make_cases((28, 28, 1), BINARY), {}),
   'lenet:chestmnist': (
     make_cases((28, 28, 1), FINDINGS, multi_label=True),

@@ -124,6 +124,11 @@ ALLOWED = {
   'service.__main__': {
     'cli', 'data', 'explain', 'files', 'prediction', 'progress', 'service',
   },
+  'federated': {
+    'build', 'cli', 'config', 'data', 'engine', 'evaluate', 'experiment',
+    'files', 'metrics', 'prediction', 'public', 'reports', 'run', 'tasks',
+  },
+  'federated.__main__': {'cli', 'federated', 'run'},
   'privacy': {
     'cli', 'data', 'dp', 'engine', 'files', 'optim', 'progress', 'reports',
   },
@@ -173,7 +178,7 @@ ONLY_IN = {
     'ops',
     'prediction',
   },
-  'optax': {'engine', 'explain', 'losses', 'optim', 'tasks'},
+  'optax': {'engine', 'explain', 'federated', 'losses', 'optim', 'tasks'},
   'orbax': {'run'},
   'grain': {'data'},
   'tensorflow_datasets': {'data', 'prepare'},
@@ -182,6 +187,7 @@ ONLY_IN = {
   'pynetdicom': {'service'},
   'sqlalchemy': {'service', 'service.__main__'},
   'fastapi': {'service'},
+  'flwr': {'federated'},
   'pyarrow': {'data'},
   'ml_collections': {'config', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},

@@ -1,0 +1,1 @@
+"""Federated learning: one model of several sites, whose cases stay there."""
