@@ -1,8 +1,9 @@
 """What privacy costs a training step: python benchmarks/private_step.py.
 
 The step of `configs/resnet.py:pneumoniamnist,private` at a batch of 256, with
-clipping and noise, over the same step without, in turn and in one process. All
-places of the private batch are filled.
+clipping and noise, over the same step without, in turn and in one process. The
+private batch has 256 patients, as many as are expected. For ResNet-18 of width
+16: --stages 2 2 2 2 --stem small.
 """
 
 import argparse
@@ -54,13 +55,14 @@ def main():
   """Prints seconds of a step, and the ratio to the plain one, for each way."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--batch', type=int, default=256)
-  parser.add_argument('--width', type=int, default=8)
-  parser.add_argument('--stages', type=int, default=3)
+  parser.add_argument('--width', type=int, default=16)
+  parser.add_argument('--stages', type=int, nargs='*', default=[1, 1])
+  parser.add_argument('--stem', default='imagenet')
   parser.add_argument('--repeats', type=int, default=7)
   parser.add_argument('--microbatch', type=int, nargs='*', default=[1, 8, 64])
   args = parser.parse_args()
   model = models.ResNet(
-    2, (1,) * args.stages, width=args.width, stem='small', norm='group'
+    2, args.stages, width=args.width, stem=args.stem, norm='group'
   )
   ways = {'plain': engine.whole_batch} | {
     f'microbatch {lanes}': PrivateGradient(1.0, 1.0, args.batch, lanes)

@@ -98,7 +98,8 @@ def _audit(args):
   print(
     f'epsilon {found.epsilon:g}: recomputed {found.recomputed:.3f}; with '
     f'{found.canaries} canaries the best attack shows at least '
-    f'{found.lower:.3f}, at {found.level:.0%} confidence'
+    f'{found.lower:.3f}, at {found.level:.0%} confidence; noise '
+    f'{found.noise:.4f}, measured {found.measured:.4f}'
   )
   print(f'wrote {args.run}/{audit.FILE}')
   if not found.holds:
@@ -177,7 +178,10 @@ def _of_training(verbs):
   attack = _verb(verbs, 'audit', 'attacks the mechanism of a run with canaries')
   attack.add_argument('run', metavar='RUN', help='workdir of a private run')
   attack.add_argument(
-    '--canaries', type=int, help='how many [as epsilon needs, up to 40,000]'
+    '--canaries',
+    type=int,
+    default=20_000,
+    help='how many; more see a larger epsilon [20,000]',
   )
   attack.add_argument('--seed', type=int, default=0, help='of the attack [0]')
   return cost, attack

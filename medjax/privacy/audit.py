@@ -24,6 +24,7 @@ from medjax.dp import accounting, budget
 from medjax.dp.gradient import PrivateGradient
 
 FILE = 'audit.json'
+_CANARIES = 20_000
 _AT_ONCE = 2000  # canaries of a game: each is a parameter
 _LEVEL = 0.95
 _LOUD = 1e4  # a canary's gradient before clipping, over the norm
@@ -34,19 +35,20 @@ class Found(NamedTuple):
 
   epsilon: as the run has it; recomputed, from its noise, rate and steps.
   lower: epsilon is above it, with the confidence `level`.
+  noise, measured: as the run has it, and as those saw it who were not drawn.
   canaries: how many were played with.
+  holds: whether nothing speaks against epsilon.
   """
 
   epsilon: float
   recomputed: float
   lower: float
   level: float
+  noise: float
+  measured: float
   canaries: int
 
-  @property
-  def holds(self):
-    """Whether nothing speaks against epsilon."""
-    return max(self.recomputed, self.lower) <= self.epsilon * (1 + 1e-6)
+  holds: bool
 
 
 class _Parameters:
@@ -77,7 +79,9 @@ class _Loud:
 
 
 def game(made, gradient, *, canaries, seed):
-  """(likelihood ratios (n,) of being in, whether each canary was (n,)).
+  """Plays once: (ratios (n,), inside (n,), variance of the noise).
+
+  The log likelihood ratio of each canary's being in, and whether it was.
 
   made: the Budget that is played; gradient: how steps are taken.
   """
@@ -113,14 +117,15 @@ def game(made, gradient, *, canaries, seed):
   metrics, batches = engine.empty_metrics(mesh), pipeline.train_batches(
     stream, local_batch_size=stream.batch_size, start_step=0
   )  # fmt: skip
-  ratio, before = np.zeros(canaries), np.zeros(canaries)
+  ratio, before, squares = np.zeros(canaries), np.zeros(canaries), []
   for batch in pipeline.to_device(batches, engine.sharded(mesh)):
     state, metrics = step(state, metrics, batch, key)
     after = np.asarray(state.params['canaries'], np.float64)
     seen = (after - before) * gradient.expected / made.clip_norm
     ratio += _log_ratio(seen, made)
+    squares.append(np.mean(seen[~inside] ** 2))
     before = after
-  return ratio, inside
+  return ratio, inside, np.mean(squares)
 
 
 def _log_ratio(seen, made):
@@ -157,29 +162,43 @@ def _bound(said, truth, delta, level):
   return math.log((true_rate - delta) / false_rate)
 
 
-def play(made, *, canaries=None, seed=0, gradient=None):
+def play(made, *, canaries=_CANARIES, seed=0, gradient=None):
   """The Found of a Budget; `gradient` stands for the one it names."""
   gradient = gradient or PrivateGradient(
     clip_norm=made.clip_norm, noise=made.noise, expected=made.batch
   )
-  if canaries is None:  # so many that epsilon could be seen
-    canaries = int(min(max(20 * math.exp(made.epsilon), 2000), 40_000))
+  if canaries < 100:
+    raise ValueError(f'--canaries={canaries} show nothing: give 100 or more')
   games = -(-canaries // _AT_ONCE)
   each = -(-canaries // games)
-  played = [
-    game(made, gradient, canaries=each, seed=(seed, i)) for i in range(games)
-  ]
-  ratio, inside = (np.concatenate(parts) for parts in zip(*played, strict=True))
+  ratio, inside, squares = zip(
+    *(
+      game(made, gradient, canaries=each, seed=(seed, i)) for i in range(games)
+    ),
+    strict=True,
+  )
+  ratio, inside = np.concatenate(ratio), np.concatenate(inside)
+  lower = lower_bound(ratio, inside, made.delta)
+  measured = math.sqrt(np.mean(squares))
+  # Four standard errors of a standard deviation.
+  enough = 1 - 4 / math.sqrt(2 * (~inside).sum() * made.steps)
+  recomputed = made.spent(made.steps)['pld']
   return Found(
     epsilon=made.epsilon,
-    recomputed=made.spent(made.steps)['pld'],
-    lower=lower_bound(ratio, inside, made.delta),
+    recomputed=recomputed,
+    lower=lower,
     level=_LEVEL,
+    noise=made.noise,
+    measured=measured,
     canaries=len(ratio),
+    holds=bool(
+      max(recomputed, lower) <= made.epsilon * (1 + 1e-6)
+      and measured >= made.noise * enough
+    ),
   )
 
 
-def audit(workdir, *, canaries=None, seed=0):
+def audit(workdir, *, canaries=_CANARIES, seed=0):
   """The Found of a run; writes audit.json beside its privacy.json.
 
   Raises:
@@ -192,6 +211,5 @@ def audit(workdir, *, canaries=None, seed=0):
       'with --config.privacy.epsilon=8'
     )
   made = play(found[0], canaries=canaries, seed=seed)
-  tree = {**made._asdict(), 'holds': made.holds}
-  files.write_json(pathlib.Path(workdir) / FILE, tree)
+  files.write_json(pathlib.Path(workdir) / FILE, made._asdict())
   return made

@@ -61,6 +61,15 @@ def test_what_is_said_of_a_right_mechanism():
   assert found.holds
   assert 0.5 < found.lower <= MADE.epsilon
   assert found.recomputed <= MADE.epsilon
+  assert found.measured == pytest.approx(MADE.noise, rel=0.05)
+
+
+def test_noise_that_epsilon_does_not_show_yet_is_measured():
+  found = audit.play(
+    MADE, canaries=1200, gradient=gradient(MADE, noise=0.85 * MADE.noise)
+  )
+  assert found.lower < MADE.epsilon
+  assert not found.holds
 
 
 @pytest.mark.parametrize(
