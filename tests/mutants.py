@@ -36,6 +36,7 @@ TESTS = {
   'run/member': ('run/member_test', 'seam_test'),
   'run/checkpoint': ('run/checkpoint_test',),
   'run/per_case': ('evaluate_test', 'compare_test'),
+  'data/labelled': ('data/labelled_test',),
   'data/pipeline': ('data/pipeline_test',),
   'data/transforms': ('data/transforms_test',),
   'data/case': ('data/records_test',),
@@ -49,6 +50,9 @@ TESTS = {
   'tasks/scores': ('tasks/classification_test',),
   'tasks/segmentation': ('tasks/segmentation_test',),
   'tasks/objective': ('tasks/objective_test',),
+  'tasks/semi': ('tasks/semi_test',),
+  'tasks/consistency': ('tasks/semi_test',),
+  'labels/strategies': ('labels/strategies_test',),
   'metrics': ('metrics',),
   'losses': ('losses',),
 }

@@ -19,19 +19,22 @@ _TREES_OF_VOXELS = 60
 def rows(experiment, *, seed=0):
   """(rows of the test split, minutes) of a forest grown on the train split."""
   began, task = time.monotonic(), experiment.task
-  samples = lambda split: (
-    (case, experiment.preprocess(case)) for case in experiment.cases(split)
-  )
-  if 'mask' in task.fields:
-    predict = _voxels([s for _, s in samples('train')], task, seed)
-  else:
-    predict = _pixels([s for _, s in samples('train')], task, seed)
-  found = []
-  for case, sample in samples('test'):
-    if not all(name in case for name in task.fields):
-      continue
-    row = task.metrics(predict(sample), sample)
-    found.append({'id': case['id'], 'patient': case['patient'], **row})
+
+  def samples(split):
+    for case in experiment.cases(split):
+      if all(name in case for name in task.fields):
+        yield experiment.preprocess(case)
+
+  grow = _voxels if 'mask' in task.fields else _pixels
+  predict = grow(list(samples('train')), task, seed)
+  found = [
+    {
+      'id': sample['id'],
+      'patient': sample['patient'],
+      **task.metrics(prediction, sample),
+    }
+    for sample, prediction in predict(samples('test'))
+  ]
   return found, (time.monotonic() - began) / 60
 
 
@@ -47,30 +50,33 @@ def _forest(trees, seed, **options):
 
 
 def _pixels(samples, task, seed):
-  """Sample → probabilities (K,) by a forest on all pixels."""
+  """Yields (sample, probabilities (K,)) by a forest on all pixels."""
   flat = lambda sample: np.asarray(sample['image'], np.float32).ravel()
   labels = np.stack([s['label'] for s in samples])
   forest = _forest(_TREES, seed).fit([flat(s) for s in samples], labels)
 
-  def predict(sample):
-    found = forest.predict_proba([flat(sample)])
+  def predict(samples):
+    samples = list(samples)
+    found = forest.predict_proba([flat(s) for s in samples])
     if task.exclusive:
-      return _filled(found[0], forest.classes_, task.num_classes)
-    each = zip(found, forest.classes_, strict=True)
-    return np.array([_filled(p[0], known, 2)[1] for p, known in each])
+      found = _filled(found, forest.classes_, task.num_classes)
+    else:
+      each = zip(found, forest.classes_, strict=True)
+      found = np.stack([_filled(p, known, 2)[:, 1] for p, known in each], 1)
+    return zip(samples, found, strict=True)
 
   return predict
 
 
 def _filled(probabilities, known, count):
   """Probabilities of all classes of those that were seen."""
-  every = np.zeros(count)
-  every[np.asarray(known, int)] = probabilities
+  every = np.zeros((len(probabilities), count))
+  every[:, np.asarray(known, int)] = probabilities
   return every
 
 
 def _voxels(samples, task, seed):
-  """Sample → label map by a forest on voxels."""
+  """Yields (sample, label map) by a forest on voxels."""
   rng, inputs, labels = np.random.default_rng(seed), [], []
   for sample in samples:
     mask = np.asarray(sample['mask']).ravel()
@@ -81,9 +87,10 @@ def _voxels(samples, task, seed):
   forest = _forest(_TREES_OF_VOXELS, seed, min_samples_leaf=3)
   forest.fit(np.concatenate(inputs), np.concatenate(labels))
 
-  def predict(sample):
-    found = forest.predict(features(sample))
-    return found.reshape(np.shape(sample['mask'])).astype(np.uint8)
+  def predict(samples):
+    for sample in samples:
+      found = forest.predict(features(sample))
+      yield sample, found.reshape(np.shape(sample['mask'])).astype(np.uint8)
 
   return predict
 

@@ -29,7 +29,7 @@ def write(out, result):
     title=f'Labels: {out.name}',
     kind=result['config'],
     written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
-    about=f'{result["config"]}, test split, {result["seeds"]} seeds.',
+    about=_about(result),
     curve=curve,
     scores=_scores(rows, title),
     areas=_areas(result['areas']),
@@ -37,6 +37,16 @@ def write(out, result):
   path = out / 'curve.html'
   files.write_text(path, text)
   return path
+
+
+def _about(result):
+  seeds = result['seeds']
+  known = (
+    f'{seeds} seeds'
+    if seeds > 1
+    else ('one seed: the intervals are of the test patients alone')
+  )
+  return f'{result["config"]}, test split, {known}.'
 
 
 def _scores(rows, title):

@@ -202,6 +202,33 @@ def test_a_forest_of_voxels_finds_what_is_bright():
   assert minutes > 0
 
 
+class Pixels:
+  """An experiment whose two labels are a bright half each."""
+
+  task = Classification(num_classes=2, multi_label=True)
+  preprocess = Voxels.preprocess
+
+  def cases(self, split):
+    rng, found = np.random.default_rng(len(split)), []
+    for i in range(40):
+      label = rng.integers(0, 2, 2) * (split == 'test' or i < 30)
+      image = rng.normal(0, 0.3, (6, 6, 1))
+      image[:, :3] += label[0]
+      image[:, 3:] += label[1]
+      about = {'id': f'{split}{i}', 'patient': f'{split}{i}', 'image': image}
+      found.append(about | {'label': label.astype(np.uint8)})
+    found[0].pop('label')  # is passed over
+    return found
+
+
+def test_a_forest_of_pixels_knows_several_labels():
+  rows, _ = forest.rows(Pixels())
+  assert len(rows) == 39
+  p = np.stack([r['probability'] for r in rows])
+  truth = np.stack([r['label'] for r in rows])
+  assert SKLEARN.roc_auc_score(truth, p) > 0.95
+
+
 def test_what_is_there_already_is_of_this_config(pictures, tmp_path):
   plan = runs.Plan(f'{pictures}/small.py:pictures')
   config = runs.configured(plan, 'supervised', count=8, seed=0)

@@ -70,6 +70,8 @@ def test_badge_takes_the_longest_gradient_and_never_one_it_has():
   found = take(pool, strategies.badge(pool, h, p, np.random.default_rng(0)), 30)
   assert found[0] == int(np.argmax(lengths))
   assert sorted(found) == [*range(30)]
+  place, length, _ = next(strategies.badge(Pool(30), h, p, None))
+  assert length == pytest.approx(lengths[place])
 
 
 def test_badge_spreads_over_groups():

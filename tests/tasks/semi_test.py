@@ -49,7 +49,7 @@ def make_batch(step, *, dense, known=True, rank=2):
   }
 
 
-def trained(task, model, *, dense, steps=3, devices=1, rank=2, **options):
+def trained(task, model, *, dense, steps=2, devices=1, rank=2, **options):
   """(losses, parameters) after some steps of the real engine."""
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ('data',))
   inner = (functools.partial(augment_lib.gaussian_noise, p=1.0),)
