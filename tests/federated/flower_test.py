@@ -257,6 +257,7 @@ def test_a_step_beyond_the_range_is_refused_and_not_clipped(
   assert 'beyond the declared' in said
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_ever(hospitals, tmp_path, ended):
   home, config = hospitals
   server, _ = serving(config, tmp_path / 'served', '--sites=2', '--timeout=1')
