@@ -151,10 +151,9 @@ def test_number_of_devices_and_one_program_do_not_matter(monkeypatch):
     found[devices](3)
   assert_close(found[1].leaves, found[4].leaves, atol=2e-6)
   mesh = use(monkeypatch)
-  together = Rounds(make_config(norm=True), 'scaffold', mesh, steps=3)
-  own = together.training._step
-  together.training._step = lambda *lists: own(*lists)
-  assert_close(found[1].leaves, together(3).leaves, atol=2e-6)
+  config = make_config(norm=True)
+  one = Rounds(config, 'scaffold', mesh, steps=3, together=True)(3)
+  assert_close(found[1].leaves, one.leaves, atol=2e-6)
 
 
 def quadratic(algorithm, *, rounds_, steps, rate):
