@@ -54,7 +54,9 @@ class Hospital:
     if ask == 'score':
       return self._score(fields, arrays), {}, False
     if ask == 'end':
-      return self._end(fields, arrays), {}, True
+      return self._end(fields, arrays), {}, False
+    if ask == 'bye':  # the answer before it has arrived
+      return {}, {}, True
     raise ValueError(
       f'the server asks {ask!r}, which this medjax does not know'
     )
@@ -168,4 +170,8 @@ def answer(hospital, address, *, authority='', patience=600):
     fields, arrays, last = hospital(fields, arrays)
     return link.record(fields, arrays), last
 
-  link.answer(address, respond, authority=authority, patience=patience)
+  try:
+    link.answer(address, respond, authority=authority, patience=patience)
+  except OSError:
+    if hospital.results is None:
+      raise

@@ -21,6 +21,7 @@ os.environ.setdefault('FLWR_TELEMETRY_ENABLED', '0')
 LOOPBACK = ('127.0.0.1', 'localhost', '[::1]')
 _POLL = 0.1  # seconds between looking for messages
 _FIELDS = 'medjax'
+_FLEET = '/v1/fleet/'
 _BEAT = 10  # seconds between signs of life of the server's own task
 
 
@@ -102,7 +103,6 @@ class Link:
     self.address = f'{host}:{self._socket.getsockname()[1]}'
 
   def __enter__(self):
-    import uvicorn
     from flwr.common.constant import SUPERLINK_NODE_ID
     from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
     from flwr.supercore.task_identity import TaskIdentity
@@ -111,20 +111,14 @@ class Link:
 
     certificate, key = self._tls
     app = superlink.create_app()
-    self._server = uvicorn.Server(
-      uvicorn.Config(
-        app, log_level='error',
+    inside = _listening('127.0.0.1', 0, 'this machine')
+    self._served = [
+      _serving(app, inside),  # for the grid below
+      _serving(
+        _fleet_only(app), self._socket,
         ssl_certfile=certificate or None, ssl_keyfile=key or None,
-      )
-    )  # fmt: skip
-    self._thread = threading.Thread(
-      target=self._server.run, args=([self._socket],), daemon=True
-    )
-    self._thread.start()
-    while not self._server.started:
-      if not self._thread.is_alive():
-        raise OSError(f'{self.address}: the server did not start')
-      time.sleep(0.01)
+      ),
+    ]  # fmt: skip
     state = app.state.linkstate_factory.state()
     run_id = state.create_run(
       None, None, None, {}, NOOP_FEDERATION_ID, None, None, TaskType.SERVER_APP
@@ -137,14 +131,8 @@ class Link:
     TaskIdentity.node_id = SUPERLINK_NODE_ID
     self._ended = threading.Event()
     threading.Thread(target=self._beat, daemon=True).start()
-    self.grid = HttpGrid(
-      self.address,
-      insecure=not certificate,
-      root_certificates=(
-        pathlib.Path(certificate).read_bytes() if certificate else None
-      ),
-      token=token,
-    )
+    place = f'127.0.0.1:{inside.getsockname()[1]}'
+    self.grid = HttpGrid(place, insecure=True, token=token)
     self.grid.set_run(run)
     return self
 
@@ -155,9 +143,10 @@ class Link:
   def __exit__(self, *exception):
     self._ended.set()
     self.grid.close()
-    self._server.should_exit = True
-    self._thread.join(10)
-    self._socket.close()
+    for server, _ in self._served:
+      server.should_exit = True
+    for _, thread in self._served:
+      thread.join(10)
 
   def nodes(self):
     """The numbers of the sites that are connected."""
@@ -200,6 +189,35 @@ class Link:
           found[node] = reply
       time.sleep(_POLL if waiting else 0)
     return found, [*waiting.values()]
+
+
+def _fleet_only(app):
+  """What sites need of Flower's app, without what starts and stops runs."""
+
+  async def outside(scope, receive, send):
+    if scope['type'] == 'http' and not scope['path'].startswith(_FLEET):
+      await send({'type': 'http.response.start', 'status': 404, 'headers': []})
+      await send({'type': 'http.response.body', 'body': b''})
+    else:
+      await app(scope, receive, send)
+
+  return outside
+
+
+def _serving(app, listening, **options):
+  """(uvicorn's server, its thread) of an app, listening."""
+  import uvicorn
+
+  server = uvicorn.Server(
+    uvicorn.Config(app, log_level='error', lifespan='off', **options)
+  )
+  thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+  thread.start()
+  while not server.started:
+    if not thread.is_alive():
+      raise OSError('the server did not start: is its certificate whole?')
+    time.sleep(0.01)
+  return server, thread
 
 
 def _listening(host, port, address):

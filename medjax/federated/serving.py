@@ -334,7 +334,9 @@ class _Run:
       server = dataclasses.replace(
         server, step=step, params=params, variables=best
       )
-    answers = self._asked('end', server, self._prepare())
+    ready = self._prepare()
+    answers = self._asked('end', server, ready)
+    self._met.ask({node: ({'ask': 'bye'}, {}) for node in ready.values()})
     scores = {
       site: answer if isinstance(answer, str) else answer[0]
       for site, answer in answers.items()

@@ -89,7 +89,8 @@ def federate(experiment, workdir, algorithm, cases, validation, plan):
     state.settled(experiment, workdir, about)
     mesh = engine.make_mesh()
     sites = [local.Site(experiment, n, cases[n], mesh) for n in names]
-    together = jax.default_backend() != 'cpu'
+    alike = len({site.batch_size for site in sites}) == 1
+    together = alike and jax.default_backend() != 'cpu'
     training = local.Training(
       experiment, algorithm, sites[0].inputs, mesh,
       steps=plan.steps, together=together,

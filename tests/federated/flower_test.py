@@ -172,7 +172,7 @@ def test_processes_are_the_simulation(hospitals, tmp_path, ended, monkeypatch):
   for name, process in zip(TWO, both, strict=True):
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 0, out
-    assert f'{name}: ' in said
+    assert re.search(rf"^{name}: {{'score': [01]\.\d*, 'n': \d+}}", said, re.M)
     assert 'test: AUROC' in out
   simulated(config, tmp_path / 'simulated', 'scaffold', monkeypatch)
   (a, one), (b, other) = (model(tmp_path / k) for k in ('simulated', 'served'))
@@ -257,6 +257,7 @@ def test_a_step_beyond_the_range_is_refused_and_not_clipped(
   assert 'beyond the declared' in said
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_ever(hospitals, tmp_path, ended):
   home, config = hospitals
   server, _ = serving(config, tmp_path / 'served', '--sites=2', '--timeout=1')

@@ -85,7 +85,15 @@ class Rounds:
   """A federation in memory: call it for a round, of all sites or some."""
 
   def __init__(
-    self, config, algorithm, mesh, *, steps=1, names=None, **options
+    self,
+    config,
+    algorithm,
+    mesh,
+    *,
+    steps=1,
+    names=None,
+    together=False,
+    **options,
   ):
     made = state.planned(experiment.make(config), 100, steps)
     cases = by_site(make_cases())
@@ -96,7 +104,12 @@ class Rounds:
         algorithm, made.config['optimizer'], **options
       )
     self.training = local.Training(
-      made, algorithm, self.sites[0].inputs, mesh, steps=steps
+      made,
+      algorithm,
+      self.sites[0].inputs,
+      mesh,
+      steps=steps,
+      together=together,
     )
     self.server = self.training.begun
     self.memories = [self.training.fresh() for _ in self.sites]
