@@ -17,12 +17,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import files, optim, prepare, tasks
+from medjax import files, optim, tasks
 from medjax.build import lookup
-from medjax.data import folder, labelled, pipeline, poisson, records
+from medjax.cases import open_cases
+from medjax.data import labelled, pipeline, poisson
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 from medjax.parts import (
@@ -369,58 +369,4 @@ def _check_folds(config):
   raise ValueError(
     f'folds is {config.folds}, but {config.data.name} has a '
     f'fold{config.folds} too: give as many as there are'
-  )
-
-
-def open_cases(config, parts):
-  """The raw cases of parts of a set: 'train', 'fold1+fold2'."""
-  data = config.data
-  if data.name == 'folder':
-    return folder.open_folder(data.path, parts, **folder_options(config))
-  if data.hash_ids:
-    raise ValueError(
-      f"data.hash_ids is for data.name='folder': the ids of {data.name} were "
-      'fixed when it was prepared'
-    )
-  if jax.process_index() == 0:
-    prepare.prepare(
-      data.name,
-      data_dir=data.data_dir or None,
-      manual_dir=data.manual_dir or None,
-    )
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices('prepared')
-  return records.open_split(data.name, parts, data_dir=data.data_dir or None)
-
-
-def _inputs(kind):
-  """What a kind of task is called with where the config does not say."""
-  taken = inspect.signature(kind).parameters.get('inputs')
-  known = (
-    getattr(kind, 'inputs', ('image',)) if taken is None else taken.default
-  )
-  return known if isinstance(known, tuple) else ('image',)
-
-
-def folder_options(config):
-  """The options of `folder.open_folder` that a config, also as a dict, says."""
-  data, task = config['data'], config['task']
-  names = () if task.get('regions') else task.get('class_names', ())
-  kind, alike = lookup(tasks, task.get('name', '')), (
-    'fractions', 'folds', 'table', 'where', 'patient', 'group', 'uncertain',
-    'landmark',
-    'hash_ids',
-  )  # fmt: skip
-  few = data.get('labelled') or data.get('labelled_ids')
-  return {name: data[name] for name in alike} | dict(
-    join=dict(data['join']),
-    seed=config['seed'] if data['seed'] is None else data['seed'],
-    fields=dict(data['fields']),
-    class_names=tuple(names or ()) or None,
-    dense='mask' in kind.fields,
-    images='image' in (task.get('inputs') or _inputs(kind)),
-    ignore=task.get('ignore') if data['ignore'] is None else data['ignore'],
-    mask_values=dict(data['mask_values']),
-    unlabelled=kind.unlabelled and not kind.fields,
-    partly=bool(kind.fields and (kind.unlabelled or few)),
   )

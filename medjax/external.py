@@ -9,6 +9,7 @@ import pathlib
 
 import jax
 
+from medjax import cases as cases_lib
 from medjax import config as config_lib
 from medjax import experiment as experiment_lib
 from medjax import files, prepare
@@ -133,7 +134,7 @@ def _open(experiment, data, split):
     known = records.info(data, **options)['splits']
     split = split or ('test' if 'test' in known else '+'.join(known))
     return records.open_split(data, split, **options), {'name': data}, split
-  options = experiment_lib.folder_options(experiment.config)
+  options = cases_lib.folder_options(experiment.config)
   regions = experiment.config['task'].get('regions')
   if names := () if options['dense'] and regions else facts.class_names:
     options['class_names'] = tuple(names)

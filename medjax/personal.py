@@ -7,8 +7,8 @@ import shutil
 import jax
 import numpy as np
 
+from medjax import cases, engine, experiment, files
 from medjax import config as config_lib
-from medjax import engine, experiment, files
 from medjax.data import folder, pipeline
 from medjax.finetune import adapted
 from medjax.metrics import label_maps
@@ -85,7 +85,7 @@ class Personaliser:
 
   def read(self, history):
     """The raw cases of a folder of earlier scans with their masks."""
-    options = experiment.folder_options(self._plain.config)
+    options = cases.folder_options(self._plain.config)
     task = self._plain.task
     kept = ('ignore', 'mask_values', 'class_names')
     splits = folder.open_splits(

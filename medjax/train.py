@@ -12,10 +12,11 @@ import jax
 from medjax import engine, progress
 from medjax.data import pipeline, walk
 from medjax.dp import private
-from medjax.evaluate import evaluate_cases, samples
+from medjax.evaluate import evaluate_cases
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
 from medjax.prediction.predictor import Predictor, local_variables
+from medjax.prediction.samples import samples
 from medjax.run.lock import locked
 from medjax.run.member import Member, check_goes_on
 from medjax.run.profile import Profile

@@ -112,8 +112,8 @@ def test_only_the_experiment_and_the_commands_see_a_config_dict():
   """Everything below takes plain arguments."""
   home = pathlib.Path(experiment.__file__).parent
   allowed = {
-    'config.py', 'experiment.py', 'main.py', 'overrides.py', 'parts.py',
-    'public.py',
+    'config.py', 'defaults.py', 'experiment.py', 'main.py', 'overrides.py',
+    'parts.py', 'public.py',
     'survey/arguments.py',  # the flags of inspect and plan
   }  # fmt: skip
   for path in home.rglob('*.py'):

@@ -17,7 +17,8 @@ ALLOWED = {
   'files': set(),
   'progress': {'terminal'},
   'shipped': set(),
-  'config': {'build', 'files'},
+  'defaults': set(),
+  'config': {'build', 'defaults', 'files'},
   # Numbers.
   'ops': set(),
   'losses': {'ops'},
@@ -37,9 +38,10 @@ ALLOWED = {
   'run': {'build', 'config', 'data', 'engine', 'files', 'optim', 'terminal'},
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
+  'cases': {'build', 'data', 'prepare', 'tasks'},
   'experiment': {
-    'augment', 'build', 'config', 'data', 'engine', 'files', 'finetune',
-    'models', 'optim', 'parts', 'prepare', 'tasks',
+    'augment', 'build', 'cases', 'config', 'data', 'engine', 'files',
+    'finetune', 'models', 'optim', 'parts', 'tasks',
   },
   'prediction': {
     'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'metrics',
@@ -57,8 +59,8 @@ ALLOWED = {
   },
   'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
   'personal': {
-    'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'metrics',
-    'prediction', 'run',
+    'cases', 'config', 'data', 'engine', 'experiment', 'files', 'finetune',
+    'metrics', 'prediction', 'run',
   },
   'finetune.__main__': {'cli', 'personal'},
   # Pages and what stands on them.
@@ -81,7 +83,7 @@ ALLOWED = {
   },
   'explain.__main__': {'cli', 'explain'},
   'external': {
-    'config', 'data', 'evaluate', 'experiment', 'files', 'prediction',
+    'cases', 'config', 'data', 'evaluate', 'experiment', 'files', 'prediction',
     'prepare', 'reports', 'run',
   },
   'overrides': {
@@ -157,6 +159,7 @@ ONLY_IN = {
     'build',
     'cli',
     'config',
+    'defaults',
     'files',
     'progress',
     'terminal',
@@ -189,7 +192,7 @@ ONLY_IN = {
   'fastapi': {'service'},
   'flwr': {'federated'},
   'pyarrow': {'data'},
-  'ml_collections': {'config', 'main', 'overrides', 'survey'},
+  'ml_collections': {'config', 'defaults', 'main', 'overrides', 'survey'},
   'matplotlib': {'reports'},
   'tensorflow': set(),
   'torch': set(),

@@ -95,6 +95,7 @@ class Cox(Vector):
   """The hazard of a case, by the partial likelihood of its batch."""
 
   fields: ClassVar = ('time', 'event')
+  unlabelled: ClassVar = False  # every case has a time
   measures: ClassVar = {'concordance': Measure(None, 'Concordance')}
   names: ClassVar = ('log hazard',)
   num_outputs: ClassVar = 1

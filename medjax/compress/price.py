@@ -10,8 +10,9 @@ import numpy as np
 
 from medjax import cli
 from medjax.compress import exported
-from medjax.evaluate import evaluate_cases, samples
+from medjax.evaluate import evaluate_cases
 from medjax.metrics import paired
+from medjax.prediction.samples import samples
 
 THREADS = (1, 2)
 

@@ -9,12 +9,13 @@ import pathlib
 import numpy as np
 
 from medjax import files
-from medjax.evaluate import completed, evaluate_cases, samples
+from medjax.evaluate import completed, evaluate_cases
 from medjax.federated import simulate
 from medjax.federated.algorithms import FedAvg
 from medjax.federated.division import Part
 from medjax.metrics.paired import benjamini_hochberg
 from medjax.prediction.predictor import Predictor
+from medjax.prediction.samples import samples
 from medjax.reports import comparison
 from medjax.reports.comparison.result import MEAN
 from medjax.reports.measures import Measures

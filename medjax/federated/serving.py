@@ -125,7 +125,7 @@ class Job:
 def serve(link, config, job, workdir, *, sites, timeout):
   """Trains with sites that are elsewhere, from the newest checkpoint if any.
 
-  config: ConfigDict; it needs no data. sites: how many are waited for; after
+  config: of the run; it needs no data. sites: how many are waited for; after
   `timeout` seconds plan.min_sites are enough. Returns {site: score on test}.
   """
   workdir = pathlib.Path(workdir)

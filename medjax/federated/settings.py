@@ -10,7 +10,7 @@ from medjax.federated import algorithms, secure, simulate
 
 
 def config(file, fields):
-  """The ConfigDict of a file with fields set otherwise, 'data.path=/a'.
+  """The config of a file with fields set otherwise, 'data.path=/a'.
 
   Raises ValueError for a field that it has not.
   """

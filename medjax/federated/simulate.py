@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from medjax import engine
-from medjax.evaluate import evaluate_cases, samples
+from medjax.evaluate import evaluate_cases
 from medjax.federated import local, rounds, secure, state
 from medjax.prediction.predictor import Predictor
+from medjax.prediction.samples import samples
 from medjax.run.checkpoint import best_variables
 from medjax.run.lock import locked
 from medjax.run.stop import Stopped, StopSignal
