@@ -38,18 +38,14 @@ from medjax.data.folder import (
   checks,
   classes,
   hashing,
-  landmarks,
-  layout,
-  listing,
   masks,
-  nnunet,
+  reading,
   splits,
-  tables,
 )
 from medjax.data.folder import fields as fields_lib
 from medjax.data.folder.cases import About, FolderCases, read_image
 from medjax.data.folder.cells import UNCERTAIN
-from medjax.data.folder.entry import SPLITS, Entry, name_of, split_name
+from medjax.data.folder.entry import SPLITS, split_name
 from medjax.data.folder.found import (
   Found,
   channels,
@@ -168,8 +164,6 @@ def _listed(
   fractions=FRACTIONS,
   folds=0,
   table='',
-  where='',
-  join=None,
   fields=None,
   patient='',
   class_names=None,
@@ -177,13 +171,10 @@ def _listed(
   ignore=None,
   mask_values=None,
   uncertain='',
-  unlabelled=False,
   partly=False,
   group='',
-  images=True,
-  covariates=(),
-  landmark=(),
   hash_ids='',
+  **options,
 ):
   """The folder, its entries with their splits, and what is known of them."""
   root = pathlib.Path(path).expanduser()
@@ -196,33 +187,19 @@ def _listed(
       f'data.uncertain={uncertain!r}{closest(uncertain, UNCERTAIN[1:])}'
     )
   passed = walk.Passed()
-  path = _table(root, table)
-  if path is not None:
-    entries, about = _from_table(
-      path,
-      root,
-      where,
-      join or {},
-      landmark,
-      fields,
-      by_patient_id=patient == 'dicom',
-      images=images,
-      known=tuple(covariates),
-      uncertain=uncertain,
-      unlabelled=unlabelled,
-    )
-  elif not images:
-    raise ValueError(
-      f'{root}: a model of covariates needs a table: a cases.csv, or data.table'
-    )
-  elif landmark:
-    raise ValueError(f'{root}: data.landmark needs a table of visits')
-  elif where:
-    raise ValueError(f'data.where {where!r} needs a table, in data.table')
-  else:
-    entries, about = _from_files(
-      root, fields, passed, dense, folds, unlabelled, partly
-    )
+  path = reading.table_of(root, table)
+  entries, about = reading.read(
+    root,
+    path,
+    fields,
+    passed,
+    by_patient_id=patient == 'dicom',
+    dense=dense,
+    folds=folds,
+    partly=partly,
+    uncertain=uncertain,
+    **options,
+  )
   entries = [_with_patient(e, patient) for e in entries]
   checks.check_ids(entries, root)
   entries = checks.without_links(entries, passed)
@@ -253,16 +230,6 @@ def _listed(
   return root, entries, about
 
 
-def _from_files(root, fields, passed, dense, folds, unlabelled, partly):
-  """(entries, About) of a folder without a table."""
-  if any(fields.values()):
-    entries, notes = fields_lib.from_patterns(root, fields, passed)
-    return entries, About(notes=notes)
-  if unlabelled:
-    return _bare(root, passed), About()
-  return _by_layout(root, passed, dense, folds, partly)
-
-
 def _grouped(entries, group):
   """Entries of which those that belong together have one patient, and notes.
 
@@ -282,42 +249,6 @@ def _grouped(entries, group):
   ]
   note = f'{changed} images joined the patient of an image like them'
   return entries, (note,) if changed else ()
-
-
-def _from_table(path, root, where, join, landmark, fields, **options):
-  """The entries of a table, of visits with a `landmark`, and what is known."""
-  table = tables.select(tables.read(path), where)
-  if join.get('table'):
-    other = tables.read(_table(root, join['table']))
-    table = tables.joined(table, other, join.get('on', ''))
-  if landmark:
-    table = landmarks.stacked(table, landmark, fields)
-    fields = landmarks.without_visit(fields)
-  place = root.parent if root.is_file() else root
-  entries, notes, names = fields_lib.from_table(table, place, fields, **options)
-  return entries, About(notes=notes, covariate_names=names)
-
-
-def _by_layout(root, passed, dense, folds, partly):
-  """The entries of a folder that needs no telling."""
-  if not nnunet.is_task(root):
-    found = layout.entries_in(root, passed, dense=dense, partly=partly)
-    return found, About()
-  task, entries, notes = nnunet.read(root, passed)
-  entries, more = nnunet.with_splits(entries, folds)
-  known = dataclasses.asdict(task)
-  return entries, About(notes=(*notes, *more), **known)
-
-
-def _bare(root, passed):
-  """Images alone, at any depth; folders called train, test, … are splits."""
-  entries = []
-  for image in listing.images_below(root, passed):
-    first = split_name(image.relative_to(root).parts[0])
-    entries.append(Entry(id=name_of(image, root), images=(image,), split=first))
-  if not entries:
-    raise ValueError(f'{root}: holds no image of a known format')
-  return entries
 
 
 def _dense(root, entries, about, given):
@@ -345,17 +276,6 @@ def _values(given):
     raise ValueError(
       f'data.mask_values={given}: needs {{stored value: class}}, whole numbers'
     ) from None
-
-
-def _table(root, name):
-  """The path of the table, or None."""
-  if name:
-    path = pathlib.Path(name).expanduser()
-    return path if path.exists() else root / name
-  if root.is_file():
-    return root
-  named = [root / f'cases{suffix}' for suffix in tables.SUFFIXES]
-  return next((p for p in named if p.is_file()), None)
 
 
 def _with_patient(entry, rule):

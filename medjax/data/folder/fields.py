@@ -85,13 +85,8 @@ def from_table(
   options['structures'] = _structures(fields)
   captured = pattern.names(*told['image'])
   _check_names(told, (*table.columns, *told, *captured), table)
-  if not any(told[f] for f in ('label', 'mask', 'time')) and (
-    'label' not in captured and not options.get('unlabelled')
-  ):
-    raise ValueError(
-      f'{table.path}: needs a column label or mask, or time and event; has '
-      f'{", ".join(table.columns)}: say in data.fields which it is'
-    )
+  if not options.get('unlabelled'):
+    _check_reference(table, told, captured)
   others, covariates, chosen = _columns(
     table, told, covariates, choose=not (images or covariates or known)
   )
@@ -128,6 +123,16 @@ def from_table(
   if images:
     _check_rows(entries)
   return entries, (*chosen, *notes, *_notes(entries, told, table)), names
+
+
+def _check_reference(table, told, captured):
+  """Raises ValueError where nothing is a reference of the cases."""
+  told = any(told[f] for f in ('label', 'mask', 'time'))
+  if not told and 'label' not in captured:
+    raise ValueError(
+      f'{table.path}: needs a column label or mask, or time and event; has '
+      f'{", ".join(table.columns)}: say in data.fields which it is'
+    )
 
 
 def _columns(table, told, covariates, *, choose):

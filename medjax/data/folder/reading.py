@@ -1,0 +1,116 @@
+"""The entries of a folder as they stand there, or as a table has them."""
+
+import dataclasses
+import pathlib
+
+from medjax.data.folder import fields as fields_lib
+from medjax.data.folder import (
+  landmarks,
+  layout,
+  listing,
+  nnunet,
+  tables,
+)
+from medjax.data.folder.cases import About
+from medjax.data.folder.entry import Entry, name_of, split_name
+
+
+def table_of(root, name):
+  """The path of the table, or None."""
+  if name:
+    path = pathlib.Path(name).expanduser()
+    return path if path.exists() else root / name
+  if root.is_file():
+    return root
+  named = [root / f'cases{suffix}' for suffix in tables.SUFFIXES]
+  return next((p for p in named if p.is_file()), None)
+
+
+def read(
+  root,
+  table,
+  fields,
+  passed,
+  *,
+  by_patient_id,
+  dense,
+  folds,
+  partly,
+  uncertain,
+  where='',
+  join=None,
+  unlabelled=False,
+  images=True,
+  covariates=(),
+  landmark=(),
+):
+  """(entries, About) of a table, or of a folder without one."""
+  if table is not None:
+    return _from_table(
+      table,
+      root,
+      where,
+      join or {},
+      landmark,
+      fields,
+      by_patient_id=by_patient_id,
+      images=images,
+      known=tuple(covariates),
+      uncertain=uncertain,
+      unlabelled=unlabelled,
+    )
+  if not images:
+    raise ValueError(
+      f'{root}: a model of covariates needs a table: a cases.csv, or data.table'
+    )
+  if landmark:
+    raise ValueError(f'{root}: data.landmark needs a table of visits')
+  if where:
+    raise ValueError(f'data.where {where!r} needs a table, in data.table')
+  return _from_files(root, fields, passed, dense, folds, unlabelled, partly)
+
+
+def _from_files(root, fields, passed, dense, folds, unlabelled, partly):
+  """(entries, About) of a folder without a table."""
+  if any(fields.values()):
+    entries, notes = fields_lib.from_patterns(root, fields, passed)
+    return entries, About(notes=notes)
+  if unlabelled:
+    return _bare(root, passed), About()
+  return _by_layout(root, passed, dense, folds, partly)
+
+
+def _from_table(path, root, where, join, landmark, fields, **options):
+  """The entries of a table, of visits with a `landmark`, and what is known."""
+  table = tables.select(tables.read(path), where)
+  if join.get('table'):
+    other = tables.read(table_of(root, join['table']))
+    table = tables.joined(table, other, join.get('on', ''))
+  if landmark:
+    table = landmarks.stacked(table, landmark, fields)
+    fields = landmarks.without_visit(fields)
+  place = root.parent if root.is_file() else root
+  entries, notes, names = fields_lib.from_table(table, place, fields, **options)
+  return entries, About(notes=notes, covariate_names=names)
+
+
+def _by_layout(root, passed, dense, folds, partly):
+  """The entries of a folder that needs no telling."""
+  if not nnunet.is_task(root):
+    found = layout.entries_in(root, passed, dense=dense, partly=partly)
+    return found, About()
+  task, entries, notes = nnunet.read(root, passed)
+  entries, more = nnunet.with_splits(entries, folds)
+  known = dataclasses.asdict(task)
+  return entries, About(notes=(*notes, *more), **known)
+
+
+def _bare(root, passed):
+  """Images alone, at any depth; folders called train, test, … are splits."""
+  entries = []
+  for image in listing.images_below(root, passed):
+    first = split_name(image.relative_to(root).parts[0])
+    entries.append(Entry(id=name_of(image, root), images=(image,), split=first))
+  if not entries:
+    raise ValueError(f'{root}: holds no image of a known format')
+  return entries
