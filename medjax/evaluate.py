@@ -163,12 +163,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
     predictor = predictor_of(experiment).with_weights(*variables)
     validation = samples(experiment, 'validation')
     test = samples(experiment, 'test')
-    if jax.process_index() == 0:
-      print(
-        f'evaluating {len(validation)} validation and {len(test)} test cases '
-        f'by the checkpoint of step {", ".join(map(str, steps))}',
-        flush=True,
-      )
+    _announce(validation, test, steps)
     rows = {
       'validation': evaluate_cases(predictor, task, validation),
       'test': evaluate_cases(predictor, task, test, visit=gallery.visit),
@@ -224,6 +219,15 @@ def _changed(experiment, predictor, test):
     )
     for way, name in modalities.changes(inputs)
   }
+
+
+def _announce(validation, test, steps):
+  if jax.process_index() == 0:
+    print(
+      f'evaluating {len(validation)} validation and {len(test)} test cases '
+      f'by the checkpoint of step {", ".join(map(str, steps))}',
+      flush=True,
+    )
 
 
 def _check_same(config, workdir):

@@ -108,6 +108,11 @@ def _train(experiment, workdir, until, read_test):
         raise Stopped(code, f'step {step} is saved; the same command goes on')
   if spends:
     print(spends.say(members[0].step))
+  return _told(members)
+
+
+def _told(members):
+  """Facts about the run for its record."""
   return {
     **_sizes(members[0].state),
     'seconds': members[0].writer.seconds,

@@ -278,19 +278,10 @@ def _parser():
     ('--study_when', dict(default='', help='studies that must have a series')),
     ('--name', dict(default='', help="[the workdir's]")),
     ('--normal', dict(default='', help='the class that is no finding')),
-    (
-      '--codes',
-      dict(default='', help='JSON: class → [value, scheme, meaning]'),
-    ),
+    ('--codes', dict(default='', help='JSON: class → [code, scheme, text]')),
     ('--coverage', dict(type=float, help='fix a rule of abstention, 0.95 say')),
-    (
-      '--nearest',
-      dict(action='store_true', help='show the training cases most alike'),
-    ),
-    (
-      '--by_rule',
-      dict(default='', help="'CLASS=SET', of sets of medjax knowledge"),
-    ),
+    ('--nearest', dict(action='store_true', help='show like training cases')),
+    ('--by_rule', dict(default='', help="'CLASS=SET', of medjax knowledge")),
   )
   verb(
     run,
