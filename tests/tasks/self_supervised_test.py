@@ -234,6 +234,7 @@ def test_what_is_no_views_is_refused(name):
     ('DINO', {'teacher_temperature': 0.2}, 'at most student_temperature'),
     ('DINO', {'centre_decay': 2.0}, 'centre_decay=2.0'),
     ('SimCLR', {'references': -1}, 'references=-1'),
+    ('SimCLR', {'neighbours': 0}, 'neighbours=0 is below 1'),
     ('SimCLR', {'monitor': 'spread'}, "monitor='spread' is none of"),
   ],
 )
