@@ -27,22 +27,18 @@ from sklearn import ensemble, metrics
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def backbone_of(workdir):
-  """The network that a run of configs/pretrain.py trained."""
-  config = json.loads((workdir / 'config.json').read_text())
-  return config['model']['backbone']
-
-
-def config_of(data, seed, share, steps, model, *, pretrained=''):
-  """The config of one training."""
+def config_of(data, seed, share, steps, like, *, pretrained=''):
+  """The config of one training, of the network and preparation of a run."""
   from medjax import public
 
+  stored = json.loads((like / 'config.json').read_text())
   config = public.read_config(f'{ROOT}/configs/resnet.py:{data}')
   part = f'[{seed * share}%:{(seed + 1) * share}%]'
   splits = config.data.splits
   splits.train = '+'.join(f'{p}{part}' for p in splits.train.split('+'))
   splits.validation += '[:10%]'
-  config.seed, config.model = seed, model
+  config.seed, config.model = seed, stored['model']['backbone']
+  config.data.preprocess = tuple(stored['data']['preprocess'])
   config.data.batch_size = 16
   config.pretrained.path = str(pretrained)
   config.optimizer.learning_rate = 1e-3
@@ -137,12 +133,11 @@ def main():
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--steps', type=int, default=200)
   args = parser.parse_args()
-  model = backbone_of(args.workdirs[0])
+  common = (args.share, args.steps, args.workdirs[0])
 
   def over_seeds(function, *more, **options):
     configs = [
-      config_of(args.data, k, args.share, args.steps, model, **options)
-      for k in range(args.seeds)
+      config_of(args.data, k, *common, **options) for k in range(args.seeds)
     ]
     return [function(config, *more) for config in configs]
 

@@ -29,12 +29,6 @@ _OF_THE_DATA = (
   'data.folds', 'data.splits',
 )  # fmt: skip
 
-# Of rows, vectors that are no metrics.
-_UNWRITTEN = (
-  'case', 'signature', 'logits', 'missed', 'pooled', 'projection', 'truth',
-  'probe', 'knn',
-)  # fmt: skip
-
 
 def evaluate_cases(predictor, task, samples, *, visit=None):
   """One row of metrics per case that has a reference, from all processes.
@@ -337,8 +331,9 @@ def write(workdir, task, rows, results, gallery):
   `rows` are those of each split.
   """
   table = [{'split': split, **row} for split in rows for row in rows[split]]
+  kept = ('case', 'signature', 'logits', 'missed')
   for row in table:
-    for name in _UNWRITTEN:
+    for name in (*kept, *getattr(task, 'unwritten', ())):
       row.pop(name, None)
   per_case.write(workdir / 'per_case.csv', table, task.names)
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())

@@ -56,9 +56,9 @@ class Writer:
   `step` is the step that the run resumes from: what a killed run logged after
   it is dropped from metrics.jsonl and hidden by TensorBoard. None keeps all.
   `monitor` names the validation score beside the progress bar, `spoken` others
-  that are shown instead of it. With
-  `enabled=False` (every process but the first) nothing is written or printed.
-  `hook` is another writer that is told the scalars too: `config.train.writer`.
+  that are shown instead of it. With `enabled=False` (every process but the
+  first) nothing is written or printed. `hook` is another writer that is told
+  the scalars too: `config.train.writer`.
   """
 
   def __init__(

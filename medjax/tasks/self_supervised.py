@@ -50,6 +50,7 @@ class SelfSupervised:
   exclusive: ClassVar = True
   measures: ClassVar = MEASURES
   names: ClassVar = ()
+  unwritten: ClassVar = ('pooled', 'projection', 'truth', *_WAYS)
   spoken: ClassVar = ('probe_auroc', 'knn_auroc', 'spread')
   references: int = 1000
   neighbours: int = 20
@@ -60,9 +61,11 @@ class SelfSupervised:
   def __post_init__(self):
     object.__setattr__(self, 'class_names', objective.frozen(self.class_names))
     summary.check_monitor(self.monitor, self.measures)
-    for name in ('references', 'neighbours', 'least_spread'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'task.{name}={getattr(self, name)} is below 0')
+    for name, least in (
+      ('references', 0), ('neighbours', 1), ('least_spread', 0)
+    ):  # fmt: skip
+      if getattr(self, name) < least:
+        raise ValueError(f'task.{name}={getattr(self, name)} is below {least}')
 
   def predict(self, outputs):
     """{'pooled': (b, d)}, and where views are compared 'projection' (b, k)."""

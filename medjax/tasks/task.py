@@ -181,6 +181,7 @@ class Task(Protocol):
   #   rows, with a 'warning' where it does not.
   # references, a number, and compared(rows, references) → rows: an evaluation
   #   predicts at most that many training cases too, and tells its rows of them.
+  # unwritten: of a row, what per_case.csv does not hold.
   # spoken: names of scores that are shown while it trains, instead of monitor.
   # statistic(rows, calibration) → (weights (r, n) → {score: (r,)}), and
   #   `grouped`, score → whether its gap between groups is tested: subgroups.
