@@ -160,6 +160,11 @@ def select(
   pool = look(run, _Files(found))
   known, rest = _of_the_run(run, strategy)
   picks = ranked(pool, n, strategy, known=known, rest=rest, seed=seed)
+  if not picks:
+    raise ValueError(
+      f'all {len(pool)} images are nearly images of the run itself: there is '
+      'nothing to label'
+    )
   paths = dict(zip((s.id for s in pool), found, strict=True))
   rows = [
     {

@@ -85,6 +85,10 @@ def test_copies_and_cases_of_the_run_are_not_picked(
   assert len(ids & {'00', 'copy'}) == 1
   assert not ids & {'train', 'test'}
   assert '12 of the 15' in capsys.readouterr()[0]
+  known = str(unlabelled / 'train.png')
+  with pytest.raises(SystemExit):
+    program.main(['select', known, f'--workdir={run}', '--n=1'])
+  assert 'there is nothing to label' in capsys.readouterr()[1]
 
 
 @pytest.mark.parametrize(
