@@ -124,8 +124,10 @@ def _server(argv):
         found, config, job, args.workdir,
         sites=args.sites, timeout=args.timeout,
       )  # fmt: skip
-    for site, score in sorted(scores.items()):
-      print(f'{site}: {score}')
+    for site, found in sorted(scores.items()):
+      if not isinstance(found, str):
+        found = f'{found["score"]} on its {found["n"]} test cases'
+      print(f'{site}: {found}')
 
 
 def _site(argv):

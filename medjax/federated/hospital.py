@@ -72,6 +72,7 @@ class Hospital:
 
   def _prepare(self, fields):
     """Makes the experiment that all sites have alike, and compiles nothing."""
+    self._join(fields['id'])
     declared = fields.get('range')
     if self._masked and not declared:
       raise ValueError('the server asks for no masks, which --masked wants')
@@ -98,6 +99,17 @@ class Hospital:
     self._models = state.Models(self._experiment, self.workdir, mesh)
     inputs = [[list(x.shape), str(x.dtype)] for x in self._site.inputs]
     return {'inputs': inputs}
+
+  def _join(self, name):
+    """Raises ValueError where the folder is of another federation."""
+    path = self.workdir / state.ABOUT
+    before = files.read_json(path, mend='take a new --workdir')
+    if before is None:
+      files.write_json(path, {'id': str(name), 'site': self.name}, sealed=True)
+    elif before.get('id') != name:
+      raise ValueError(
+        f'{self.workdir} took part in another federation: take a new --workdir'
+      )
 
   def _memory(self, step):
     """What was remembered after a step of the server.

@@ -73,7 +73,7 @@ def tables(found, *, own):
     for line in lines
   ]
   if own and lines:
-    sums = ['mean by cases', *(str(sum(k[n] for k in lines)) for n in _SIZES)]
+    sums = ['mean', *(str(sum(k[n] for k in lines)) for n in _SIZES)]
     score = lambda arm: lambda line: line['scores'][arm]['value']
     change = lambda arm: lambda line: line['gains'][arm].get('difference')
     scores.append([*sums, *(number(_mean(lines, score(a))) for a in arms)])

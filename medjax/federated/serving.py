@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import secrets
 import time
 
 import jax
@@ -142,7 +143,11 @@ def _serve(link, config, job, workdir, count, timeout):
     if not known:
       facts = {site: about['facts'] for site, about in met.about.items()}
       ns = {site: about['n'] for site, about in met.about.items()}
-      known = {'n': ns, 'facts': protocol.agreed(facts)}
+      known = {
+        'id': secrets.token_hex(8),
+        'n': ns,
+        'facts': protocol.agreed(facts),
+      }
       files.write_json(workdir / _SITES, known, sealed=True)
     met.names = set(known['n'])
     facts = DataFacts.read(json.loads(json.dumps(known['facts'])))
@@ -169,6 +174,7 @@ class _Run:
     self._workdir, self._known = workdir, known
     self._about = {
       'ask': 'prepare',
+      'id': known['id'],
       'facts': known['facts'],
       'algorithm': job.algorithm,
       'options': job.options,

@@ -172,7 +172,7 @@ def test_processes_are_the_simulation(hospitals, tmp_path, ended, monkeypatch):
   for name, process in zip(TWO, both, strict=True):
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 0, out
-    assert re.search(rf"^{name}: {{'score': [01]\.\d*, 'n': \d+}}", said, re.M)
+    assert re.search(rf'^{name}: [01]\.\d* on its \d+ test cases', said, re.M)
     assert 'test: AUROC' in out
   simulated(config, tmp_path / 'simulated', 'scaffold', monkeypatch)
   (a, one), (b, other) = (model(tmp_path / k) for k in ('simulated', 'served'))

@@ -236,3 +236,12 @@ def test_who_does_not_belong_is_turned_away(world, tmp_path, capsys):
     'its config has optimizer.learning_rate=0.5, that of the server 0.3' in said
   )
   assert {node for node, ask in wire.asked if ask == 'round'} == {10, 11}
+
+
+def test_a_site_takes_part_in_one_federation(world, tmp_path):
+  config, one = world(), simulate.Plan(1, 1)
+  serve(Wire(sites(config, tmp_path)), config, tmp_path / 'first', plan=one)
+  again = Wire(sites(config, tmp_path))
+  serve(again, config, tmp_path / 'first', plan=one)  # the same, once more
+  with pytest.raises(ValueError, match='no site is ready'):
+    serve(Wire(sites(config, tmp_path)), config, tmp_path / 'other', plan=one)
