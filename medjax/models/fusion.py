@@ -132,8 +132,10 @@ def _check(inputs):
 def _encoded(module, name, x, train):
   """(whether an input is there (b,), its vector (b, c), maps of an image)."""
   missing = jnp.isnan(x)
+  # Sums, as ONNX has them of numbers only.
+  count = missing.astype(jnp.float32).sum(tuple(range(1, x.ndim)))
   if x.ndim == 2:
-    return ~missing.all(-1), known(x), {}
+    return count < x.shape[1], known(x), {}
   if module.backbone is None:
     raise ValueError('a Fusion with images needs a backbone')
   backbone = module.backbone
@@ -146,8 +148,7 @@ def _encoded(module, name, x, train):
       f'{type(backbone).__name__} gives no embedding: the backbone of a '
       "Fusion must take features=True and return 'pooled'"
     )
-  there = ~missing.any(tuple(range(1, x.ndim)))
-  return there, found['pooled'], dict(found)
+  return count == 0, found['pooled'], dict(found)
 
 
 def _dense(module, name, units=None):
@@ -222,8 +223,9 @@ def _late(module, inputs, embedded, present, train):
     for name, e in zip(names(inputs), embedded, strict=True)
   ]
   # Of a case of which nothing is there, what all absences say.
-  counted = present | ~present.any(1, keepdims=True)
-  weights = counted / counted.sum(1, keepdims=True)
+  weights = present.astype(jnp.float32)
+  weights = weights + (weights.sum(1, keepdims=True) == 0)
+  weights = weights / weights.sum(1, keepdims=True)
   logits = (jnp.stack(each, 1) * weights[..., None]).sum(1)
   return jnp.concatenate(embedded, -1), logits.astype(jnp.float32)
 

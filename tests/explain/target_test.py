@@ -95,3 +95,13 @@ def test_an_output_by_its_name():
   assert target.name_of(task, 1) == 'a'
   with pytest.raises(ValueError, match='out of range: this model has 3'):
     target.output_of(task, '3')
+
+
+def test_of_survival_it_is_the_mean_of_each_curve():
+  times = tuple(np.linspace(1, 10, 201))
+  task = tasks.Survival(
+    event_times=times, model='deephit', causes=2, intervals=9
+  )
+  outputs = np.random.default_rng(0).normal(size=(3, task.num_outputs))
+  curves = task.predict(outputs)['curves'].reshape(3, 2, -1)
+  np.testing.assert_allclose(task.risk(outputs), curves.mean(-1), rtol=1e-6)

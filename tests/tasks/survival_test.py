@@ -404,13 +404,6 @@ def test_image_and_table_together(tmp_path, monkeypatch):
   assert 0 < blind != found.values['risk']
 
 
-def test_what_is_explained_is_the_mean_of_each_curve():
-  task = make_task(model='deephit', causes=2)
-  outputs = np.random.default_rng(0).normal(size=(3, task.num_outputs))
-  curves = task.predict(outputs)['curves'].reshape(3, 2, -1)
-  np.testing.assert_allclose(task.risk(outputs), curves.mean(-1), rtol=1e-6)
-
-
 def test_converged_it_is_the_fit_of_newton(tmp_path, monkeypatch):
   devices(monkeypatch, 1)
   x, time, event = sample(80)
