@@ -13,7 +13,7 @@
   --config.pretrained.path holds, a workdir or a file; the way is one of
   medjax.finetune: full, linear_probe, bitfit, lora, bottleneck, mixstyle.
 --config=configs/resnet.py:pneumoniamnist,private: with differential privacy,
-  --config.privacy.epsilon=3 (by default 8); docs/privacy.md has what it costs.
+  --config.privacy.epsilon=3 (by default 8): docs/differential_privacy.md.
 
 pneumoniamnist, two CPU cores (AVX-512, jax 0.10.2): 5 min for 1500 steps (350
 images/s), 1.1 GiB. Test AUROC .981 (95 % interval .970 to .990), accuracy .942

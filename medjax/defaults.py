@@ -98,8 +98,7 @@ def default_config():
         epsilon=0.0,  # the budget of the run; 0 is none, and no privacy
         delta=1e-5,
         clip_norm=1.0,  # most of a patient's gradient
-        noise=placeholder(float),  # its standard deviation over clip_norm; by
-        # default what spends epsilon in train.steps
+        noise=placeholder(float),  # over clip_norm; None is found for the steps
         microbatch=1,  # patients at once on a device: 1 is quickest on a CPU
         key='',  # a file with a secret; '' makes WORKDIR/privacy.key
         log_loss=False,  # of training, which epsilon does not cover

@@ -89,11 +89,16 @@ def init(model, batch):
   return variables['params']
 
 
-def clipped_sum(model, params, batch, **options):
+def summed(model, **options):
+  """A compiled (params, batch) → sum of clipped gradients."""
   about = dict(clip_norm=0.1, noise=1.0, expected=SIZE)
   gradient = PrivateGradient(**about | options)
-  run = functools.partial(gradient.clipped_sum, loss_of(model))
-  return jax.jit(run)(params, {}, batch, KEY)[0]
+  run = jax.jit(functools.partial(gradient.clipped_sum, loss_of(model)))
+  return lambda params, batch: run(params, {}, batch, KEY)[0]
+
+
+def clipped_sum(model, params, batch, **options):
+  return summed(model, **options)(params, batch)
 
 
 def flat(tree):
@@ -160,14 +165,14 @@ def test_devices_do_not_matter():
     close(state_after(gradient, devices=8).params, one.params, rtol=1e-5)
 
 
-def neighbours(model, batch, clip_norm, **options):
+def neighbours(model, batch, clip_norm):
   """Largest change of the sum, over all patients, and that of any layer."""
-  params = init(model, batch)
-  total = clipped_sum(model, params, batch, clip_norm=clip_norm, **options)
+  params, run = init(model, batch), summed(model, clip_norm=clip_norm)
+  total = run(params, batch)
   whole, layers = [], []
   for i in range(len(batch['padding'])):
     without = {**batch, 'padding': batch['padding'] | (np.arange(SIZE) == i)}
-    other = clipped_sum(model, params, without, clip_norm=clip_norm, **options)
+    other = run(params, without)
     gap = jax.tree.map(lambda a, b: np.linalg.norm(a - b), total, other)
     whole.append(np.linalg.norm(flat(gap)))
     layers.append(max(jax.tree.leaves(gap)))
