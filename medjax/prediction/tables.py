@@ -13,8 +13,10 @@ _FIELDS = ('id', 'patient', 'visit')
 
 def takes(run, paths):
   """Whether cases are rows of tables: of a run without images, or of these."""
-  named = all(pathlib.Path(p).suffix.lower() in SUFFIXES for p in paths)
-  return 'image' not in run.task.inputs or named
+  kinds = {pathlib.Path(p).suffix.lower() for p in paths}
+  return 'image' not in run.task.inputs or (
+    bool(kinds) and kinds <= {*SUFFIXES}
+  )
 
 
 def cases(run, path):

@@ -11,7 +11,7 @@ from medjax import augment
 from medjax.build import build
 
 # Those that need a batch have tests of their own.
-OF_A_BATCH = {'amplitude_mix', 'histogram_match', 'mixup', 'views'}
+OF_A_BATCH = {'amplitude_mix', 'histogram_match', 'mixup', 'strong', 'views'}
 SPECS = [
   dict(name='flip'),
   dict(name='rot90'),

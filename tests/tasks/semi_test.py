@@ -234,7 +234,9 @@ def test_pseudo_labels_of_several_labels():
 
 
 def test_the_decisions_of_a_teacher_have_no_gradient():
-  of = lambda p: agreement.pseudo_labelled(p, p, exclusive=True).sum()
+  of = lambda z: agreement.pseudo_labelled(
+    z, jax.nn.softmax(z), exclusive=True
+  ).sum()
   logits = jnp.array(RNG.normal(size=(5, 3)))
   label = np.asarray(logits).argmax(-1)
   wanted = scipy.special.softmax(np.asarray(logits), -1) - np.eye(3)[label]

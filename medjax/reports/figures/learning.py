@@ -32,10 +32,14 @@ def learning_curves(log, monitor, best_step, measures):
 
 def _groups(log, monitor, measures):
   """[(axis title, whether it shows the monitor, [(legend, key)])]."""
-  known = (k for e in log for k, v in e.items() if v is not None)
-  keys = [k for k in dict.fromkeys(known) if k != 'step']
+  keys = list(dict.fromkeys(k for e in log for k in e if k != 'step'))
+  known = {k for e in log for k, v in e.items() if v is not None}
   losses = [k for k in keys if k.split('/')[-1] == 'loss']
-  scores = [k for k in keys if k.startswith('validation/') and k not in losses]
+  scores = [
+    k
+    for k in keys
+    if k.startswith('validation/') and k not in losses and k in known
+  ]
   names = [k.split('/')[1] for k in scores]
   name = next(iter(measures.ordered(names, first=monitor)), None)
   scores = [k for k, n in zip(scores, names, strict=True) if n == name]
