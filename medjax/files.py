@@ -11,6 +11,7 @@ import numpy as np
 
 MOST = 128 * 2**20  # bytes of a file of text; an honest one has far fewer
 _LONGEST = 2**20  # characters of a line of a table
+_LEAST_SECRET = 16  # bytes; fewer can be guessed
 
 _SEAL = 'sha256'  # field of a JSON file, of all the others
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
@@ -189,3 +190,22 @@ def unquoted(cell):
   """A cell of a CSV as it was given to `write_csv`."""
   formula = cell[:1] == "'" and cell[1:2] in _FORMULA and cell[1:]
   return cell[1:] if formula else cell
+
+
+def read_secret(path, *, called, lacking, kind):
+  """The bytes of a file that holds a secret, without white space around them.
+
+  called: the file as messages have it; lacking: what to do where there is none;
+  kind: what the secret is. Raises FileNotFoundError, and ValueError for one
+  that can be guessed.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'{called}: no such file; {lacking}')
+  secret = path.read_bytes()[:4096].strip()
+  if len(secret) < _LEAST_SECRET:
+    raise ValueError(
+      f'{called}: has {len(secret)} bytes, which can be guessed; a {kind} has '
+      f'{_LEAST_SECRET} or more'
+    )
+  return secret

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from medjax import files
 from medjax.data.poisson import Draws
 from medjax.dp import budget, refusals
 from medjax.dp.budget import Budget
 from medjax.dp.gradient import PrivateGradient
 
 _KEY = 'privacy.key'
-_LEAST = 16  # bytes of a secret
 _NOT_COVERED = (
   'patients of validation and test, and what is chosen by them: the best '
   'checkpoint, thresholds, temperature, operating points',
@@ -187,18 +187,13 @@ def _secret(path, workdir, *, new):
     workdir.mkdir(parents=True, exist_ok=True)
     with open(os.open(given, os.O_CREAT | os.O_WRONLY, 0o600), 'w') as f:
       f.write(secrets.token_hex() + '\n')
-  if not given.is_file():
-    raise FileNotFoundError(
-      f'{given}: no such file; it holds the secret of the noise: make one of '
-      '32 random bytes' + ('' if path else ', or take a new --workdir')
-    )
-  secret = given.read_bytes()[:4096].strip()
-  if len(secret) < _LEAST:
-    raise ValueError(
-      f'{given}: has {len(secret)} bytes, which can be guessed; a secret has '
-      f'{_LEAST} or more'
-    )
-  return secret
+  return files.read_secret(
+    given,
+    called=given,
+    lacking='it holds the secret of the noise: make one of 32 random bytes'
+    + ('' if path else ', or take a new --workdir'),
+    kind='secret',
+  )
 
 
 def _derived(secret, purpose):

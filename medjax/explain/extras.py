@@ -16,6 +16,7 @@ from medjax.explain import (
   sanity,
   subjects,
 )
+from medjax.metrics import embeddings
 
 _TAUGHT = 256  # training images that the marker is put into
 _MARKED = 40  # others, on which a method must find it
@@ -147,7 +148,7 @@ def _nearest(run, results, asked, workdir):
   samples = [run.experiment.prepare({**r.subject.raw}) for r in results]
   queries = neighbours.embed(run, samples, batch=asked.batch)
   more = asked.nearest + 1  # one may be the case itself
-  index, cosines = neighbours.nearest(queries, stored, more)
+  index, cosines = embeddings.nearest(queries, stored, more)
   rows = {}
   for r, row, near in zip(results, index, cosines, strict=True):
     pairs = zip(row, near, strict=True)

@@ -105,17 +105,3 @@ def _label(task, case):
   if np.ndim(label) == 0:
     return str(task.names[int(label)])
   return ', '.join(task.names[k] for k in np.flatnonzero(label)) or 'none'
-
-
-def nearest(queries, embeddings, count):
-  """Indices and cosines (q, count) of the nearest of embeddings (n, d).
-
-  Of embeddings less the mean of all, so that what all cases share says nothing.
-  """
-  mean = embeddings.mean(0)
-  unit = lambda x: (
-    x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-  )
-  cosines = unit(queries - mean) @ unit(embeddings - mean).T
-  index = np.argsort(-cosines, axis=1, kind='stable')[:, :count]
-  return index, np.take_along_axis(cosines, index, 1)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from medjax.labels.seen import UNSURE
+from medjax.metrics.embeddings import unit
 
 _NEIGHBOURS = 20  # by which typical is meant (Hacohen et al. 2022)
 STRATEGIES = (*UNSURE, 'coreset', 'badge', 'typiclust', 'random')
@@ -114,9 +115,7 @@ def typiclust(pool, embeddings, known, n, rng):
   every = np.concatenate(
     [embeddings, np.reshape(known, (-1, len(embeddings[0])))]
   )
-  every = every / np.maximum(
-    np.linalg.norm(every, axis=1, keepdims=True), 1e-12
-  )
+  every = unit(every)
   clusters = min(len(known) + n, len(every))
   seed = int(rng.integers(2**31))
   _, member = kmeans2(every, clusters, minit='++', rng=seed)

@@ -79,7 +79,7 @@ def analyse(model, paths, inputs, *, round_=0, before=None):
   )
   with tempfile.TemporaryDirectory() as folder:
     source = _laid_out(paths, pathlib.Path(folder))
-    found, prediction, views = _outcome(model, source, _age(paths[0]))
+    found, prediction, views = _outcome(model, source, _age(model, paths[0]))
     objects, seg = {}, None
     if prediction is not None and model.facts['dense']:
       try:
@@ -137,8 +137,10 @@ def _said(error, folder):
   return line.removeprefix(': ')
 
 
-def _age(path):
-  """The patient's age in years by the header; None where it does not say."""
+def _age(model, path):
+  """The patient's age in years by the header, for rules; None of none."""
+  if not model.insight.rules:
+    return None
   text = str(pydicom.dcmread(path, stop_before_pixels=True, force=True)
              .get('PatientAge') or '')  # fmt: skip
   return int(text[:3]) if re.fullmatch(r'\d{3}Y', text) else None

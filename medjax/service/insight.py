@@ -5,6 +5,7 @@ What a run lacks for one of them leaves that one out.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from medjax.data import transforms
 from medjax.explain import explanation, methods, neighbours
 from medjax.knowledge import evaluate, ruleset
+from medjax.metrics import embeddings
 from medjax.metrics.diameters import axial_diameters
 from medjax.prediction import novelty, trained
 
@@ -52,6 +54,11 @@ class Insight:
     """Whether a prediction needs its embedding."""
     return self.known is not None or self.alike is not None
 
+  @functools.cached_property
+  def _score(self):
+    """What Grad-CAM is of; one for all cases, for it is compiled for itself."""
+    return explanation.score_of(self.run)
+
   def reasons(self, prediction):
     """Reasons to say nothing: sentences."""
     if self.known is None:
@@ -64,7 +71,6 @@ class Insight:
 
     None for a model that has no map of the image, and for a map that is 0.
     """
-    score = explanation.score_of(self.run)
     image = np.asarray(sample['image'], np.float32)[None]
     work = methods.Work(
       images=image,
@@ -73,7 +79,7 @@ class Insight:
       spacing=sample['spacing'],
     )
     try:
-      ((found,), _) = methods.run('gradcam', score, work)
+      ((found,), _) = methods.run('gradcam', self._score, work)
     except ValueError:
       return None
     if not np.isfinite(found).all() or found.max() <= 0:
@@ -88,9 +94,9 @@ class Insight:
     """The training cases that are most alike: [{'case', 'label', 'cosine'}]."""
     if self.alike is None:
       return []
-    embeddings, ids, labels = self.alike
-    own = prediction.embedding[: embeddings.shape[1]]  # of the first member
-    index, cosines = neighbours.nearest(own[None], embeddings, NEAREST)
+    stored, ids, labels = self.alike
+    own = prediction.embedding[: stored.shape[1]]  # of the first member
+    index, cosines = embeddings.nearest(own[None], stored, NEAREST)
     return [
       {'case': str(ids[i]), 'label': str(labels[i]), 'cosine': float(c)}
       for i, c in zip(index[0], cosines[0], strict=True)

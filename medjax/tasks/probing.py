@@ -8,6 +8,7 @@ import numpy as np
 import scipy.optimize
 import scipy.special
 
+from medjax.metrics import embeddings
 from medjax.metrics.classification import one_hot
 
 
@@ -65,18 +66,10 @@ def nearest(known, label, asked, *, num_classes, count=20, temperature=0.07):
   By the cosine of embeddings less the mean of those known; a neighbour's vote
   is exp(cosine / temperature), as in Wu et al. 2018 (section 3.4) and DINO.
   """
-  known, asked = (np.asarray(x, np.float64) for x in (known, asked))
-  mean = known.mean(0)
-  cosine = unit(asked - mean) @ unit(known - mean).T
-  near = np.argsort(-cosine, axis=1, kind='stable')[:, :count]
-  vote = np.exp((np.take_along_axis(cosine, near, 1) - 1) / temperature)
+  near, cosine = embeddings.nearest(asked, known, count)
+  vote = np.exp((cosine - 1) / temperature)
   found = (vote[..., None] * targets(label, num_classes)[near]).sum(1)
   return found / vote.sum(1, keepdims=True)
-
-
-def unit(x):
-  """Rows of length 1; a row of zeros stays one."""
-  return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def spread(x):
@@ -87,7 +80,7 @@ def spread(x):
   """
   if len(x) < 2:
     return float('nan')
-  x = unit(np.asarray(x, np.float64))
+  x = embeddings.unit(np.asarray(x, np.float64))
   return float(np.sqrt(x.shape[1]) * x.std(0).mean())
 
 

@@ -4,7 +4,8 @@ import explain_nets as nets
 import numpy as np
 import pytest
 
-from medjax.explain import concepts, counterfactual, neighbours
+from medjax.explain import concepts, counterfactual
+from medjax.metrics import embeddings
 
 
 def test_a_counterfactual_of_a_linear_score_is_the_nearest():
@@ -83,7 +84,7 @@ def test_the_nearest_are_those_of_the_same_direction():
   rng = np.random.default_rng(0)
   stored = rng.normal(size=(50, 8))
   queries = stored[[3, 17]] * 0.9
-  index, cosines = neighbours.nearest(queries, stored, 4)
+  index, cosines = embeddings.nearest(queries, stored, 4)
   assert index[:, 0].tolist() == [3, 17]
   assert (np.diff(cosines, axis=1) <= 0).all()
   assert (cosines[:, 0] > 0.98).all()

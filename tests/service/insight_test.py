@@ -80,9 +80,9 @@ def test_what_novelty_is_told_by_is_a_part_of_the_model(seen, tmp_path):
   assert models.digest(other) != models.digest(seen)
 
 
-def ball(radius, shape=(40, 40, 40)):
-  at = np.indices(shape).T - 20.0
-  return ((at**2).sum(-1) <= radius**2).astype(np.int32).T
+def ellipsoid(*radii, shape=(40, 40, 40)):
+  at = (np.indices(shape).T - 20.0) / radii
+  return ((at**2).sum(-1) <= 1).astype(np.int32).T
 
 
 class Labels:
@@ -96,8 +96,10 @@ def test_rules_are_told_the_size_and_say_what_they_lack(age):
   beside = insight.Insight(None, None, None, rules)
   case = {'affine': np.eye(4), 'spacing': np.ones(3)}
   finding = {'name': 'nodule', 'segment': 1, 'present': True}
-  fleischner, lung = beside.by_rule(case, Labels(ball(10)), [finding], age)
-  assert fleischner['size'] == pytest.approx(21, abs=1.5)
+  labels = Labels(ellipsoid(13, 7, 5))
+  fleischner, lung = beside.by_rule(case, labels, [finding], age)
+  assert fleischner['size'] == pytest.approx(21, abs=1.5)  # the mean
+  assert lung['size'] == pytest.approx(27, abs=1.5)  # the longest
   if age == 30:  # it is of adults of 35 years or more
     assert '35' in fleischner['says']
   else:
@@ -105,10 +107,12 @@ def test_rules_are_told_the_size_and_say_what_they_lack(age):
     assert {'type', 'number'} <= set(fleischner['missing'])
   assert ('age' in fleischner['missing']) == (age is None)
   assert lung['says']
-  (large, _) = beside.by_rule(case, Labels(ball(18)), [finding], 60)
+  (large, _) = beside.by_rule(
+    case, Labels(ellipsoid(18, 18, 18)), [finding], 60
+  )
   assert 'size' in large['says']  # a mass is no nodule
   absent = {**finding, 'present': False}
-  assert not beside.by_rule(case, Labels(ball(10)), [absent], age)
+  assert not beside.by_rule(case, labels, [absent], age)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import pathlib
 
-_LEAST = 16  # bytes of a salt
+from medjax import files
+
 _DIGITS = 16
 
 
@@ -40,15 +41,9 @@ def digest(salt, text):
 
 def _salt(path):
   path = pathlib.Path(path).expanduser()
-  if not path.is_file():
-    raise FileNotFoundError(
-      f'data.hash_ids {path}: no such file; make one of 32 random bytes, and '
-      'keep it apart from the runs'
-    )
-  salt = path.read_bytes()[:4096].strip()
-  if len(salt) < _LEAST:
-    raise ValueError(
-      f'data.hash_ids {path}: has {len(salt)} bytes, which can be guessed; a '
-      f'salt has {_LEAST} or more'
-    )
-  return salt
+  return files.read_secret(
+    path,
+    called=f'data.hash_ids {path}',
+    lacking='make one of 32 random bytes, and keep it apart from the runs',
+    kind='salt',
+  )
