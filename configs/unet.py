@@ -40,8 +40,8 @@ def mni152_tissue():
 
   `make demo` on two CPU cores (jax 0.10.2): 4 min 12 s on a Sapphire Rapids, 3
   min 29 s on an EPYC, 1.9 GiB. Test Dice grey .947 and .945, white .942 and
-  .940; on a third machine .944 and .939. One brain: the scores say that the software works, and nothing about
-  other brains.
+  .940; on a third machine .944 and .939. One brain: the scores say
+  that the software works, and nothing about other brains.
   """
   config = default_config()
   config.data.update(name='mni152_tissue', batch_size=8)
