@@ -70,13 +70,11 @@ def test_clearances_of_1000_poses_are_within_half_a_voxel(kind, spacing):
     errors.append(np.maximum(found.clearance, 0) - np.minimum(clear, 40))
     slack.append(found.bound - found.clearance)
   errors = np.concatenate(errors)
-  # Half a voxel: in the worst direction, half its diagonal.
-  limit = np.linalg.norm(spacing) / 2
-  if kind == 'tube':
-    # Ends of a tube that the grid cuts off are nearer in truth.
-    errors = errors[errors < np.percentile(errors, 98)]
-  assert np.abs(errors).max() <= limit
-  assert np.abs(errors).mean() < 0.35 * limit
+  # Half a voxel: where voxels are long, half of their longest edge. Distances
+  # are stored in 128ths of a mm.
+  limit = spacing.max() / 2
+  assert np.abs(errors).max() <= limit + distance.UNIT
+  assert np.abs(errors).mean() < 0.5 * limit
   assert np.concatenate(slack).max() <= 1e-4
 
 
@@ -159,8 +157,8 @@ def test_gold_clearances(shared_data):
     assert near.sum() > 50
     # The gold is of centres, half a voxel farther than the surface.
     error = scores.clearance + 0.75 - true
+    assert np.abs(error[near]).max() <= 0.6
     assert np.abs(error[near & (true > 1)]).max() < 0.3
-    assert np.abs(np.maximum(error, 0)[near]).max() <= 0.9
     # By brute force, as the table has it, nothing else is between them.
     mask = found.union(names)
     centres = distance.surface_centres(mask, found.spacing)
