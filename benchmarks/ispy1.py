@@ -2,8 +2,8 @@
 
     python benchmarks/ispy1.py PATIENTS.csv OUT
 
-writes OUT/visits.csv, a row for each of up to four measurements of the tumour,
-and trains a logistic model of the pathological complete response at each visit
+writes OUT/visits.csv, a row for each of up to four measurements of the tumour
+with its length so far as shares of the first, and trains a logistic model of the pathological complete response at each visit
 on what the visits so far say, in five folds of patients; prints the areas under
 the ROC of the folds' test cases together.
 """
@@ -22,6 +22,7 @@ LENGTHS = (
   'ld_mm_4_pre_surgery',
 )  # fmt: skip
 BASELINE = ('age', 'er', 'pgr', 'her2')
+SHARES = ('share_2', 'share_3', 'share_4')
 
 
 def write_visits(source, path):
@@ -30,16 +31,16 @@ def write_visits(source, path):
     rows = [row for row in csv.DictReader(lines) if row['pcr']]
   with path.open('w', newline='') as file:
     out = csv.writer(file)
-    out.writerow(['patient', 'visit', 'label', *BASELINE, 'length', 'share'])
+    out.writerow(['patient', 'visit', 'label', *BASELINE, 'length', *SHARES])
     for row in rows:
       first = row[LENGTHS[0]]
-      for k, name in enumerate(LENGTHS, start=1):
-        share = ''
-        if first and row[name]:
-          share = f'{float(row[name]) / float(first):.4f}'
-        label = int(float(row['pcr']))
-        told = [row[c] for c in BASELINE]
-        out.writerow([row['patient'], k, label, *told, row[name], share])
+      label = int(float(row['pcr']))
+      told = [row[c] for c in BASELINE]
+      shares = ['', '', '']
+      for k, name in enumerate(LENGTHS):
+        if k and first and row[name]:
+          shares[k - 1] = f'{float(row[name]) / float(first):.4f}'
+        out.writerow([row['patient'], k + 1, label, *told, first, *shares])
 
 
 def make_config(path, visit, folds=5):
@@ -51,7 +52,7 @@ def make_config(path, visit, folds=5):
   )  # fmt: skip
   config.data.fields.update(
     visit='visit', label='label',
-    covariates=', '.join([*BASELINE, 'length', *['share'] * (visit > 1)]),
+    covariates=', '.join([*BASELINE, 'length', *SHARES[: visit - 1]]),
   )  # fmt: skip
   config.data.preprocess = (dict(name='standardise'),)
   config.folds = folds
