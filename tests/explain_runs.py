@@ -73,6 +73,20 @@ def bottleneck(root):
   return config
 
 
+def survival(root):
+  """A Cox model of the pictures, in which those with a blob die early."""
+  lines = ['path,time,event']
+  for i in range(24):
+    hazard = 5.0 if i % 2 else 0.2
+    time = np.random.default_rng(i).exponential(1 / hazard) + 0.01
+    lines.append(f'images/{i:02d}.png,{time:.4f},{int(time < 4)}')
+  (root / 'cases.csv').write_text('\n'.join(lines) + '\n')
+  config = config_of(root)
+  config.data.fields = dict(image='path', time='time', event='event')
+  config.task = dict(name='Survival', model='cox', inputs=('image',))
+  return config
+
+
 def write_volumes(root, count=8):
   """Volumes with a bright cube, and label maps of it, as NIfTI."""
   affine, lines = np.diag([-1.5, 1.0, 2.0, 1.0]), ['path,mask']

@@ -90,7 +90,9 @@ def name_of(task, output):
 
 
 def _names(task):
-  """Of all outputs of the model; of masks the background is the first."""
+  """Of all outputs that are explained; of masks the background is first."""
+  if causes := getattr(task, 'named_causes', ()):
+    return [f'risk of {cause}' for cause in causes]
   known = [getattr(task, 'label_names', ()), task.names]
   indices = [str(i) for i in range(task.num_outputs)]
   return next((list(n) for n in known if len(n) == len(indices)), indices)

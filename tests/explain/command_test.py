@@ -104,6 +104,31 @@ def test_pictures_and_their_tests(classifier, medjax, tmp_path):
     assert picture.size == (20, 20)
 
 
+def test_a_risk_is_where_the_blob_is(medjax, tmp_path):
+  root = workdirs.write_pictures(tmp_path / 'data')
+  run = workdirs.trained(workdirs.survival(root), tmp_path / 'run')
+  code, said = medjax(
+    *sorted((root / 'images').glob('0[1357].png')),
+    f'--workdir={run}', f'--out={tmp_path / "out"}',
+    '--methods=occlusion,ig', *QUICK, f'--masks={root / "masks"}',
+  )  # fmt: skip
+  assert code == 0, said
+  rows = lines(tmp_path / 'out/explain.csv')
+  assert {row['class'] for row in rows} == {'risk of event'}
+  mine = [r for r in rows if r['method'] == 'occlusion']
+  assert len(mine) == 4
+  assert np.mean([float(r['pointing']) for r in mine]) > 0.7
+  page = (tmp_path / 'out/explain.html').read_text()
+  assert 'risk of event' in page
+  assert 'probability' not in page
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path / "no"}',
+    '--methods=ig', '--target=1',
+  )  # fmt: skip
+  assert code
+  assert 'this model has 1 outputs, risk of event' in said
+
+
 def test_a_planted_marker_is_looked_for(classifier, medjax, tmp_path):
   root, run = classifier
   code, said = medjax(
