@@ -59,7 +59,7 @@ def find_jobs(source, out):
       f'{out}: {ending} is not written; give a folder, or a file that ends in '
       f'{", ".join(ENDINGS)}'
     )
-  if not source.is_dir():
+  if source.suffix.lower() == '.zarr' or not source.is_dir():
     target = out if ending else out / formats.stem(source)
     return [Job(source, target, ending=ending)]
   walk.check_apart(out, source)

@@ -550,7 +550,7 @@ def test_monai_swin_unetr(assert_equal, tmp_path):
   model = models.SwinUNETR(
     3, 12, depths=(1, 2, 1, 1), heads=(1, 2, 2, 3), window=2
   )
-  report = assert_equal(torch, make(), model, (64, 64))
+  report = assert_equal(torch, make(), model, (64, 96))
   assert not report.missing + report.unexpected + report.new + report.unused
   # Another network of the same name.
   torch.save(make(use_v2=True).state_dict(), tmp_path / 'v2.pth')
