@@ -102,24 +102,31 @@ def vnet(model):
 
 
 def unet2018(model):
-  """MONAI's UNet of residual units; every level lies inside the one above."""
+  """MONAI's UNet; every level lies inside the one above."""
   last, table = len(model.features) - 1, {}
+  units = model.convs_per_stage
 
-  def finish(path, name):
-    return {f'{path}/norm': f'{name}.N', f'{path}/act': f'{name}.A'}
+  def layer(path, name, j):
+    return {
+      f'{path}/conv_{j}': f'{name}.conv',
+      f'{path}/finish_{j}/norm': f'{name}.adn.N',
+      f'{path}/finish_{j}/act': f'{name}.adn.A',
+    }
 
   for i in range(last + 1):
     level = '1.submodule.' * i
     name = level.removesuffix('.') if i == last else f'{level}0'
     table[f'encoder_{i}/residual'] = f'{name}.residual'
-    for j in range(model.convs_per_stage):
-      table[f'encoder_{i}/conv_{j}'] = f'{name}.conv.unit{j}.conv'
-      table |= finish(f'encoder_{i}/finish_{j}', f'{name}.conv.unit{j}.adn')
+    for j in range(units):
+      table |= layer(f'encoder_{i}', f'{name}.conv.unit{j}', j)
+    if not units:
+      table |= layer(f'encoder_{i}', name, 0)
     ours = f'decoder_{i}' if i else 'head'
-    table[f'{ours}/up'] = f'{level}2.0.conv'
-    table |= finish(f'{ours}/finish', f'{level}2.0.adn')
-    table[f'{ours}/unit/conv_0'] = f'{level}2.1.conv.unit0.conv'
-    table |= finish(f'{ours}/unit/finish_0', f'{level}2.1.conv.unit0.adn')
+    up = f'{level}2.0' if units else f'{level}2'
+    table[f'{ours}/up'] = f'{up}.conv'
+    table[f'{ours}/finish/norm'] = f'{up}.adn.N'
+    table[f'{ours}/finish/act'] = f'{up}.adn.A'
+    table |= layer(f'{ours}/unit', f'{level}2.1.conv.unit0', 0)
   return table
 
 
