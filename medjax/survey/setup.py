@@ -36,9 +36,8 @@ def make_setup(
 ):
   """The `Setup` for data with this fingerprint.
 
-  `spacing` (mm, axes as in the file) replaces the rule for the voxel size,
-  `width` nnU-Net's number of features of the first stage. `preset`: of
-  `rules.PRESETS`, whose memory counts where `memory_gb` is None.
+  `spacing` (mm, axes as in the file) replaces the rule, `width` nnU-Net's
+  features of the first stage. `preset`: of `rules.PRESETS`, with its memory.
   Raises ValueError for data that are not segmented.
   """
   _check_masks(about)
@@ -58,9 +57,8 @@ def make_setup(
     memory_gb=memory_gb,
     preset=preset,
   )
-  features = tuple(
-    n * width // rules.BASE_FEATURES for n in plan.topology.features
-  )
+  base = rules.BASE_FEATURES
+  features = tuple(n * width // base for n in plan.topology.features)
   preprocess, told = choices.preprocess(about, target)
   augment, limits = choices.augment(about, plan, target)
   splits, data, cut = choices.splits(about)
