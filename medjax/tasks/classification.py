@@ -198,7 +198,10 @@ class Classification:
     """Raises ValueError, one line with the id, for a label it cannot use."""
     where = f'case {case.get("id")!r}'
     if 'label' not in case:
-      raise ValueError(f'{where} has no label')
+      raise ValueError(
+        f'{where} has no label: give a folder for each class, or a column of '
+        'a table (data.fields.label)'
+      )
     label = np.asarray(case['label'])
     shape = (self.num_classes,) if self.multi_label else ()
     if label.shape != shape:
