@@ -80,6 +80,36 @@ def test_jpeg_inside(tmp_path):
   assert abs(want.astype(int) - picture()).mean() < 4
 
 
+def test_what_samples_mean(tmp_path):
+  """Alpha is dropped, white is high, a palette is refused, others are RGB."""
+  path, array = tmp_path / 'x.tif', picture()
+  read = lambda: slides.levels(path)[0].region(5, 7, 60, 80)
+  options = dict(tile=(32, 32))
+  alpha = np.dstack([array, array[..., :1]])
+  tifffile.imwrite(
+    path, alpha, photometric='rgb', extrasamples=['unassalpha'], **options
+  )
+  np.testing.assert_array_equal(read(), array[5:65, 7:87])
+  grey = array[..., :1]
+  tifffile.imwrite(path, grey[..., 0], photometric='miniswhite', **options)
+  np.testing.assert_array_equal(read(), 255 - grey[5:65, 7:87])
+  for form in (
+    dict(photometric='ycbcr', compression='jpeg', subsampling=(2, 2)),
+    dict(photometric='rgb', compression='aperio_jp2000_rgb'),
+    dict(photometric='rgb', compression='lzw', predictor=True, bigtiff=True),
+  ):
+    tifffile.imwrite(path, array, **form, **options)
+    with tifffile.TiffFile(path) as file:
+      want = file.pages[0].asarray()
+    np.testing.assert_array_equal(read(), want[5:65, 7:87])
+  table = np.zeros((3, 256), np.uint16)
+  tifffile.imwrite(
+    path, grey[..., 0], photometric='palette', colormap=table, **options
+  )
+  with pytest.raises(ValueError, match=r'\(palette\), not grey or RGB'):
+    read()
+
+
 def test_tiles_of_a_spacing(tmp_path, capsys):
   (tmp_path / 'in/a').mkdir(parents=True)
   arrays = pyramid(tmp_path / 'in/a/x.svs', 'svs')

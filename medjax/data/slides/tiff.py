@@ -5,6 +5,8 @@ import functools
 import re
 import threading
 
+import numpy as np
+
 from medjax.data.formats.tiff import spacing_of_pixels
 from medjax.data.slides.level import Level
 
@@ -47,6 +49,12 @@ def _level(path, page, first, finest, lock):
     raise ValueError(
       f'{path}: its pixels are {page.dtype}, not 8 or 16 bits; save it anew'
     )
+  kind = getattr(page.photometric, 'name', '').lower()
+  if page.samplesperpixel not in (1, 3, 4) or kind == 'palette':
+    raise ValueError(
+      f'{path}: has {page.samplesperpixel} samples a pixel ({kind}), not grey '
+      'or RGB; save it as RGB'
+    )
   high, wide = page.chunks[:2]
   across = -(-page.imagewidth // wide)
   shape = (page.imagelength, page.imagewidth)
@@ -64,7 +72,9 @@ def _level(path, page, first, finest, lock):
       array, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
     if array is None:
       return None
-    return array[0, : shape[0] - i * high, : shape[1] - j * wide]
+    # Without the alpha channel, as pictures are read.
+    array = array[0, : shape[0] - i * high, : shape[1] - j * wide, :3]
+    return np.iinfo(array.dtype).max - array if kind == 'miniswhite' else array
 
   spacing = finest and tuple(
     f * a / b
