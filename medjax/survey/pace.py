@@ -56,7 +56,7 @@ def fit(about, minutes, *, memory_gb, spacing=None, preset='unet'):
   return _with_steps(sizes[place], min(steps, rules.STEPS), minutes, seconds)
 
 
-def _setups(about, memory_gb, spacing, preset):
+def _setups(about, memory_gb, spacing, preset='unet'):
   """Setups of all sizes that differ and fit, batches for all devices."""
   found = []
   for share, width in _SIZES:
