@@ -6,8 +6,9 @@ Lines of the program before XLA, and seconds that XLA takes for it on this
 machine's CPU, without a compilation cache: with `medjax.ops` as it is written
 for CPUs, and with lax alone.
 
-Of a training step on two volumes of 32³, CPU seconds of XLA on one machine: more
-lines are what makes the step faster there (Winograd's method is six convolutions).
+Of a training step on two volumes of 32³, CPU seconds of XLA on one machine: the
+lines more are what makes the step faster there (Winograd's method is six
+convolutions).
 
 | model       | ops | lax |
 |-------------|-----|-----|
