@@ -160,7 +160,7 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
     if name is None or (_HEAD.match(rest) and not head):
       report.new.append(key)
     elif name not in source.weights:
-      if (value := _instead(report, source, name, key)) is not None:
+      if (value := _instead(report, source, name, key, outline)) is not None:
         leaves[key] = np.full(leaf.shape, value, np.float32)
     else:
       used.add(name)
@@ -188,7 +188,7 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
   return unflatten_dict(leaves, sep='/'), report
 
 
-def _instead(report, source, name, key):
+def _instead(report, source, name, key, outline):
   """What stands for an array that the file has not, or None; reports it."""
   module, _, leaf = name.rpartition('.')
   if _HEAD.match(key.split('/', 1)[1]):
@@ -200,12 +200,19 @@ def _instead(report, source, name, key):
     source.torch
     and key.endswith('/scale')
     and not any(k.startswith(f'{module}.') for k in source.weights)
+    and _statistics_of(key) not in outline
   ):
     report.one.append(key)  # torch's instance norm has none, unless asked
     return 1
   else:
     report.missing.append(key)
   return None
+
+
+def _statistics_of(key):
+  """The running mean of the norm whose scale this is, if it has one."""
+  path = key.removeprefix('params/').removesuffix('/scale')
+  return f'batch_stats/{path}/mean'
 
 
 def _taken(report, fitted, key):
