@@ -92,6 +92,7 @@ EXTRAS = {
     'lifelines>=0.30',
     'monai>=1.5',
     'torch>=2.8',
+    'torchmetrics>=1.9',
     'transformers>=5',
   ],
   # The site of `make docs`.

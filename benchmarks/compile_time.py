@@ -5,6 +5,19 @@
 Lines of the program before XLA, and seconds that XLA takes for it on this
 machine's CPU, without a compilation cache: with `medjax.ops` as it is written
 for CPUs, and with lax alone.
+
+Of a training step on two volumes of 32³, CPU seconds of XLA on one machine: the
+lines more are what makes the step faster there (Winograd's method is six
+convolutions).
+
+| model       | ops | lax |
+|-------------|-----|-----|
+| DenseNet121 | 41  | 35  |
+| ResEncUNet  | 26  | 10  |
+| ConvNeXtT   | 17  | 7   |
+| SegResNet   | 17  | 4.5 |
+| UNet2018    | 15  | 6   |
+| UNet        | 14  | 2.8 |
 """
 
 import argparse

@@ -6,6 +6,8 @@ where it came from; if it ends as an image does (y.nii.gz), it is that file.
 What was assumed of an image, and which files were left out, is printed.
 With --images=FOLDER, IN is a file or folder of outlines that were drawn on the
 pictures of FOLDER (COCO, LabelMe, YOLO), and OUT becomes a folder of masks.
+With --tile=512, IN is a whole slide or a folder of them (DICOM, tiled TIFF such
+as SVS), and OUT gets a folder of PNG tiles for each.
 Nothing about the patient is printed or stored, except what file and folder
 names tell.
 """
@@ -21,7 +23,7 @@ import numpy as np
 import PIL.Image
 
 from medjax import cli
-from medjax.data import formats
+from medjax.data import formats, slides
 from medjax.data.formats import dicom
 from medjax.data.jobs import ENDINGS, Job, find_jobs, left_out
 from medjax.data.outlines import convert_outlines
@@ -262,6 +264,16 @@ def draw(source, images, out):
     print(f'without outlines, and so without a mask: {few} ({len(left)})')
 
 
+def cut(source, out, *, size, level=None, spacing=None):
+  """Cuts slides into tiles, and says how many each has."""
+  if size < 1 or (spacing is not None and not spacing > 0):
+    raise ValueError('--tile and --spacing are above 0')
+  for name, path in slides.find(source).items():
+    place = pathlib.Path(out) / name
+    count = slides.cut(path, place, size=size, level=level, spacing=spacing)
+    print(f'{path} → {count} tiles in {place}', flush=True)
+
+
 def parse_window(text):
   """'LOW,HIGH' as two numbers; None for None."""
   if text is None:
@@ -282,6 +294,7 @@ def main():
     'convert scans converted',
     'convert scans pictures --to=png --window=-160,240',
     'convert coco.json masks --images=pictures',
+    'convert slides tiles --tile=512 --spacing=0.001',
   )
   parser.add_argument('source', metavar='IN', help='image file or folder')
   parser.add_argument(
@@ -296,10 +309,23 @@ def main():
   parser.add_argument(
     '--images', metavar='FOLDER', help='pictures that IN has outlines of'
   )
+  parser.add_argument(
+    '--tile', type=int, help='of a slide: width and height of a tile, in pixels'
+  )
+  parser.add_argument(
+    '--level', type=int, help='of a slide, 0 being the finest [0]'
+  )
+  parser.add_argument(
+    '--spacing', type=float, help='of a slide: mm per pixel, instead of a level'
+  )
   parser.add_argument('--workers', type=int, help='processes [all cores]')
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args()
   with cli.one_line_errors():
+    if args.tile is not None:
+      options = dict(level=args.level, spacing=args.spacing)
+      cut(args.source, args.out, size=args.tile, **options)
+      return
     if args.images:
       draw(args.source, args.images, args.out)
       return

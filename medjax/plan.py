@@ -11,7 +11,7 @@ import shlex
 import sys
 
 from medjax import cli
-from medjax.survey import arguments, fingerprint, plans, setup, source
+from medjax.survey import arguments, fingerprint, plans, rules, setup, source
 from medjax.survey.finding import printable
 from medjax.survey.measure import survey
 
@@ -33,7 +33,7 @@ def device_memory():
 def plan(args):
   """Plans what the arguments say, prints the table and writes the file."""
   plans.check_out(args.out)
-  memory = _memory(args.memory)
+  memory = _memory(args.memory or f'{rules.PRESETS[args.preset].memory_gb:g}')
   if args.minutes is not None and not 0 < args.minutes < float('inf'):
     raise ValueError(f'--minutes={args.minutes:g}: must be above 0')
   spacing = _numbers(args.spacing, '--spacing') if args.spacing else None
@@ -41,12 +41,13 @@ def plan(args):
     about = fingerprint.read(args.name)
   else:
     about = fingerprint.fingerprint(survey(arguments.source(args)))
+  chosen = dict(memory_gb=memory, spacing=spacing, preset=args.preset)
   if args.minutes is None:
-    planned = setup.make_setup(about, memory_gb=memory, spacing=spacing)
+    planned = setup.make_setup(about, **chosen)
   else:
     from medjax.survey import pace  # needs jax, which takes seconds
 
-    planned = pace.fit(about, args.minutes, memory_gb=memory, spacing=spacing)
+    planned = pace.fit(about, args.minutes, **chosen)
   data = planned.config['data']
   at_hand = 'path' in data and pathlib.Path(data['path']).exists()
   if at_hand or not args.name.endswith('.json'):
@@ -108,8 +109,13 @@ def main():
   parser.add_argument('--out', required=True, help='the .json file to write')
   parser.add_argument(
     '--memory',
-    default='8',
-    help='of the device in GB, or auto: what jax gets of it [8]',
+    help="of the device in GB, or auto: what jax gets of it [the preset's]",
+  )
+  parser.add_argument(
+    '--preset',
+    default='unet',
+    choices=rules.PRESETS,
+    help="nnU-Net's U-Net for 8 GB, or its residual encoders for 8, 24, 40 GB",
   )
   parser.add_argument('--spacing', help='in mm, instead of the rule: 1,1,3')
   parser.add_argument(

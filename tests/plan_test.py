@@ -111,6 +111,17 @@ def test_an_anisotropic_set(tmp_path):
   assert 'flat along axis 2' in reasons(setup)['rotation']
 
 
+def test_a_residual_encoder(tmp_path):
+  setup = make_setup(PROSTATE, preset='resenc_l')
+  config = config_of(setup, tmp_path)
+  assert config.model.name == 'ResEncUNet'
+  assert config.model.blocks_per_stage == (1, 3, 4, 6, 6, 6, 6)
+  small = config_of(make_setup(PROSTATE), tmp_path)
+  assert config.data.batch_size > small.data.batch_size
+  assert 'fit: 24 GB hold 2 examples of 2100 M' in reasons(setup)['batch']
+  assert '1, 3, 4, 6, 6, 6, 6' in reasons(setup)['network']
+
+
 def test_a_ct_set(tmp_path):
   # MSD Task09's published median spacing and shape, foreground intensities.
   spleen = changed(

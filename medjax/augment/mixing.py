@@ -18,7 +18,8 @@ def mixup(
   """Mixes the example with the next one of its batch (Zhang et al., 2018).
 
   It runs under `vmap(…, axis_name='batch')`. The label becomes (K,) float32
-  whether or not the example is chosen. The partner, alone among all draws,
+  whether or not the example is chosen; where one of the two is -1, not known,
+  so is the mixture. The partner, alone among all draws,
   depends on the order of the batch.
 
   Args:
@@ -46,8 +47,13 @@ def mixup(
   count = jax.lax.axis_size('batch')
   following = [((i + 1) % count, i) for i in range(count)]
 
-  def mix(x):
-    partner = jax.lax.ppermute(x, 'batch', following)
+  def mix(x, partner):
     return jnp.where(chosen, share * x + (1 - share) * partner, x)
 
-  return {**example, 'image': mix(image), 'label': mix(label)}
+  other = {
+    'image': jax.lax.ppermute(image, 'batch', following),
+    'label': jax.lax.ppermute(label, 'batch', following),
+  }
+  unknown = (label < 0) | (chosen & (other['label'] < 0))
+  mixed = jnp.where(unknown, -1.0, mix(label, other['label']))
+  return {**example, 'image': mix(image, other['image']), 'label': mixed}

@@ -59,7 +59,7 @@ def find_jobs(source, out):
       f'{out}: {ending} is not written; give a folder, or a file that ends in '
       f'{", ".join(ENDINGS)}'
     )
-  if not source.is_dir():
+  if source.suffix.lower() == '.zarr' or not source.is_dir():
     target = out if ending else out / formats.stem(source)
     return [Job(source, target, ending=ending)]
   walk.check_apart(out, source)
@@ -70,7 +70,10 @@ def find_jobs(source, out):
       place = path.relative_to(source).parent / formats.stem(path)
       jobs.append(Job(path, out / place))
   if not jobs:
-    raise ValueError(f'{source}: holds no image; known: {formats.SUFFIXES}')
+    raise ValueError(
+      f'{source}: holds no image; known: {", ".join(formats.SUFFIXES)}; whole '
+      'slides are cut with --tile=512'
+    )
   if ending and len(jobs) > 1:
     raise ValueError(
       f'{out}: is one file, and {source} holds {len(jobs)} images; give a '

@@ -3,7 +3,8 @@
 Passed over and counted are hidden files, the thumbnails and bins that viewers
 and file servers put beside pictures, what is no regular file (a pipe, a
 socket, a device: opening it may wait for ever), links that lead back into the
-folder, and further names of a file already listed.
+folder, further names of a file already listed, and images of a kind that is a
+folder and not read.
 """
 
 import collections
@@ -25,6 +26,7 @@ SPECIAL = 'pipes, sockets or devices'
 LOOPS = 'links to folders that are listed already'
 COPIES = 'further links of a file that is listed already'
 BROKEN = 'links to what is not there'
+ZARR = 'folders of OME-Zarr, which is not read (save it as OME-TIFF or NIfTI)'
 
 
 class Passed(collections.Counter):
@@ -101,7 +103,7 @@ def _kind(entry):
     return HIDDEN
   try:
     if entry.is_dir():
-      return 'folder'
+      return ZARR if name.endswith('.zarr') else 'folder'
     if entry.is_file():
       return 'file'
     mode = entry.stat(follow_symlinks=False).st_mode

@@ -162,23 +162,23 @@ def _largest(task, labels):
 
 
 def _window(arrays, affine, inside, size):
-  """The window of `size` around what is inside, filled up at the end."""
+  """The window around what is inside; a smaller image lies in its middle."""
   middle = np.array(ndimage.center_of_mass(inside))
   shape, size = np.array(inside.shape), np.array(size)
   start = np.rint(middle - (size - 1) / 2).astype(int)
   start = np.clip(start, 0, np.maximum(shape - size, 0))
   place = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+  missing = np.maximum(size - shape, 0)
 
   def cut(x):
     if x is None:
       return None
     part = x[place]
-    missing = size - part.shape[: len(size)]
-    pad = [(0, m) for m in missing] + [(0, 0)] * (part.ndim - len(size))
-    return np.pad(part, pad)
+    pad = [(m // 2, m - m // 2) for m in missing]
+    return np.pad(part, pad + [(0, 0)] * (part.ndim - len(size)))
 
   moved = affine.copy()
-  moved[:-1, -1] += affine[:-1, :-1] @ start
+  moved[:-1, -1] += affine[:-1, :-1] @ (start - missing // 2)
   return {k: cut(x) for k, x in arrays.items()}, moved
 
 

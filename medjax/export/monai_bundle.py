@@ -181,8 +181,6 @@ def _unet(take):
   take.only('up_kernel_size', 3, default=3)
   take.only('act', 'prelu', default='prelu')
   units = take('num_res_units', 0)
-  if units < 1:
-    raise ValueError('UNet: num_res_units=0 is not known, only 1 or more')
   take('bias', True), take('adn_ordering', 'NDA')
   return dict(
     features=tuple(take('channels')),

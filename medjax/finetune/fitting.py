@@ -6,14 +6,19 @@ import re
 import jax
 import numpy as np
 
-_TRANSPOSED = re.compile(r'(^|/)(upsample|up)(_\d+)?/kernel$')
+# Kernels of transposed convolutions, whose first axis is the input's in torch.
+_TRANSPOSED = re.compile(r'(^|/)(skip_\d_)?(upsample|up)(_\d+)?/kernel$')
+# Those of MedNeXt: one voxel wide, and ours between zeros, its taps flipped.
+_OF_MEDNEXT = re.compile(r'(up_\d+/shortcut|head(_\d+)?)/kernel$')
+_FLIPPED = re.compile(r'up_\d+/depthwise/kernel$')
 
 
-def from_torch(array, path, shape, *, bins=0):
+def from_torch(array, path, shape, *, bins=0, mednext=False):
   """torch's (o, i, *window) as our (*window, i, o); other arrays as they are.
 
   `path` and `shape` are those of our parameter. torch flattens maps channels
   first, before a dense layer: `bins` is their side, in 2-D, where this is one.
+  `mednext`: of a MedNeXt, whose heads are transposed convolutions.
   """
   if not path.endswith('kernel'):
     plain = np.squeeze(array).shape == tuple(n for n in shape if n != 1)
@@ -21,7 +26,9 @@ def from_torch(array, path, shape, *, bins=0):
   if bins and array.shape[1] % bins**2 == 0:
     array = array.reshape(len(array), -1, bins, bins)
     array = np.moveaxis(array, 1, -1).reshape(len(array), -1)
-  if _TRANSPOSED.search(path):
+  if _FLIPPED.match(path):
+    array = np.flip(array, tuple(range(2, array.ndim)))
+  if _TRANSPOSED.search(path) or (mednext and _OF_MEDNEXT.match(path)):
     array = np.moveaxis(array, (0, 1), (-2, -1))
   else:
     array = np.moveaxis(array, (0, 1), (-1, -2))

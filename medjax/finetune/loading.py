@@ -24,17 +24,20 @@ class Report:
   loaded: list = dataclasses.field(default_factory=list)
   reshaped: list = dataclasses.field(default_factory=list)
   zero: list = dataclasses.field(default_factory=list)
+  one: list = dataclasses.field(default_factory=list)
   new: list = dataclasses.field(default_factory=list)
   missing: list = dataclasses.field(default_factory=list)
   unexpected: list = dataclasses.field(default_factory=list)
   unused: list = dataclasses.field(default_factory=list)
 
   def __str__(self):
-    total = sum(map(len, (self.loaded, self.zero, self.new, self.missing)))
+    all_of_ours = self.loaded, self.zero, self.one, self.new, self.missing
+    total = sum(map(len, all_of_ours))
     lines = [f'pretrained: {len(self.loaded)} of {total} arrays: {self.source}']
     for label, found in (
       ('reshaped', self.reshaped),
       ('zero, a bias that the file has not', self.zero),
+      ('one, a scale that the file has not', self.one),
       ('new, not from the file', self.new),
       ('missing, left as initialised', self.missing),
       ('unexpected, not used', self.unexpected),
@@ -136,7 +139,8 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
   A head of other classes, or any with head=False, stays new, and so does the
   decoder around a pretrained backbone. The first convolution is adapted to
   the image's channels (`channels`, see `fitting.with_channels`), and 2-D
-  kernels are inflated for a 3-D model. A bias that the file has not is zero.
+  kernels are inflated for a 3-D model. A bias that the file has not is zero,
+  the scale of a norm of which it has nothing is one.
 
   Raises:
     FileNotFoundError: if there is nothing at `path`.
@@ -150,19 +154,22 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
   report, leaves, used = Report(source.text), {}, set()
   first = next((k for k, v in outline.items() if len(v.shape) > 2), None)
   rank = len(outline[first].shape) - 2 if first else 2
+  mednext = type(model).__name__ == 'MedNeXt'
   for key, leaf in outline.items():
     name, rest = source.name(key), key.split('/', 1)[1]
     if name is None or (_HEAD.match(rest) and not head):
       report.new.append(key)
     elif name not in source.weights:
-      if _lacking(report, source, name, key):
-        leaves[key] = np.zeros(leaf.shape, np.float32)
+      if (value := _instead(report, source, name, key, outline)) is not None:
+        leaves[key] = np.full(leaf.shape, value, np.float32)
     else:
       used.add(name)
       array = source.weights[name]
       if source.torch:
         bins = _bins(model, rest)
-        array = fitting.from_torch(array, rest, leaf.shape, bins=bins)
+        array = fitting.from_torch(
+          array, rest, leaf.shape, bins=bins, mednext=mednext
+        )
       fitted = fitting.fit(
         array,
         leaf.shape,
@@ -181,16 +188,31 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
   return unflatten_dict(leaves, sep='/'), report
 
 
-def _lacking(report, source, name, key):
-  """Reports an array that the file has not; whether it is to be zero."""
+def _instead(report, source, name, key, outline):
+  """What stands for an array that the file has not, or None; reports it."""
+  module, _, leaf = name.rpartition('.')
   if _HEAD.match(key.split('/', 1)[1]):
     report.new.append(key)
-  elif source.torch and name.endswith('.bias'):
+  elif source.torch and leaf == 'bias':
     report.zero.append(key)
-    return True
+    return 0
+  elif (
+    source.torch
+    and key.endswith('/scale')
+    and not any(k.startswith(f'{module}.') for k in source.weights)
+    and _statistics_of(key) not in outline
+  ):
+    report.one.append(key)  # torch's instance norm has none, unless asked
+    return 1
   else:
     report.missing.append(key)
-  return False
+  return None
+
+
+def _statistics_of(key):
+  """The running mean of the norm whose scale this is, if it has one."""
+  path = key.removeprefix('params/').removesuffix('/scale')
+  return f'batch_stats/{path}/mean'
 
 
 def _taken(report, fitted, key):
@@ -225,9 +247,9 @@ def _bins(model, path):
 
 def _grid(model, path, rank):
   """The grid of tokens that these learned positions are of, or ()."""
-  if not path.endswith('positions'):
-    return ()
   model = getattr(model, 'backbone', model)
+  if not path.endswith('positions') or not hasattr(model, 'patch_size'):
+    return ()
   sizes = (model.image_size, model.patch_size)
   image, patch = (np.broadcast_to(size, rank) for size in sizes)
   return tuple(int(n) for n in -(-image // patch))

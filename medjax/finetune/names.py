@@ -284,6 +284,10 @@ _TABLES = {
   },
   'EfficientNet': {'torchvision': _efficientnet, 'timm': _timm_inverted},
   'InceptionV3': {'torchvision': _inception},
+  'MedNeXt': {
+    'MONAI': functools.partial(segmentation_names.mednext, monai=True),
+    'MIC-DKFZ': functools.partial(segmentation_names.mednext, monai=False),
+  },
   'MobileNet': {
     'torchvision V2': _mobilenet_v2,
     'torchvision V3': _mobilenet_v3,
@@ -292,6 +296,8 @@ _TABLES = {
   'ResEncUNet': {'nnU-Net': segmentation_names.nnunet},
   'ResNet': {'torchvision': _resnet},
   'SegResNet': {'MONAI': segmentation_names.segresnet},
+  'SwinUNETR': {'MONAI': segmentation_names.swin_unetr},
+  'UNETR': {'MONAI': segmentation_names.unetr},
   'UNet': {
     'MONAI DynUNet': segmentation_names.dynunet,
     'nnU-Net': segmentation_names.nnunet,
@@ -307,10 +313,11 @@ _TABLES = {
     'timm': _timm_vit,
   },
 }
-# Copies in a file of what it holds elsewhere, and counters.
+# Copies in a file of what it holds elsewhere, counters, and what nothing uses.
 _COPIES = re.compile(
   r'(^|\.)num_batches_tracked$|^skip_layers\.|^decoder\.encoder\.'
-  r'|\.all_modules\.'
+  r'|\.all_modules\.|\.relative_position_index$|\.norm_cross_attn\.'
+  r'|^dummy_tensor$'
 )
 _LEAVES = {
   'kernel': 'weight', 'scale': 'weight', 'bias': 'bias',

@@ -102,22 +102,131 @@ def vnet(model):
 
 
 def unet2018(model):
-  """MONAI's UNet of residual units; every level lies inside the one above."""
+  """MONAI's UNet; every level lies inside the one above."""
   last, table = len(model.features) - 1, {}
+  units = model.convs_per_stage
 
-  def finish(path, name):
-    return {f'{path}/norm': f'{name}.N', f'{path}/act': f'{name}.A'}
+  def layer(path, name, j):
+    return {
+      f'{path}/conv_{j}': f'{name}.conv',
+      f'{path}/finish_{j}/norm': f'{name}.adn.N',
+      f'{path}/finish_{j}/act': f'{name}.adn.A',
+    }
 
   for i in range(last + 1):
     level = '1.submodule.' * i
     name = level.removesuffix('.') if i == last else f'{level}0'
     table[f'encoder_{i}/residual'] = f'{name}.residual'
-    for j in range(model.convs_per_stage):
-      table[f'encoder_{i}/conv_{j}'] = f'{name}.conv.unit{j}.conv'
-      table |= finish(f'encoder_{i}/finish_{j}', f'{name}.conv.unit{j}.adn')
+    for j in range(units):
+      table |= layer(f'encoder_{i}', f'{name}.conv.unit{j}', j)
+    if not units:
+      table |= layer(f'encoder_{i}', name, 0)
     ours = f'decoder_{i}' if i else 'head'
-    table[f'{ours}/up'] = f'{level}2.0.conv'
-    table |= finish(f'{ours}/finish', f'{level}2.0.adn')
-    table[f'{ours}/unit/conv_0'] = f'{level}2.1.conv.unit0.conv'
-    table |= finish(f'{ours}/unit/finish_0', f'{level}2.1.conv.unit0.adn')
+    up = f'{level}2.0' if units else f'{level}2'
+    table[f'{ours}/up'] = f'{up}.conv'
+    table[f'{ours}/finish/norm'] = f'{up}.adn.N'
+    table[f'{ours}/finish/act'] = f'{up}.adn.A'
+    table |= layer(f'{ours}/unit', f'{level}2.1.conv.unit0', 0)
   return table
+
+
+_MEDNEXT = {
+  'depthwise': 'conv1', 'norm': 'norm', 'expand': 'conv2', 'project': 'conv3',
+  'shortcut': 'res_conv',
+}  # fmt: skip
+
+
+def mednext(model, *, monai):
+  """MONAI's MedNeXt, or that of its authors."""
+  last = len(model.blocks) - 1
+  table = {'stem': 'stem', 'head': 'out_0.conv_out'}
+  blocks = {rf'encoder_{last}_block_(\d+)': lambda j: f'bottleneck.{j}'}
+  for i in range(last):
+    table[f'head_{i + 1}'] = (
+      f'out_blocks.{last - 1 - i}.conv_out'
+      if monai
+      else f'out_{i + 1}.conv_out'
+    )
+    down, up, encode, decode = (
+      (f'down_blocks.{i}', f'up_blocks.{last - 1 - i}', f'enc_stages.{i}',
+       f'dec_stages.{last - 1 - i}')
+      if monai
+      else (f'down_{i}', f'up_{i}', f'enc_block_{i}', f'dec_block_{i}')
+    )  # fmt: skip
+    blocks |= {f'down_{i}': down, f'up_{i}': up}
+    for ours, name in (('encoder', encode), ('decoder', decode)):
+      inner = lambda j, name=name: f'{name}.{j}'
+      blocks[rf'{ours}_{i}_block_(\d+)'] = inner
+  for path, name in blocks.items():
+    for ours, theirs in _MEDNEXT.items():
+      table[f'{path}/{ours}'] = _below(name, theirs)
+  return table
+
+
+def _below(name, part):
+  """`name` or what it makes of numbers, and a part of it."""
+  if callable(name):
+    return lambda *numbers: f'{name(*numbers)}.{part}'
+  return f'{name}.{part}'
+
+
+def _residual(path, name):
+  """The lines of MONAI's UnetResBlock, which is our ResNet's block."""
+  table = {}
+  for i, layer in enumerate(('layer_0', 'layer_1', 'shortcut'), start=1):
+    table[f'{path}/{layer}/conv'] = _below(name, f'conv{i}.conv')
+    table[f'{path}/{layer}/norm'] = _below(name, f'norm{i}')
+  return table
+
+
+def _transformer(path, name, out):
+  """The lines of a block of attention and two dense layers."""
+  parts = {
+    'norm_0': 'norm1', 'norm_1': 'norm2', 'attention/qkv': 'attn.qkv',
+    'attention/out': f'attn.{out}', 'dense_0': 'mlp.linear1',
+    'dense_1': 'mlp.linear2',
+  }  # fmt: skip
+  return {f'{path}/{k}': _below(name, v) for k, v in parts.items()}
+
+
+def unetr(model):
+  """MONAI's UNETR."""
+  del model
+  skip = lambda part: lambda i, j: f'encoder{i + 1}.{part(j)}'
+  decode = lambda i: f'decoder{i + 2}'
+  return {
+    'patches': 'vit.patch_embedding.patch_embeddings',
+    'positions': 'vit.patch_embedding.position_embeddings',
+    **_transformer(r'block_(\d+)', lambda i: f'vit.blocks.{i}', 'out_proj'),
+    'norm': 'vit.norm',
+    **_residual('image', 'encoder1.layer'),
+    r'skip_(\d)_up_(0)': skip(lambda j: 'transp_conv_init.conv'),
+    r'skip_(\d)_up_(\d)': skip(lambda j: f'blocks.{j - 1}.0.conv'),
+    **_residual(r'skip_(\d)_block_(\d)', skip(lambda j: f'blocks.{j - 1}.1')),
+    r'up_(\d)': _below(decode, 'transp_conv.conv'),
+    **_residual(r'decoder_(\d)', _below(decode, 'conv_block')),
+    'head': 'out.conv.conv',
+  }
+
+
+def swin_unetr(model):
+  """MONAI's SwinUNETR, without the convolutions of its use_v2."""
+  del model
+  stage = lambda i, j: f'swinViT.layers{i + 1}.0.blocks.{j}'
+  merge = lambda i: f'swinViT.layers{i + 1}.0.downsample'
+  decode = lambda i: f'decoder{i + 1}'
+  skip = lambda i: f'encoder{10 if i == 5 else i + 1}.layer'
+  block = r'stage_(\d)_block_(\d+)'
+  table = _transformer(block, stage, 'proj')
+  positions = 'attn.relative_position_bias_table'
+  return {
+    'patches': 'swinViT.patch_embed.proj',
+    f'{block}/attention/positions': _below(stage, positions),
+    **table,
+    r'merge_(\d)/reduce': _below(merge, 'reduction'),
+    r'merge_(\d)/norm': _below(merge, 'norm'),
+    **_residual(r'skip_(\d)', skip),
+    r'up_(\d)': _below(decode, 'transp_conv.conv'),
+    **_residual(r'decoder_(\d)', _below(decode, 'conv_block')),
+    'head': 'out.conv.conv',
+  }

@@ -42,6 +42,7 @@ from medjax.models.resnet import ResNet50 as ResNet50
 from medjax.models.resnet import ResNet101 as ResNet101
 from medjax.models.resnet import ResNet152 as ResNet152
 from medjax.models.segresnet import SegResNet as SegResNet
+from medjax.models.slicewise import SliceWise as SliceWise
 from medjax.models.swin_unetr import SwinUNETR as SwinUNETR
 from medjax.models.unet import UNet as UNet
 from medjax.models.unet2015 import UNet2015 as UNet2015

@@ -61,7 +61,8 @@ class Finish(nn.Module):
 class Unit(nn.Module):
   """3-voxel convolutions, each with its finish, and a projection of the input.
 
-  `bare`: the last convolution has no finish, as before logits.
+  `bare`: the last convolution has no finish, as before logits. `convs` 0: one
+  convolution, to which the input is not added.
   """
 
   features: int
@@ -76,11 +77,13 @@ class Unit(nn.Module):
   def __call__(self, x, train):
     """(b, *spatial, c) → (b, *ceil(spatial / strides), features)."""
     inputs, ones = x, (1,) * (x.ndim - 2)
-    for i in range(self.convs):
+    for i in range(max(self.convs, 1)):
       x = self._conv(3, ones if i else self.strides, f'conv_{i}')(x)
       if not self.bare or i < self.convs - 1:
         finish = Finish(self.norm, self.dropout, self.dtype, name=f'finish_{i}')
         x = finish(x, train)
+    if not self.convs:
+      return x
     if self.strides == ones and inputs.shape[-1] == self.features:
       return x + inputs
     kernel = 1 if self.strides == ones else 3
@@ -101,11 +104,15 @@ class Unit(nn.Module):
 
 
 class Decoder(nn.Module):
-  """A transposed convolution with its finish, and a unit of one convolution."""
+  """A transposed convolution with its finish, and a unit of one convolution.
+
+  `plain`: without the unit, and before logits without the finish.
+  """
 
   features: int
   strides: tuple[int, ...]
   bare: bool
+  plain: bool
   norm: str | tuple[str, int]
   dropout: float
   dtype: Any
@@ -115,7 +122,11 @@ class Decoder(nn.Module):
     """(b, *spatial, c) → (b, *(spatial × strides), features)."""
     options = self.norm, self.dropout, self.dtype
     x = Up(self.features, self.strides, self.dtype, name='up')(x)
+    if self.plain and self.bare:
+      return x
     x = Finish(*options, name='finish')(x, train)
+    if self.plain:
+      return x
     ones = (1,) * len(self.strides)
     return Unit(self.features, ones, 1, self.bare, *options, name='unit')(
       x, train
@@ -192,7 +203,8 @@ class UNet2018(nn.Module):
     features: channels of each stage.
     strides: of each stage but the coarsest, an integer or one per axis.
       None: 2.
-    convs_per_stage: convolutions per unit on the way down (num_res_units).
+    convs_per_stage: convolutions per unit on the way down (num_res_units). 0:
+      no units; one convolution each, to which nothing is added.
     norm: 'instance' (without scale and bias), 'batch' or 'group'.
     groups: of a group norm; None: 16 channels each, fewer where 16 do not
       divide.
@@ -237,7 +249,8 @@ class UNet2018(nn.Module):
       if n:  # else a backbone, which has no logits
         name = f'decoder_{i}' if i else 'head'
         decode = recomputed(Decoder, self.remat)
-        x = decode(n, strides[i], i == 0, *options, name=name)(x, train)
+        plain = not self.convs_per_stage
+        x = decode(n, strides[i], i == 0, plain, *options, name=name)(x, train)
         x = x[tuple(slice(m) for m in sizes[i][:-1])]
         decoder.insert(0, x)
     if self.num_classes == 0:

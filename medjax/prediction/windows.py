@@ -63,6 +63,7 @@ class _Stitcher:
   def __init__(self, shape, patch_size, weights, sink):
     self._shape, self._sink, self._weights = shape, sink, weights
     self._padded = [max(s, p) for s, p in zip(shape, patch_size, strict=True)]
+    self._before = _before(shape, patch_size)
     self._row = 0
     self._total = self._norm = None
 
@@ -90,10 +91,14 @@ class _Stitcher:
     norm = np.maximum(self._norm[:rows], 1e-8)
     for k in range(mean.shape[-1]):
       mean[..., k] /= norm
-    crop = tuple(slice(0, n) for n in self._shape[1:])
-    keep = min(rows, self._shape[0] - self._row)
-    if keep > 0:
-      self._sink.add(mean[(slice(0, keep), *crop)])
+    first, *others = self._before
+    crop = tuple(
+      slice(a, a + n) for a, n in zip(others, self._shape[1:], strict=True)
+    )
+    begin = max(first - self._row, 0)
+    end = min(first + self._shape[0] - self._row, rows)
+    if end > begin:
+      self._sink.add(mean[(slice(begin, end), *crop)])
     for buffer in (self._total, self._norm):
       buffer[:-rows] = buffer[rows:].copy() if rows < len(buffer) else 0
       buffer[-rows:] = 0
@@ -163,14 +168,26 @@ class _Case:
     return {name: part.result() for name, part in self._parts.items()}
 
 
+def _before(shape, patch_size):
+  """Voxels before an image that is smaller than the patch, by axis.
+
+  It lies in the middle, as in training (`transforms.patch`).
+  """
+  sizes = zip(shape, patch_size, strict=True)
+  return [max(p - s, 0) // 2 for s, p in sizes]
+
+
 def _cut(image, patch_size, overlap):
-  """Yields (start, window) of an image (*s, C),"""
+  """Yields (start, window) of an image (*s, C)."""
   if not patch_size:
     yield None, image
     return
+  shape = image.shape[:-1]
   pad = [
-    (0, max(p - s, 0))
-    for s, p in zip(image.shape[:-1], patch_size, strict=True)
+    (before, max(p - s, 0) - before)
+    for before, s, p in zip(
+      _before(shape, patch_size), shape, patch_size, strict=True
+    )
   ]
   image = np.pad(image, [*pad, (0, 0)])
   sizes = zip(image.shape[:-1], patch_size, strict=True)

@@ -194,7 +194,7 @@ def _label(label):
     return None
   if np.ndim(label) == 0:
     return int(label)
-  return tuple(map(int, np.flatnonzero(label)))
+  return tuple(map(int, np.flatnonzero(np.asarray(label) > 0)))
 
 
 def _moments(channels):

@@ -28,14 +28,14 @@ _SIZES = (
 _TIMED = 3  # steps
 
 
-def fit(about, minutes, *, memory_gb, spacing=None):
+def fit(about, minutes, *, memory_gb, spacing=None, preset='unet'):
   """The largest `Setup` of which this device takes `ENOUGH` steps in `minutes`.
 
   A few steps of it are taken on noise, compiled as in training: the smallest
   first, from which the time of larger ones is foretold, then the one chosen.
   Raises ValueError where not even the smallest takes `FEWEST` steps.
   """
-  sizes = _setups(about, memory_gb, spacing)
+  sizes = _setups(about, memory_gb, spacing, preset)
   seconds = seconds_per_step(sizes[0], about)
   allowed = SHARE * 60 * minutes / ENOUGH
   unit = seconds / _work(sizes[0])
@@ -56,13 +56,17 @@ def fit(about, minutes, *, memory_gb, spacing=None):
   return _with_steps(sizes[place], min(steps, rules.STEPS), minutes, seconds)
 
 
-def _setups(about, memory_gb, spacing):
+def _setups(about, memory_gb, spacing, preset='unet'):
   """Setups of all sizes that differ and fit, batches for all devices."""
   found = []
   for share, width in _SIZES:
     try:
       setup = make_setup(
-        about, memory_gb=share * memory_gb, spacing=spacing, width=width
+        about,
+        memory_gb=share * memory_gb,
+        spacing=spacing,
+        width=width,
+        preset=preset,
       )
     except rules.TooLargeError:
       if share == 1:

@@ -7,6 +7,7 @@ has the reverse (k, j, i) and puts the coarsest axis first.
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -15,19 +16,43 @@ import numpy as np
 ANISOTROPY = 3.0
 MIN_EDGE = 4  # voxels of the smallest feature map along an axis
 MIN_BATCH = 2
-DATA_SHARE = 0.05  # of all voxels, at most, in one batch
 BASE_FEATURES = 32
 STEPS = 250_000  # nnU-Net's 1000 epochs
 CONVS = 2  # per stage
-# By rank: most features of a stage; and what one example may cost, in elements
-# of feature maps, so that this many of them fill REFERENCE_GB. The numbers are
-# nnU-Net 2's own (UNet_reference_val_3d, …), chosen to give version 1's plans,
-# with mixed precision in PyTorch; medjax's memory was not measured.
-MAX_FEATURES = {2: 512, 3: 320}
-REFERENCE = {2: (85_000_000, 12), 3: (560_000_000, 2)}
-REFERENCE_GB = 8.0
+RESIDUAL_BLOCKS = (1, 3, 4, 6)  # of a residual encoder's stages; then 6
+MAX_FEATURES = {2: 512, 3: 320}  # of a stage, by rank
+REFERENCE_BATCH = {2: 12, 3: 2}
 # Before it is shrunk to fit, a patch has this many voxels.
 LARGEST = {2: 2048**2, 3: 256**3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+  """A network and the memory that its patch and batch are planned for.
+
+  `reference` {rank: elements of feature maps}: what an example may cost, so
+  that REFERENCE_BATCH of them fill `memory_gb`; with mixed precision in
+  PyTorch: medjax's memory was not measured. `data_share`: of all voxels, at
+  most, in one batch.
+  """
+
+  model: str
+  reference: dict[int, int]
+  memory_gb: float
+  data_share: float
+
+
+# nnU-Net 2's own numbers (ExperimentPlanner, nnUNetPlannerResEncM, L and XL).
+PRESETS = {
+  'unet': Preset('UNet', {2: 85_000_000, 3: 560_000_000}, 8.0, 0.05),
+  'resenc_m': Preset('ResEncUNet', {2: 135_000_000, 3: 680_000_000}, 8.0, 1.0),
+  'resenc_l': Preset(
+    'ResEncUNet', {2: 380_000_000, 3: 2_100_000_000}, 24.0, 1.0
+  ),
+  'resenc_xl': Preset(
+    'ResEncUNet', {2: 560_000_000, 3: 3_600_000_000}, 40.0, 1.0
+  ),
+}
 
 
 class TooLargeError(ValueError):
@@ -59,7 +84,8 @@ class Topology:
 class Plan:
   """Patch (n,), topology and batch; `cost` in elements, `limit` that of it.
 
-  `memory_batch` would fit the memory, `data_batch` be 5 % of the voxels.
+  `memory_batch` would fit the memory, `data_batch` be the preset's share of
+  the voxels.
   """
 
   patch: tuple[int, ...]
@@ -144,51 +170,72 @@ def topology(spacing, patch):
   return Topology(tuple(strides), (*kernels, (3,) * rank))
 
 
-def activations(patch, topology, *, num_classes):
+def blocks(stages):
+  """Residual blocks of each of so many stages."""
+  return (*RESIDUAL_BLOCKS, *RESIDUAL_BLOCKS[-1:] * stages)[:stages]
+
+
+def activations(patch, topology, *, num_classes, residual=False):
   """Elements of all feature maps that a U-Net makes of one example.
 
   The outputs of its convolutions, those that go up, and the head: what training
   keeps for the backward pass. The same count as nnU-Net's
-  compute_conv_feature_map_size, whose reference values are in `REFERENCE`.
+  compute_conv_feature_map_size, whose reference values are in `PRESETS`: of a
+  residual encoder a shortcut that only averages counts too.
   """
-  size, total = np.array(patch), 0
-  for i, (stride, features) in enumerate(
-    zip(topology.strides, topology.features, strict=True)
-  ):
+  size, features = np.array(patch), topology.features
+  repeats = blocks(len(features))
+  voxels = math.prod(map(int, size))
+  total = num_classes * voxels + residual * features[0] * voxels  # head, stem
+  for i, stride in enumerate(topology.strides):
     size = size // stride
-    last = i == len(topology.strides) - 1
-    # Down; and, but for the coarsest stage, upsampled and up.
-    maps = CONVS if last else 2 * CONVS + 1
-    total += maps * features * math.prod(map(int, size))
-  return total + num_classes * math.prod(map(int, patch))
+    down, up = CONVS, CONVS + 1  # and one that goes up
+    if residual:
+      down, up = 2 * repeats[i] + (i > 0), 2
+    maps = down + up * (i < len(features) - 1)
+    total += maps * features[i] * math.prod(map(int, size))
+  return total
 
 
 def make_plan(
-  spacing, median_shape, *, cases, num_classes, memory_gb=REFERENCE_GB
+  spacing,
+  median_shape,
+  *,
+  cases,
+  num_classes,
+  memory_gb=None,
+  preset=PRESETS['unet'],
 ):
   """The `Plan` for images of `median_shape` at `spacing` (both (n,)).
 
   The patch begins with the voxels' aspect and the volume of `LARGEST`, no
   larger than the median image; while the network on it costs too much at
   MIN_BATCH, the axis that sees most of the median image is cut. What memory is
-  then left makes the batch larger, up to DATA_SHARE of all voxels.
+  then left makes the batch larger, up to the preset's share of all voxels.
+  `memory_gb` None: the preset's.
   """
   order = _order(spacing)
   back = np.argsort(order)
   spacing = np.asarray(spacing, float)[order]
   shape = np.asarray(median_shape, float)[order]
   rank = len(spacing)
-  reference, reference_batch = REFERENCE[rank]
-  limit = reference * memory_gb / REFERENCE_GB
+  reference_batch = REFERENCE_BATCH[rank]
+  limit = preset.reference[rank] * (memory_gb or preset.memory_gb)
+  limit /= preset.memory_gb
+  count = functools.partial(
+    activations,
+    num_classes=num_classes,
+    residual=preset.model == 'ResEncUNet',
+  )
   patch, network = _fit(spacing, np.minimum(_first_patch(spacing), shape))
   first = patch
-  cost = activations(patch, network, num_classes=num_classes)
+  cost = count(patch, network)
   while cost * MIN_BATCH / reference_batch > limit:
     patch, network = _smaller(spacing, patch, shape, network)
-    cost = activations(patch, network, num_classes=num_classes)
+    cost = count(patch, network)
   memory_batch = round(limit / cost * reference_batch)
   voxels = math.prod(shape) * cases
-  data_batch = round(DATA_SHARE * voxels / math.prod(patch))
+  data_batch = round(preset.data_share * voxels / math.prod(patch))
   return Plan(
     patch=tuple(int(patch[a]) for a in back),
     topology=Topology(

@@ -29,17 +29,20 @@ class Setup:
 def make_setup(
   about,
   *,
-  memory_gb=rules.REFERENCE_GB,
+  memory_gb=None,
   spacing=None,
   width=rules.BASE_FEATURES,
+  preset='unet',
 ):
   """The `Setup` for data with this fingerprint.
 
-  `spacing` (mm, axes as in the file) replaces the rule for the voxel size,
-  `width` nnU-Net's number of features of the first stage.
+  `spacing` (mm, axes as in the file) replaces the rule, `width` nnU-Net's
+  features of the first stage. `preset`: of `rules.PRESETS`, with its memory.
   Raises ValueError for data that are not segmented.
   """
   _check_masks(about)
+  preset = rules.PRESETS[preset]
+  memory_gb = memory_gb or preset.memory_gb
   shapes = choices.repeated(
     about, 'box' if choices.is_boxed(about) else 'shape'
   )
@@ -52,17 +55,17 @@ def make_setup(
     cases=about['cases'],
     num_classes=len(about['classes']),
     memory_gb=memory_gb,
+    preset=preset,
   )
-  features = tuple(
-    n * width // rules.BASE_FEATURES for n in plan.topology.features
-  )
+  base = rules.BASE_FEATURES
+  features = tuple(n * width // base for n in plan.topology.features)
   preprocess, told = choices.preprocess(about, target)
   augment, limits = choices.augment(about, plan, target)
   splits, data, cut = choices.splits(about)
   table = (
     ('spacing', f'{_by(target)} {about["unit"]}', why),
     ('median image', _by(median), 'at that spacing'),
-    *_network_rows(plan, features, median, memory_gb, about),
+    *_network_rows(plan, features, median, memory_gb, about, preset),
     *told,
     *limits,
     (
@@ -78,7 +81,7 @@ def make_setup(
       "a twentieth of nnU-Net's 250 000; more is better",
     ),
   )
-  config = _config(about, plan)
+  config = _config(about, plan, preset)
   config['model']['features'] = features
   config['data'].update(**data, splits=splits, preprocess=preprocess)
   config['augment'] = augment
@@ -96,7 +99,7 @@ def _check_masks(about):
     raise ValueError(f'{title}: its masks label nothing')
 
 
-def _config(about, plan):
+def _config(about, plan, preset):
   """The fields that the network decides, and those that are always so."""
   task = {'name': 'Segmentation', 'num_classes': len(about['classes'])}
   if about['labelled']:  # the names of the set are those of the labels
@@ -110,10 +113,11 @@ def _config(about, plan):
       'foreground': FOREGROUND,
     },
     'model': {
-      'name': 'UNet',
+      'name': preset.model,
       'strides': _stages(plan.topology.strides),
       'kernel_sizes': _stages(plan.topology.kernel_sizes),
       'deep_supervision': True,
+      **_blocks(plan, preset),
     },
     'task': task,
     'optimizer': dict(learning_rate=1e-3, weight_decay=1e-4, clip_norm=12.0),
@@ -125,12 +129,18 @@ def _config(about, plan):
   }
 
 
+def _blocks(plan, preset):
+  if preset.model != 'ResEncUNet':
+    return {}
+  return {'blocks_per_stage': rules.blocks(len(plan.topology.strides))}
+
+
 def _stages(stages):
   """One number per stage where the axes agree."""
   return tuple(s[0] if len({*s}) == 1 else tuple(s) for s in stages)
 
 
-def _network_rows(plan, features, median, memory_gb, about):
+def _network_rows(plan, features, median, memory_gb, about, preset):
   patch, network = plan.patch, plan.topology
   whole = all(p >= m for p, m in zip(patch, median, strict=True))
   covered = math.prod(patch) / math.prod(median)
@@ -152,8 +162,9 @@ def _network_rows(plan, features, median, memory_gb, about):
   ]
   strided = ', '.join(_each(s) for s in network.strides)
   shallow = [k for k, n in enumerate(poolings) if n < max(poolings)]
-  most = rules.REFERENCE[about['rank']]
+  rank = about['rank']
   return [
+    *_preset_row(plan, preset),
     ('patch', _by(patch), why),
     (
       'strides',
@@ -174,12 +185,23 @@ def _network_rows(plan, features, median, memory_gb, about):
     (
       'batch',
       str(plan.batch),
-      f'{plan.memory_batch} fit: {memory_gb:g} GB hold {most[1]} examples of '
-      f'{plan.limit / 1e6:.0f} M feature values, one here has '
-      f'{plan.cost / 1e6:.0f} M; {rules.DATA_SHARE:.0%} of all voxels are '
+      f'{plan.memory_batch} fit: {memory_gb:g} GB hold '
+      f'{rules.REFERENCE_BATCH[rank]} examples of {plan.limit / 1e6:.0f} M '
+      f'feature values, one here has '
+      f'{plan.cost / 1e6:.0f} M; {preset.data_share:.0%} of all voxels are '
       f'{plan.data_batch}; at least {rules.MIN_BATCH}',
     ),
   ]
+
+
+def _preset_row(plan, preset):
+  if preset.model != 'ResEncUNet':
+    return []
+  repeats = rules.blocks(len(plan.topology.strides))
+  why = (
+    "residual blocks of each stage, nnU-Net's; one convolution on the way up"
+  )
+  return [('network', f'ResEncUNet {", ".join(map(str, repeats))}', why)]
 
 
 def _by(values):

@@ -158,13 +158,15 @@ class Classification:
 
     The model gives logits (b, K), or a tuple of them: those of the auxiliary
     heads after the main one's. batch['label']: (b,) class indices, or (b, K)
-    multi-hot or soft labels.
+    multi-hot or soft labels, -1 where one is not known: that does not count.
     """
     outputs = forward(*(batch[name] for name in self.inputs))
     label = batch['label']
     if self.multi_label and label.ndim != 2:
       raise ValueError('multi_label needs labels (b, K), one column per label')
     options = {**self._options(), 'multi_label': self.multi_label}
+    if self.multi_label:
+      options['valid'] = label >= 0
 
     def loss(logits):
       if self.graph is None:
@@ -196,16 +198,24 @@ class Classification:
     """Raises ValueError, one line with the id, for a label it cannot use."""
     where = f'case {case.get("id")!r}'
     if 'label' not in case:
-      raise ValueError(f'{where} has no label')
+      raise ValueError(
+        f'{where} has no label: give a folder for each class, or a column of '
+        'a table (data.fields.label)'
+      )
     label = np.asarray(case['label'])
     shape = (self.num_classes,) if self.multi_label else ()
     if label.shape != shape:
       raise ValueError(f'{where}: label has shape {label.shape}, not {shape}')
     highest = 1 if self.multi_label else self.num_classes - 1
     whole = label.astype(int)
-    if (whole != label).any() or (whole < 0).any() or (whole > highest).any():
+    lowest = -1 if self.multi_label else 0  # -1: is not known
+    if (
+      (whole != label).any()
+      or (whole < lowest).any()
+      or (whole > highest).any()
+    ):
       raise ValueError(
-        f'{where}: label {label.tolist()} is not in 0 to {highest}'
+        f'{where}: label {label.tolist()} is not in {lowest} to {highest}'
       )
 
   def metrics(self, prediction, case):
@@ -234,11 +244,7 @@ class Classification:
     thresholds = scores.thresholds()
     return Calibration(
       thresholds and tuple(plain(thresholds)),
-      plain(
-        calibration_lib.temperature(
-          scores.truth, scores.probability, exclusive=self.exclusive
-        )
-      ),
+      plain(scores.temperature()),
       **sets.decided(scores, risk=self.risk),
     )
 
@@ -291,7 +297,8 @@ class Classification:
     if truth.size == 1:
       score = float(prediction[int(truth[0])])
     else:
-      score = -float(np.abs(prediction - truth).max())
+      errors = np.abs(prediction - truth)[truth >= 0]
+      score = -float(errors.max(initial=0))
     return score, {
       'label': np.asarray(case['label']),
       'probability': np.asarray(prediction),
@@ -327,7 +334,7 @@ class Classification:
     )
     per_class = point.pop('classes')
     undefined = np.where(np.isnan(per_class), len(rows), 0)
-    c = classification.counts(scores.truth, rules[''])
+    c = scores.each(classification.counts, rules[''], None)
     result = {
       'n': len(rows),
       'patients': len(set(groups)),

@@ -25,9 +25,9 @@ class Decided(NamedTuple):
 
 
 def _accuracy(d):
-  each = classification.accuracy(d.cases.truth, d.decisions, weights=d.weights)
+  each = d.cases.each(classification.accuracy, d.decisions, d.weights)
   if d.cases.task.multi_label:
-    return each.mean(-1)
+    return defined_mean(each)
   # A wrong decision is wrong in two of the one-hot columns.
   return 1 - (1 - each).sum(-1) / 2
 
@@ -42,9 +42,7 @@ def _balanced_accuracy(d):
 def _mcc(d):
   """Of all classes at once; of labels the mean over those that define it."""
   if d.cases.task.multi_label:
-    counts = classification.counts(
-      d.cases.truth, d.decisions, weights=d.weights
-    )
+    counts = d.cases.each(classification.counts, d.decisions, d.weights)
     return defined_mean(agreement.mcc(agreement.one_against_rest(counts)))
   truth, decided = d.cases.truth.astype(float), d.decisions.astype(float)
   matrix = np.einsum('...n,nk,nj->...kj', d.weights, truth, decided)
@@ -52,29 +50,26 @@ def _mcc(d):
 
 
 def _brier(cases, probability, weights):
-  each = classification.brier(cases.truth, probability, weights=weights)
+  each = cases.each(classification.brier, probability, weights)
   if cases.task.multi_label:
-    return each.mean(-1)
+    return defined_mean(each)
   return each[..., 1] if cases.task.binary else each.sum(-1)
 
 
 def _ece(cases, probability, weights):
   if cases.task.multi_label:
-    columns = zip(probability.T, cases.truth.T, strict=True)
-  else:
-    right = cases.truth[np.arange(len(cases.truth)), probability.argmax(1)]
-    columns = [(probability.max(1), right)]
-  each = [classification.ece(p, t, weights=weights) for p, t in columns]
-  return np.mean(each, 0)
+    each = cases.each(calibration.classwise_ece, probability, weights)
+    return defined_mean(each)
+  right = cases.truth[np.arange(len(cases.truth)), probability.argmax(1)]
+  return classification.ece(probability.max(1), right, weights=weights)
 
 
 def _nll(cases, probability, weights):
-  return calibration.nll(
-    cases.truth,
-    probability,
-    exclusive=cases.task.exclusive,
-    weights=weights,
-  )
+  def of_labels(truth, probability, *, weights):
+    options = dict(exclusive=cases.task.exclusive, weights=weights)
+    return calibration.nll(truth, probability, **options)[..., None]
+
+  return defined_mean(cases.each(of_labels, probability, weights))
 
 
 # Of decisions: one number of `Decided`.
@@ -108,7 +103,11 @@ BY_CLASS = (*DECISIONS, *RANKINGS)
 
 
 class Scores:
-  """Rows as arrays, and what a task reads off them."""
+  """Rows as arrays, and what a task reads off them.
+
+  A label of -1 is not known: its case does not count for that label. `known`
+  (n, K) says which are, None where all are.
+  """
 
   def __init__(self, task, rows):
     self.task = task
@@ -116,10 +115,42 @@ class Scores:
       [np.asarray(row['probability'], float) for row in rows]
     )
     self.label = np.stack([np.asarray(row['label']) for row in rows])
+    self.known = None
     if task.multi_label:
       self.truth = self.label > 0
+      if (self.label < 0).any():
+        self.known = self.label >= 0
     else:
       self.truth = classification.one_hot(self.label, task.num_classes)
+
+  def each(self, function, other, weights):
+    """function(truth, other, weights=…) (*r, K), of the cases that tell it."""
+    if self.known is None:
+      return function(self.truth, other, weights=weights)
+    w = np.ones(len(self.truth)) if weights is None else weights
+    found = [
+      function(self.truth[:, [k]], other[:, [k]], weights=w * known)
+      for k, known in enumerate(self.known.T)
+    ]
+    if not isinstance(found[0], tuple):
+      return np.concatenate(found, -1)
+    kind = getattr(found[0], '_make', tuple)
+    return kind(np.concatenate(part, -1) for part in zip(*found, strict=True))
+
+  def column(self, k):
+    """Truth and probability of a class, of the cases that tell it."""
+    kept = slice(None) if self.known is None else self.known[:, k]
+    return self.truth[kept, k], self.probability[kept, k]
+
+  def temperature(self):
+    """The temperature that these cases choose."""
+    truth, probability = self.truth, self.probability
+    if self.known is not None:  # a label is as good as a case
+      truth, probability = truth[self.known], probability[self.known]
+      truth, probability = truth[:, None], probability[:, None]
+    return calibration.temperature(
+      truth, probability, exclusive=self.task.exclusive
+    )
 
   def decide(self, thresholds):
     """Decisions (n, K), one-hot; the default rule where a threshold is None."""
@@ -148,7 +179,7 @@ class Scores:
     """Scores (*r,) by name, and 'classes' (*r, metrics, K), of the weights."""
     result, table = {}, []
     for suffix, predicted in rules.items():
-      counts = classification.counts(self.truth, predicted, weights=weights)
+      counts = self.each(classification.counts, predicted, weights)
       by_class = {k: m.function(counts) for k, m in DECISIONS.items()}
       decided = Decided(self, predicted, by_class, weights)
       for name, measure in ACCURACIES.items():
@@ -156,7 +187,7 @@ class Scores:
       for name, values in by_class.items():
         result[f'{name}{suffix}'] = self.headline(values)
       table = table or [*by_class.values()]
-    areas = classification.areas(self.truth, self.probability, weights=weights)
+    areas = self.each(classification.areas, self.probability, weights)
     for name, measure in RANKINGS.items():
       values = measure.function(areas)
       result[name] = self.headline(values)
@@ -184,10 +215,7 @@ class Scores:
       columns = range(self.task.num_classes)
     else:
       return None
-    return [
-      classification.threshold(self.truth[:, k], self.probability[:, k])
-      for k in columns
-    ]
+    return [classification.threshold(*self.column(k)) for k in columns]
 
   def confusion(self, predicted):
     """K x K, rows true; multi-label: 2 x 2 per label, absent before present."""
@@ -196,7 +224,7 @@ class Scores:
         self.label, predicted.argmax(-1), num_classes=self.task.num_classes
       )
       return matrix.astype(int)
-    c = classification.counts(self.truth, predicted)
+    c = self.each(classification.counts, predicted, None)
     cells = np.stack([c.tn, c.fp, c.fn, c.tp], -1)
     return cells.reshape(-1, 2, 2).astype(int)
 
@@ -208,7 +236,7 @@ class Scores:
     """
     result = {}
     for k, name in enumerate(self.task.names):
-      truth, score = self.truth[:, k], self.probability[:, k]
+      truth, score = self.column(k)
       if self.task.binary and k != self.task.positive_class:
         continue
       if truth.all() or not truth.any():

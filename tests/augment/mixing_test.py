@@ -56,6 +56,18 @@ def test_multi_label_and_a_batch_of_one():
   np.testing.assert_allclose(out['label'], label[:1], rtol=1e-6)
 
 
+def test_a_label_that_is_not_known_stays_so():
+  batch = {
+    'image': jnp.zeros((2, 3, 3, 1)),
+    'label': jnp.array([[1, -1, 0], [0, 1, 1]]),
+  }
+  label = np.asarray(mix(batch, alpha=2.0)['label'])
+  assert (label[:, 1] == -1).all()
+  assert ((label[:, ::2] > 0) & (label[:, ::2] < 1)).all()
+  kept = np.asarray(mix(batch, p=0.0)['label'])
+  np.testing.assert_array_equal(kept, batch['label'])
+
+
 def test_share_is_beta_distributed():
   batch = {'image': jnp.zeros((2000, 1, 1, 1)), 'label': jnp.arange(2000) % 2}
   label = np.asarray(mix(batch, alpha=0.4, num_classes=2)['label'])

@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from medjax.data import walk
+from medjax import convert
+from medjax.data import formats, walk
 
 
 def tree(root, *names):
@@ -102,3 +103,14 @@ def test_folders_that_may_not_be_read(tmp_path, monkeypatch):
   unreadable = {}
   assert names(tmp_path, unreadable=unreadable) == ['b/2']
   assert list(unreadable) == [tmp_path / 'a']
+
+
+def test_ome_zarr_is_refused_by_its_name(tmp_path):
+  tree(tmp_path, 'a.png', 'x.ome.zarr/0/.zarray', 'x.ome.zarr/0/0.0')
+  passed = walk.Passed()
+  assert names(tmp_path, passed) == ['a.png']
+  assert 'passed over: 1 folders of OME-Zarr' in passed.lines()[0]
+  with pytest.raises(ValueError, match=r'x\.ome\.zarr: .*save it as OME-TIFF'):
+    formats.read(tmp_path / 'x.ome.zarr')
+  errors = convert.convert_all(tmp_path / 'x.ome.zarr', tmp_path / 'out')
+  assert 'is OME-Zarr, which is not read' in errors[0]

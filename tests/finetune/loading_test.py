@@ -446,16 +446,22 @@ def test_monai_dynunet_of_any_norm_activation_kernel_and_stride(
 
 
 @pytest.mark.parametrize(
-  ('size', 'strides', 'norm'),
-  [((16, 8), (2, 2), 'instance'), ((4, 12, 4), (1, (2, 3, 1)), 'batch')],
+  ('size', 'strides', 'norm', 'units'),
+  [
+    ((16, 8), (2, 2), 'instance', 2),
+    ((4, 12, 4), (1, (2, 3, 1)), 'batch', 2),
+    ((16, 8), (2, 2), 'batch', 0),
+  ],
 )
-def test_monai_unet(size, strides, norm, assert_equal):
+def test_monai_unet(size, strides, norm, units, assert_equal):
   torch = pytest.importorskip('torch')
   nets = pytest.importorskip('monai.networks.nets')
   net = nets.UNet(
-    len(size), 1, 3, (4, 6, 8), strides, num_res_units=2, norm=norm
+    len(size), 1, 3, (4, 6, 8), strides, num_res_units=units, norm=norm
   )
-  model = models.UNet2018(3, (4, 6, 8), strides, norm=norm)
+  model = models.UNet2018(
+    3, (4, 6, 8), strides, convs_per_stage=units, norm=norm
+  )
   report = assert_equal(torch, net, model, size)
   assert not report.missing + report.unexpected + report.new + report.zero
 

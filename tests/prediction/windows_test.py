@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medjax import engine
+from medjax.data import transforms
 from medjax.prediction import windows
 
 MESH = engine.make_mesh(jax.devices()[:2])
@@ -52,6 +53,28 @@ def test_stitching_gives_back_a_pointwise_network(overlap):
   for image, prediction in zip(images, found, strict=True):
     expected = np.concatenate([image, 2 * image], -1)
     np.testing.assert_allclose(prediction, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_smaller_volume_lies_where_training_had_it():
+  """In the middle of the patch, whichever axis is short."""
+  rng = np.random.default_rng(0)
+  for shape in ((5, 9), (9, 4), (3, 3), (12, 5)):
+    (image,) = volumes(shape)
+    seen = []
+
+    def keep(inputs, seen=seen):
+      seen.extend(np.asarray(inputs[0]))
+      return {'map': inputs[0]}
+
+    (found,) = predict(keep, [image], patch_size=(8, 8))
+    np.testing.assert_allclose(found, image, rtol=1e-5)
+    if max(shape) < 8:
+      want = transforms.patch(
+        {'image': image, 'affine': np.eye(3)}, rng, size=(8, 8)
+      )
+      np.testing.assert_array_equal(seen[0], want['image'])
+      assert not seen[0][0].any()
+      assert not seen[0][-1].any()
 
 
 def test_two_dimensions_and_sink_slab_by_slab():

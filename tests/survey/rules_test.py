@@ -98,6 +98,63 @@ def test_the_published_plans_for_slices(name):
   assert plan.topology.features == features[:stages]
 
 
+# A plan of nnUNetPlannerResEncM as published with a pancreas set of 252 scans
+# (github.com/davidguo123456/pancreas-cancer-segmentation).
+RESENC_M = {
+  3: ((2.0, 0.73, 0.73), (59, 118, 181), 252, (64, 128, 192), 2, 6),
+  2: ((0.73, 0.73), (118, 181), 252 * 59, (128, 192), 134, 6),
+}
+
+
+@pytest.mark.parametrize('rank', RESENC_M)
+def test_a_published_plan_of_resenc_m(rank):
+  spacing, shape, cases, patch, batch, stages = RESENC_M[rank]
+  axes = slice(None, None, -1 if rank == 3 else 1)
+  plan = rules.make_plan(
+    spacing[axes],
+    shape[axes],
+    cases=cases,
+    num_classes=3,
+    preset=rules.PRESETS['resenc_m'],
+  )
+  assert (plan.patch[axes], plan.batch) == (patch, batch)
+  assert len(plan.topology.strides) == stages
+  assert rules.blocks(stages) == (1, 3, 4, 6, 6, 6)
+
+
+def test_larger_presets_see_more_at_once():
+  """Patches and batches of the network with the presets' own memory."""
+  spacing, shape, cases, classes, *_ = PUBLISHED['Lung']
+  seen = [
+    rules.make_plan(
+      spacing[::-1], shape[::-1], cases=cases, num_classes=classes, preset=p
+    )
+    for p in rules.PRESETS.values()
+  ]
+  voxels = [np.prod(p.patch) * p.batch for p in seen]
+  assert voxels[1] < voxels[2] < voxels[3]
+  assert voxels[0] / 1.5 < voxels[1] < voxels[0] * 1.5  # for the same memory
+
+
+@pytest.mark.parametrize('name', ['Hippocampus', 'Prostate', 'Lung'])
+def test_the_cost_of_a_residual_encoder_is_nnunets(name):
+  torch = pytest.importorskip('torch')
+  nets = pytest.importorskip('dynamic_network_architectures.architectures.unet')
+  spacing, shape, cases, classes, *_ = PUBLISHED[name]
+  preset = rules.PRESETS['resenc_m']
+  plan = rules.make_plan(
+    spacing, shape, cases=cases, num_classes=classes, preset=preset
+  )
+  network = plan.topology
+  stages = len(network.strides)
+  with torch.device('meta'):
+    net = nets.ResidualEncoderUNet(
+      1, stages, network.features, torch.nn.Conv3d, network.kernel_sizes,
+      network.strides, rules.blocks(stages), classes, 1,
+    )  # fmt: skip
+  assert plan.cost == net.compute_conv_feature_map_size(plan.patch)
+
+
 @pytest.mark.parametrize('axis', [0, 1, 2])
 def test_the_coarse_axis_may_be_any(axis):
   spacing, shape, cases, classes, patch, *_ = PUBLISHED['Spleen']

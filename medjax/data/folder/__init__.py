@@ -305,12 +305,14 @@ def _check_wanted(root, wanted, entries, fractions):
       raise ValueError(f'{root}: no split {name!r}{closest(name, known)}')
     if name not in stated:
       patients = len({e.patient for e in entries})
-      how = f'fractions {tuple(fractions)}; add files, or raise its fraction'
+      how = (
+        f' and fractions {tuple(fractions)}; add files, or raise its fraction'
+      )
       if any(e.where or e.split == 'unlabelled' for e in entries) or (
         stated != ['train', 'validation']
       ):
-        how = f'splits {", ".join(stated)}; '
+        how = f', all in {" or ".join(stated)}; '
         how += f"add some of {name}, or set data.splits.{name}='{stated[-1]}'"
       raise ValueError(
-        f'{root}: split {name!r} is empty: {patients} patients and {how}'
+        f'{root}: split {name!r} is empty: {patients} patients{how}'
       )

@@ -90,7 +90,7 @@ def strata(entries):
 
 def _classes(entry):
   if isinstance(entry.label, tuple):  # '' is none of them
-    found = {f'label {i}' for i, on in enumerate(entry.label) if on}
+    found = {f'label {i}' for i, on in enumerate(entry.label) if on > 0}
     return found or {''}
   if entry.label is not None:
     return {entry.label}

@@ -292,6 +292,10 @@ def _module(path):
   except FileNotFoundError:
     raise FileNotFoundError(f'{path}: no such file') from None
   if stat.S_ISDIR(mode):
+    if path.suffix.lower() == '.zarr':
+      raise ValueError(
+        f'{path}: is OME-Zarr, which is not read; save it as OME-TIFF or NIfTI'
+      )
     return dicom
   if not stat.S_ISREG(mode):  # a pipe would keep its reader waiting
     raise ValueError(f'{path}: is no regular file')

@@ -135,8 +135,8 @@ class opened:  # noqa: N801 - used as a function is
       ) from None
     if isinstance(error, PIL.Image.DecompressionBombError):
       raise ValueError(
-        f'{path}: too large for one picture (more than 179 megapixels); cut '
-        'it into tiles, or save it smaller, with vips or ImageMagick'
+        f'{path}: too large for one picture (more than 179 megapixels); save '
+        'it smaller; a TIFF is cut by medjax convert FILE TILES --tile=512'
       ) from None
     said = ' '.join(str(error).split())  # Pillow's damage has a dozen kinds
     raise ValueError(

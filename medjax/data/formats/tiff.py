@@ -133,7 +133,8 @@ def _by_pillow(path, about, labels):
         raise PictureError(
           f'{path}: its pages differ: {size[0]}x{size[1]} {mode} and '
           f'{image.size[0]}x{image.size[1]} {image.mode} (the levels of a '
-          'slide?); save them apart'
+          'slide?); save them apart, or cut the slide: medjax convert SLIDE '
+          'TILES --tile=512'
         )
       pictures.check_size(path, image, count)
       page, notes, palette = pictures.samples(
@@ -192,7 +193,10 @@ def _by_tifffile(path, about):
           'hold; copy it again'
         )
       if any((p.shape, p.dtype) != (first.shape, first.dtype) for p in pages):
-        raise PictureError(f'{path}: its pages differ; save them apart')
+        raise PictureError(
+          f'{path}: its pages differ; save them apart, or cut a slide: medjax '
+          'convert SLIDE TILES --tile=512'
+        )
       arrays = [_channels_last(p.asarray(), p.axes) for p in pages]
   except (PictureError, MemoryError):
     raise
@@ -329,23 +333,30 @@ def _spacing(path, about):
       found = _sidecar(beside)
       if found is not None:
         return found
-  pixels = _pixels(about.text)
+  if _pixels(about.text) is not None:
+    return spacing_of_pixels(about.text)
   with contextlib.suppress(ValueError, KeyError, ZeroDivisionError):
-    if pixels is not None:
-      found = [
-        float(pixels[f'PhysicalSize{a}'])
-        * _UNITS[pixels.get(f'PhysicalSize{a}Unit', 'µm').lower()]
-        if f'PhysicalSize{a}' in pixels or a != 'Z'
-        else 1.0
-        for a in 'ZYX'
-      ]
-      return tuple(found) if min(found) > 0 else None
     if about.text.startswith('ImageJ='):
       said = dict(re.findall(r'^(\w+)=(.+?)\s*$', about.text, re.M))
       sizes = [1 / float(about.tags[t]) for t in (283, 282)]
       scale = _UNITS[said['unit'].lower()]
       found = [scale * v for v in (float(said.get('spacing', 1)), *sizes)]
       return tuple(found) if min(found) > 0 else None
+  return None
+
+
+def spacing_of_pixels(text):
+  """(page, row, column) in mm of OME's description, or None."""
+  pixels = _pixels(text) or {}
+  with contextlib.suppress(ValueError, KeyError):
+    found = [
+      float(pixels[f'PhysicalSize{a}'])
+      * _UNITS[pixels.get(f'PhysicalSize{a}Unit', 'µm').lower()]
+      if f'PhysicalSize{a}' in pixels or a != 'Z'
+      else 1.0
+      for a in 'ZYX'
+    ]
+    return tuple(found) if min(found) > 0 else None
   return None
 
 

@@ -122,7 +122,12 @@ def infer(model, image, **others):
   padded = [max(n, m) for n, m in zip(image.shape, size, strict=False)]
   whole = np.empty((*padded, image.shape[-1]), np.float32)
   whole[:] = fill
-  whole[tuple(map(slice, image.shape[:-1]))] = image
+  # A smaller image lies in the middle.
+  crop = tuple(
+    slice((m - n) // 2, (m - n) // 2 + n)
+    for n, m in zip(image.shape[:-1], padded, strict=True)
+  )
+  whole[crop] = image
   starts = [
     _starts(n, m, info['overlap']) for n, m in zip(padded, size, strict=True)
   ]
@@ -139,7 +144,6 @@ def infer(model, image, **others):
     for name, blocks in model(inputs).items():
       for place, block in zip(part, blocks, strict=True):
         _add(found, name, block, place, weight, padded)
-  crop = tuple(map(slice, image.shape[:-1]))
   return {
     name: (total / np.maximum(norm, 1e-8)[..., None])[crop]
     if total.ndim > 1

@@ -86,7 +86,13 @@ def _same_truth(a, b, classes, names):
 def _truth(rows, classes, where):
   several = [f'label/{name}' for name in classes]
   if all(column in rows[0] for column in several):
-    return rows_lib.numbers(rows, several, where=where) > 0, True
+    truth = rows_lib.numbers(rows, several, where=where)
+    if (truth < 0).any():
+      raise ValueError(
+        f'{where}: {int((truth < 0).sum())} labels are not known (-1); compare '
+        'on cases whose labels are'
+      )
+    return truth > 0, True
   if 'label' not in rows[0]:
     raise ValueError(
       f'{where}: probabilities without a column label or label/CLASS'

@@ -100,7 +100,7 @@ def _named(labels, names):
   if labels.ndim == 0:
     k = int(labels)
     return names[k] if 0 <= k < len(names) else f'class {k}'
-  hot = [names[k] for k in np.flatnonzero(labels) if k < len(names)]
+  hot = [names[k] for k in np.flatnonzero(labels > 0) if k < len(names)]
   return ', '.join(hot) or 'none'
 
 

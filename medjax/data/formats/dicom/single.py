@@ -39,8 +39,8 @@ def read_file(path, *, voi, suv):
     )
   if 'TotalPixelMatrixRows' in dataset:
     raise DicomError(
-      f'{path}: is a tiled whole-slide image, which is not supported; export '
-      'a region as PNG'
+      f'{path}: is a whole slide, in tiles; cut it: medjax convert SLIDE TILES '
+      '--tile=512'
     )
   if frame_count(dataset, path) > 1:
     return _read_frames(dataset, path, suv=suv)
