@@ -10,6 +10,7 @@ from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
 from medjax import files, modalities, progress, subgroups
+from medjax.data import repeated
 from medjax.metrics.classification import defined_mean
 from medjax.prediction import ensemble, novelty
 from medjax.prediction.predictor import Predictor
@@ -26,7 +27,7 @@ _OF_THE_DATA = (
   'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
   'data.where', 'data.join', 'data.landmark', 'data.fields', 'data.patient',
   'data.fractions', 'data.seed',
-  'data.folds', 'data.splits',
+  'data.folds', 'data.splits', 'data.held_out',
 )  # fmt: skip
 
 
@@ -171,6 +172,8 @@ def _evaluate(experiment, workdir, facts, beside=None):
     results['calibration'] = _brief_calibration(calibration)
     if experiment.inference.ood:
       results['novelty'] = _novelty(experiment, workdir, predictor, rows)
+    if jax.process_index() == 0:
+      repeated.mark(rows['test'], experiment.cases)
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = measures(task)
@@ -183,6 +186,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
     results[split] = summarized(
       task, each, applied, seed=experiment.seed, groups=groups
     )
+    results[split] |= _without_repeated(task, each, applied, experiment.seed)
   if changed:
     results['test']['modalities'] = modalities.summarize(
       task, rows['test'], changed, beside, calibration=calibration,
@@ -196,6 +200,19 @@ def _evaluate(experiment, workdir, facts, beside=None):
       files.write_json(workdir / CALIBRATION, decided, sealed=True)
     write(workdir, task, rows, results, gallery)
   return results, rows, changed
+
+
+def _without_repeated(task, rows, calibration, seed):
+  """What metrics.json says of cases whose image training has seen."""
+  if not rows or any('repeated' not in row for row in rows):
+    return {}
+  rest = [row for row in rows if not row['repeated']]
+  found = {'n': len(rows) - len(rest)}
+  if found['n'] and rest:
+    summary = task.summarize(rest, calibration=calibration, seed=seed)
+    kept = ('n', 'patients', 'scores', 'intervals')
+    found['without'] = {name: summary[name] for name in kept}
+  return {'repeated': found}
 
 
 def _changed(experiment, predictor, test):
@@ -331,7 +348,7 @@ def write(workdir, task, rows, results, gallery):
   `rows` are those of each split.
   """
   table = [{'split': split, **row} for split in rows for row in rows[split]]
-  kept = ('case', 'signature', 'logits', 'missed')
+  kept = ('case', 'signature', 'logits', 'missed', 'repeated')
   for row in table:
     for name in (*kept, *getattr(task, 'unwritten', ())):
       row.pop(name, None)

@@ -21,6 +21,7 @@ from medjax.run.lock import locked
 from medjax.run.member import Member, check_goes_on
 from medjax.run.profile import Profile
 from medjax.run.stop import Stopped, StopSignal
+from medjax.run.validation_loss import ValidationLoss
 
 
 def train(experiment, workdir, *, until=None, read_test=True):
@@ -60,7 +61,7 @@ def _train(experiment, workdir, until, read_test):
   train_step, learning_rate = _begin(
     members, experiment, workdir, mesh, read_test
   )
-  predictor = Predictor(experiment)
+  predictor, loss = Predictor(experiment), ValidationLoss(experiment, mesh)
   begun = min(m.step for m in members)
   clock = _Clock(begun, experiment.data.batch_size or members[0].batch_size)
   profile = Profile(workdir, settings.profile)
@@ -98,7 +99,7 @@ def _train(experiment, workdir, until, read_test):
       if step % settings.log_every == 0 or last:
         _log(members[0].writer, going, step, clock, learning_rate)
       if step % settings.eval_every == 0 or last or step == until:
-        _validate(members[0].writer, going, step, predictor, experiment.task)
+        _validate(members[0].writer, going, step, predictor, loss)
         clock.restart(step)  # Evaluation is not training time.
       if code := stop.exit_code(step):
         for m in going:
@@ -341,10 +342,11 @@ def _log(writer, going, step, clock, learning_rate):
   clock.restart(step)
 
 
-def _validate(writer, going, step, predictor, task):
+def _validate(writer, going, step, predictor, loss):
   """Scores the members on their validation cases, and saves them."""
   for m in going:
     m.check_finite()
+    task = m.experiment.task
     current = predictor.with_weights(local_variables(m.state))
     rows = evaluate_cases(current, task, m.validation)
     summary = task.summarize(rows, n_resamples=0)
@@ -355,6 +357,8 @@ def _validate(writer, going, step, predictor, task):
       if task.monitor in table
     }
     logged = {**scores, **by_class}
+    if (value := loss(m.state, m.validation)) is not None:
+      logged['loss'] = value
     m.writer.scalars(
       step, {f'validation/{k}': _number(v) for k, v in logged.items()}
     )
