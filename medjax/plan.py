@@ -6,6 +6,7 @@ augmentation, each printed with its reason. configs/planned.py trains it. The
 rules are nnU-Net's; medjax/survey/rules.py has them.
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -37,16 +38,19 @@ def plan(args):
   if args.minutes is not None and not 0 < args.minutes < float('inf'):
     raise ValueError(f'--minutes={args.minutes:g}: must be above 0')
   spacing = _numbers(args.spacing, '--spacing') if args.spacing else None
+  options = {'spacing': spacing, 'variant': args.variant}
+  if args.previous:
+    options['previous'] = os.path.abspath(args.previous)
   if args.name.endswith('.json'):
     about = fingerprint.read(args.name)
   else:
     about = fingerprint.fingerprint(survey(arguments.source(args)))
   if args.minutes is None:
-    planned = setup.make_setup(about, memory_gb=memory, spacing=spacing)
+    planned = setup.make_setup(about, memory_gb=memory, **options)
   else:
     from medjax.survey import pace  # needs jax, which takes seconds
 
-    planned = pace.fit(about, args.minutes, memory_gb=memory, spacing=spacing)
+    planned = pace.fit(about, args.minutes, memory_gb=memory, **options)
   data = planned.config['data']
   at_hand = 'path' in data and pathlib.Path(data['path']).exists()
   if at_hand or not args.name.endswith('.json'):
@@ -101,6 +105,7 @@ def main():
     __doc__,
     'plan study --out=plan.json',
     'plan inspected/fingerprint.json --out=plan.json --memory=auto',
+    'plan study --out=slices.json --variant=2d',
   )
   parser.add_argument(
     'name', metavar='NAME|PATH', help='data set, files or fingerprint.json'
@@ -112,6 +117,15 @@ def main():
     help='of the device in GB, or auto: what jax gets of it [8]',
   )
   parser.add_argument('--spacing', help='in mm, instead of the rule: 1,1,3')
+  parser.add_argument(
+    '--variant',
+    default='full',
+    choices=setup.VARIANTS,
+    help='of volumes: full, low (resolution), cascade or 2d (slices) [full]',
+  )
+  parser.add_argument(
+    '--previous', help='workdir of --variant=low, for --variant=cascade'
+  )
   parser.add_argument(
     '--minutes', type=float, help='that training may take on this device'
   )

@@ -13,7 +13,14 @@ from medjax.survey.choices import and_
 
 STEPS = rules.STEPS // 20
 FOREGROUND = 1 / 3
-_COVERED = 0.25  # of the median image: below it nnU-Net adds a coarser network
+# Networks that nnU-Net plans of volumes.
+VARIANTS = {
+  'full': 'the resolution of the data',
+  'low': 'coarser voxels, where a patch of the full resolution sees too little',
+  'cascade': 'the full resolution, told what a run of the low one found',
+  '2d': 'slices, one by one',
+}
+_CASCADE = 'medjax.prediction.cascade'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +39,16 @@ def make_setup(
   memory_gb=rules.REFERENCE_GB,
   spacing=None,
   width=rules.BASE_FEATURES,
+  variant='full',
+  previous='',
 ):
   """The `Setup` for data with this fingerprint.
 
   `spacing` (mm, axes as in the file) replaces the rule for the voxel size,
-  `width` nnU-Net's number of features of the first stage.
-  Raises ValueError for data that are not segmented.
+  `width` nnU-Net's number of features of the first stage. `variant` is one of
+  `VARIANTS`; of a cascade `previous` is the workdir of the low resolution.
+  Raises ValueError for data that are not segmented, or for a variant that
+  nnU-Net does not plan of them.
   """
   _check_masks(about)
   shapes = choices.repeated(
@@ -46,17 +57,18 @@ def make_setup(
   spacings = choices.repeated(about, 'spacing')
   target, why = choices.target_spacing(spacings, shapes, spacing)
   median = np.median(np.maximum(1, np.rint(shapes * spacings / target)), 0)
-  plan = rules.make_plan(
-    target,
-    median,
-    cases=about['cases'],
-    num_classes=len(about['classes']),
-    memory_gb=memory_gb,
+  plan, target, median, across, others = _network(
+    about, target, median, memory_gb, variant
   )
+  if variant == 'low':
+    why = 'coarser, step by step, until a patch sees enough'
   features = tuple(
     n * width // rules.BASE_FEATURES for n in plan.topology.features
   )
-  preprocess, told = choices.preprocess(about, target)
+  preprocess, told = choices.preprocess(about, target, across)
+  if variant == 'cascade':
+    preprocess = _told_by(previous, preprocess)
+    told = [*told, ('cascade', previous, 'what this run finds is a channel')]
   augment, limits = choices.augment(about, plan, target)
   splits, data, cut = choices.splits(about)
   table = (
@@ -71,6 +83,7 @@ def make_setup(
       'centred on a voxel of a random class; the rest anywhere',
     ),
     ('splits', ', '.join(splits.values()), cut),
+    *others,
     choices.cache_row(about, median),
     (
       'steps',
@@ -82,7 +95,62 @@ def make_setup(
   config['model']['features'] = features
   config['data'].update(**data, splits=splits, preprocess=preprocess)
   config['augment'] = augment
+  config['inference']['flips'] = any(e['name'] == 'flip' for e in augment)
   return Setup(plan=plan, memory_gb=memory_gb, config=config, table=table)
+
+
+def _network(about, target, median, memory_gb, variant):
+  """(`Plan`, spacing, median shape, axis of slices or None, rows of others)."""
+  options = dict(
+    cases=about['cases'],
+    num_classes=len(about['classes']),
+    memory_gb=memory_gb,
+  )
+  title = about['source']['title']
+  if variant not in VARIANTS:
+    raise ValueError(f'--variant={variant}: known are {", ".join(VARIANTS)}')
+  plan = rules.make_plan(target, median, **options)
+  if about['rank'] == 2:
+    if variant != 'full':
+      raise ValueError(f'{title}: --variant={variant} is of volumes')
+    return plan, target, median, None, ()
+  low = rules.low_resolution(plan, target, median, **options)
+  if variant in ('low', 'cascade') and not low:
+    raise ValueError(
+      f'{title}: nnU-Net plans no low resolution, and no cascade: a patch of '
+      f'the full one sees {math.prod(plan.patch) / math.prod(median):.0%} of '
+      f'the median image ({rules.COVERED:.0%} are enough), or it would save '
+      'less than half'
+    )
+  known = [v for v in VARIANTS if v != variant]
+  if not low:
+    known = [v for v in known if v not in ('low', 'cascade')]
+  rows = [
+    ('variants', ', '.join(known), 'nnU-Net plans these too: --variant=…'),
+  ]
+  if low and variant != 'low':
+    by = _by(low[0])
+    rows[0] = (*rows[0][:2], f'{rows[0][2]} (low: {by} {about["unit"]})')
+  if variant == 'low':
+    return low[2], low[0], low[1], None, rows
+  if variant == '2d':
+    across, plan = rules.slices(target, median, **options)
+    return plan, target, median, across, rows
+  return plan, target, median, None, rows
+
+
+def _told_by(previous, preprocess):
+  """Steps of a preparation, around which stand those of a cascade."""
+  if not previous:
+    raise ValueError(
+      '--variant=cascade: say which run of --variant=low tells it what it '
+      'found: --previous=WORKDIR'
+    )
+  return (
+    {'name': f'{_CASCADE}:find', 'run': previous},
+    *preprocess,
+    {'name': f'{_CASCADE}:append'},
+  )
 
 
 def _check_masks(about):
@@ -132,6 +200,8 @@ def _stages(stages):
 
 def _network_rows(plan, features, median, memory_gb, about):
   patch, network = plan.patch, plan.topology
+  if network.rank:  # a slice is judged by itself
+    median = np.where(np.array(patch) == 1, 1, median)
   whole = all(p >= m for p, m in zip(patch, median, strict=True))
   covered = math.prod(patch) / math.prod(median)
   if plan.first_patch == patch:
@@ -142,17 +212,16 @@ def _network_rows(plan, features, median, memory_gb, about):
       f'cut from {_by(plan.first_patch)} until {rules.MIN_BATCH} fit '
       f'{memory_gb:g} GB, the axis that covers most first'
     )
-  if covered < _COVERED:
-    why += (
-      f'; it sees {covered:.0%} of the median image: nnU-Net would add a '
-      'coarser network (try --spacing, or more --memory)'
-    )
+  if covered < rules.COVERED:
+    why += f'; it sees {covered:.0%} of the median image'
+    if about['rank'] == 3 and not network.rank:
+      why += ': nnU-Net adds a coarser network (--variant=low)'
   poolings = [
     sum(s > 1 for s in stage) for stage in np.transpose(network.strides)
   ]
   strided = ', '.join(_each(s) for s in network.strides)
   shallow = [k for k, n in enumerate(poolings) if n < max(poolings)]
-  most = rules.REFERENCE[about['rank']]
+  most = rules.REFERENCE[network.rank or about['rank']]
   return [
     ('patch', _by(patch), why),
     (
