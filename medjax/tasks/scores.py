@@ -120,6 +120,8 @@ class Scores:
       self.truth = self.label > 0
     else:
       self.truth = classification.one_hot(self.label, task.num_classes)
+    names = getattr(task, 'more_measures', ())  # 'mine.metric:f'
+    self._more = [name.partition(':')[2] for name in names]
 
   def decide(self, thresholds):
     """Decisions (n, K), one-hot; the default rule where a threshold is None."""
@@ -162,6 +164,8 @@ class Scores:
       result[name] = self.headline(values)
       table.append(values)
     result |= self._of_probabilities(self.probability, weights)
+    for name in self._more:
+      result[name] = self.task.measures[name].function(self, weights)
     if temperature is not None:
       probability = calibration.scaled(
         self.probability, temperature, exclusive=self.task.exclusive

@@ -5,6 +5,8 @@ import numpy as np
 from medjax import build
 from medjax.tasks.task import Measure
 
+_ABOUT = {'unit': '', 'higher': None}
+
 
 def patients(rows):
   """Names the patient of each row, by whom is resampled, or else the case."""
@@ -73,14 +75,40 @@ def _number(value):
 
 
 def outside(name):
-  """(name, Measure) of a function outside of medjax."""
+  """(name, Measure) of a function of masks, outside of medjax."""
+  short, function, about = _named(name)
+  of = lambda pair: function(pair.prediction, pair.reference, pair.spacing)
+  return short, Measure(of, *about)
+
+
+def outside_of_cases(name):
+  """(name, Measure) of a function of all cases at once, outside of medjax.
+
+  Its function is one of `Scores` and weights (*r, n), how often each case
+  counts. On a resample where it raises ValueError it is undefined.
+  """
+  short, function, about = _named(name)
+
+  def of(cases, weights):
+    def once(times):
+      rows = np.repeat(np.arange(len(times)), times.astype(int))
+      try:
+        return float(function(cases.probability[rows], cases.label[rows]))
+      except ValueError:
+        if (times == 1).all():
+          raise
+        return np.nan
+
+    return np.apply_along_axis(once, -1, weights)
+
+  return short, Measure(of, *about)
+
+
+def _named(name):
+  """(its short name, the function, title, unit and direction) of a metric."""
   if ':' not in name:
     raise ValueError(f"more_measures: {name!r} is not 'package.module:name'")
   function, short = build.lookup(build, name), name.partition(':')[2]
-  measure = Measure(
-    lambda pair: function(pair.prediction, pair.reference, pair.spacing),
-    getattr(function, 'title', short.replace('_', ' ').capitalize()),
-    getattr(function, 'unit', ''),
-    getattr(function, 'higher', None),
-  )
-  return short, measure
+  title = getattr(function, 'title', short.replace('_', ' ').capitalize())
+  unit, higher = (getattr(function, k, d) for k, d in _ABOUT.items())
+  return short, function, (title, unit, higher)
