@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 from absl import flags, logging
 
@@ -23,11 +24,24 @@ def parse_flags(argv):
     return flags.FLAGS(argv)
   # An unknown field, or one below it; mostly with a "Did you mean".
   except (AttributeError, KeyError) as e:
+    if said := _of_config(e):
+      raise flags.Error(said) from None
     text = str(e).replace('\\n', ' ').translate({ord(c): None for c in '\\"\''})
     raise flags.Error(f'no config field {text}') from None
   except flags.IllegalFlagValueError as e:  # may quote a whole traceback
     last = str(e).strip().splitlines()[-1]
     raise flags.Error(last.removeprefix('ValueError: ')) from None
+
+
+def _of_config(error):
+  """The line for an error within get_config: mostly, of an unknown variant."""
+  for frame in traceback.extract_tb(error.__traceback__):
+    if frame.name == 'get_config':
+      return (
+        f'{frame.filename}: get_config failed, {type(error).__name__}: {error};'
+        ' what may follow the file as :VARIANT is told in its first lines'
+      )
+  return ''
 
 
 @contextlib.contextmanager

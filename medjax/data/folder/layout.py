@@ -55,18 +55,36 @@ def _with_reference(root, passed, dense, partly):
   }
   if not parts:
     return _layout(root, root, passed, dense, partly=partly)
+  # DRIVE's mask/ is the field of view: it stands beside the masks of train, and
+  # alone where a test set has none.
+  _, ours = _named(_by_name(parts.get('train', root)))
+  other = {p.name.lower() for p in ours[1:]}
   return [
     dataclasses.replace(e, split=split)
     for split, folder in parts.items()
     for e in _layout(
-      folder, root, passed, dense, test=split == 'test', partly=partly
+      folder,
+      root,
+      passed,
+      dense,
+      test=split == 'test',
+      partly=partly,
+      other=other,
     )
   ]
 
 
-def _layout(folder, root, passed, dense, *, test=False, partly=False):
-  folders = {p.name.lower(): p for p in folders_in(folder)}
-  images, masks = _named(folders)
+def _by_name(folder):
+  """{its name in small letters: a folder in it}."""
+  return {p.name.lower(): p for p in folders_in(folder)}
+
+
+def _layout(
+  folder, root, passed, dense, *, test=False, partly=False, other=frozenset()
+):
+  """The cases of a folder; `other`: what is called so holds no masks."""
+  images, masks = _named(_by_name(folder))
+  masks = [m for m in masks if m.name.lower() not in other]
   if images:
     one = _one_patient(folder, root)
     if one:
@@ -119,7 +137,7 @@ def _named(folders):
 
 def _one_patient(folder, root):
   """The case of image/*.dcm and mask/…: a series, and one file drawn on it."""
-  images, masks = _named({p.name.lower(): p for p in folders_in(folder)})
+  images, masks = _named(_by_name(folder))
   if not images or not masks or not formats.is_image(images):
     return None
   below, drawn = walk.listed(masks[0])
