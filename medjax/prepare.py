@@ -84,7 +84,7 @@ def _is_current(target, path):
     return True
   made = files.read_json(target / _BUILDER, mend='delete it') or {}
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
-  if made.get('sha256', digest) == digest:
+  if made.get('source', digest) == digest:
     return True
   print(f'{path} was edited: preparing {target} anew', flush=True)
   return False
@@ -124,7 +124,7 @@ def _build(builder, path, config, home, target, shard_mb, write):
     write(todo, sum(len(split.items) for split in splits.values()))
     builders.finish(builder, plan, incomplete)
   (incomplete / 'made_of.json').unlink()
-  files.write_json(incomplete / _BUILDER, {'sha256': made_of['source']})
+  files.write_json(incomplete / _BUILDER, {'source': made_of['source']})
   _sweep(incomplete)
   if target.exists():  # of the builder as it was
     old = target.with_name(f'{target.name}.old')

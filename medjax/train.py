@@ -247,13 +247,21 @@ def _begin(members, experiment, workdir, mesh, read_test):
   return engine.over_members(step, together=together), learning_rate
 
 
+def _counted(cases):
+  """'12', or '12 of 8 patients' where that is known without reading them."""
+  patients = len({e.patient for e in getattr(cases, 'entries', ())})
+  if patients in (0, len(cases)):
+    return str(len(cases))
+  return f'{len(cases)} of {patients} patients'
+
+
 def _announce(experiment, members):
   """Says what is about to be trained, before the first step is compiled."""
   if jax.process_index():
     return
   task, settings = experiment.task, experiment.train
   cases = members[0].experiment.cases
-  splits = ', '.join(f'{len(cases(split))} {split}' for split in SPLITS)
+  splits = ', '.join(f'{_counted(cases(split))} {split}' for split in SPLITS)
   device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
   print(f'cases: {splits}; on {device}')
   if task.names:

@@ -75,6 +75,8 @@ def run(config, workdir):
   return json.loads((workdir / 'metrics.json').read_text())
 
 
+# Of the metric, on resamples of one class.
+@pytest.mark.filterwarnings('ignore:A single label', 'ignore:.*is undefined')
 def test_a_model_a_loss_a_metric_and_a_writer(
   mine, pictures, tmp_path, monkeypatch
 ):

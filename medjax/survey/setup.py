@@ -221,6 +221,8 @@ def _network_rows(plan, features, median, memory_gb, about):
   ]
   strided = ', '.join(_each(s) for s in network.strides)
   shallow = [k for k, n in enumerate(poolings) if n < max(poolings)]
+  if network.rank:  # slices are seen one by one, whatever their distance
+    shallow = [k for k in shallow if patch[k] > 1]
   most = rules.REFERENCE[network.rank or about['rank']]
   return [
     ('patch', _by(patch), why),
@@ -233,7 +235,8 @@ def _network_rows(plan, features, median, memory_gb, about):
     (
       'kernels',
       ', '.join(_each(k) for k in network.kernel_sizes),
-      '3, but 1 along an axis ≥ 2 times as coarse as the finest',
+      '3, but 1 along an axis ≥ 2 times as coarse as the finest'
+      + (', and across slices' if network.rank else ''),
     ),
     (
       'features',

@@ -66,9 +66,9 @@ def test_the_second_run_is_told_by_folds_that_did_not_learn_from_a_case(
   load = trained.load  # the tests' network is no code of medjax
   of_tests = lambda run: load(run, trust=True)
   monkeypatch.setattr(cascade, '_load', of_tests)
-  restore = experiment.restore
-  known = lambda run: restore(run, trust=True)
-  monkeypatch.setattr(cascade.experiment, 'restore', known)
+  known = lambda run: experiment.restore(run, trust=True)
+  own = types.SimpleNamespace(restore=known)
+  monkeypatch.setattr(cascade, 'experiment', own)
   cascade._tested.cache_clear()
   name = 'medjax.prediction.cascade'
   told = run(
