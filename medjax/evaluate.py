@@ -31,12 +31,16 @@ _OF_THE_DATA = (
 )  # fmt: skip
 
 
+class NoReferenceError(ValueError):
+  """No case has what its prediction could be compared with."""
+
+
 def evaluate_cases(predictor, task, samples, *, visit=None):
   """One row of metrics per case that has a reference, from all processes.
 
   Each process predicts its share of the samples. `visit(case, prediction, row)`
   sees each as it comes. Rows are compared with those of the samples'
-  `references`, if there are any. Raises ValueError where no case has a
+  `references`, if there are any. Raises NoReferenceError where no case has a
   reference.
   """
   places = []
@@ -65,7 +69,7 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
     rows.append(row)
   rows = _gathered(rows)
   if not rows:
-    raise ValueError(
+    raise NoReferenceError(
       f'none of {len(samples)} cases has a {" and a ".join(task.fields)} to be '
       'compared with'
     )
@@ -161,18 +165,19 @@ def _evaluate(experiment, workdir, facts, beside=None):
     _announce(validation, test, steps)
     rows = {
       'validation': evaluate_cases(predictor, task, validation),
-      'test': evaluate_cases(predictor, task, test, visit=gallery.visit),
+      **_of_test(predictor, task, test, gallery.visit),
     }
     calibration = _decided(experiment, predictor, rows['validation'])
-    changed = _changed(experiment, predictor, test)
+    if 'test' in rows:
+      changed = _changed(experiment, predictor, test)
     rows, changed = (
       {k: completed(task, each, calibration) for k, each in part.items()}
       for part in (rows, changed)
     )
     results['calibration'] = _brief_calibration(calibration)
-    if experiment.inference.ood:
+    if experiment.inference.ood and 'test' in rows:
       results['novelty'] = _novelty(experiment, workdir, predictor, rows)
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and 'test' in rows:
       repeated.mark(rows['test'], experiment.cases)
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
@@ -186,7 +191,9 @@ def _evaluate(experiment, workdir, facts, beside=None):
     results[split] = summarized(
       task, each, applied, seed=experiment.seed, groups=groups
     )
-    results[split] |= _without_repeated(task, each, applied, experiment.seed)
+    results[split] |= repeated.summarize(
+      task, each, applied, seed=experiment.seed
+    )
   if changed:
     results['test']['modalities'] = modalities.summarize(
       task, rows['test'], changed, beside, calibration=calibration,
@@ -202,17 +209,16 @@ def _evaluate(experiment, workdir, facts, beside=None):
   return results, rows, changed
 
 
-def _without_repeated(task, rows, calibration, seed):
-  """What metrics.json says of cases whose image training has seen."""
-  if not rows or any('repeated' not in row for row in rows):
+def _of_test(predictor, task, test, visit):
+  """{'test': its rows}; {} where nobody drew or labelled any of its cases."""
+  try:
+    return {'test': evaluate_cases(predictor, task, test, visit=visit)}
+  except NoReferenceError as e:
+    if jax.process_index() == 0:
+      print(
+        f'note: nothing scores the test split: {e}; medjax predict reads it'
+      )
     return {}
-  rest = [row for row in rows if not row['repeated']]
-  found = {'n': len(rows) - len(rest)}
-  if found['n'] and rest:
-    summary = task.summarize(rest, calibration=calibration, seed=seed)
-    kept = ('n', 'patients', 'scores', 'intervals')
-    found['without'] = {name: summary[name] for name in kept}
-  return {'repeated': found}
 
 
 def _changed(experiment, predictor, test):
@@ -378,7 +384,8 @@ def _changed_pooled(members):
 
 def _brief(results):
   """What an ensemble's metrics.json says of a member."""
-  parts = {k: results[k]['scores'] for k in ('validation', 'test')}
+  splits = [k for k in ('validation', 'test') if k in results]
+  parts = {k: results[k]['scores'] for k in splits}
   return {'best_step': results['run']['best_step'], **parts}
 
 

@@ -44,3 +44,16 @@ def mark(rows, cases):
   found = _of_test(cases)
   for row in rows if found is not None else ():
     row['repeated'] = row['case'] in found
+
+
+def summarize(task, rows, calibration, *, seed):
+  """What metrics.json says of cases whose image training has seen."""
+  if not rows or any('repeated' not in row for row in rows):
+    return {}
+  rest = [row for row in rows if not row['repeated']]
+  found = {'n': len(rows) - len(rest)}
+  if found['n'] and rest:
+    summary = task.summarize(rest, calibration=calibration, seed=seed)
+    kept = ('n', 'patients', 'scores', 'intervals')
+    found['without'] = {name: summary[name] for name in kept}
+  return {'repeated': found}

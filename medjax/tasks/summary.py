@@ -49,7 +49,9 @@ def spoken(results, split='test', most=4):
   """A line of what metrics.json holds of a split: its main scores.
 
   The score that chose the checkpoint first, then the first of the measures.
+  Of validation where the split was not scored.
   """
+  split = split if split in results else 'validation'
   found, measures = results[split], results['measures']
   scores, bounds = found['scores'], found.get('intervals') or {}
   first = results['run'].get('monitor')
