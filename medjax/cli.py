@@ -13,6 +13,9 @@ from absl import flags, logging
 
 from medjax import terminal
 
+_LATER = (
+  'Configuration is not available because of an earlier failure to load: '
+)
 # What users can cause and mend; anything else is a defect and keeps its
 # traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError, flags.Error)
@@ -75,7 +78,7 @@ def one_line_errors():
 
 def said(error):
   """The line for an error that a user can cause, None for a defect."""
-  line = ' '.join(str(error).split())
+  line = ' '.join(str(error).split()).removeprefix(_LATER)
   if isinstance(error, PermissionError) and error.filename:
     return f'{error.filename}: may not be opened; change its rights, or move it'
   if isinstance(error, USER_ERRORS):
