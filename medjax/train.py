@@ -366,7 +366,7 @@ def _validate(writer, going, step, predictor, loss):
     }
     logged = {**scores, **by_class}
     if (value := loss(m.state, m.validation)) is not None:
-      logged['loss'] = value
+      logged.setdefault('loss', value)  # a task may have a score of that name
     m.writer.scalars(
       step, {f'validation/{k}': _number(v) for k, v in logged.items()}
     )

@@ -68,8 +68,14 @@ def spoken(results, split='test', most=4):
     parts.append(f'{text} {unit}'.strip())
   if found.get('positive'):
     parts.append(f'the positive class being {found["positive"]}')
-  cases = f'{found["n"]} cases of {found["patients"]} patients'
+  cases = (
+    f'{_count(found["n"], "case")} of {_count(found["patients"], "patient")}'
+  )
   return f'{split}: {", ".join(parts)}; {cases}'
+
+
+def _count(n, what):
+  return f'{n} {what}{"" if n == 1 else "s"}'
 
 
 def _number(value):

@@ -43,6 +43,8 @@ def _groups(log, monitor, measures):
   names = [k.split('/')[1] for k in scores]
   name = next(iter(measures.ordered(names, first=monitor)), None)
   scores = [k for k, n in zip(scores, names, strict=True) if n == name]
+  if len(scores) == 2:  # the mean, and the only class
+    scores = scores[:1]
   rates = [k for k in keys if 'learning_rate' in k.split('/')[-1]]
   groups = [
     (
