@@ -182,18 +182,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = measures(task)
-  for split, each in rows.items():
-    if not experiment.folds:
-      add_groups(experiment, experiment.cases(split), each)
-    # What validation decided says nothing about validation itself.
-    applied = calibration if split == 'test' else None
-    groups = experiment.data.subgroups if split == 'test' else ()
-    results[split] = summarized(
-      task, each, applied, seed=experiment.seed, groups=groups
-    )
-    results[split] |= repeated.summarize(
-      task, each, applied, seed=experiment.seed
-    )
+  results |= _summaries(experiment, rows, calibration)
   if changed:
     results['test']['modalities'] = modalities.summarize(
       task, rows['test'], changed, beside, calibration=calibration,
@@ -207,6 +196,24 @@ def _evaluate(experiment, workdir, facts, beside=None):
       files.write_json(workdir / CALIBRATION, decided, sealed=True)
     write(workdir, task, rows, results, gallery)
   return results, rows, changed
+
+
+def _summaries(experiment, rows, calibration):
+  """What metrics.json says of each split."""
+  task, found = experiment.task, {}
+  for split, each in rows.items():
+    if not experiment.folds:
+      add_groups(experiment, experiment.cases(split), each)
+    # What validation decided says nothing about validation itself.
+    applied, groups = None, ()
+    if split == 'test':
+      applied, groups = calibration, experiment.data.subgroups
+    seed = experiment.seed
+    found[split] = {
+      **summarized(task, each, applied, seed=seed, groups=groups),
+      **repeated.summarize(task, each, applied, seed=seed),
+    }
+  return found
 
 
 def _of_test(predictor, task, test, visit):
@@ -324,11 +331,11 @@ def _novelty(experiment, workdir, predictor, rows):
   places = novelty.drawn(len(train), experiment.seed)
   with progress.bar('learning what is known', len(places)) as advance:
     known = novelty.seen(predictor, (train[i] for i in places), advance)
-  validation = _seen_rows(rows['validation'])
+  validation = novelty.of_rows(rows['validation'])
   found = novelty.Novelty.of(known, validation, names)
   if jax.process_index() == 0:
     found.save(workdir)
-  test = _seen_rows(rows['test'])
+  test = novelty.of_rows(rows['test'])
   p = found.p_values(test.signature, test.logits)
   for i, row in enumerate(rows['test']):
     row |= {novelty.column(name): float(p[name][i]) for name in p}
@@ -339,13 +346,6 @@ def _novelty(experiment, workdir, predictor, rows):
     'doubt': novelty.DOUBT,
     'abstained': {k: float((v < novelty.DOUBT).mean()) for k, v in p.items()},
   }
-
-
-def _seen_rows(rows):
-  pick = lambda name: np.stack([np.asarray(row[name]) for row in rows])
-  logits = pick('logits') if 'logits' in rows[0] else None
-  ids = tuple(row['id'] for row in rows)
-  return novelty.Seen(pick('signature'), logits, None, ids)
 
 
 def write(workdir, task, rows, results, gallery):

@@ -67,8 +67,7 @@ def make_setup(
   )
   preprocess, told = choices.preprocess(about, target, across)
   if variant == 'cascade':
-    preprocess = _told_by(previous, preprocess)
-    told = [*told, ('cascade', previous, 'what this run finds is a channel')]
+    preprocess, told = _told_by(previous, preprocess, told)
   augment, limits = choices.augment(about, plan, target)
   splits, data, cut = choices.splits(about)
   table = (
@@ -91,11 +90,8 @@ def make_setup(
       "a twentieth of nnU-Net's 250 000; more is better",
     ),
   )
-  config = _config(about, plan)
-  config['model']['features'] = features
+  config = _config(about, plan, features, augment)
   config['data'].update(**data, splits=splits, preprocess=preprocess)
-  config['augment'] = augment
-  config['inference']['flips'] = any(e['name'] == 'flip' for e in augment)
   return Setup(plan=plan, memory_gb=memory_gb, config=config, table=table)
 
 
@@ -139,18 +135,20 @@ def _network(about, target, median, memory_gb, variant):
   return plan, target, median, None, rows
 
 
-def _told_by(previous, preprocess):
-  """Steps of a preparation, around which stand those of a cascade."""
+def _told_by(previous, preprocess, rows):
+  """Steps of a preparation between those of a cascade, and their rows."""
   if not previous:
     raise ValueError(
       '--variant=cascade: say which run of --variant=low tells it what it '
       'found: --previous=WORKDIR'
     )
-  return (
+  steps = (
     {'name': f'{_CASCADE}:find', 'run': previous},
     *preprocess,
     {'name': f'{_CASCADE}:append'},
   )
+  why = 'what this run finds is a channel'
+  return steps, [*rows, ('cascade', previous, why)]
 
 
 def _check_masks(about):
@@ -164,7 +162,7 @@ def _check_masks(about):
     raise ValueError(f'{title}: its masks label nothing')
 
 
-def _config(about, plan):
+def _config(about, plan, features, augment):
   """The fields that the network decides, and those that are always so."""
   task = {'name': 'Segmentation', 'num_classes': len(about['classes'])}
   if about['labelled']:  # the names of the set are those of the labels
@@ -179,17 +177,21 @@ def _config(about, plan):
     },
     'model': {
       'name': 'UNet',
+      'features': features,
       'strides': _stages(plan.topology.strides),
       'kernel_sizes': _stages(plan.topology.kernel_sizes),
       'deep_supervision': True,
     },
     'task': task,
+    'augment': augment,
     'optimizer': dict(learning_rate=1e-3, weight_decay=1e-4, clip_norm=12.0),
     'schedule': dict(name='cosine', warmup_steps=100),
     'train': dict(
       steps=STEPS, log_every=50, eval_every=STEPS // 10, ema_decay=0.999
     ),
-    'inference': dict(batch_size=2 * plan.batch),
+    'inference': dict(
+      batch_size=2 * plan.batch, flips=any(e['name'] == 'flip' for e in augment)
+    ),
   }
 
 

@@ -68,9 +68,10 @@ def spoken(results, split='test', most=4):
     parts.append(f'{text} {unit}'.strip())
   if found.get('positive'):
     parts.append(f'the positive class being {found["positive"]}')
-  cases = (
-    f'{_count(found["n"], "case")} of {_count(found["patients"], "patient")}'
-  )
+  cases = _count(found['n'], 'case')
+  cases += f' of {_count(found["patients"], "patient")}'
+  if again := found.get('repeated', {}).get('n'):
+    cases += f', {again} of them also in training, exactly or nearly'
   return f'{split}: {", ".join(parts)}; {cases}'
 
 
