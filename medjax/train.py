@@ -287,6 +287,12 @@ def _announce(experiment, members):
   from_step = min(m.step for m in members)
   resumed = f', going on from step {from_step}' if from_step else ''
   print(f'{name}: {count:,} parameters; {settings.steps} steps{resumed}')
+  warmup = experiment.config['schedule'].get('warmup_steps', 0)
+  if 2 * warmup > settings.steps:
+    print(
+      f'note: schedule.warmup_steps={warmup} of {settings.steps} steps: the '
+      'learning rate is hardly what it should be; lower it'
+    )
   # A moving average that outlasts the run is one of its beginning too.
   if settings.ema_decay and (1 - settings.ema_decay) * settings.steps < 1:
     print(
