@@ -1,5 +1,6 @@
 """The loss on validation cases, to be seen beside that of training."""
 
+import dataclasses
 import functools
 
 import jax
@@ -95,7 +96,8 @@ class ValidationLoss:
     return loss / count if count else None
 
   def _stream(self, samples):
-    experiment = self._experiment
+    # The same examples whatever the seed of the run: members are alike.
+    experiment = dataclasses.replace(self._experiment, seed=0)
     data, settings = experiment.data, experiment.train
     size = data.batch_size
     count = -(-len(samples) // size) if size else 1
