@@ -58,7 +58,7 @@ def folder_options(config):
     dense='mask' in kind.fields,
     images='image' in (task.get('inputs') or _inputs(kind)),
     ignore=task.get('ignore') if data['ignore'] is None else data['ignore'],
-    mask_values=dict(data['mask_values']),
+    mask_values=data['mask_values'],
     unlabelled=kind.unlabelled and not kind.fields,
     partly=bool(kind.fields and (kind.unlabelled or few)),
   )

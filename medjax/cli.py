@@ -7,11 +7,15 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 from absl import flags, logging
 
 from medjax import terminal
 
+_LATER = (
+  'Configuration is not available because of an earlier failure to load: '
+)
 # What users can cause and mend; anything else is a defect and keeps its
 # traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError, flags.Error)
@@ -23,11 +27,24 @@ def parse_flags(argv):
     return flags.FLAGS(argv)
   # An unknown field, or one below it; mostly with a "Did you mean".
   except (AttributeError, KeyError) as e:
+    if said := _of_config(e):
+      raise flags.Error(said) from None
     text = str(e).replace('\\n', ' ').translate({ord(c): None for c in '\\"\''})
     raise flags.Error(f'no config field {text}') from None
   except flags.IllegalFlagValueError as e:  # may quote a whole traceback
     last = str(e).strip().splitlines()[-1]
     raise flags.Error(last.removeprefix('ValueError: ')) from None
+
+
+def _of_config(error):
+  """The line for an error within get_config: mostly, of an unknown variant."""
+  for frame in traceback.extract_tb(error.__traceback__):
+    if frame.name == 'get_config':
+      return (
+        f'{frame.filename}: get_config failed, {type(error).__name__}: {error};'
+        ' what may follow the file as :VARIANT is told in its first lines'
+      )
+  return ''
 
 
 @contextlib.contextmanager
@@ -61,7 +78,7 @@ def one_line_errors():
 
 def said(error):
   """The line for an error that a user can cause, None for a defect."""
-  line = ' '.join(str(error).split())
+  line = ' '.join(str(error).split()).removeprefix(_LATER)
   if isinstance(error, PermissionError) and error.filename:
     return f'{error.filename}: may not be opened; change its rights, or move it'
   if isinstance(error, USER_ERRORS):

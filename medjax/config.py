@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from medjax import files
 from medjax.build import closest
@@ -17,6 +18,7 @@ from medjax.defaults import default_config as default_config
 _RANGES = {
   'data.batch_size': (0, None),
   'data.foreground': (0, None),
+  'data.held_out': (0, 1),
   'data.labelled': (0, None),
   'data.labelled_share': (0, 1),
   'data.cache_gb': (0, None),
@@ -82,7 +84,18 @@ def load(workdir):
         f'{path} is damaged: {name} is no group of fields; take another '
         'workdir, or train again'
       )
-  return ml_collections.ConfigDict(_tuples(_filled(stored, defaults)))
+  config = ml_collections.ConfigDict(_tuples(_filled(stored, defaults)))
+  return _typed(config, default_config())
+
+
+def _typed(config, known):
+  """The config with the types of those fields that are None, for flags."""
+  for name, value in known.items():
+    if is_part(value):
+      _typed(config[name], value)
+    elif config[name] is None:
+      config[name] = placeholder(known.get_type(name))
+  return config
 
 
 def _tuples(value):
@@ -133,15 +146,22 @@ def members(config, workdir):
 
   The members of an ensemble differ in their seed, but not in how patients are
   divided. In a cross-validation fold i is the test set of member i, the next
-  fold validates and the rest trains. Each is an ordinary run, in a folder of
+  fold validates and the rest trains, or data.held_out of the rest validates.
+  Each is an ordinary run, in a folder of
   its own.
   """
   workdir = pathlib.Path(workdir)
   count, folds = config.get('members', 1), config.get('folds', 0)
-  if count < 1 or folds < 0 or folds in (1, 2) or (count > 1 and folds):
+  held_out = config.data.get('held_out', 0)
+  if folds == 2 and not held_out:
+    raise ValueError(
+      'folds=2: one tests, the other trains, and none validates; say '
+      'data.held_out=0.2 too, the share of the other that does'
+    )
+  if count < 1 or folds < 0 or folds == 1 or (count > 1 and folds):
     raise ValueError(
       f'members={count}, folds={folds}: give members of 1 or more, or folds of '
-      '3 or more, which train, validate and test'
+      '3 or more, which train, validate and test (2 with data.held_out)'
     )
   if count == 1 and not folds:
     return [(config, workdir)]
@@ -151,7 +171,9 @@ def members(config, workdir):
     run.members, run.folds, run.train.together = 1, 0, None
     if folds:
       order = [f'fold{(i + k) % folds}' for k in range(folds)]
-      run.data.splits.test, run.data.splits.validation, *train = order
+      if not held_out:
+        run.data.splits.validation = order.pop(1)
+      run.data.splits.test, *train = order
       run.data.splits.train = '+'.join(sorted(train))
     else:
       run.data.seed = (
@@ -219,6 +241,9 @@ def complete(config):
   """
   defaults, given = default_config().to_dict(), config.to_dict()
   _check_names(given, defaults)
+  values = given.get('data', {}).get('mask_values')
+  if isinstance(values, dict):  # JSON has no numbers as keys
+    given['data']['mask_values'] = tuple(sorted(values.items()))
   return ml_collections.ConfigDict(_filled(given, defaults))
 
 

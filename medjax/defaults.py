@@ -1,7 +1,7 @@
 """Every field of a config, with its default."""
 
 import ml_collections
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 
 def default_config():
@@ -36,14 +36,17 @@ def default_config():
           prior='',  # a further image; and so is a field of any other name
         ),
         ignore=placeholder(int),  # the value of masks that is no class
-        mask_values=(),  # ((stored, class), …), where masks hold other values
+        # {stored: class}, where masks hold other values: {255: 1}
+        mask_values=FieldReference((), field_type=object),
         landmark=(),  # times at which a patient's visits so far are a case
         uncertain='',  # what -1 is among labels: zero, one, ignore, class
         patient='',  # 'dicom', or a regular expression in the case's id
         group='',  # 'duplicates': copies of an image stay in one split
         hash_ids='',  # a file with a salt: what is kept has digests for ids
         fractions=(0.7, 0.15, 0.15),  # of patients: train, validation, test
-        seed=placeholder(int),  # of their division; if none, the run's
+        seed=0,  # of their division, which the run's seed leaves as it is
+        held_out=0.0,  # share of train's patients that validates, instead of
+        # splits.validation; of a cross-validation, instead of the next fold
         folds=0,  # instead: fold0, fold1, … for `splits` below
         data_dir='',  # prepared sets; '' is $MEDJAX_DATA_DIR, ~/medjax_data
         manual_dir='',  # files fetched by hand, for preparing
@@ -56,7 +59,7 @@ def default_config():
         preprocess=(),  # medjax.data.transforms
         # Of training and sliding window; () is the whole image, and None fits
         # one to the first volume, or is whole pictures.
-        patch_size=(),
+        patch_size=FieldReference((), field_type=tuple),
         foreground=1 / 3,  # share of patches centred on a labelled voxel
         cache_gb=2.0,  # decoded, preprocessed cases held in memory
         subgroups=(),  # columns by which scores are reported: ('sex', 'age')

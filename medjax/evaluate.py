@@ -10,6 +10,7 @@ from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
 from medjax import files, modalities, progress, subgroups
+from medjax.data import repeated
 from medjax.metrics.classification import defined_mean
 from medjax.prediction import ensemble, novelty
 from medjax.prediction.predictor import Predictor
@@ -26,8 +27,12 @@ _OF_THE_DATA = (
   'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
   'data.where', 'data.join', 'data.landmark', 'data.fields', 'data.patient',
   'data.fractions', 'data.seed',
-  'data.folds', 'data.splits',
+  'data.folds', 'data.splits', 'data.held_out',
 )  # fmt: skip
+
+
+class NoReferenceError(ValueError):
+  """No case has what its prediction could be compared with."""
 
 
 def evaluate_cases(predictor, task, samples, *, visit=None):
@@ -35,7 +40,7 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
 
   Each process predicts its share of the samples. `visit(case, prediction, row)`
   sees each as it comes. Rows are compared with those of the samples'
-  `references`, if there are any. Raises ValueError where no case has a
+  `references`, if there are any. Raises NoReferenceError where no case has a
   reference.
   """
   places = []
@@ -64,7 +69,7 @@ def evaluate_cases(predictor, task, samples, *, visit=None):
     rows.append(row)
   rows = _gathered(rows)
   if not rows:
-    raise ValueError(
+    raise NoReferenceError(
       f'none of {len(samples)} cases has a {" and a ".join(task.fields)} to be '
       'compared with'
     )
@@ -160,29 +165,24 @@ def _evaluate(experiment, workdir, facts, beside=None):
     _announce(validation, test, steps)
     rows = {
       'validation': evaluate_cases(predictor, task, validation),
-      'test': evaluate_cases(predictor, task, test, visit=gallery.visit),
+      **_of_test(predictor, task, test, gallery.visit),
     }
     calibration = _decided(experiment, predictor, rows['validation'])
-    changed = _changed(experiment, predictor, test)
+    if 'test' in rows:
+      changed = _changed(experiment, predictor, test)
     rows, changed = (
       {k: completed(task, each, calibration) for k, each in part.items()}
       for part in (rows, changed)
     )
     results['calibration'] = _brief_calibration(calibration)
-    if experiment.inference.ood:
+    if experiment.inference.ood and 'test' in rows:
       results['novelty'] = _novelty(experiment, workdir, predictor, rows)
+    if jax.process_index() == 0 and 'test' in rows:
+      repeated.mark(rows['test'], experiment.cases)
   results['run']['monitor'] = task.monitor
   results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = measures(task)
-  for split, each in rows.items():
-    if not experiment.folds:
-      add_groups(experiment, experiment.cases(split), each)
-    # What validation decided says nothing about validation itself.
-    applied = calibration if split == 'test' else None
-    groups = experiment.data.subgroups if split == 'test' else ()
-    results[split] = summarized(
-      task, each, applied, seed=experiment.seed, groups=groups
-    )
+  results |= _summaries(experiment, rows, calibration)
   if changed:
     results['test']['modalities'] = modalities.summarize(
       task, rows['test'], changed, beside, calibration=calibration,
@@ -196,6 +196,36 @@ def _evaluate(experiment, workdir, facts, beside=None):
       files.write_json(workdir / CALIBRATION, decided, sealed=True)
     write(workdir, task, rows, results, gallery)
   return results, rows, changed
+
+
+def _summaries(experiment, rows, calibration):
+  """What metrics.json says of each split."""
+  task, found = experiment.task, {}
+  for split, each in rows.items():
+    if not experiment.folds:
+      add_groups(experiment, experiment.cases(split), each)
+    # What validation decided says nothing about validation itself.
+    applied, groups = None, ()
+    if split == 'test':
+      applied, groups = calibration, experiment.data.subgroups
+    seed = experiment.seed
+    found[split] = {
+      **summarized(task, each, applied, seed=seed, groups=groups),
+      **repeated.summarize(task, each, applied, seed=seed),
+    }
+  return found
+
+
+def _of_test(predictor, task, test, visit):
+  """{'test': its rows}; {} where nobody drew or labelled any of its cases."""
+  try:
+    return {'test': evaluate_cases(predictor, task, test, visit=visit)}
+  except NoReferenceError as e:
+    if jax.process_index() == 0:
+      print(
+        f'note: nothing scores the test split: {e}; medjax predict reads it'
+      )
+    return {}
 
 
 def _changed(experiment, predictor, test):
@@ -301,11 +331,11 @@ def _novelty(experiment, workdir, predictor, rows):
   places = novelty.drawn(len(train), experiment.seed)
   with progress.bar('learning what is known', len(places)) as advance:
     known = novelty.seen(predictor, (train[i] for i in places), advance)
-  validation = _seen_rows(rows['validation'])
+  validation = novelty.of_rows(rows['validation'])
   found = novelty.Novelty.of(known, validation, names)
   if jax.process_index() == 0:
     found.save(workdir)
-  test = _seen_rows(rows['test'])
+  test = novelty.of_rows(rows['test'])
   p = found.p_values(test.signature, test.logits)
   for i, row in enumerate(rows['test']):
     row |= {novelty.column(name): float(p[name][i]) for name in p}
@@ -318,20 +348,13 @@ def _novelty(experiment, workdir, predictor, rows):
   }
 
 
-def _seen_rows(rows):
-  pick = lambda name: np.stack([np.asarray(row[name]) for row in rows])
-  logits = pick('logits') if 'logits' in rows[0] else None
-  ids = tuple(row['id'] for row in rows)
-  return novelty.Seen(pick('signature'), logits, None, ids)
-
-
 def write(workdir, task, rows, results, gallery):
   """Writes metrics.json, per_case.csv and figures/cases.npz.
 
   `rows` are those of each split.
   """
   table = [{'split': split, **row} for split in rows for row in rows[split]]
-  kept = ('case', 'signature', 'logits', 'missed')
+  kept = ('case', 'signature', 'logits', 'missed', 'repeated')
   for row in table:
     for name in (*kept, *getattr(task, 'unwritten', ())):
       row.pop(name, None)
@@ -361,7 +384,8 @@ def _changed_pooled(members):
 
 def _brief(results):
   """What an ensemble's metrics.json says of a member."""
-  parts = {k: results[k]['scores'] for k in ('validation', 'test')}
+  splits = [k for k in ('validation', 'test') if k in results]
+  parts = {k: results[k]['scores'] for k in splits}
   return {'best_step': results['run']['best_step'], **parts}
 
 

@@ -22,7 +22,7 @@ from medjax import config as config_lib
 from medjax import files, optim, tasks
 from medjax.build import lookup
 from medjax.cases import open_cases
-from medjax.data import labelled, pipeline, poisson
+from medjax.data import held_out, labelled, pipeline, poisson
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 from medjax.parts import (
@@ -75,19 +75,27 @@ class Experiment:
     return [(e, workdir / f) for f, e in self.members] or [(self, workdir)]
 
   def stream(
-    self, samples, *, process_index=0, process_count=1, parts=1, draws=None
+    self,
+    samples,
+    *,
+    process_index=0,
+    process_count=1,
+    parts=1,
+    draws=None,
+    kind=pipeline.TrainStream,
+    steps=None,
   ):
     """The `TrainStream` of samples, as this experiment trains on them.
 
-    With `draws`, arguments of a `PoissonStream`, that.
+    With `draws`, arguments of a `PoissonStream`, that. Or one of its `kind`, of
+    as many `steps`.
     """
-    kind = pipeline.TrainStream
     if draws is not None:
       kind = functools.partial(poisson.PoissonStream, draws=draws)
     return kind(
       samples,
       batch_size=self.data.batch_size,
-      steps=self.train.steps,
+      steps=steps or self.train.steps,
       inputs=self.task.inputs,
       fields=self.task.fields,
       seed=self.seed,
@@ -329,14 +337,31 @@ def _settings(name, part):
 def _splits(config):
   """split → its raw cases, opened once."""
   config = copy.deepcopy(config)
+  data = config.data
+
+  @functools.cache
+  def parts():
+    seed = config.seed if data.seed is None else data.seed
+    fields = lookup(tasks, config.task.get('name', '')).fields
+    train = open_cases(config, data.splits.train)
+    return held_out.divided(train, data.held_out, seed, fields)
 
   @functools.cache
   def cases(split):
-    config_lib.check_splits(config.data.splits.to_dict())
-    found = open_cases(config, config.data.splits[split])
+    config_lib.check_splits(_named_splits(data))
+    if data.held_out and split in SPLITS[:2]:
+      found = parts()[SPLITS.index(split)]
+    else:
+      found = open_cases(config, data.splits[split])
     return found if split != 'train' else _with_references(config, found, cases)
 
   return cases
+
+
+def _named_splits(data):
+  """The splits that name cases: held-out ones are a share of train."""
+  kept = [s for s in SPLITS if s != 'validation' or not data.held_out]
+  return {split: data.splits[split] for split in kept}
 
 
 def _with_references(config, found, cases):

@@ -13,7 +13,7 @@ from medjax import cases as cases_lib
 from medjax import config as config_lib
 from medjax import experiment as experiment_lib
 from medjax import files, prepare
-from medjax.data import folder, pipeline, records
+from medjax.data import folder, pipeline, records, repeated
 from medjax.data.facts import DataFacts
 from medjax.evaluate import (
   OF_THE_MODEL,
@@ -75,6 +75,7 @@ def evaluate_on(
   gallery = Gallery(experiment.task)
   calibration = load_calibration(workdir)
   rows = _rows(experiment, cases, variables, gallery, calibration)
+  _mark_repeated(workdir, cases, rows)
   results = {
     'run': {
       **(facts or {}),
@@ -112,9 +113,12 @@ def _scores(experiment, cases, rows, calibration):
   return {
     'unit_of_length': DataFacts.of(cases).unit_of_length,
     'measures': measures(task),
-    'test': summarized(
-      task, rows, calibration, seed=seed, groups=experiment.data.subgroups
-    ),
+    'test': {
+      **summarized(
+        task, rows, calibration, seed=seed, groups=experiment.data.subgroups
+      ),
+      **repeated.summarize(task, rows, calibration, seed=seed),
+    },
   }
 
 
@@ -178,6 +182,27 @@ def _check_free(out, source):
 
 
 # Not the cases of the training.
+
+
+def _mark_repeated(workdir, cases, rows):
+  """Tells rows whose image the run has learnt from, by whatever name.
+
+  Not those of a cross-validation, whose folds learnt from different ones, nor
+  where the training data are not at hand.
+  """
+  experiment = experiment_lib.restore(workdir, trust=True)
+  if experiment.folds or jax.process_index():
+    return
+  run, _ = experiment.runs('')[0]
+  data = experiment.config['data']
+  try:
+    if data['name'] != 'folder':  # prepared, or it would be fetched
+      records.dataset_dir(data['name'], data['data_dir'] or None)
+    found = repeated.places(run.cases('train'), cases)
+  except (OSError, ValueError):
+    return
+  for row in rows if found is not None else ():
+    row['repeated'] = row['case'] in found
 
 
 def _check_apart(workdir, data, cases, split, same_names):

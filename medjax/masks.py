@@ -11,7 +11,7 @@ from medjax.data.folder.grids import on_grid
 from medjax.run import per_case
 from medjax.tasks import Segmentation
 
-_OVERLAY = re.compile(r'_overlay$')
+_BESIDE = re.compile(r'_(overlay|probabilities|entropy|mutual_information)$')
 _MASK = re.compile(r'^(.+)_(mask|seg|label)$')
 
 
@@ -106,8 +106,8 @@ def _named(folder):
   inside = sorted(p for p in folder.iterdir() if p.name[0] != '.')
   paths = {formats.stem(p): p for p in inside if formats.is_image(p)}
   for stem, path in paths.items():
-    if _OVERLAY.search(stem) and _OVERLAY.sub('', stem) in paths:
-      continue  # a picture that predict draws beside a mask
+    if _BESIDE.search(stem) and _BESIDE.sub('', stem) in paths:
+      continue  # what predict writes beside a mask
     match = _MASK.match(stem)
     name = match[1] if match else stem
     if name in found:

@@ -6,6 +6,7 @@ augmentation, each printed with its reason. configs/planned.py trains it. The
 rules are nnU-Net's; medjax/survey/rules.py has them.
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -37,17 +38,24 @@ def plan(args):
   if args.minutes is not None and not 0 < args.minutes < float('inf'):
     raise ValueError(f'--minutes={args.minutes:g}: must be above 0')
   spacing = _numbers(args.spacing, '--spacing') if args.spacing else None
+  options = {
+    'memory_gb': memory,
+    'spacing': spacing,
+    'preset': args.preset,
+    'variant': args.variant,
+  }
+  if args.previous:
+    options['previous'] = os.path.abspath(args.previous)
   if args.name.endswith('.json'):
     about = fingerprint.read(args.name)
   else:
     about = fingerprint.fingerprint(survey(arguments.source(args)))
-  chosen = dict(memory_gb=memory, spacing=spacing, preset=args.preset)
   if args.minutes is None:
-    planned = setup.make_setup(about, **chosen)
+    planned = setup.make_setup(about, **options)
   else:
     from medjax.survey import pace  # needs jax, which takes seconds
 
-    planned = pace.fit(about, args.minutes, **chosen)
+    planned = pace.fit(about, args.minutes, **options)
   data = planned.config['data']
   at_hand = 'path' in data and pathlib.Path(data['path']).exists()
   if at_hand or not args.name.endswith('.json'):
@@ -102,6 +110,7 @@ def main():
     __doc__,
     'plan study --out=plan.json',
     'plan inspected/fingerprint.json --out=plan.json --memory=auto',
+    'plan study --out=slices.json --variant=2d',
   )
   parser.add_argument(
     'name', metavar='NAME|PATH', help='data set, files or fingerprint.json'
@@ -118,6 +127,15 @@ def main():
     help="nnU-Net's U-Net for 8 GB, or its residual encoders for 8, 24, 40 GB",
   )
   parser.add_argument('--spacing', help='in mm, instead of the rule: 1,1,3')
+  parser.add_argument(
+    '--variant',
+    default='full',
+    choices=setup.VARIANTS,
+    help='of volumes: full, low (resolution), cascade or 2d (slices) [full]',
+  )
+  parser.add_argument(
+    '--previous', help='workdir of --variant=low, for --variant=cascade'
+  )
   parser.add_argument(
     '--minutes', type=float, help='that training may take on this device'
   )

@@ -5,8 +5,8 @@ checkout), or a path to a builder file. Records go to --data_dir, in the
 array_record format, and appear there only when they are complete. They are
 written in shards, by several processes where there are several; a run that was
 killed is taken up where it was, unless the files it reads from, or the builder,
-have changed since. A set that outgrows one machine is prepared by
-the same command with --beam.
+have changed since. A builder of your own that was edited is prepared anew. A
+set that outgrows one machine is prepared by the same command with --beam.
 """
 
 import concurrent.futures
@@ -25,9 +25,10 @@ import types
 
 import numpy as np
 
-from medjax import cli, files, progress
+from medjax import cli, files, progress, shipped
 from medjax.data import builders, records, remote
 
+_BUILDER = 'builder.json'  # beside the records: of which file they are
 _DAY = 24 * 3600
 
 
@@ -50,12 +51,12 @@ def prepare(
   home = pathlib.Path(data_dir or records.default_data_dir()).expanduser()
   builder = builders.load(path, config, data_dir=home, manual_dir=manual_dir)
   target = pathlib.Path(builder.data_path)
-  if (target / 'dataset_info.json').exists():
+  if _is_current(target, path):
     return target
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / '.lock'):
-      if not (target / 'dataset_info.json').exists():
+      if not _is_current(target, path):
         write = _with_beam(beam) if beam else _with_processes(jobs)
         _build(builder, path, config, home, target, shard_mb, write)
   except (OSError, RuntimeError) as e:
@@ -69,6 +70,24 @@ def prepare(
       'Another place: --data_dir'
     ) from None
   return target
+
+
+def _is_current(target, path):
+  """Whether a set is whole, and of the builder as it is now.
+
+  A builder of medjax says itself, by its version, when records change; one of
+  yours is a file that you edit.
+  """
+  if not (target / 'dataset_info.json').exists():
+    return False
+  if path.resolve().parent == shipped.folder('datasets').resolve():
+    return True
+  made = files.read_json(target / _BUILDER, mend='delete it') or {}
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  if made.get('source', digest) == digest:
+    return True
+  print(f'{path} was edited: preparing {target} anew', flush=True)
+  return False
 
 
 def _prepare_remote(name, url, manual_dir, **options):
@@ -105,7 +124,13 @@ def _build(builder, path, config, home, target, shard_mb, write):
     write(todo, sum(len(split.items) for split in splits.values()))
     builders.finish(builder, plan, incomplete)
   (incomplete / 'made_of.json').unlink()
+  files.write_json(incomplete / _BUILDER, {'source': made_of['source']})
   _sweep(incomplete)
+  if target.exists():  # of the builder as it was
+    old = target.with_name(f'{target.name}.old')
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(target, old)
+    shutil.rmtree(old, ignore_errors=True)
   os.replace(incomplete, target)
   about = records.info_of(target)
   parts = ', '.join(f'{k} {n}' for k, n in about['splits'].items())

@@ -21,6 +21,7 @@ from medjax.run.lock import locked
 from medjax.run.member import Member, check_goes_on
 from medjax.run.profile import Profile
 from medjax.run.stop import Stopped, StopSignal
+from medjax.run.validation_loss import ValidationLoss
 
 
 def train(experiment, workdir, *, until=None, read_test=True):
@@ -60,7 +61,7 @@ def _train(experiment, workdir, until, read_test):
   train_step, learning_rate = _begin(
     members, experiment, workdir, mesh, read_test
   )
-  predictor = Predictor(experiment)
+  predictor, loss = Predictor(experiment), ValidationLoss(experiment, mesh)
   begun = min(m.step for m in members)
   clock = _Clock(begun, experiment.data.batch_size or members[0].batch_size)
   profile = Profile(workdir, settings.profile)
@@ -98,7 +99,7 @@ def _train(experiment, workdir, until, read_test):
       if step % settings.log_every == 0 or last:
         _log(members[0].writer, going, step, clock, learning_rate)
       if step % settings.eval_every == 0 or last or step == until:
-        _validate(members[0].writer, going, step, predictor, experiment.task)
+        _validate(members[0].writer, going, step, predictor, loss)
         clock.restart(step)  # Evaluation is not training time.
       if code := stop.exit_code(step):
         for m in going:
@@ -246,13 +247,21 @@ def _begin(members, experiment, workdir, mesh, read_test):
   return engine.over_members(step, together=together), learning_rate
 
 
+def _counted(cases):
+  """'12', or '12 of 8 patients' where that is known without reading them."""
+  patients = len({e.patient for e in getattr(cases, 'entries', ())})
+  if patients in (0, len(cases)):
+    return str(len(cases))
+  return f'{len(cases)} of {patients} patients'
+
+
 def _announce(experiment, members):
   """Says what is about to be trained, before the first step is compiled."""
   if jax.process_index():
     return
   task, settings = experiment.task, experiment.train
   cases = members[0].experiment.cases
-  splits = ', '.join(f'{len(cases(split))} {split}' for split in SPLITS)
+  splits = ', '.join(f'{_counted(cases(split))} {split}' for split in SPLITS)
   device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
   print(f'cases: {splits}; on {device}')
   if task.names:
@@ -278,6 +287,12 @@ def _announce(experiment, members):
   from_step = min(m.step for m in members)
   resumed = f', going on from step {from_step}' if from_step else ''
   print(f'{name}: {count:,} parameters; {settings.steps} steps{resumed}')
+  warmup = experiment.config['schedule'].get('warmup_steps', 0)
+  if 2 * warmup > settings.steps:
+    print(
+      f'note: schedule.warmup_steps={warmup} of {settings.steps} steps: the '
+      'learning rate is hardly what it should be; lower it'
+    )
   # A moving average that outlasts the run is one of its beginning too.
   if settings.ema_decay and (1 - settings.ema_decay) * settings.steps < 1:
     print(
@@ -341,10 +356,11 @@ def _log(writer, going, step, clock, learning_rate):
   clock.restart(step)
 
 
-def _validate(writer, going, step, predictor, task):
+def _validate(writer, going, step, predictor, loss):
   """Scores the members on their validation cases, and saves them."""
   for m in going:
     m.check_finite()
+    task = m.experiment.task
     current = predictor.with_weights(local_variables(m.state))
     rows = evaluate_cases(current, task, m.validation)
     summary = task.summarize(rows, n_resamples=0)
@@ -355,6 +371,8 @@ def _validate(writer, going, step, predictor, task):
       if task.monitor in table
     }
     logged = {**scores, **by_class}
+    if (value := loss(m.state, m.validation)) is not None:
+      logged.setdefault('loss', value)  # a task may have a score of that name
     m.writer.scalars(
       step, {f'validation/{k}': _number(v) for k, v in logged.items()}
     )

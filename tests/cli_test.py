@@ -3,6 +3,8 @@ import signal
 
 import jax
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 import medjax
 from medjax import cli
@@ -30,6 +32,17 @@ def test_errors_of_users_are_a_line(error, said, capsys):
   assert err.startswith('medjax: ')
   assert err.count('\n') == 1
   assert said in err
+
+
+def test_a_config_that_fails_is_no_unknown_field(tmp_path):
+  (tmp_path / 'mine.py').write_text(
+    'def get_config(name):\n  return {"a": 1}[name]\n'
+  )
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', flag_values=values)
+  with pytest.raises(KeyError) as e:
+    values(['main', f'--config={tmp_path}/mine.py:b'])
+  assert "mine.py: get_config failed, KeyError: 'b'" in cli._of_config(e.value)
 
 
 def test_defects_are_not_hidden():

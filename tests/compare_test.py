@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medjax import compare
+from medjax import compare, masks
 
 
 def _write(folder, rows):
@@ -187,3 +187,10 @@ def test_masks_of_another_size_and_half_a_command(tmp_path, run):
   code, _, err = run()
   assert code == 1
   assert 'give two runs' in err
+
+
+def test_what_predict_writes_beside_a_mask_is_no_mask(tmp_path):
+  for name in ('a', 'a_overlay', 'a_entropy', 'b_overlay'):
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / f'{name}.png')
+  np.savez(tmp_path / 'a_probabilities.npz', np.zeros((2, 2, 2)))
+  assert [*masks._named(tmp_path)] == ['a', 'b_overlay']

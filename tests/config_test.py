@@ -136,7 +136,7 @@ def test_members_differ_in_the_seed_alone(tmp_path, again):
   assert [f.name for _, f in runs] == ['member0', 'member1', 'member2']
   for i, (run, _) in enumerate(runs):
     alone = make()
-    alone.seed, alone.data.seed = 5 + i, 5
+    alone.seed = 5 + i
     assert config_lib.to_json(run) == config_lib.to_json(alone)
   assert config.seed == 5
 
@@ -154,9 +154,29 @@ def test_every_fold_is_tested_once(tmp_path):
   assert runs[0][1] == tmp_path / 'fold0'
 
 
+def test_what_is_none_can_still_be_set_by_a_flag(tmp_path):
+  config = make()
+  config.data.patch_size = None
+  config_lib.store(config, tmp_path)
+  for each in (config, config_lib.load(tmp_path)):
+    assert each.data.patch_size is None
+    types = [each.data.get_type(k) for k in ('patch_size', 'ignore')]
+    assert types == [tuple, int]
+
+
+@pytest.mark.parametrize('given', [{255: 1}, {0: 1, 255: 0}, ((255, 1),)])
+def test_values_of_masks_by_a_dict_or_pairs(tmp_path, given):
+  config = make()
+  config.data.mask_values = given
+  config = config_lib.complete(config)
+  assert dict(config.data.mask_values) == dict(given)
+  config_lib.store(config, tmp_path)
+  config_lib.compare(config, tmp_path)
+
+
 @pytest.mark.parametrize('given', [(0, 0), (2, 3), (1, 2), (1, -3)])
 def test_members_and_folds_that_make_no_sense(tmp_path, given):
   config = make()
   config.members, config.folds = given
-  with pytest.raises(ValueError, match=r'members of 1 or more, or folds of 3'):
+  with pytest.raises(ValueError, match=r'members of 1 or more|folds=2'):
     config_lib.members(config, tmp_path)

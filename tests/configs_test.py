@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import pathlib
+import runpy
 import sys
 
 import evidence
@@ -398,3 +399,14 @@ def test_a_misspelt_backbone_is_named():
   config.model = dict(name='EncoderDecoder', backbone=dict(name='ResNet81'))
   with pytest.raises(ValueError, match="'ResNet81'; did you mean 'ResNet18'"):
     made_model(config)
+
+
+def test_an_epoch_of_medmnist_is_that_of_the_set():
+  path = ROOT / 'configs/benchmarks/medmnist.py'
+  get_config = runpy.run_path(str(path))['get_config']
+  steps = lambda variant: get_config(variant).train.steps
+  assert steps('breastmnist,official') == 10 * (546 // 128 + 1)
+  assert steps('pneumoniamnist_64,official') == 10 * (4708 // 128 + 1)
+  assert get_config('adrenalmnist3d_64,official').data.batch_size == 32
+  with pytest.raises(ValueError, match=r"official, best .* not 'breastmnist'"):
+    get_config('breastmnist')

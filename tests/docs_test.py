@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 import medjax
 from medjax.__main__ import commands
+from medjax.config import complete
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -95,9 +96,11 @@ def parse_main(words, monkeypatch):
   argv = ['main', *of_config]
   monkeypatch.setattr(sys, 'argv', argv)
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', flag_values=values)
+  config_flags.DEFINE_config_file(
+    'config', flag_values=values, lock_config=False, accept_new_attributes=True
+  )
   assert values(argv) == ['main']
-  assert values.config.train.steps
+  assert complete(values.config).train.steps  # refuses unknown fields
 
 
 def parse(command, words, monkeypatch):
@@ -153,7 +156,7 @@ def test_a_wrong_flag_is_found(monkeypatch):
   monkeypatch.chdir(ROOT)
   with pytest.raises(SystemExit):
     parse('compare', ['a', 'b', '--ouy=c'], monkeypatch)
-  with pytest.raises(AttributeError):
+  with pytest.raises(ValueError, match='no config field seeed'):
     parse_main(['--config=configs/unet.py', '--config.seeed=1'], monkeypatch)
   with pytest.raises(AssertionError):
     parse_main(['--config=configs/unet.py', '--wrokdir=a'], monkeypatch)

@@ -9,6 +9,7 @@ import pytest
 
 from medjax import engine, evaluate, experiment
 from medjax.config import default_config
+from medjax.data import repeated
 from medjax.data.facts import DataFacts
 from medjax.prediction.predictor import Predictor, local_variables
 from medjax.run import per_case
@@ -211,6 +212,28 @@ def test_cases_without_reference_are_passed_over():
   ]  # fmt: skip
   with pytest.raises(ValueError, match='none of 1 cases has a mask'):
     evaluate.evaluate_cases(predict, TASK, samples[:1])
+  assert evaluate._of_test(predict, TASK, samples[:1], None) == {}
+  assert [*evaluate._of_test(predict, TASK, samples, None)] == ['test']
+
+
+def test_scores_are_also_said_without_what_training_has_seen():
+  task = Classification(num_classes=2)
+  sure = lambda p, label: {'probability': np.array([1 - p, p]), 'label': label}
+  rows = [
+    {**sure(p, label), 'id': str(i), 'patient': str(i), 'repeated': i < 2}
+    for i, (p, label) in enumerate(
+      [(0.9, 1), (0.1, 0), (0.9, 1), (0.8, 0), (0.1, 1), (0.2, 0)]
+    )
+  ]
+  found = repeated.summarize(task, rows, None, seed=0)['repeated']
+  assert found['n'] == 2
+  assert found['without']['n'] == 4
+  assert found['without']['scores']['accuracy'] == 0.5
+  fresh = [{**row, 'repeated': False} for row in rows]
+  assert repeated.summarize(task, fresh, None, seed=0) == {'repeated': {'n': 0}}
+  for row in rows:  # not looked for
+    del row['repeated']
+  assert repeated.summarize(task, rows, None, seed=0) == {}
 
 
 def test_variables_of_a_sharded_state_are_gathered():

@@ -72,14 +72,42 @@ def ids(config):
   return [sorted(c['id'] for c in made.cases(s)) for s in experiment.SPLITS]
 
 
-def test_the_seed_divides_a_folder_unless_the_data_have_their_own(config):
-  config.seed = 1
+def test_the_seed_of_the_data_divides_a_folder_that_of_the_run_does_not(config):
   one = ids(config)
   config.seed = 2
-  two = ids(config)
-  assert one != two
-  config.data.seed = 1
   assert ids(config) == one
+  config.data.seed = 1
+  assert ids(config) != one
+
+
+def test_a_share_of_the_training_patients_validates(config):
+  plain = ids(config)
+  config.data.held_out = 0.3
+  train, validation, test = ids(config)
+  assert sorted(train + validation) == plain[0]
+  assert 0 < len(validation) < len(train)
+  assert test == plain[2]
+  config.seed = 7
+  assert ids(config) == [train, validation, test]
+  config.data.held_out = 0.01
+  with pytest.raises(ValueError, match=r'held_out=0.01 of .* none'):
+    ids(config)
+
+
+def test_two_folds_validate_within_the_other(config):
+  config.folds = config.data.folds = 2
+  with pytest.raises(ValueError, match=r'folds=2: .* data.held_out'):
+    experiment.make(config)
+  config.data.held_out = 0.25
+  members = [e for _, e in experiment.make(config).members]
+  splits = [[{c['id'] for c in e.cases(s)} for s in experiment.SPLITS]
+            for e in members]  # fmt: skip
+  for train, validation, test in splits:
+    assert min(len(train), len(validation)) > 0
+    assert not train & validation
+    assert len(train | validation | test) == 10
+    assert not (train | validation) & test
+  assert not splits[0][2] & splits[1][2]
 
 
 def test_members_share_the_data_and_differ_in_their_seed(config):

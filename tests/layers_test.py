@@ -30,7 +30,7 @@ ALLOWED = {
   'optim': {'build'},
   # Data.
   'data': {'build', 'files', 'progress', 'shipped', 'terminal'},
-  'prepare': {'cli', 'data', 'files', 'progress'},
+  'prepare': {'cli', 'data', 'files', 'progress', 'shipped'},
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),

@@ -1,7 +1,70 @@
 """What a command line says of a config, and may set in it."""
 
+import pathlib
+import runpy
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
 from medjax import overrides
-from medjax.config import default_config
+from medjax.config import complete, default_config
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Of planned.py a plan, of search/ more than a config.
+FILES = [
+  p
+  for p in sorted((ROOT / 'configs').rglob('*.py'))
+  if p.stem != 'planned' and p.parent.name != 'search'
+]
+
+
+def parsed(config, *argv):
+  """The config after a command line."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_dict(
+    'config', config, flag_values=values, sys_argv=['main', *argv]
+  )
+  values(['main', *argv])
+  return values.config
+
+
+def leaves(config, prefix=''):
+  """(path, value, type) of all fields."""
+  for name, value in config.items():
+    if hasattr(value, 'items'):
+      yield from leaves(value, f'{prefix}{name}.')
+    else:
+      yield f'{prefix}{name}', value, config.get_type(name)
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
+def test_any_field_of_a_config_can_be_set(path):
+  config = runpy.run_path(str(path))['get_config']()
+  for name, _, kind in leaves(config):
+    assert kind is not type(None), f'{name} is None, of no type'
+  # As they are, each of them by its flag.
+  flagged = [
+    f'--config.{name}={value!r}'
+    for name, value, kind in leaves(config)
+    if value not in (None, '') and kind is not str
+  ]
+  assert parsed(config, *flagged).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+  'text', ['{0: 1, 255: 0}', '((0, 1), (255, 0))', '{255: 0, 0: 1}']
+)
+def test_values_of_masks_on_the_command_line(text):
+  config = parsed(default_config(), f'--config.data.mask_values={text}')
+  assert complete(config).data.mask_values == ((0, 1), (255, 0))
+
+
+def test_patches_where_the_config_has_none():
+  config = default_config()
+  config.data.patch_size = None
+  config = parsed(config, '--config.data.patch_size=(64, 48)')
+  assert config.data.patch_size == (64, 48)
 
 
 def test_the_fields_and_what_is_taken_by_what_they_name():

@@ -157,9 +157,58 @@ def test_a_ct_set(tmp_path):
   assert 'CT: 0.5 and 99.5 %' in reasons(setup)['normalisation']
   assert config.data.splits.test == 'test'
   # As the published coarser network: the same voxels see more of the patient.
-  low = make_setup(spleen, spacing=(1.390475921, 1.390475921, 2.723909986))
+  low = make_setup(spleen, variant='low')
+  spacing = low.config['data']['preprocess'][-1]['spacing']
+  assert spacing == pytest.approx((1.390476, 1.390476, 2.72391), rel=1e-5)
   assert low.plan.patch == (192, 192, 64)
-  assert 'coarser' not in reasons(low)['patch']
+  assert 'coarser network' not in reasons(low)['patch']
+  assert 'full, cascade, 2d' in reasons(low)['variants']
+  with pytest.raises(ValueError, match='say which run'):
+    make_setup(spleen, variant='cascade')
+  told = make_setup(spleen, variant='cascade', previous='runs/low')
+  first, *rest, last = config_of(told, tmp_path).data.preprocess
+  assert first['name'] == 'medjax.prediction.cascade:find'
+  assert first['run'] == 'runs/low'
+  assert tuple(rest) == config.data.preprocess
+  assert last == {'name': 'medjax.prediction.cascade:append'}
+  assert 'low: 1.39' in reasons(setup)['variants']
+
+
+def test_slices_of_volumes(tmp_path):
+  setup = make_setup(PROSTATE, variant='2d')
+  config = config_of(setup, tmp_path)
+  assert config.data.patch_size == (320, 320, 1)
+  assert config.data.batch_size == 32
+  (stride,) = {*config.model.strides[1:]}
+  assert stride == (2, 2, 1)
+  assert {*config.model.kernel_sizes} == {(3, 3, 1)}
+  assert config.model.features[-1] == 512
+  resample = config.data.preprocess[-1]
+  assert resample['spacing'] == (0.625, 0.625, None)
+  assert resample['order'] == 'cubic'
+  affine = config.augment[0]
+  assert (affine['rotate'], affine['axes']) == (180.0, (0, 1))
+  with pytest.raises(ValueError, match='no low resolution, and no cascade'):
+    make_setup(PROSTATE, variant='low')
+
+
+def test_what_is_mirrored_in_training_is_mirrored_at_test():
+  setup = make_setup(PROSTATE)
+  assert setup.config['inference']['flips']
+  sided = changed(classes=['background', 'left kidney', 'right kidney'])
+  assert not make_setup(sided).config['inference']['flips']
+
+
+def test_the_path_of_a_plan_is_beside_it_or_absolute(tmp_path, monkeypatch):
+  (tmp_path / 'plans').mkdir()
+  (tmp_path / 'study').mkdir()
+  path = tmp_path / 'plans' / 'plan.json'
+  for given in ('../study', str(tmp_path / 'study')):
+    plan = {'config': {'data': {'name': 'folder', 'path': given}}}
+    path.write_text(json.dumps(plan))
+    monkeypatch.chdir('/')
+    found = pathlib.Path(plans.load(path).data.path)
+    assert found.resolve() == tmp_path / 'study'
 
 
 def test_ct_and_pet_are_normalised_apart(tmp_path):

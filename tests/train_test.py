@@ -525,7 +525,8 @@ def assert_same_up_to_rounding(a, b, *, rtol=1e-6):
   left, right = read_log(a), read_log(b)
   assert [r.keys() for r in left] == [r.keys() for r in right]
   for x, y in zip(left, right, strict=True):
-    for key in x.keys() & {'step', 'train/loss', 'validation/dice'}:
+    keys = {'step', 'train/loss', 'validation/dice', 'validation/loss'}
+    for key in x.keys() & keys:
       assert x[key] == pytest.approx(y[key], rel=rtol), (key, x, y)
   left, right = (
     list(csv.DictReader((w / 'per_case.csv').read_text().splitlines()))

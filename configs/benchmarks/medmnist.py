@@ -12,19 +12,34 @@ Command, time and scores: benchmarks/RESULTS.md.
 
 from medjax.config import default_config
 
+# Training images of each set, without the size that its name may end in.
+IMAGES = dict(
+  pathmnist=89996, chestmnist=78468, dermamnist=7007, octmnist=97477,
+  pneumoniamnist=4708, retinamnist=1080, breastmnist=546, bloodmnist=11959,
+  tissuemnist=165466, organamnist=34561, organcmnist=12975, organsmnist=13932,
+  organmnist3d=971, nodulemnist3d=1158, adrenalmnist3d=1188,
+  fracturemnist3d=1027, vesselmnist3d=1335, synapsemnist3d=1230,
+)  # fmt: skip
+
 
 def get_config(variant='pneumoniamnist,best'):
   """A set and a recipe: 'pneumoniamnist,official'."""
   name, _, recipe = variant.partition(',')
+  recipes = dict(official=official, best=best)
+  if recipe not in recipes or name.partition('_')[0] not in IMAGES:
+    raise ValueError(
+      f'medmnist.py:SET,RECIPE has the recipes {", ".join(recipes)} and the '
+      f'sets {", ".join(IMAGES)}; not {variant!r}'
+    )
   config = default_config()
   config.data.name = f'medmnist/{name}'
   config.task = dict(name='Classification')
-  return dict(official=official, best=best)[recipe](config, name)
+  return recipes[recipe](config, name)
 
 
 def official(config, name):
   """MedMNIST v2's recipe, made smaller."""
-  volumes = name.endswith('3d')
+  volumes = '3d' in name
   config.data.batch_size = 32 if volumes else 128
   if volumes:  # 0 and 1/2, in training 0 and anything up to 1
     config.data.preprocess = (dict(name='scale', std=510.0),)
@@ -38,7 +53,8 @@ def official(config, name):
   )
   config.optimizer.update(name='adam', learning_rate=1e-3)
   config.schedule = dict(name='step')
-  epoch = (1188 if volumes else 4708) // config.data.batch_size + 1
+  images = IMAGES[name.partition('_')[0]]
+  epoch = images // config.data.batch_size + 1
   config.train.update(steps=10 * epoch, log_every=epoch, eval_every=epoch)
   config.inference.batch_size = 64
   return config
@@ -46,7 +62,7 @@ def official(config, name):
 
 def best(config, name):
   """Augmentation, AdamW, a cosine, averaged weights."""
-  volumes = name.endswith('3d')
+  volumes = '3d' in name
   if volumes:
     config.data.batch_size = 32
     config.data.preprocess = (

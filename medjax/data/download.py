@@ -39,7 +39,8 @@ def fetch(url, *, md5, folder, manual_dir=None):
   if path.is_file():
     return path
   by_hand = (
-    f'or download {filename} yourself and pass --manual_dir=FOLDER_WITH_IT'
+    f'or download {filename} yourself and pass --manual_dir=FOLDER_WITH_IT '
+    '(to main: --config.data.manual_dir)'
   )
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'{filename}.partial-{os.getpid()}')

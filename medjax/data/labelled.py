@@ -87,13 +87,13 @@ def chosen(cases, choice, *, fields, keep):
   """
   if not fields or not (choice or keep):
     return cases
-  told = _told(cases, fields)
-  has = [t is not None for _, _, t in told]
+  found = told(cases, fields)
+  has = [t is not None for _, _, t in found]
   named = has
   if choice.ids:
-    named = _by_ids(told, choice.ids)
+    named = _by_ids(found, choice.ids)
   elif choice.count:
-    named = _by_count(told, choice, getattr(cases, 'class_names', ()))
+    named = _by_count(found, choice, getattr(cases, 'class_names', ()))
   if choice and 'mask' in fields:
     _check_masks(cases, named)
   if not keep:
@@ -107,7 +107,7 @@ def chosen(cases, choice, *, fields, keep):
   return Labelled(cases, range(len(cases)), named, fields)
 
 
-def _told(cases, fields):
+def told(cases, fields):
   """(id, patient, label or '') of each case; None for it without reference."""
   found = []
   quick = set(fields) <= {'label', 'mask'}

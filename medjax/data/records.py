@@ -238,8 +238,12 @@ def info_of(directory):
 def dataset_dir(name, data_dir=None):
   """Directory of the newest prepared version, or FileNotFoundError.
 
-  A data_dir in an object store is copied to the default one first.
+  A data_dir in an object store is copied to the default one first. The name may
+  be that of a builder's file, 'mine/blobs.py/config'.
   """
+  file, suffix, config = name.partition('.py')
+  if suffix:
+    name = '/'.join(filter(None, (pathlib.Path(file).name, config.strip('/'))))
   if data_dir and remote.is_remote(data_dir):
     found = remote.versions(data_dir, name)
     if found:
@@ -278,6 +282,12 @@ def _builder(directory):
 def _split_hint(split, splits, error):
   names = [part.split('[')[0].strip() for part in split.split('+')]
   unknown = [n for n in names if n not in splits]
+  if unknown == ['validation'] and 'train' in splits:
+    return (
+      f': there is none ({", ".join(sorted(splits))}); data.held_out=0.2 takes '
+      "a fifth of the patients of train, data.splits.validation='train[:20%]' "
+      "with train='train[20%:]' a fifth of its records"
+    )
   if unknown:
     return f': no {unknown[0]!r}{closest(unknown[0], splits)}'
   return f' ({" ".join(str(error).split())})'

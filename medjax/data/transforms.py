@@ -95,6 +95,8 @@ def reorient(sample, *, codes='RAS'):
 def resample(sample, *, spacing, order='linear'):
   """Resamples to a voxel size in mm (n,): image linear or cubic, mask nearest.
 
+  None in place of a number keeps that axis as it is.
+
   The centre of the volume stays where it is; the new shape is the old extent
   over the new spacing, rounded. Voxels are cells, not points: values outside
   the first and last centres repeat the edge. No smoothing before coarser
@@ -105,6 +107,7 @@ def resample(sample, *, spacing, order='linear'):
   new = grid.each_axis(sample, 'resample', 'spacing', spacing).astype(
     np.float64
   )
+  new = np.where(np.isnan(new), old, new)
   if np.any(new <= 0):
     raise ValueError(f'resample: spacing must be positive, not {spacing}')
   n = old.size

@@ -33,6 +33,10 @@ columns:
 Families that are no model by themselves, such as ResNet, are left out. The
 input is {_CLASSIFICATION} for classification and {_SEGMENTATION} for
 segmentation unless --input says else.
+
+examples:
+  medjax models
+  medjax models UNet ResNet18 --input=1,64,64,64,1
 """
 
 

@@ -39,7 +39,8 @@ def plain(model, task, flips, features=False):
     return jax.tree.map(back, found)
 
   def forward(variables, inputs):
-    spatial = range(1, inputs[0].ndim - 1)
+    shape = inputs[0].shape
+    spatial = [a for a in range(1, len(shape) - 1) if shape[a] > 1]
     sizes = range(len(spatial) + 1) if flips else (0,)
     every = [c for n in sizes for c in itertools.combinations(spatial, n)]
     passes = [mirrored(variables, inputs, axes) for axes in every]

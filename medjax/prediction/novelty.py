@@ -114,6 +114,14 @@ class Seen:
   ids: tuple[str, ...]
 
 
+def of_rows(rows):
+  """The `Seen` of the rows of an evaluation, without labels."""
+  pick = lambda name: np.stack([np.asarray(row[name]) for row in rows])
+  logits = pick('logits') if 'logits' in rows[0] else None
+  ids = tuple(row['id'] for row in rows)
+  return Seen(pick('signature'), logits, None, ids)
+
+
 def seen(predictor, samples, watch=lambda: None):
   """The `Seen` of samples; labels only where each case has one class."""
   signature, logits, label, ids = [], [], [], []

@@ -40,6 +40,7 @@ def write_report(workdir) -> pathlib.Path:
     scores=tables.score_rows(run),
     intervals=any(map(tables.has_intervals, run.summaries.values())),
     few=tables.few_patients(run),
+    repeated=tables.repeated(run),
     conditions=tables.survival_conditions(run),
     decided=f'{tables.positive_class(run)} {tables.calibration(run)}'.strip(),
     doubts=doubt.warnings(run),

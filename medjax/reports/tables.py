@@ -67,6 +67,33 @@ def few_patients(run):
   )
 
 
+def repeated(run):
+  """Sentence on test cases whose image training has seen, or ''."""
+  found = run.summary.get('repeated')
+  if not found:
+    return ''
+  if not found['n']:
+    return 'No test image is one of training, or nearly one.'
+  count = found['n']
+  said = (
+    f'{count} of {run.summary["n"]} test images {"is" if count == 1 else "are"}'
+    ' also in training, exactly or nearly'
+  )
+  without = found.get('without')
+  if not without:
+    return f'{said}: no other is left to judge by.'
+  first = run.measures.ordered(without['scores'], first=run.monitor)[:3]
+  scores = [
+    f'{run.measures.plain_title(k)} {number(without["scores"][k])}'
+    + (f' ({bounds})' if (bounds := interval(without['intervals'][k])) else '')
+    for k in first
+  ]
+  return (
+    f'{said}. Without them: {", ".join(scores)}. Of a folder '
+    "data.group='duplicates' keeps such images in one split."
+  )
+
+
 def positive_class(run):
   """Sentence on the class that the scores of two classes are of, or ''."""
   curves = run.summary.get('curves', {})

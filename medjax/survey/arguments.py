@@ -56,7 +56,7 @@ def _options(arguments):
 def _changed(values, defaults):
   changed = {}
   for name, value in values.items():
-    if isinstance(value, dict) and name in defaults:
+    if isinstance(value, dict) and isinstance(defaults.get(name), dict):
       if below := _changed(value, defaults[name]):
         changed[name] = below
     elif value != defaults.get(name):

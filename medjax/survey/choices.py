@@ -51,8 +51,11 @@ def target_spacing(spacings, shapes, given):
   )
 
 
-def preprocess(about, target):
-  """Entries of config.data.preprocess, and their reasons."""
+def preprocess(about, target, across=None):
+  """Entries of config.data.preprocess, and their reasons.
+
+  `across` is the axis of slices that are seen one by one: it stays as it is.
+  """
   steps, rows = [], []
   if about['reoriented']:
     steps.append(_entry('reorient'))
@@ -67,11 +70,16 @@ def preprocess(about, target):
   steps += entries
   rows += norms
   if about['rank'] == 3 or spacing_varies(about):
-    coarse = max(target) > rules.ANISOTROPY * min(target)
+    kept = [s for a, s in enumerate(target) if a != across]
+    coarse = max(kept) > rules.ANISOTROPY * min(kept)
     order = 'linear' if coarse else 'cubic'
-    spacing = tuple(float(f'{s:.6g}') for s in target)
+    spacing = tuple(
+      None if a == across else float(f'{s:.6g}') for a, s in enumerate(target)
+    )
     steps.append(_entry('resample', spacing=spacing, order=order))
     why = "nnU-Net's; masks take the nearest voxel"
+    if across is not None:
+      why += '; slices stay where they are'
     if coarse:
       why = 'cubic would ring across the thick slices'
     rows.append(('resampling', order, why))
@@ -126,17 +134,19 @@ def _normalise(about):
 def augment(about, plan, spacing):
   """Entries of config.augment, and the reasons for its limits."""
   flat = rules.is_flat(plan.patch, spacing)
-  plane = {}
+  plane, sides = {}, plan.patch
   if flat:
     axis = rules.coarse_axis(spacing)
     others = tuple(a for a in range(3) if a != axis)
     plane = {'axes': others}
+    sides = [plan.patch[a] for a in others]
+  if flat and not plan.topology.rank:
     angle, why = (
       180.0,
       f'the patch is flat along axis {axis}: in its plane only',
     )
-  elif about['rank'] == 2:
-    square = max(plan.patch) <= 1.5 * min(plan.patch)
+  elif about['rank'] == 2 or flat:
+    square = max(sides) <= 1.5 * min(sides)
     angle = 180.0 if square else 15.0
     why = f'the patch is {"nearly square" if square else "oblong"}'
   else:

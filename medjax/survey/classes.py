@@ -40,7 +40,12 @@ def about_classes(surveyed):
   nowhere = [k for k in range(len(names)) if not totals[k]]
   if nowhere:
     yield Finding('error', f'No case shows {_some(nowhere, names)}.')
+  told = [c for c in cases if c.label is not None or c.voxels is not None]
   for split, counts in table.items():
+    if all(c.split != split for c in told):
+      what = 'has no masks or labels: nothing scores it'
+      yield Finding('note', f'{split} {what}.')
+      continue
     lacking = [
       k for k in range(len(names)) if not counts[k] and k not in nowhere
     ]

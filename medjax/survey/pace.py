@@ -28,14 +28,16 @@ _SIZES = (
 _TIMED = 3  # steps
 
 
-def fit(about, minutes, *, memory_gb, spacing=None, preset='unet'):
+def fit(about, minutes, *, memory_gb, **options):
   """The largest `Setup` of which this device takes `ENOUGH` steps in `minutes`.
 
   A few steps of it are taken on noise, compiled as in training: the smallest
   first, from which the time of larger ones is foretold, then the one chosen.
+  `options` are those of `make_setup`. It does not mirror at test, which takes
+  as long as several predictions.
   Raises ValueError where not even the smallest takes `FEWEST` steps.
   """
-  sizes = _setups(about, memory_gb, spacing, preset)
+  sizes = _setups(about, memory_gb, options)
   seconds = seconds_per_step(sizes[0], about)
   allowed = SHARE * 60 * minutes / ENOUGH
   unit = seconds / _work(sizes[0])
@@ -56,17 +58,13 @@ def fit(about, minutes, *, memory_gb, spacing=None, preset='unet'):
   return _with_steps(sizes[place], min(steps, rules.STEPS), minutes, seconds)
 
 
-def _setups(about, memory_gb, spacing, preset='unet'):
+def _setups(about, memory_gb, options):
   """Setups of all sizes that differ and fit, batches for all devices."""
   found = []
   for share, width in _SIZES:
     try:
       setup = make_setup(
-        about,
-        memory_gb=share * memory_gb,
-        spacing=spacing,
-        width=width,
-        preset=preset,
+        about, memory_gb=share * memory_gb, width=width, **options
       )
     except rules.TooLargeError:
       if share == 1:
@@ -92,6 +90,7 @@ def _with_steps(setup, steps, minutes, seconds):
     eval_every=max(1, steps // 10),
     log_every=max(1, min(50, steps // 10)),
   )
+  config['inference']['flips'] = False
   config['schedule'].update(warmup_steps=min(100, steps // 10))
   device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
   row = (

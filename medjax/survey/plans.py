@@ -54,8 +54,9 @@ def write(path, setup, *, title, made_by):
 def load(path):
   """The config that a plan's file holds, defaults filled in.
 
-  Raises ValueError of one line for a file that is damaged, or names what is
-  not medjax's.
+  A relative data.path is one beside the file, or else where the command is
+  given. Raises ValueError of one line for a file that is damaged, or names
+  what is not medjax's.
   """
   path = pathlib.Path(path)
   plan = files.read_json(path, mend='python -m medjax.plan writes one')
@@ -67,6 +68,10 @@ def load(path):
   if not isinstance(fields, dict):
     raise ValueError(f'{path}: not a plan; python -m medjax.plan writes one')
   check_names(path, fields)
+  data = fields.get('data')
+  beside = isinstance(data, dict) and path.parent / str(data.get('path') or '.')
+  if beside and data.get('path') and beside.exists():  # an absolute one stays
+    fields = {**fields, 'data': {**data, 'path': str(beside)}}
   return to_config(path, fields)
 
 

@@ -22,6 +22,9 @@ CONVS = 2  # per stage
 RESIDUAL_BLOCKS = (1, 3, 4, 6)  # of a residual encoder's stages; then 6
 MAX_FEATURES = {2: 512, 3: 320}  # of a stage, by rank
 REFERENCE_BATCH = {2: 12, 3: 2}
+# A patch that covers less of the median image than this asks for a coarser
+# network beside; its voxels grow step by step until one covers so much.
+COVERED, COARSER = 0.25, 1.03
 # Before it is shrunk to fit, a patch has this many voxels.
 LARGEST = {2: 2048**2, 3: 256**3}
 
@@ -61,10 +64,14 @@ class TooLargeError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """Strides and kernel sizes of each stage, finest first, one per axis."""
+  """Strides and kernel sizes of each stage, finest first, one per axis.
+
+  rank: of the network, where it is not the number of axes: 2 of slices.
+  """
 
   strides: tuple[tuple[int, ...], ...]
   kernel_sizes: tuple[tuple[int, ...], ...]
+  rank: int = 0
 
   @property
   def divisor(self):
@@ -74,7 +81,7 @@ class Topology:
   @property
   def features(self):
     """Channels of each stage: doubling up to the limit."""
-    most = MAX_FEATURES[len(self.strides[0])]
+    most = MAX_FEATURES[self.rank or len(self.strides[0])]
     return tuple(
       min(BASE_FEATURES * 2**i, most) for i in range(len(self.strides))
     )
@@ -250,6 +257,55 @@ def make_plan(
     first_patch=tuple(int(first[a]) for a in back),
     cost=cost,
     limit=limit,
+  )
+
+
+def low_resolution(plan, spacing, median_shape, **options):
+  """(spacing, median shape, `Plan`) of the coarser network, or None.
+
+  nnU-Net plans one where a patch covers less than `COVERED` of the median
+  image, coarse enough for a patch to cover so much: first along the axes that
+  are more than twice as fine as the coarsest, then along all. It is left out
+  where it would have more than half of the voxels. `options` are those of
+  `make_plan`.
+  """
+  shape, coarse = np.asarray(median_shape, float), np.array(spacing, float)
+  voxels, found = shape.prod(), None
+  while math.prod((found or plan).patch) / voxels < COVERED:
+    finer = coarse.max() / coarse > 2
+    coarse = coarse * np.where(finer | ~finer.any(), COARSER, 1)
+    exact = np.asarray(spacing) / coarse * shape
+    voxels = exact.prod()
+    found = make_plan(coarse, np.rint(exact), **options)
+  if found is None or shape.prod() / voxels < 2:
+    return None
+  return coarse, np.rint(exact), found
+
+
+def slices(spacing, median_shape, *, cases, **options):
+  """(axis, `Plan`) of nnU-Net's 2-D network, for the slices across an axis.
+
+  It is told in three dimensions: patches, strides and kernels are 1 along the
+  axis, the coarsest, so that a network of volumes sees each slice alone.
+  """
+  axis, *plane = _order(spacing)
+  spacing, shape = np.asarray(spacing, float), np.asarray(median_shape, float)
+  flat = make_plan(
+    spacing[plane], shape[plane], cases=cases * shape[axis], **options
+  )
+  thick = lambda values: tuple(
+    dict(zip(plane, values, strict=True)).get(a, 1) for a in range(3)
+  )
+  network = flat.topology
+  return axis, dataclasses.replace(
+    flat,
+    patch=thick(flat.patch),
+    first_patch=thick(flat.first_patch),
+    topology=Topology(
+      tuple(map(thick, network.strides)),
+      tuple(map(thick, network.kernel_sizes)),
+      rank=2,
+    ),
   )
 
 

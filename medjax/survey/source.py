@@ -103,9 +103,9 @@ def _files(path, options):
       raise ValueError(f'--config.data.{field} does not say how to read files')
   here = pathlib.Path(os.path.abspath(path))  # from where a plan is read, too
   config = {'name': 'folder', 'path': str(here), **options}
-  table = options.get('table')
-  if table and pathlib.Path(table).expanduser().exists():
-    config['table'] = os.path.abspath(pathlib.Path(table).expanduser())
+  config |= _absolute(options, ('table', 'hash_ids'))
+  if joined := options.get('join'):
+    config['join'] = {**joined, **_absolute(joined, ('table',))}
   patients = {} if options else _patients(here)
   if 'fields' in patients:
     config['fields'] = patients['fields']
@@ -135,6 +135,12 @@ def _files(path, options):
     config=config,
     stated=stated,
   )
+
+
+def _absolute(options, names):
+  """Those files that lie where the command is given, from wherever else."""
+  given = {k: pathlib.Path(options.get(k) or '').expanduser() for k in names}
+  return {k: os.path.abspath(p) for k, p in given.items() if p.is_file()}
 
 
 def _splits(path, config):

@@ -38,6 +38,9 @@ class Classification:
     the logits of neighbours are drawn together, a child is never likelier than
     its parent (medjax.tasks.graph).
   level: of the conformal sets whose coverage is reported.
+  more_measures: functions outside of medjax, 'mine.metric:f', of all cases at
+    once: f(probability (n, K), label (n,) or (n, K)) → number. Attributes
+    title, unit and higher of them are those of `Measure`.
   risk: the error that cases may have which are answered; 0 is no such point.
   monitor: the score by which the best checkpoint is chosen.
   """
@@ -67,6 +70,7 @@ class Classification:
   graph: Any = None
   level: float = 0.9
   risk: float = 0.05
+  more_measures: tuple[str, ...] = ()
   monitor: str = 'auroc'
   terms: tuple = dataclasses.field(init=False)
 
@@ -91,6 +95,11 @@ class Classification:
     check_level(self.level)
     if not 0 <= self.risk < 1:
       raise ValueError(f'risk={self.risk} is an error rate, 0 to below 1')
+    more = objective.frozen(self.more_measures)
+    object.__setattr__(self, 'more_measures', more)
+    if more:
+      added = dict(map(summary.outside_of_cases, more))
+      object.__setattr__(self, 'measures', {**self.measures, **added})
     summary.check_monitor(self.monitor, self.measures)
     entropy = 'binary_cross_entropy' if self.multi_label else 'cross_entropy'
     if callable(loss) or loss is None:

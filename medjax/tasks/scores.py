@@ -122,6 +122,8 @@ class Scores:
         self.known = self.label >= 0
     else:
       self.truth = classification.one_hot(self.label, task.num_classes)
+    names = getattr(task, 'more_measures', ())  # 'mine.metric:f'
+    self._more = [name.partition(':')[2] for name in names]
 
   def each(self, function, other, weights):
     """function(truth, other, weights=…) (*r, K), of the cases that tell it."""
@@ -193,6 +195,8 @@ class Scores:
       result[name] = self.headline(values)
       table.append(values)
     result |= self._of_probabilities(self.probability, weights)
+    for name in self._more:
+      result[name] = self.task.measures[name].function(self, weights)
     if temperature is not None:
       probability = calibration.scaled(
         self.probability, temperature, exclusive=self.task.exclusive

@@ -5,6 +5,8 @@ import numpy as np
 from medjax import build
 from medjax.tasks.task import Measure
 
+_ABOUT = {'unit': '', 'higher': None}
+
 
 def patients(rows):
   """Names the patient of each row, by whom is resampled, or else the case."""
@@ -47,7 +49,9 @@ def spoken(results, split='test', most=4):
   """A line of what metrics.json holds of a split: its main scores.
 
   The score that chose the checkpoint first, then the first of the measures.
+  Of validation where the split was not scored.
   """
+  split = split if split in results else 'validation'
   found, measures = results[split], results['measures']
   scores, bounds = found['scores'], found.get('intervals') or {}
   first = results['run'].get('monitor')
@@ -64,8 +68,15 @@ def spoken(results, split='test', most=4):
     parts.append(f'{text} {unit}'.strip())
   if found.get('positive'):
     parts.append(f'the positive class being {found["positive"]}')
-  cases = f'{found["n"]} cases of {found["patients"]} patients'
+  cases = _count(found['n'], 'case')
+  cases += f' of {_count(found["patients"], "patient")}'
+  if again := found.get('repeated', {}).get('n'):
+    cases += f', {again} of them also in training, exactly or nearly'
   return f'{split}: {", ".join(parts)}; {cases}'
+
+
+def _count(n, what):
+  return f'{n} {what}{"" if n == 1 else "s"}'
 
 
 def _number(value):
@@ -73,14 +84,40 @@ def _number(value):
 
 
 def outside(name):
-  """(name, Measure) of a function outside of medjax."""
+  """(name, Measure) of a function of masks, outside of medjax."""
+  short, function, about = _named(name)
+  of = lambda pair: function(pair.prediction, pair.reference, pair.spacing)
+  return short, Measure(of, *about)
+
+
+def outside_of_cases(name):
+  """(name, Measure) of a function of all cases at once, outside of medjax.
+
+  Its function is one of `Scores` and weights (*r, n), how often each case
+  counts. On a resample where it raises ValueError it is undefined.
+  """
+  short, function, about = _named(name)
+
+  def of(cases, weights):
+    def once(times):
+      rows = np.repeat(np.arange(len(times)), times.astype(int))
+      try:
+        return float(function(cases.probability[rows], cases.label[rows]))
+      except ValueError:
+        if (times == 1).all():
+          raise
+        return np.nan
+
+    return np.apply_along_axis(once, -1, weights)
+
+  return short, Measure(of, *about)
+
+
+def _named(name):
+  """(its short name, the function, title, unit and direction) of a metric."""
   if ':' not in name:
     raise ValueError(f"more_measures: {name!r} is not 'package.module:name'")
   function, short = build.lookup(build, name), name.partition(':')[2]
-  measure = Measure(
-    lambda pair: function(pair.prediction, pair.reference, pair.spacing),
-    getattr(function, 'title', short.replace('_', ' ').capitalize()),
-    getattr(function, 'unit', ''),
-    getattr(function, 'higher', None),
-  )
-  return short, measure
+  title = getattr(function, 'title', short.replace('_', ' ').capitalize())
+  unit, higher = (getattr(function, k, d) for k, d in _ABOUT.items())
+  return short, function, (title, unit, higher)

@@ -105,6 +105,8 @@ class Task(Protocol):
   from_train: may be left out; True: after training the training cases are
     predicted too, `calibrate(rows, train=rows)` is told of them, and what it
     returns makes rows and predictions whole: `completed(rows, calibration)`.
+  views: may be left out, and is then `unlabelled`; True: the loss compares
+    augmentations of an image, so that there is none of cases as they are.
   monitor: the score of `summarize` that chooses the best checkpoint, by the
     most.
   names: of the entries of a vector in a row, for the columns of per_case.csv.

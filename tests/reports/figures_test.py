@@ -141,6 +141,15 @@ def test_the_loss_of_validation_is_drawn_beside_that_of_training():
   assert labels == ['train', 'validation', 'best step']
 
 
+def test_the_score_of_an_only_class_is_drawn_once():
+  log = [
+    {'step': s, 'validation/dice': s, 'validation/dice/a': s} for s in (1,)
+  ]
+  with figures.style():
+    figure = figures.learning_curves(log, 'dice', None, UNNAMED)
+  assert len(figure.axes[0].lines) == 1
+
+
 def test_a_score_that_never_was_is_not_drawn():
   scores = {'validation/newest': None, 'validation/knn': 0.5}
   log = [{'step': s, 'train/loss': 1 / s, **scores} for s in (1, 2)]

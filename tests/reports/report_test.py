@@ -226,6 +226,28 @@ def test_few_patients_are_said(segmentation, undrawn):
   assert 'Few patients' not in _page(segmentation).text
 
 
+def test_images_that_training_has_seen_are_said(segmentation, undrawn):
+  path = segmentation / 'metrics.json'
+  metrics = json.loads(path.read_text())
+  assert 'also in training' not in _page(segmentation).text
+  found = metrics['test']['repeated'] = {'n': 0}
+  _json(path, metrics)
+  assert 'No test image is one of training' in _page(segmentation).text
+  found |= {
+    'n': 1,
+    'without': {
+      'n': 5,
+      'patients': 5,
+      'scores': {'dice': 0.5, 'hd95': None},
+      'intervals': {'dice': [0.4, 0.6], 'hd95': None},
+    },
+  }
+  _json(path, metrics)
+  text = _page(segmentation).text
+  assert '1 of 6 test images is also in training, exactly or nearly' in text
+  assert 'Without them: Dice 0.500 (0.400 to 0.600), HD95 –.' in text
+
+
 def test_which_class_is_positive_is_said(classification, undrawn):
   assert 'The positive class is pneumonia: sens' in _page(classification).text
   path = classification / 'metrics.json'

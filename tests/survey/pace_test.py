@@ -56,7 +56,7 @@ def measured(monkeypatch):
 
 
 def test_what_the_time_allows_is_taken(measured):
-  whole = pace._work(pace._setups(ABOUT, 8.0, None)[-1])
+  whole = pace._work(pace._setups(ABOUT, 8.0, {})[-1])
   measured.rate = 0.001 / whole  # a millisecond for the plan without a limit
   planned = pace.fit(ABOUT, 10, memory_gb=8.0)
   full = setup.make_setup(ABOUT)
@@ -71,7 +71,7 @@ def test_what_the_time_allows_is_taken(measured):
   assert planned.config['model']['features'][0] < 32
   larger = [
     s
-    for s in pace._setups(ABOUT, 8.0, None)
+    for s in pace._setups(ABOUT, 8.0, {})
     if pace._work(s) > pace._work(planned)
   ]
   assert all(
@@ -82,7 +82,7 @@ def test_what_the_time_allows_is_taken(measured):
 
 
 def test_a_measurement_corrects_what_was_foretold(measured):
-  whole = pace._work(pace._setups(ABOUT, 8.0, None)[-1])
+  whole = pace._work(pace._setups(ABOUT, 8.0, {})[-1])
   measured.rate = 0.001 / whole
   seconds = measured.seconds
   pace.seconds_per_step = lambda planned, about: (
@@ -102,7 +102,7 @@ def test_too_little_time_gets_a_line(measured, minutes):
 
 
 def test_short_runs_are_whole_configs(measured, tmp_path):
-  least = pace._work(pace._setups(ABOUT, 8.0, None)[0])
+  least = pace._work(pace._setups(ABOUT, 8.0, {})[0])
   measured.rate = 0.45 / least
   planned = pace.fit(ABOUT, 1, memory_gb=8.0)
   plans.write(tmp_path / 'x.json', planned, title='x', made_by='x')

@@ -229,3 +229,41 @@ def test_spacing_is_the_median_but_for_a_coarse_axis():
   spacings[:, 2] = np.where(np.arange(20) < 4, 0.5, 3.0)
   target = rules.target_spacing(spacings, shapes)
   np.testing.assert_allclose(target, 0.8, atol=1e-4)
+
+
+def test_the_coarser_network_is_the_published_one():
+  spacing, shape, cases, classes, *_ = PUBLISHED['Liver']
+  options = dict(cases=cases, num_classes=classes)
+  plan = rules.make_plan(spacing[::-1], shape[::-1], **options)
+  coarse, median, low = rules.low_resolution(
+    plan, spacing[::-1], shape[::-1], **options
+  )
+  known = PUBLISHED['Liver, low resolution']
+  np.testing.assert_allclose(coarse[::-1], known[0], rtol=1e-6)
+  assert tuple(median[::-1]) == known[1]
+  assert (low.patch, low.batch) == (known[4][::-1], known[5])
+
+
+def test_no_coarser_network_where_a_patch_sees_enough():
+  for name in ('Hippocampus', 'BrainTumour', 'Prostate'):
+    spacing, shape, cases, classes, *_ = PUBLISHED[name]
+    options = dict(cases=cases, num_classes=classes)
+    plan = rules.make_plan(spacing, shape, **options)
+    assert rules.low_resolution(plan, spacing, shape, **options) is None
+
+
+@pytest.mark.parametrize('name', SLICES)
+def test_slices_are_the_published_plans_one_voxel_thick(name):
+  spacing, shape, cases, classes, *_ = PUBLISHED[name]
+  axis, plan = rules.slices(
+    spacing[::-1], shape[::-1], cases=cases, num_classes=classes
+  )
+  *_, patch, batch, stages = SLICES[name]
+  assert axis == 2  # the coarsest, the first of nnU-Net's
+  assert plan.patch == (*patch[::-1], 1)
+  assert plan.batch == batch
+  network = plan.topology
+  assert len(network.strides) == stages
+  assert {s[2] for s in (*network.strides, *network.kernel_sizes)} == {1}
+  assert max(network.features) <= 512
+  assert (max(network.features) == 512) == (stages > 4)

@@ -274,7 +274,8 @@ def _values(given):
     return tuple(sorted((int(k), int(v)) for k, v in dict(given or {}).items()))
   except (ValueError, TypeError):
     raise ValueError(
-      f'data.mask_values={given}: needs {{stored value: class}}, whole numbers'
+      f'data.mask_values={given}: needs {{stored value: class}}, whole '
+      'numbers, as {255: 1}'
     ) from None
 
 

@@ -79,7 +79,8 @@ def _check_indices(path, labels):
   if missing:
     raise ValueError(
       f'{path}: class {min(missing)} has no case; number classes from 0 '
-      'without gaps, or give them names'
+      'without gaps, or say that these are names: '
+      f'task.class_names={tuple(sorted(numbers, key=int))}'
     )
 
 

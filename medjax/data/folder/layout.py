@@ -55,22 +55,39 @@ def _with_reference(root, passed, dense, partly):
   }
   if not parts:
     return _layout(root, root, passed, dense, partly=partly)
+  # DRIVE's mask/ is the field of view: it stands beside the masks of train, and
+  # alone where a test set has none.
+  _, ours = _named(_by_name(parts.get('train', root)))
+  other = {p.name.lower() for p in ours[1:]}
   return [
     dataclasses.replace(e, split=split)
     for split, folder in parts.items()
     for e in _layout(
-      folder, root, passed, dense, test=split == 'test', partly=partly
+      folder,
+      root,
+      passed,
+      dense,
+      test=split == 'test',
+      partly=partly,
+      other=other,
     )
   ]
 
 
-def _layout(folder, root, passed, dense, *, test=False, partly=False):
-  folders = {p.name.lower(): p for p in folders_in(folder)}
-  images, masks = _named(folders)
+def _by_name(folder):
+  """{its name in small letters: a folder in it}."""
+  return {p.name.lower(): p for p in folders_in(folder)}
+
+
+def _layout(
+  folder, root, passed, dense, *, test=False, partly=False, other=frozenset()
+):
+  """The cases of a folder; `other`: what is called so holds no masks."""
+  images, masks = _named(_by_name(folder))
+  masks = [m for m in masks if m.name.lower() not in other]
+  if (images or masks) and (one := _one_patient(folder, root)):
+    return [one]
   if images:
-    one = _one_patient(folder, root)
-    if one:
-      return [one]
     return _two_folders(images, masks, root, passed, test, partly)
   files = images_in(folder)
   stems = {formats.stem(f) for f in files}
@@ -119,7 +136,11 @@ def _named(folders):
 
 def _one_patient(folder, root):
   """The case of image/*.dcm and mask/…: a series, and one file drawn on it."""
-  images, masks = _named({p.name.lower(): p for p in folders_in(folder)})
+  folders = _by_name(folder)
+  images, masks = _named(folders)
+  rest = [p for p in folders.values() if p not in masks]
+  if masks and not images and len(rest) == 1:  # a series by any name
+    images = rest[0]
   if not images or not masks or not formats.is_image(images):
     return None
   below, drawn = walk.listed(masks[0])
@@ -149,7 +170,7 @@ def _two_folders(images, masks, root, passed, test, partly):
   if not masks:
     raise FileNotFoundError(
       f'{images}: has no masks/ beside it; call the folder of masks so, or say '
-      'in data.fields where images and masks or labels are'
+      f'in data.fields where images and masks or labels are{_tables(images)}'
     )
   folder = masks[0]
   others = images_below(folder, masks=True) if nested else images_in(folder)
@@ -170,6 +191,13 @@ def _two_folders(images, masks, root, passed, test, partly):
     first = image.relative_to(images).parts[0] if nested else ''
     entries.append(dataclasses.replace(entry, split=split_name(first)))
   return entries
+
+
+def _tables(images):
+  """The tables beside a folder of images, for the end of a message."""
+  found = (p for s in ('csv', 'tsv') for p in images.parent.glob(f'*.{s}'))
+  names = [p.name for p in sorted(found)]
+  return f'; or which table says it: data.table={names[0]}' if names else ''
 
 
 def _paired(image, masks, place, root, parent=None):

@@ -100,11 +100,20 @@ def _classes(entry):
 
 
 def _divided(entries, seed, shares, folds):
-  groups = collections.defaultdict(list)
-  for patient, stratum in strata(entries).items():
-    groups[stratum].append(patient)
   if folds:
     _check_folds(entries, folds)
+  place = places(strata(entries), seed, shares)
+  return [dataclasses.replace(e, split=place[e.patient]) for e in entries]
+
+
+def places(strata, seed, shares):
+  """{patient: split} of {patient: stratum}, the strata spread evenly.
+
+  shares: {split: its share of the patients}.
+  """
+  groups = collections.defaultdict(list)
+  for patient, stratum in strata.items():
+    groups[stratum].append(patient)
   total = sum(shares.values())
   owed = dict.fromkeys(shares, 0.0)  # to each split, over all strata so far
   chosen = {}
@@ -124,7 +133,7 @@ def _divided(entries, seed, shares, folds):
     chosen.update(zip(patients, runs, strict=True))
     for split in shares:
       owed[split] += exact[split] - counts[split]
-  return [dataclasses.replace(e, split=chosen[e.patient]) for e in entries]
+  return chosen
 
 
 def _place(seed, patient):

@@ -130,6 +130,7 @@ def _resample(image, affine, spacing, order='linear'):
   n = len(affine) - 1
   old = np.linalg.norm(affine[:n, :n], axis=0)
   new = np.broadcast_to(np.asarray(spacing, float), n)
+  new = np.where(np.isnan(new), old, new)  # None keeps an axis
   shape = np.maximum(1, np.rint(image.shape[:n] * old / new)).astype(int)
   return _rescaled(image, affine, new / old, shape)
 

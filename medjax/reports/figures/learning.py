@@ -43,6 +43,11 @@ def _groups(log, monitor, measures):
   names = [k.split('/')[1] for k in scores]
   name = next(iter(measures.ordered(names, first=monitor)), None)
   scores = [k for k, n in zip(scores, names, strict=True) if n == name]
+  # Of an only class, and of the AUROC of two, they are the mean again.
+  values = {k: [e.get(k) for e in log if k in e] for k in scores}
+  scores = [
+    k for k in scores if k == scores[0] or values[k] != values[scores[0]]
+  ]
   rates = [k for k in keys if 'learning_rate' in k.split('/')[-1]]
   groups = [
     (

@@ -1,0 +1,90 @@
+"""The validation loss is that of evaluation, on fixed examples."""
+
+import dataclasses
+import json
+import types
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax import engine, experiment
+from medjax import train as train_lib
+from medjax.config import default_config
+from medjax.prediction.samples import samples
+from medjax.run.validation_loss import ValidationLoss, _Evaluated
+
+CASES = 11  # of validation: a last batch that is not full
+
+
+class Net(nn.Module):
+  """With what evaluation does otherwise: BatchNorm and dropout."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    x = nn.Conv(4, (3, 3), use_bias=False)(x)
+    x = nn.BatchNorm(use_running_average=not train)(x)
+    x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
+    return nn.Dense(self.num_classes)(x.mean((1, 2)))
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+  """Noise of two widths; 11 cases validate."""
+  root, rng = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+  split = ['train'] * 8 + ['validation'] * CASES + ['test'] * 4
+  rows = ['path,label,split']
+  for i, part in enumerate(split):
+    noise = np.clip(rng.normal(90, 30 + 8 * (i % 2), (8, 8)), 0, 255)
+    Image.fromarray(noise.astype(np.uint8)).save(root / f'{i:02}.png')
+    rows.append(f'{i:02}.png,{"ab"[i % 2]},{part}')
+  (root / 'cases.csv').write_text('\n'.join(rows))
+  config = default_config()
+  config.data.update(name='folder', path=str(root), batch_size=8)
+  config.data.preprocess = (dict(name='zscore'),)
+  config.augment = (dict(name='gaussian_noise', p=1.0),)
+  config.model = dict(name=f'{__name__}:Net')
+  config.task = dict(name='Classification')
+  # Evaluations so far apart are worth the two batches of 11 cases.
+  config.train.update(steps=4, eval_every=20, log_every=2, ema_decay=0.9)
+  return experiment.make(config)
+
+
+def state_on(made, mesh):
+  tx, _ = made.optimizer([])
+  inputs = [jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32)]
+  key = jax.random.key(0)
+  return engine.create_state(made.model, tx, inputs, key, mesh, ema=True)
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_is_the_mean_over_all_cases_in_evaluation(made, devices):
+  mesh = engine.make_mesh(jax.devices()[:devices])
+  state, cases = state_on(made, mesh), samples(made, 'validation')
+  loss = ValidationLoss(made, mesh)
+  images = np.stack([cases[i]['image'] for i in range(CASES)])
+  labels = np.stack([cases[i]['label'] for i in range(CASES)])
+  variables = jax.device_get(state.eval_variables)
+  batch = {'image': images, 'label': labels}
+  each = made.task.loss(_Evaluated(made.model, variables), batch)
+  assert len(each) == CASES
+  for _ in range(2):  # the same each time
+    assert loss(state, cases) == pytest.approx(float(each.mean()), rel=1e-6)
+
+
+def test_stands_beside_the_training_loss(made, tmp_path):
+  train_lib.train(made, tmp_path)
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  logged = [json.loads(line) for line in lines]
+  assert [e['step'] for e in logged if 'validation/loss' in e] == [4]
+  assert all(e.get('validation/loss', 1) > 0 for e in logged)
+
+
+def test_a_task_of_views_has_none(made):
+  other = dataclasses.replace(made, task=types.SimpleNamespace(views=True))
+  mesh = engine.make_mesh(jax.devices()[:1])
+  assert ValidationLoss(other, mesh)(None, [1]) is None
