@@ -71,6 +71,8 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
   print(f'model {name} is installed for series with {options["when"]}')
   for line in models.codes_of(store, name):
     print(f'  {line}')
+  if not (pathlib.Path(workdir) / 'metrics.json').exists():
+    print('note: it was not evaluated, so it has no card')
   if coverage is None and not (pathlib.Path(workdir) / abstain.NAME).exists():
     print(
       'note: no rule of abstention is fixed for it; say --coverage=0.95 where '
@@ -282,12 +284,13 @@ def _parser():
     ('--coverage', dict(type=float, help='fix a rule of abstention, 0.95 say')),
     ('--nearest', dict(action='store_true', help='show like training cases')),
     ('--by_rule', dict(default='', help="'CLASS=SET', of medjax knowledge")),
+    ('--facts', dict(default='', help='for its card: what no run can know')),
   )
   verb(
     run,
     ('--parts', dict(default='', help='of intake,web,courier,worker [all]')),
     ('--behind_proxy --behind-proxy', dict(
-      action='store_true', help='a proxy in front does TLS')),
+      action='store_true', help='others do TLS in front')),
   )  # fmt: skip
   verb(send, ('paths', dict(nargs='+', help='DICOM files and folders')))
   verb(status)

@@ -185,8 +185,12 @@ def _outcome(model, source, age):
   views |= _beside(model, case, sample, raw, found, age)
   if not model.facts['abstention']:
     found['notes'].append(
-      'No rule of abstention was fixed for this model: it may answer where it '
-      'should say nothing.'
+      'No rule of abstention was fixed on validation for this model: '
+      + (
+        'it is silent on images unlike its training cases alone.'
+        if model.insight.known
+        else 'it may answer where it should say nothing.'
+      )
     )
   return found, prediction, views
 

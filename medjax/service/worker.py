@@ -13,11 +13,20 @@ import traceback
 import sqlalchemy as sa
 
 from medjax import cli
-from medjax.service import analyse, audit, deliver, models, store, tables
+from medjax.service import (
+  analyse,
+  audit,
+  deliver,
+  models,
+  store,
+  tables,
+  view,
+)
 
 log = logging.getLogger('medjax.service')
 
 _IDLE = 0.3  # seconds between two looks for work
+_AWAY = 2.0  # those after which the store may be there again
 _SOP_CLASSES = {
   'seg': '1.2.840.10008.5.1.4.1.1.66.4',
   'sr': '1.2.840.10008.5.1.4.1.1.88.33',
@@ -48,7 +57,13 @@ class Worker:
   def run(self):
     """Works for ever."""
     while True:
-      if not self.step():
+      try:
+        busy = self.step()
+      except (OSError, sa.exc.SQLAlchemyError) as e:  # a full disk, say
+        log.error('a job was put back: %s', type(e).__name__)
+        busy = False
+        time.sleep(_AWAY)
+      if not busy:
         time.sleep(_IDLE)
 
   def step(self):
@@ -109,6 +124,8 @@ class Worker:
       self._write(job, row, found)
     except sa.exc.IntegrityError:
       self._end(job, row, 'failed', 'results of the same images exist already')
+    except OSError as e:
+      self._end(job, row, 'failed', f'no result can be written ({e.strerror})')
 
   def _model(self, row):
     """The model of a row, loaded once; raises ValueError if it was changed."""
@@ -155,7 +172,12 @@ class Worker:
       c.execute(
         t.update()
         .where(t.c.id == job.id)
-        .values(state='written', outcome=found.outcome, reason='')
+        .values(
+          state='written',
+          # A model of this name may be another one tomorrow.
+          outcome={**found.outcome, 'model': view.model_of(row)},
+          reason='',
+        )
       )
       audit.add(
         c,

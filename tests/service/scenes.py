@@ -46,9 +46,10 @@ def there_and_back(tmp, workdir, image):
   objects = counts()
   # A second time, and from somebody whom nobody knows.
   pacs.get('/modalities/medjax/store', [study])
-  stranger = hospital.storescu(
-    service.dicom, tmp / 'd', calling='STRANGER'
-  ).returncode
+  known, stranger = (
+    hospital.storescu(service.dicom, tmp / 'd', calling=who).returncode
+    for who in ('STORESCU', 'STRANGER')
+  )
   time.sleep(2)
   log = (service.home / 'log.txt').read_text()
   secrets = [hospital.NAME.split('^')[1], hospital.BORN, hospital.MRN]
@@ -61,6 +62,7 @@ def there_and_back(tmp, workdir, image):
     ),
     'seconds': seconds,
     'secrets in logs': [s for s in secrets if s in log],
+    'known': known,
     'stranger': stranger,
     'audit': service.call('audit', 'verify'),
     'after a second send': counts(),

@@ -17,7 +17,7 @@ from medjax.data.formats.dicom.stack import stack
 
 # SNOMED CT codes of a segment's category and type: that it is tissue is all
 # that a class name tells for sure.
-_TISSUE = ('85756007', 'SCT', 'Tissue')
+TISSUE = ('85756007', 'SCT', 'Tissue')
 # Of its source a SEG repeats these and no more: comments, addresses, stations
 # and operators stay where they are. Type 2 elements may be empty, PS3.5 7.4.3.
 _EMPTY = (
@@ -199,9 +199,17 @@ def _needed(dataset, rank, source):
   for keyword in (*_NEEDED, *_USED):
     if keyword in dataset:
       kept[keyword] = dataset[keyword]
+  take_patient(kept, dataset)
+  return kept
+
+
+def take_patient(kept, dataset):
+  """Sets in `kept` what results repeat of a source's patient and study.
+
+  They are of type 2: absent or illegal values are empty (PS3.5 7.4.3).
+  """
   for keyword in _EMPTY:
     setattr(kept, keyword, _legal(keyword, dataset.get(keyword)))
-  return kept
 
 
 def _legal(keyword, value):
@@ -240,7 +248,7 @@ def _new(count):
     tracking=tuple(make() for _ in range(1, count)),
     moment=datetime.datetime.now(),
     algorithm=('medjax', __version__),
-    codes=((_TISSUE, _TISSUE),) * (count - 1),
+    codes=((TISSUE, TISSUE),) * (count - 1),
   )
 
 
