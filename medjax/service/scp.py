@@ -120,7 +120,7 @@ class Scp:
     if message is not None and message.data_set.tell() > largest * 2**20:
       log.warning('broke off a C-STORE of more than %d MB', largest)
       intake.note_refusal(self._store, f'a file has more than {largest} MB')
-      assoc.abort(block=False)
+      assoc.dul.socket.close()  # an A-ABORT would wait behind what still comes
 
   def _on_store(self, event):
     peer = str(event.assoc.requestor.ae_title).strip()

@@ -1,0 +1,407 @@
+"""What hospitals send: each bad input gives a sentence, nothing goes down."""
+
+import dataclasses
+import errno
+import io
+import os
+import time
+
+import hospital
+import numpy as np
+import pydicom
+import pynetdicom
+import pytest
+import sqlalchemy as sa
+from pydicom.dataset import Dataset
+from pynetdicom import sop_class
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+
+from medjax.service import (
+  complete,
+  deliver,
+  intake,
+  models,
+  scp,
+  tables,
+  worker,
+)
+from medjax.service import store as store_lib
+from medjax.service.settings import Peer
+
+MPEG2 = '1.2.840.10008.1.2.4.100'
+IMPLICIT = pydicom.uid.ImplicitVRLittleEndian
+
+
+def one(store, table):
+  with store.read() as c:
+    return c.execute(sa.select(table).order_by(table.c.id)).all()
+
+
+def refused(store):
+  with store.read() as c:
+    return [(r['text'], r['count']) for r in intake.refusals(c)]
+
+
+# Over the wire.
+
+
+@pytest.fixture
+def port(store):
+  """That of an intake that takes 1 MB at most."""
+  place = dataclasses.replace(store.settings.dicom, port=hospital.free_port())
+  limits = dataclasses.replace(store.settings.intake, largest_mb=1)
+  store.settings = dataclasses.replace(
+    store.settings, dicom=place, intake=limits
+  )
+  server = scp.Scp(store)
+  server.start()
+  yield place.port
+  # Whatever a test did, it still answers and takes an image.
+  assoc = associate(place.port, sop_class.Verification)
+  assert assoc.send_c_echo().Status == intake.OK
+  assoc.release()
+  server.stop()
+
+
+def associate(port, *classes, syntax=IMPLICIT):
+  ae = pynetdicom.AE('TEST')
+  for one_class in classes:
+    ae.add_requested_context(one_class, syntax)
+  assoc = ae.associate('127.0.0.1', port, ae_title='MEDJAX')
+  assert assoc.is_established
+  return assoc
+
+
+def request(pixels):
+  """A C-STORE request of an MR image of so many bytes, in its fragments."""
+  d = Dataset()
+  d.SOPClassUID, d.SOPInstanceUID = sop_class.MRImageStorage, '1.2.3'
+  d.StudyInstanceUID, d.SeriesInstanceUID, d.Modality = '1.2.4', '1.2.5', 'MR'
+  d.Rows = d.Columns = 8
+  d.BitsAllocated, d.PixelData = 8, b'\0' * pixels
+  message = C_STORE()
+  message.MessageID, message.Priority = 1, 0
+  message.AffectedSOPClassUID = d.SOPClassUID
+  message.AffectedSOPInstanceUID = d.SOPInstanceUID
+  message.DataSet = io.BytesIO(pynetdicom.dsutils.encode(d, True, True))
+  encoded = C_STORE_RQ()
+  encoded.primitive_to_message(message)
+  return list(encoded.encode_msg(1, 16384))
+
+
+@pytest.mark.parametrize('end', ['abort', 'break'])
+def test_a_sender_that_stops_half_way(store, port, end):
+  assoc = associate(port, sop_class.MRImageStorage)
+  parts = request(100_000)
+  for part in parts[: len(parts) // 2]:
+    assoc.dul.send_pdu(part)
+  time.sleep(0.3)
+  if end == 'abort':
+    assoc.abort()
+  else:  # its cable is pulled
+    assoc.dul.socket.socket.close()
+  time.sleep(0.3)
+  assert not one(store, tables.studies)
+  assert not list(store.incoming.iterdir())
+
+
+def test_a_file_that_is_too_large_is_broken_off(store, port):
+  assoc = associate(port, sop_class.MRImageStorage)
+  for part in request(3 * 2**20):
+    assoc.dul.send_pdu(part)
+  hospital.wait(lambda: assoc.is_aborted, 10)
+  assert refused(store) == [('a file has more than 1 MB', 1)]
+  assert not list(store.incoming.iterdir())
+
+
+def test_a_transfer_syntax_that_is_not_taken(store, port):
+  ae = pynetdicom.AE('TEST')
+  ae.add_requested_context(sop_class.VideoEndoscopicImageStorage, MPEG2)
+  ae.add_requested_context(sop_class.Verification)
+  assoc = ae.associate('127.0.0.1', port, ae_title='MEDJAX')
+  assoc.release()
+  ((text, _),) = refused(store)
+  assert 'Video Endoscopic' in text
+  assert 'no transfer syntax that is taken' in text
+
+
+def test_a_stranger_is_refused_and_said(store, port):
+  peer = Peer('PACS', ae_title='PACS')
+  object.__setattr__(store.settings, 'peers', (peer,))
+  ae = pynetdicom.AE('STRANGER')
+  ae.add_requested_context(sop_class.Verification)
+  assert ae.associate('127.0.0.1', port, ae_title='MEDJAX').is_rejected
+  assert refused(store) == [('127.0.0.1 is no peer that may send', 1)]
+  object.__setattr__(store.settings, 'peers', ())
+
+
+def test_what_is_refused_is_counted_for_the_work_list(store):
+  for _ in range(3):
+    intake.receive(store, b'')
+  intake.receive(store, b'x' * 5000)
+  counts = dict(refused(store))
+  assert counts.pop('the file is empty') == 3
+  ((text, count),) = counts.items()
+  assert (count, 'no whole DICOM' in text) == (1, True)
+  with store.write() as c:  # a day later
+    text = store_lib.about(c, 'refused')
+    old = f'"at": {time.time() - 90000}'
+    parts = [p.split(', "at"')[0] for p in text.strip('[]{}').split('}, {')]
+    text = '[' + ', '.join('{' + f'{p}, {old}' + '}' for p in parts) + ']'
+    store_lib.put_about(c, 'refused', text)
+  assert refused(store) == []
+
+
+# Through a model.
+
+
+@pytest.fixture
+def outcome_of(store, workdir):
+  """What the model says of files, and its job."""
+  models.install(store, workdir, when='Modality=MR')
+
+  def run(files):
+    for path in files:
+      answer = intake.receive(store, path.read_bytes())
+      assert answer.status == intake.OK, answer
+    complete.complete_studies(store)
+    assert worker.Worker(store, 'w').step()
+    (job,) = one(store, tables.jobs)
+    assert job.state == 'written', job.reason
+    for text in job.outcome['reasons'] + job.outcome['notes']:
+      assert '\n' not in text
+      assert 'Traceback' not in text
+    return job
+
+  return run
+
+
+def another(path, name, **fields):
+  """A copy of a file with other elements."""
+  d = pydicom.dcmread(path)
+  for key, value in fields.items():
+    setattr(d, key, value)
+  d.save_as(path.with_name(name))
+  return path.with_name(name)
+
+
+def test_reports_and_documents_in_a_study_are_let_be(
+  store, outcome_of, images, tmp_path
+):
+  files = hospital.mr_series(images[0], tmp_path / 'd')
+  for k, (modality, kind) in enumerate((
+    ('SR', sop_class.ComprehensiveSRStorage),
+    ('PR', sop_class.GrayscaleSoftcopyPresentationStateStorage),
+    ('KO', sop_class.KeyObjectSelectionDocumentStorage),
+    ('DOC', sop_class.EncapsulatedPDFStorage),
+  )):  # fmt: skip
+    d = pydicom.dcmread(files[0])
+    for keyword in ('PixelData', 'Rows', 'Columns', 'ImagePositionPatient'):
+      delattr(d, keyword)
+    d.Modality, d.SOPClassUID = modality, kind
+    d.SOPInstanceUID, d.SeriesInstanceUID = f'1.2.9.{k}', f'1.2.8.{k}'
+    d.save_as(tmp_path / 'd' / f'{modality}.dcm')
+    files.append(tmp_path / 'd' / f'{modality}.dcm')
+  job = outcome_of(files)
+  assert job.outcome['summary'] == 'finding'
+  assert len(job.inputs) == len(files) - 4
+  assert len(one(store, tables.instances)) == len(files)
+
+
+def test_a_doubled_slice_is_an_abstention(outcome_of, images, tmp_path):
+  files = hospital.mr_series(images[0], tmp_path / 'd')
+  d = pydicom.dcmread(files[4])
+  pixels = np.frombuffer(d.PixelData, np.uint16)[::-1].tobytes()
+  twin = another(files[4], 'x.dcm', SOPInstanceUID='1.2.9', PixelData=pixels)
+  job = outcome_of([*files, twin])
+  assert job.outcome['kind'] == 'input refused'
+  assert 'at one place' in job.outcome['reasons'][0], job.outcome['reasons']
+
+
+def test_a_gantry_tilt_is_said(store, outcome_of, images, tmp_path):
+  first = pydicom.dcmread(hospital.mr_series(images[0], tmp_path / 'a')[0])
+  place = np.array(first.ImagePositionPatient, float)
+  column = np.array(first.ImageOrientationPatient[3:], float)
+  normal = np.cross(first.ImageOrientationPatient[:3], column)
+  tilted = lambda k: list(place + k * (normal + 0.2 * column))
+  files = hospital.mr_series(
+    images[0], tmp_path / 'd', ImagePositionPatient=tilted
+  )
+  job = outcome_of(files)
+  assert any('tilt' in text for text in job.outcome['notes']), job.outcome
+  assert {r.kind for r in one(store, tables.results)} == {'seg', 'sr'}
+
+
+def test_an_enhanced_multi_frame_image(store, outcome_of, images, tmp_path):
+  """A series in one file: what is found is what the single files give."""
+  frames = [
+    pydicom.dcmread(p) for p in hospital.mr_series(images[0], tmp_path / 'd')
+  ]
+  d = frames[0]
+  d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = (
+    sop_class.EnhancedMRImageStorage
+  )
+  d.NumberOfFrames = len(frames)
+  shared, measures, plane = Dataset(), Dataset(), Dataset()
+  measures.PixelSpacing, measures.SliceThickness = d.PixelSpacing, 1
+  plane.ImageOrientationPatient = d.ImageOrientationPatient
+  shared.PixelMeasuresSequence = [measures]
+  shared.PlaneOrientationSequence = [plane]
+  d.PerFrameFunctionalGroupsSequence = []
+  for frame in frames:
+    group, at = Dataset(), Dataset()
+    at.ImagePositionPatient = frame.ImagePositionPatient
+    group.PlanePositionSequence = [at]
+    d.PerFrameFunctionalGroupsSequence.append(group)
+  d.PixelData = b''.join(f.PixelData for f in frames)
+  d.SharedFunctionalGroupsSequence = [shared]
+  for keyword in ('PixelSpacing', 'ImageOrientationPatient', 'SliceThickness',
+                  'ImagePositionPatient'):  # fmt: skip
+    delattr(d, keyword)
+  d.save_as(tmp_path / 'whole.dcm')
+  job = outcome_of([tmp_path / 'whole.dcm'])
+  assert job.outcome['summary'] == 'finding', job.outcome
+  assert {r.kind for r in one(store, tables.results)} == {'seg', 'sr'}
+
+
+def test_pixels_that_nobody_can_decode(outcome_of, images, tmp_path):
+  files = hospital.mr_series(images[0], tmp_path / 'd')
+  for path in files:
+    d = pydicom.dcmread(path)
+    d.PixelData = pydicom.encaps.encapsulate([b'\0\0\1\xba' + b'\0' * 60])
+    d['PixelData'].is_undefined_length = True
+    d.file_meta.TransferSyntaxUID = MPEG2
+    d.save_as(path)
+  job = outcome_of(files)
+  assert job.outcome['kind'] == 'input refused', job.outcome
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize(
+  ('name', 'sets'),
+  [
+    ('<script>alert(1)</script>', 'ISO_IR 100'),
+    ('Yamada^Tarou=山田^太郎=やまだ^たろう', ['', 'ISO 2022 IR 87']),
+    ('x' * 300, 'ISO_IR 100'),
+    ('Grün^Jürgen' * 27, 'ISO_IR 192'),
+  ],
+)
+def test_odd_names_come_through_to_the_results(
+  store, outcome_of, images, tmp_path, name, sets
+):
+  files = hospital.mr_series(
+    images[0], tmp_path / 'd',
+    SpecificCharacterSet=sets, PatientName=name, PatientID=name[:300],
+  )  # fmt: skip
+  job = outcome_of(files)
+  assert job.outcome['summary'] == 'finding', job.outcome
+  found = one(store, tables.results)
+  assert {r.kind for r in found} == {'seg', 'sr'}
+  sent = pydicom.dcmread(files[0])
+  for row in found:
+    d = pydicom.dcmread(io.BytesIO(store.bytes(row.digest)))
+    assert str(d.PatientName) == str(sent.PatientName)
+    assert str(d.PatientID) == str(sent.PatientID)
+
+
+def test_a_disk_that_is_full_when_results_are_written(
+  store, workdir, images, tmp_path, monkeypatch
+):
+  models.install(store, workdir, when='Modality=MR')
+  for path in hospital.mr_series(images[0], tmp_path / 'd'):
+    intake.receive(store, path.read_bytes())
+  complete.complete_studies(store)
+
+  def full(data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  work = worker.Worker(store, 'w')
+  monkeypatch.setattr(store, 'keep', full)
+  assert work.step()
+  (job,) = one(store, tables.jobs)
+  assert job.state == 'failed'
+  assert job.reason == 'no result can be written (No space left on device)'
+  assert not one(store, tables.results)
+
+
+# The clock, and a peer that takes half.
+
+
+def job(store, peer, **values):
+  """A job that is written, with a report and a segmentation for a peer."""
+  object.__setattr__(store.settings, 'peers', (peer,))
+  with store.write() as c:
+    for table, row in (
+      (tables.studies, dict(id='s', uid='1', state='routed', touched=0,
+                            shown={}, created=0)),
+      (tables.models, dict(name='m', workdir='', digest='d', when='', facts={},
+                           created=0)),
+      (tables.jobs, dict(study='s', model=1, key='k', series='', version=1,
+                         inputs=[], created=0, **values)),
+    ):  # fmt: skip
+      c.execute(table.insert().values(**row))
+    for k, kind in enumerate(('seg', 'sr')):
+      digest = store.keep(_object(kind))
+      c.execute(tables.results.insert().values(
+        job=1, kind=kind, sop_uid=f'1.{k}', sop_class='1', series='1',
+        digest=digest,
+      ))  # fmt: skip
+    deliver.plan(c, store.settings, 1)
+
+
+def _object(kind):
+  d = Dataset()
+  d.file_meta = pydicom.dataset.FileMetaDataset()
+  d.file_meta.TransferSyntaxUID = IMPLICIT
+  d.SOPClassUID = {
+    'seg': pydicom.uid.SegmentationStorage,
+    'sr': pydicom.uid.ComprehensiveSRStorage,
+  }[kind]
+  d.SOPInstanceUID = {'seg': '1.0', 'sr': '1.1'}[kind]
+  stream = io.BytesIO()
+  d.save_as(stream, enforce_file_format=True)
+  return stream.getvalue()
+
+
+def test_a_clock_that_goes_back_keeps_nothing_waiting(store):
+  now = time.time()
+  job(store, Peer('X'), state='running', owner='a', lease=now + 9000)
+  with store.write() as c:
+    assert store_lib.claim_job(c, 'b', 30, now=now).owner == 'b'
+    c.execute(
+      tables.deliveries.insert().values(
+        job=1, peer='gone', way='stow', state='waiting', next=now + 90000
+      )
+    )
+  assert deliver.deliver(store, now=now) == 1
+  pause = store.settings.deliver.longest_pause
+  with store.write() as c:  # a pause as long as they are is none of these
+    c.execute(
+      tables.deliveries.update().values(state='waiting', next=now + 1.3 * pause)
+    )
+  assert deliver.deliver(store, now=now) == 0
+
+
+def test_a_pacs_that_takes_reports_but_no_segmentations(store):
+  ae, got = pynetdicom.AE('X'), []
+  ae.add_supported_context(pydicom.uid.ComprehensiveSRStorage)
+  handlers = [(pynetdicom.evt.EVT_C_STORE, lambda e: got.append(e) or 0)]
+  server = ae.start_server(('127.0.0.1', 0), block=False, evt_handlers=handlers)
+  port = server.socket.getsockname()[1]
+  peer = Peer('PACS', ae_title='X', port=port, results=('c-store',))
+  job(store, peer, state='written')
+  try:
+    deliver.deliver(store)
+    (row,) = one(store, tables.deliveries)
+    assert row.state == 'failed'
+    assert 'PACS does not take Segmentation Storage' in row.reason
+    assert one(store, tables.jobs)[0].state == 'failed'
+    # All is kept, and `retry` sends it when the PACS takes it.
+    assert [store.bytes(r.digest) for r in one(store, tables.results)] == [
+      _object('seg'),
+      _object('sr'),
+    ]
+    assert not got  # a report without what it refers to is not sent alone
+  finally:
+    server.shutdown()
