@@ -259,8 +259,8 @@ class Service:
       )
     return self
 
-  def start(self, *, ready=True, parts=''):
-    self.log = self.home / 'log.txt'
+  def start(self, *, ready=True, parts='', log=None):
+    self.log = log or self.home / 'log.txt'
     out = self.log.open('ab')
     self.process = subprocess.Popen(
       [

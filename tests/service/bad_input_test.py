@@ -7,6 +7,7 @@ import os
 import time
 
 import hospital
+import nibabel
 import numpy as np
 import pydicom
 import pynetdicom
@@ -303,6 +304,22 @@ def test_odd_names_come_through_to_the_results(
     d = pydicom.dcmread(io.BytesIO(store.bytes(row.digest)))
     assert str(d.PatientName) == str(sent.PatientName)
     assert str(d.PatientID) == str(sent.PatientID)
+
+
+@pytest.mark.slow
+def test_a_study_of_four_thousand_images(store, outcome_of, tmp_path):
+  """It becomes one answer, whose report names each of its images."""
+  rng = np.random.default_rng(0)
+  volume = rng.integers(0, 400, (32, 40, 4000)).astype(np.int16)
+  nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / 'long.nii')
+  job = outcome_of(hospital.mr_series(tmp_path / 'long.nii', tmp_path / 'd'))
+  assert len(job.inputs) == 4000
+  row = next(r for r in one(store, tables.results) if r.kind == 'sr')
+  report = pydicom.dcmread(io.BytesIO(store.bytes(row.digest)))
+  (evidence,) = report.CurrentRequestedProcedureEvidenceSequence
+  named = [s.ReferencedSOPSequence for s in evidence.ReferencedSeriesSequence]
+  assert max(map(len, named)) == 4000
+  assert not list(store.incoming.iterdir())
 
 
 def test_a_disk_that_is_full_when_results_are_written(
