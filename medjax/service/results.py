@@ -14,7 +14,7 @@ import tempfile
 import pydicom
 
 from medjax.data import formats
-from medjax.service import report, uids
+from medjax.service import outcome, report, uids
 
 TEMPLATE = '1'  # changes whenever the same inputs give other bytes
 _TAKEN = (
@@ -146,6 +146,24 @@ def write_seg(labels, source, names, codes, identity_):
 def _type(code):
   """A type of what is segmented: never 'a finding', which is no property."""
   return formats.TISSUE if code[0] == '121071' else tuple(code)
+
+
+def rehearse():
+  """Writes a report of no image: with the first, highdicom reads its tables."""
+  d = pydicom.Dataset()
+  d.file_meta = pydicom.dataset.FileMetaDataset()
+  d.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+  d.SOPClassUID, d.Modality = pydicom.uid.MRImageStorage, 'MR'
+  for k, level in enumerate(('SOPInstance', 'SeriesInstance', 'StudyInstance')):
+    setattr(d, f'{level}UID', f'1.2.{k}')
+  d.Rows = d.Columns = 1
+  formats.take_patient(d, pydicom.Dataset())
+  report.write(
+    outcome.abstained('model failed', 'nothing was asked'),
+    identity=identity([d.SOPInstanceUID], 'none', '0' * 64, [d]),
+    sources=[d],
+    seg=None,
+  )
 
 
 def read(data):

@@ -4,6 +4,7 @@ It is a process of its own, which may be killed at any time: its job is then
 taken again, and gives the same objects.
 """
 
+import functools
 import logging
 import os
 import threading
@@ -40,19 +41,30 @@ class Worker:
     self._store, self._owner = store, owner
     self._limits = store.settings.worker
     self._models = {}  # id → (stamp, Model)
+    self._later = []  # what may be done before there is a job
     self._job, self._since = None, 0.0
     threading.Thread(target=self._renew, daemon=True).start()
 
   def warm(self):
-    """Loads and compiles the active models, so that the first job is quick."""
+    """Loads and compiles the active models, so that the first job is quick.
+
+    What a first job is also quicker by, but can do without, is done by `run`
+    while it has nothing else to do.
+    """
     with self._store.read() as c:
       t = tables.models
       rows = c.execute(sa.select(t).where(t.c.active)).all()
     for row in rows:
       try:
-        self._model(row)
+        model = self._model(row)
       except Exception as e:
         log.warning('model %s: %s', row.name, cli.said(e) or type(e).__name__)
+        continue
+      self._later += [
+        functools.partial(model.rehearse, shape)
+        for shape in model.other_shapes()
+      ]
+    self._later.insert(0, analyse.results.rehearse)
 
   def run(self):
     """Works for ever."""
@@ -64,7 +76,17 @@ class Worker:
         busy = False
         time.sleep(_AWAY)
       if not busy:
-        time.sleep(_IDLE)
+        self._rest()
+
+  def _rest(self):
+    """Does one thing of those that may be done before there is a job."""
+    if not self._later:
+      time.sleep(_IDLE)
+      return
+    try:
+      self._later.pop(0)()
+    except Exception as e:  # a job would say it with its reason
+      log.warning('nothing was prepared: %s', type(e).__name__)
 
   def step(self):
     """Runs one job if there is one; returns whether."""

@@ -1,6 +1,7 @@
 """The pages: log in, the work list, a study's report, agreement."""
 
 import pathlib
+import re
 import time
 
 import jinja2
@@ -150,9 +151,9 @@ def card(request: Request, job: int, user=_person):
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
   )
-  return HTMLResponse(
-    store.bytes(digest), headers={'Content-Security-Policy': policy}
-  )
+  text = store.bytes(digest).decode()
+  text = re.sub('<script>.*?</script>', '', text, flags=re.DOTALL)
+  return HTMLResponse(text, headers={'Content-Security-Policy': policy})
 
 
 @router.post('/studies/{study}/assessment')
