@@ -31,7 +31,7 @@ def count_of(settings, peer, study_uid):
       return _count_by_find(settings, peer, study_uid)
     if peer.count == 'qido':
       return _count_by_qido(peer, study_uid)
-  except (OSError, ValueError, RuntimeError, requests.RequestException):
+  except Exception:  # what a peer may answer has no end
     return None  # then the quiet seconds decide
   return None
 

@@ -38,17 +38,21 @@ def scene(tmp_path):
   return play
 
 
-def test_from_orthanc_and_back(scene, workdir, images):
+@pytest.mark.parametrize(
+  'count', ['c-find', pytest.param('qido', marks=pytest.mark.slow)]
+)
+def test_from_orthanc_and_back(scene, workdir, images, count):
   """C-STORE in; SEG and SR back by C-STORE and by STOW, once each."""
   if shutil.which('Orthanc') is None:
     pytest.skip('Orthanc is not installed (orthanc, orthanc-dicomweb)')
-  found = scene('there_and_back', workdir, images[0])
+  found = scene('there_and_back', workdir, images[0], count)
   assert found['series'] == ['MR', 'SEG', 'SR']  # QIDO, in the same study
   assert found['objects'] == {'SEG': 1, 'SR': 1}
   assert found['same bytes'] == [True, True]  # WADO
   assert found['ways'] == ['c-store sent', 'stow sent']
-  # At once, by the count of C-FIND: the quiet seconds are 300.
+  # At once, by the count of the peer: the quiet seconds are 300.
   assert found['seconds'] < 200
+  assert found['seconds until complete'] < 60
   assert found['secrets in logs'] == []
   assert (found['known'], found['stranger'] != 0) == (0, True)
   assert 'rows, whole' in found['audit']

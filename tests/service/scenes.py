@@ -22,11 +22,11 @@ import pydicom
 from medjax.service import supervise
 
 
-def there_and_back(tmp, workdir, image):
+def there_and_back(tmp, workdir, image, count):
   """A study goes from Orthanc to the service, and its results come back."""
   service = hospital.Service(tmp / 'home').init()
   pacs = hospital.Pacs(tmp / 'pacs', service.dicom).start()
-  service.set('quiet_seconds', 300.0).peer(pacs)
+  service.set('quiet_seconds', 300.0).peer(pacs, count=count)
   service.call('model', f'--workdir={workdir}', '--when=Modality=MR')
   service.start()
   files = hospital.mr_series(image, tmp / 'd')
@@ -38,6 +38,8 @@ def there_and_back(tmp, workdir, image):
   counts = lambda: {m: len(pacs.objects(m)) for m in ('SEG', 'SR')}
   database = sqlite3.connect(service.home / 'service.sqlite')
   state = lambda: [r[0] for r in database.execute('select state from jobs')]
+  hospital.wait(state, 200)
+  complete = time.monotonic() - began
   hospital.wait(lambda: state() == ['done'], 200)
   seconds = time.monotonic() - began
   uid = pydicom.dcmread(files[0]).StudyInstanceUID
@@ -65,6 +67,7 @@ def there_and_back(tmp, workdir, image):
     'ways': sorted(
       ' '.join(r) for r in database.execute('select way, state from deliveries')
     ),
+    'seconds until complete': complete,
     'seconds': seconds,
     'secrets in logs': [s for s in secrets if s in log],
     'known': known,
