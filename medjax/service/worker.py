@@ -106,9 +106,6 @@ class Worker:
       t = tables.models
       row = c.execute(sa.select(t).where(t.c.id == job.model)).first()
       before = _report_before(c, self._store, job)
-    paths = [self._store.path(digest) for _, digest in job.inputs]
-    inputs = [uid for uid, _ in job.inputs]
-    options = dict(round_=job.round, before=before)
     try:
       model = self._model(row)
     except Exception as e:
@@ -116,38 +113,39 @@ class Worker:
       self._end(job, row, 'refused', f'model {row.name}: {line}')
       return
     try:
-      if job.tries > self._limits.tries:
-        reason = f'its process ended {job.tries - 1} times'
-        found = analyse.nothing(
-          model, paths, inputs, 'model failed', reason, **options
-        )
-      elif not job.series:
-        found = analyse.nothing(
-          model,
-          paths,
-          inputs,
-          'series missing',
-          f'no series with {row.when}',
-          **options,
-        )
-      else:
-        found = analyse.analyse(model, paths, inputs, **options)
-    except Exception as e:
-      line = cli.said(e)
-      log.error('job %s failed: %s', job.id, _where(e))
-      if isinstance(e, OSError):  # of the disk: another try may do
-        self._end(job, row, 'failed', line or 'the disk failed')
-        return
-      reason = line or f'the model stopped with {type(e).__name__}'
-      found = analyse.nothing(
-        model, paths, inputs, 'model failed', reason, **options
-      )
-    try:
-      self._write(job, row, found)
+      self._write(job, row, self._found(job, row, model, before))
     except sa.exc.IntegrityError:
       self._end(job, row, 'failed', 'results of the same images exist already')
-    except OSError as e:
-      self._end(job, row, 'failed', f'no result can be written ({e.strerror})')
+    except OSError as e:  # another try may do
+      line = e.strerror or cli.said(e)
+      self._end(job, row, 'failed', f'the disk failed: {line}')
+    except sa.exc.SQLAlchemyError:
+      raise
+    except Exception as e:
+      log.error('job %s has no report: %s', job.id, _where(e))
+      reason = f'no report can be written of these images ({type(e).__name__})'
+      self._end(job, row, 'failed', reason)
+
+  def _found(self, job, row, model, before):
+    """The `Analysis` of a job; raises where not even nothing can be said."""
+    paths = [self._store.path(digest) for _, digest in job.inputs]
+    inputs = [uid for uid, _ in job.inputs]
+    options = dict(round_=job.round, before=before)
+    nothing = functools.partial(
+      analyse.nothing, model, paths, inputs, **options
+    )
+    if job.tries > self._limits.tries:
+      return nothing('model failed', f'its process ended {job.tries - 1} times')
+    if not job.series:
+      return nothing('series missing', f'no series with {row.when}')
+    try:
+      return analyse.analyse(model, paths, inputs, **options)
+    except OSError:
+      raise
+    except Exception as e:
+      log.error('job %s failed: %s', job.id, _where(e))
+      reason = cli.said(e) or f'the model stopped with {type(e).__name__}'
+      return nothing('model failed', reason)
 
   def _model(self, row):
     """The model of a row, loaded once; raises ValueError if it was changed."""

@@ -217,7 +217,7 @@ def test_a_doubled_slice_is_an_abstention(outcome_of, images, tmp_path):
   twin = another(files[4], 'x.dcm', SOPInstanceUID='1.2.9', PixelData=pixels)
   job = outcome_of([*files, twin])
   assert job.outcome['kind'] == 'input refused'
-  assert 'at one place' in job.outcome['reasons'][0], job.outcome['reasons']
+  assert 'lie at the same place' in job.outcome['reasons'][0]
 
 
 def test_a_gantry_tilt_is_said(store, outcome_of, images, tmp_path):
@@ -338,8 +338,29 @@ def test_a_disk_that_is_full_when_results_are_written(
   assert work.step()
   (job,) = one(store, tables.jobs)
   assert job.state == 'failed'
-  assert job.reason == 'no result can be written (No space left on device)'
+  assert job.reason == 'the disk failed: No space left on device'
   assert not one(store, tables.results)
+
+
+def test_what_no_report_can_be_written_of_ends(
+  store, workdir, images, tmp_path, monkeypatch
+):
+  """A job that always fails is not begun for ever."""
+  models.install(store, workdir, when='Modality=MR')
+  for path in hospital.mr_series(images[0], tmp_path / 'd'):
+    intake.receive(store, path.read_bytes())
+  complete.complete_studies(store)
+
+  def odd(*arguments, **options):
+    raise KeyError('a name')
+
+  monkeypatch.setattr(worker.analyse.report, 'write', odd)
+  work = worker.Worker(store, 'w')
+  assert work.step()
+  assert not work.step()
+  (job,) = one(store, tables.jobs)
+  assert job.state == 'failed'
+  assert job.reason == 'no report can be written of these images (KeyError)'
 
 
 # The clock, and a peer that takes half.

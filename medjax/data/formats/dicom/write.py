@@ -24,6 +24,13 @@ _EMPTY = (
   'PatientID', 'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyID',
   'StudyDate', 'StudyTime', 'AccessionNumber', 'ReferringPhysicianName',
 )  # fmt: skip
+_UTF_8 = 'ISO_IR 192'
+# Those that need no code extensions, PS3.3 C.12.1.1.2.
+_SETS = (
+  'ISO_IR 100', 'ISO_IR 101', 'ISO_IR 109', 'ISO_IR 110', 'ISO_IR 144',
+  'ISO_IR 127', 'ISO_IR 126', 'ISO_IR 138', 'ISO_IR 148', 'ISO_IR 13',
+  'ISO_IR 166', 'GB18030', 'GBK', _UTF_8,
+)  # fmt: skip
 _NEEDED = (
   'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID',
   'Modality', 'Rows', 'Columns',
@@ -206,10 +213,15 @@ def _needed(dataset, rank, source):
 def take_patient(kept, dataset):
   """Sets in `kept` what results repeat of a source's patient and study.
 
-  They are of type 2: absent or illegal values are empty (PS3.5 7.4.3).
+  They are of type 2: absent or illegal values are empty (PS3.5 7.4.3). Texts of
+  a character set with code extensions, as Japan and Korea use, become UTF-8.
   """
   for keyword in _EMPTY:
-    setattr(kept, keyword, _legal(keyword, dataset.get(keyword)))
+    value = _legal(keyword, dataset.get(keyword))
+    is_text = isinstance(value, str | pydicom.valuerep.PersonName)
+    setattr(kept, keyword, str(value) if is_text else value)
+  if dataset.get('SpecificCharacterSet') not in (None, '', *_SETS):
+    kept.SpecificCharacterSet = _UTF_8
 
 
 def _legal(keyword, value):
