@@ -290,7 +290,7 @@ def _parser():
     run,
     ('--parts', dict(default='', help='of intake,web,courier,worker [all]')),
     ('--behind_proxy --behind-proxy', dict(
-      action='store_true', help='others do TLS in front')),
+      action='store_true', help='TLS is done in front, or not needed')),
   )  # fmt: skip
   verb(send, ('paths', dict(nargs='+', help='DICOM files and folders')))
   verb(status)

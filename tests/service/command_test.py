@@ -95,4 +95,4 @@ def test_nothing_is_shown_to_a_network_without_tls(tmp_path):
   supervise.check(found, behind_proxy=True)
   (tmp_path / settings.NAME).write_text('[dicom]\nhost = "0.0.0.0"')
   with pytest.raises(ValueError, match='who may send'):
-    supervise.check(settings.read(tmp_path))
+    supervise.check(settings.read(tmp_path), behind_proxy=True)
