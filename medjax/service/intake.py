@@ -22,6 +22,7 @@ REFUSED = 0x0124
 
 _WRITTEN = 600.0  # seconds after which nobody writes a file any more
 _SHOWN_FOR = 86400.0  # those for which the work list says what was refused
+_REFUSALS = 20  # kinds of them that it says
 
 _NO_PIXELS = frozenset(
   ('ANN', 'AU', 'DOC', 'ECG', 'HC', 'KO', 'M3D', 'PLAN', 'PR', 'REG', 'RTPLAN',
@@ -227,9 +228,10 @@ def note_refusal(store, text):
   """Counts a refusal for the work list; `text` has no patient's data."""
   with contextlib.suppress(sa.exc.SQLAlchemyError), store.write() as c:
     found = {r['text']: r for r in refusals(c)}
-    count = found.get(text, {'count': 0})['count'] + 1
+    count = found.pop(text, {'count': 0})['count'] + 1
     found[text] = {'text': text, 'count': count, 'at': time.time()}
-    store_lib.put_about(c, 'refused', json.dumps([*found.values()]))
+    latest = [*found.values()][-_REFUSALS:]
+    store_lib.put_about(c, 'refused', json.dumps(latest))
 
 
 def refusals(c):
