@@ -51,6 +51,7 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
   from medjax.service import abstain, models
 
   store = _store(home)
+  models.stated(options.get('facts'))  # before what takes long
   if nearest:
     _keep_embeddings(workdir)
   if coverage is not None:
@@ -161,9 +162,10 @@ def status(home):
   """Prints what waits, what failed and why."""
   import sqlalchemy as sa
 
-  from medjax.service import tables, view
+  from medjax.service import intake, tables, view
 
   with _store(home).read() as c:
+    refused = intake.refusals(c)
     counts = dict.fromkeys(
       ('receiving', 'queued', 'running', 'written', 'sending', 'done',
        'refused', 'failed'), 0,
@@ -186,6 +188,8 @@ def status(home):
   for study in studies:
     if study['problem']:
       print(f'study {study["id"]}: {study["problem"]}')
+  for r in refused:
+    print(f'refused in the last day, {r["count"]} times: {r["text"]}')
   for row in bad:
     print(f'job {row.id} of study {row.study} {row.state}: {row.reason}')
 

@@ -108,15 +108,20 @@ def install(
   return name
 
 
+def stated(facts):
+  """What a file of facts says for a card; raises ValueError or OSError."""
+  from medjax.card import facts as facts_lib
+
+  return facts_lib.read(facts or None)
+
+
 def _card(store, workdir, facts):
   """Keeps the card of a run; returns its digest, '' where there is none."""
-  from medjax.card import facts as facts_lib  # not for processes that serve
-  from medjax.card import write as card
+  from medjax.card import write as card  # not for processes that serve
 
-  stated = facts_lib.read(facts or None)
   with tempfile.TemporaryDirectory() as folder:
     try:
-      paths = card.write(workdir, folder, stated)
+      paths = card.write(workdir, folder, stated(facts))
     except FileNotFoundError:  # it was not evaluated
       return ''
     page = next(p for p in paths if p.suffix == '.html')
