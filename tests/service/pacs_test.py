@@ -60,8 +60,11 @@ def test_from_orthanc_and_back(scene, workdir, images, count):
   assert found['ended'] == []  # all children, with the supervisor killed
 
 
-def test_a_disk_that_is_full_and_has_room_again(scene):
+def test_a_disk_that_is_full_and_has_room_again(scene, tmp_path):
   """What was answered with success is there, and nothing else."""
+  mount = [*NAMESPACE, 'mount', '-t', 'tmpfs', 'tmpfs', str(tmp_path)]
+  if subprocess.run(mount, capture_output=True, check=False).returncode:
+    pytest.skip('no small disk can be made here (mount -t tmpfs)')
   found = scene('full_disk')
   assert found['first'] != 0
   assert 5 < found['kept'] < 60
