@@ -60,10 +60,13 @@ class Model:
       self.predict(case)
 
   def other_shapes(self):
-    """Images of 1, 2, 4, … windows: as many are computed at once."""
+    """Images of 2^rank, …, 2, 1 windows: as many are computed at once.
+
+    The largest first, for most images have as many or more.
+    """
     return [
       tuple(p + (axis < k) for axis, p in enumerate(self.patch))
-      for k in range(len(self.patch) + 1)
+      for k in range(len(self.patch), -1, -1)
       if self.patch
     ]
 
