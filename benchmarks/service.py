@@ -49,6 +49,13 @@ def studies(folder, data, count):
   return made
 
 
+def send(service, *paths):
+  """Sends files by DCMTK, and says so where it cannot."""
+  done = hospital.storescu(service.dicom, *paths)
+  if done.returncode:
+    raise RuntimeError(f'nothing was sent: {done.stdout}{done.stderr}')
+
+
 def begin(args, pacs, *, model=True, **settings):
   """A service in its home, with a model and, if asked for, a database."""
   service = hospital.Service(args.out / 'home')
@@ -187,15 +194,14 @@ def intake(args):
       time.sleep(0.05)
     assoc.release()
 
-  hospital.storescu(service.dicom, folder)
+  send(service, folder)
   thread = threading.Thread(target=echo)
   thread.start()
   began = time.monotonic()
-  done = hospital.storescu(service.dicom, slices)
+  send(service, slices)
   seconds = time.monotonic() - began
   stop.set()
   thread.join()
-  assert done.returncode == 0, done.stderr
   print(
     json.dumps(
       {
@@ -229,7 +235,7 @@ def latency(args):
       service.stop()
   folders, took = studies(args.out / 'studies', args.data, args.studies), []
   for number, folder in enumerate(folders, start=1):
-    hospital.storescu(service.dicom, folder)
+    send(service, folder)
     began = time.monotonic()
     hospital.wait(
       lambda number=number: (

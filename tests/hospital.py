@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 
@@ -258,8 +259,8 @@ class Service:
       )
     return self
 
-  def start(self, *, ready=True, parts=''):
-    self.log = self.home / 'log.txt'
+  def start(self, *, ready=True, parts='', log=None):
+    self.log = log or self.home / 'log.txt'
     out = self.log.open('ab')
     self.process = subprocess.Popen(
       [
@@ -350,10 +351,22 @@ class Database:
     )
 
 
+def dcmtk(name):
+  """The path of a program of DCMTK, or None.
+
+  pynetdicom puts others of the same names, but not the same options, beside
+  Python.
+  """
+  own = pathlib.Path(sysconfig.get_path('scripts'))
+  folders = os.environ.get('PATH', os.defpath).split(os.pathsep)
+  others = [f for f in folders if pathlib.Path(f) != own]
+  return shutil.which(name, path=os.pathsep.join(others))
+
+
 def storescu(port, *paths, called='MEDJAX', calling='STORESCU'):
   """Sends files and folders by DCMTK's storescu."""
   return subprocess.run(
-    ['storescu', '-aet', calling, '-aec', called, '+sd', '+r',
+    [dcmtk('storescu'), '-aet', calling, '-aec', called, '+sd', '+r',
      '127.0.0.1', str(port), *map(str, paths)],
     capture_output=True, text=True, check=False,
   )  # fmt: skip

@@ -120,8 +120,8 @@ ALLOWED = {
   'radiomics.__main__': {'cli', 'files', 'radiomics', 'run'},
   # The one room that shows what others find.
   'service': {
-    'build', 'cli', 'data', 'experiment', 'explain', 'files', 'knowledge',
-    'metrics', 'prediction', 'run',
+    'build', 'card', 'cli', 'data', 'experiment', 'explain', 'files',
+    'knowledge', 'metrics', 'prediction', 'run',
   },
   'service.__main__': {
     'cli', 'data', 'explain', 'files', 'prediction', 'progress', 'service',

@@ -191,6 +191,10 @@ def _abstention(s):
     s.entry('Confidence needed for an answer', point('confidence'), number),
     s.entry('Share of the test cases answered', point('answered'), number),
     s.entry('Error of those', point('error'), number),
+    s.entry('In the service, share of the validation cases answered',
+            'abstention.json#/coverage', number),
+    s.entry('In the service, error of those', 'abstention.json#/risk/0',
+            number),
   ])  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from medjax.knowledge import logic
+from medjax.knowledge import formula, logic
 from medjax.knowledge.ruleset import Ruleset
 
 
@@ -45,6 +45,8 @@ def evaluate(rules: Ruleset, finding: Mapping) -> Answer:
     if applies is None:
       lacking += logic.missing([condition], values)
   sure = not lacking
+  if rules.formula:
+    return _computed(rules, values, lacking, cite)
   fired, open_ = [], []
   for clause in rules.clauses:
     held = logic.together(clause.when, values)
@@ -72,6 +74,21 @@ def evaluate(rules: Ruleset, finding: Mapping) -> Answer:
     outcomes.append('not applicable')
   lacking = _fields(rules, dict.fromkeys(lacking), values)
   return Answer(state='open', possible=outcomes, missing=lacking, **cite)
+
+
+def _computed(rules, values, lacking, cite):
+  """The answer of a formula: a probability, or from where to where it is."""
+  low, high = formula.probabilities(rules.formula, rules.fields, values)
+  lacking = [*lacking, *(k for k, value in values.items() if value is None)]
+  if lacking:
+    possible = (f'{100 * low:.1f} % to {100 * high:.1f} %',)
+    missing = list(dict.fromkeys(lacking))
+    return Answer(state='open', possible=possible, missing=missing, **cite)
+  said, says = f'{100 * low:.1f} %', rules.formula['says']
+  return Answer(
+    state='decided', outcome=said, says=says, clause='formula',
+    possible=(said,), **cite,
+  )  # fmt: skip
 
 
 def _decided(rules, clause, cite):

@@ -1,6 +1,7 @@
 """Sets of rules as data: rules/NAME.toml, read and checked."""
 
 import dataclasses
+import math
 import pathlib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,8 @@ class Ruleset:
   'change' of a field against another, or their 'difference'. applies: [(why
   not, condition)], all of which must hold of a patient. outcomes: {name: what
   is to be done}. exclusive: whether one clause at most can hold; else the first
-  that holds counts. left_out: what is in the paper and not in here.
+  that holds counts. left_out: what is in the paper and not in here. formula: of
+  a set without clauses, what `formula.probabilities` takes, and what it `says`.
   """
 
   name: str
@@ -44,6 +46,7 @@ class Ruleset:
   clauses: Sequence[Clause]
   exclusive: bool
   left_out: str = ''
+  formula: Mapping | None = None
 
 
 def names():
@@ -89,10 +92,11 @@ def _made(name, tree):
     fields=fields,
     derived=derived,
     applies=tuple((a['unless'], a['when']) for a in tree.get('applies', ())),
-    outcomes=tree['outcomes'],
-    clauses=tuple(Clause(**c) for c in tree['clauses']),
+    outcomes=tree.get('outcomes', {}),
+    clauses=tuple(Clause(**c) for c in tree.get('clauses', ())),
     exclusive=tree['exclusive'],
     left_out=tree.get('left_out', ''),
+    formula=tree.get('formula'),
   )
   _check(made)
   return made
@@ -100,6 +104,12 @@ def _made(name, tree):
 
 def _check(made):
   known = {*made.fields, *made.derived}
+  if not made.clauses and not made.formula:
+    raise ValueError('it has neither clauses nor a formula')
+  for term in made.formula['terms'] if made.formula else ():
+    field = made.fields.get(term['field'])
+    if field is None or (field.unit and not math.isfinite(field.high)):
+      raise ValueError(f'term {term}: needs a field with bounds')
   conditions = [c for _, c in made.applies]
   for clause in made.clauses:
     if clause.outcome not in made.outcomes:

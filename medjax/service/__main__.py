@@ -51,6 +51,7 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
   from medjax.service import abstain, models
 
   store = _store(home)
+  models.stated(options.get('facts'))  # before what takes long
   if nearest:
     _keep_embeddings(workdir)
   if coverage is not None:
@@ -71,6 +72,8 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
   print(f'model {name} is installed for series with {options["when"]}')
   for line in models.codes_of(store, name):
     print(f'  {line}')
+  if not (pathlib.Path(workdir) / 'metrics.json').exists():
+    print('note: it was not evaluated, so it has no card')
   if coverage is None and not (pathlib.Path(workdir) / abstain.NAME).exists():
     print(
       'note: no rule of abstention is fixed for it; say --coverage=0.95 where '
@@ -159,9 +162,10 @@ def status(home):
   """Prints what waits, what failed and why."""
   import sqlalchemy as sa
 
-  from medjax.service import tables, view
+  from medjax.service import intake, tables, view
 
   with _store(home).read() as c:
+    refused = intake.refusals(c)
     counts = dict.fromkeys(
       ('receiving', 'queued', 'running', 'written', 'sending', 'done',
        'refused', 'failed'), 0,
@@ -184,6 +188,8 @@ def status(home):
   for study in studies:
     if study['problem']:
       print(f'study {study["id"]}: {study["problem"]}')
+  for r in refused:
+    print(f'refused in the last day, {r["count"]} times: {r["text"]}')
   for row in bad:
     print(f'job {row.id} of study {row.study} {row.state}: {row.reason}')
 
@@ -282,12 +288,13 @@ def _parser():
     ('--coverage', dict(type=float, help='fix a rule of abstention, 0.95 say')),
     ('--nearest', dict(action='store_true', help='show like training cases')),
     ('--by_rule', dict(default='', help="'CLASS=SET', of medjax knowledge")),
+    ('--facts', dict(default='', help='for its card: what no run can know')),
   )
   verb(
     run,
     ('--parts', dict(default='', help='of intake,web,courier,worker [all]')),
     ('--behind_proxy --behind-proxy', dict(
-      action='store_true', help='a proxy in front does TLS')),
+      action='store_true', help='TLS is done in front, or not needed')),
   )  # fmt: skip
   verb(send, ('paths', dict(nargs='+', help='DICOM files and folders')))
   verb(status)

@@ -1,9 +1,10 @@
 """When a model says nothing: a rule that the validation split has fixed.
 
 `fit` measures each validation case: how sure the model is of it, and what can
-be measured of an image without knowing what it shows. `judge` compares another
-case with them. The rule lies in WORKDIR/abstention.json, with the risk at each
-coverage, and is a part of the model.
+be measured of an image without knowing what it shows. The latter it measures of
+training cases too, for few cases do not show what is usual. `judge` compares
+another case with them. The rule lies in WORKDIR/abstention.json, with the risk
+at each coverage, and is a part of the model.
 """
 
 import pathlib
@@ -14,9 +15,11 @@ from medjax import files
 from medjax.metrics import bootstrap
 
 NAME = 'abstention.json'
-_WIDER = 0.25  # of a range, at each end: 26 cases do not show the extremes
+_WIDER = 0.25  # of a range, at each end: few cases do not show the extremes
+_MOST = 500  # training cases that are looked at
 _POINTS = 20  # of the curve of risk and coverage
-# What is said of a measure outside of the range that validation had.
+# What is said of a measure outside of the range that these had.
+_SEEN = 'what training and validation had'
 _ABOUT = {
   'spacing': 'the spacing of voxels ({value:.3g} mm along axis {axis})',
   'extent': 'the extent of the image ({value:.4g} mm along axis {axis})',
@@ -41,18 +44,44 @@ def measure(case, sample, prediction, *, exclusive=True):
   in the foreground. The others describe the image and what was found in it.
   exclusive: whether the first channel of a map is the background.
   """
+  found = _of_image(case, sample)
+  p = np.asarray(prediction.probabilities, np.float64)
+  if prediction.labels is None:
+    return found | {'confidence': float(p.max())}
+  found['volume'] = _volume(case, prediction.labels)
+  near = p[..., 0] < 0.9 if exclusive else p.max(-1) > 0.1
+  sure = (p if exclusive else np.maximum(p, 1 - p)).max(-1)[near]
+  return found | {'confidence': float(sure.mean()) if len(sure) else 0.0}
+
+
+def _of_image(case, sample):
+  """What can be measured without a prediction."""
   spacing = np.asarray(case['spacing'], float)
   shape = np.array(case['image'].shape[:-1])
   found = {f'spacing/{k}': float(s) for k, s in enumerate(spacing)}
   found |= {f'extent/{k}': float(e) for k, e in enumerate(spacing * shape)}
-  found |= _of_values(np.asarray(sample['image'], np.float64)[..., 0])
-  p = np.asarray(prediction.probabilities, np.float64)
-  if prediction.labels is None:
-    return found | {'confidence': float(p.max())}
-  found['volume'] = float((prediction.labels > 0).sum() * spacing.prod())
-  near = p[..., 0] < 0.9 if exclusive else p.max(-1) > 0.1
-  sure = (p if exclusive else np.maximum(p, 1 - p)).max(-1)[near]
-  return found | {'confidence': float(sure.mean()) if len(sure) else 0.0}
+  return found | _of_values(np.asarray(sample['image'], np.float64)[..., 0])
+
+
+def _volume(case, labels):
+  """The size (mm³ or mm²) of what a label map (*s,) or masks mark."""
+  marked = np.asarray(labels) > 0
+  rank = np.ndim(case['image']) - 1
+  marked = marked.any(-1) if marked.ndim > rank else marked
+  return float(marked.sum() * np.prod(np.asarray(case['spacing'], float)))
+
+
+def _of_training(run):
+  """Measures of training cases, without predictions: theirs are too good."""
+  cases, found = run.experiment.cases('train'), []
+  count = min(len(cases), _MOST)
+  for at in np.linspace(0, len(cases) - 1, count).astype(int):
+    case = cases[int(at)]
+    measures = _of_image(case, run.experiment.prepare(case))
+    if 'mask' in case:
+      measures['volume'] = _volume(case, case['mask'])
+    found.append(measures)
+  return found
 
 
 def _of_values(x):
@@ -92,6 +121,7 @@ def fit(run, *, coverage=0.95):
   kept = max(1, int(np.ceil(coverage * len(errors))))
   threshold = np.sort(confidence)[::-1][kept - 1]
   names = [n for n in measures[0] if n != 'confidence']
+  seen = [*measures, *_of_training(run)]
   return files.plain(
     {
       'n': len(errors),
@@ -102,7 +132,7 @@ def fit(run, *, coverage=0.95):
         '1 - mean Dice' if 'mask' in run.task.fields else 'share of errors'
       ),
       'curve': _curve(errors, confidence),
-      'ranges': {n: _range([m[n] for m in measures]) for n in names},
+      'ranges': {n: _range([m[n] for m in seen if n in m]) for n in names},
     }
   )
 
@@ -161,7 +191,7 @@ def judge(rule, measures):
     kind, _, axis = name.partition('/')
     text = _ABOUT[kind].format(value=value, axis=axis)
     far = max(low - value, value - high) / max(high - low, 1e-9)
-    odd.append((far, f'{text} lies outside of what validation had'))
+    odd.append((far, f'{text} lies outside of {_SEEN}'))
   odd.sort(reverse=True)
   reasons += [f'out of distribution: {text}' for _, text in odd[:3]]
   if not reasons:
@@ -177,5 +207,5 @@ def _close_calls(rule, measures):
     if not low + wide <= measures[name] <= high - wide:
       kind, _, axis = name.partition('/')
       text = _ABOUT[kind].format(value=measures[name], axis=axis)
-      found.append(f'{text} is at the edge of what validation had')
+      found.append(f'{text} is at the edge of {_SEEN}')
   return found[:3]

@@ -32,23 +32,43 @@ class Model:
     run = trained.load(row.workdir)
     beside = insight.Insight.of(run, row.workdir, row.facts.get('rules', {}))
     model = cls(row.name, row.digest, row.facts, run, beside)
-    facts = run.experiment.facts
+    facts, patch = run.experiment.facts, model.patch
     # Several windows where an image has several, but not all of a large one's.
-    patch = tuple(model.run.experiment.data.patch_size)
     shape = facts.shape or patch
     if patch:
       shape = tuple(min(s, 2 * p) for s, p in zip(shape, patch, strict=True))
-    array = np.zeros((*shape, facts.channels), np.float32)
+    model.rehearse(shape)
+    return model
+
+  @property
+  def patch(self):
+    """The shape of a window; () of models that see whole images."""
+    return tuple(self.run.experiment.data.patch_size or ())
+
+  def rehearse(self, shape):
+    """Compiles the model on an image of zeros."""
+    facts = self.run.experiment.facts
+    spacing = facts.spacing or (1.0,) * facts.rank
     case = {
-      'image': array,
+      'image': np.zeros((*shape, facts.channels), np.float32),
       'id': 'warm',
       'patient': 'warm',
-      'affine': np.diag([*(facts.spacing or (1.0,) * facts.rank), 1.0]),
-      'spacing': np.array(facts.spacing or (1.0,) * facts.rank),
+      'affine': np.diag([*spacing, 1.0]),
+      'spacing': np.array(spacing),
     }
-    if set(run.task.inputs) == {'image'}:
-      model.predict(case)
-    return model
+    if set(self.run.task.inputs) == {'image'}:
+      self.predict(case)
+
+  def other_shapes(self):
+    """Images of 2^rank, …, 2, 1 windows: as many are computed at once.
+
+    The largest first, for most images have as many or more.
+    """
+    return [
+      tuple(p + (axis < k) for axis, p in enumerate(self.patch))
+      for k in range(len(self.patch), -1, -1)
+      if self.patch
+    ]
 
   def predict(self, case):
     """The `Prediction` of a case with all that is judged of it."""
@@ -185,8 +205,12 @@ def _outcome(model, source, age):
   views |= _beside(model, case, sample, raw, found, age)
   if not model.facts['abstention']:
     found['notes'].append(
-      'No rule of abstention was fixed for this model: it may answer where it '
-      'should say nothing.'
+      'No rule of abstention was fixed on validation for this model: '
+      + (
+        'it is silent on images unlike its training cases alone.'
+        if model.insight.known
+        else 'it may answer where it should say nothing.'
+      )
     )
   return found, prediction, views
 

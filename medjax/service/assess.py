@@ -22,12 +22,10 @@ def add(store, study, job, finding, verdict, comment, who):
   comment = comment.strip()
   if verdict == 'amend' and not comment:
     raise ValueError('to amend, say what is right in the comment')
-  t, m = tables.jobs, tables.models
+  t = tables.jobs
   with store.write() as c:
     row = c.execute(
-      sa.select(t, m.c.digest)
-      .join(m, m.c.id == t.c.model)
-      .where(t.c.id == job, t.c.study == study)
+      sa.select(t).where(t.c.id == job, t.c.study == study)
     ).first()
     if row is None or row.outcome is None:
       raise LookupError('There is no such analysis of this study.')
@@ -49,7 +47,7 @@ def add(store, study, job, finding, verdict, comment, who):
       who,
       'assessed',
       study=study,
-      model=row.digest,
+      model=row.outcome['model']['digest'],
       outcome=f'{verdict}: {finding}',
     )
 
@@ -59,25 +57,24 @@ def agreement(c):
 
   Of each doctor, job and finding the last answer counts.
   """
-  a, t, m = tables.assessments, tables.jobs, tables.models
+  a, t = tables.assessments, tables.jobs
   found = c.execute(
-    sa.select(a, m.c.name.label('model'))
-    .join(t, t.c.id == a.c.job)
-    .join(m, m.c.id == t.c.model)
-    .order_by(a.c.id)
+    sa.select(a, t.c.outcome).join(t, t.c.id == a.c.job).order_by(a.c.id)
   ).all()
   last = {(r.job, r.finding, r.user): r for r in found}
   groups = collections.defaultdict(collections.Counter)
   for row in last.values():
     month = time.strftime('%Y-%m', time.localtime(row.at))
-    groups[row.model, month][row.verdict] += 1
+    model = row.outcome['model']
+    groups[model['name'], model['digest'], month][row.verdict] += 1
   rows = []
-  for (model, month), count in sorted(groups.items()):
+  for (model, digest, month), count in sorted(groups.items()):
     n = count.total()
     low, high = outcome.wilson(count['agree'], n)
     rows.append(
       {
         'model': model,
+        'digest': digest,
         'month': month,
         'n': n,
         **{v: count[v] for v in VERDICTS},

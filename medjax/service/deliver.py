@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from medjax.service import audit, peers, tables
 
 _FIRST = 2.0  # seconds of the first pause, doubled each time
+_TAKEN = 60.0  # those that a courier has to send something
 
 
 def plan(c, settings, job):
@@ -26,10 +27,13 @@ def deliver(store, *, now=None):
   """Sends what is due, once; returns how many deliveries were tried."""
   settings, now = store.settings, time.time() if now is None else now
   d = tables.deliveries
+  # Later than any pause is what was planned before the clock was put back.
+  latest = now + 2 * max(settings.deliver.longest_pause, _TAKEN)
   with store.read() as c:
     due = c.execute(
       sa.select(d)
-      .where(d.c.state == 'waiting', d.c.next <= now)
+      .where(d.c.state == 'waiting')
+      .where(sa.or_(d.c.next <= now, d.c.next > latest))
       .order_by(d.c.id)
       .limit(50)
     ).all()
@@ -46,7 +50,7 @@ def _deliver(store, settings, row, now):
     taken = c.execute(
       d.update()
       .where(d.c.id == row.id, d.c.state == 'waiting', d.c.next == row.next)
-      .values(next=now + 60)
+      .values(next=now + _TAKEN)
     ).rowcount
     if not taken:
       return

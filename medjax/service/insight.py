@@ -105,9 +105,9 @@ class Insight:
   def by_rule(self, case, prediction, findings, age=None):
     """What published rules say of findings in a label map.
 
-    [{'finding', 'rule', 'says', 'clause', 'citation', 'missing', 'size'}]: a
-    rule reads the finding's size (mm) and the age of the patient (years); what
-    else it reads is missing.
+    [{'finding', 'rule', 'says', 'possible', 'clause', 'citation', 'missing',
+    'size'}]: a rule reads the finding's size (mm) and the age of the patient
+    (years); what else it reads is missing.
     """
     said = []
     for finding in findings:
@@ -134,18 +134,29 @@ def _told(finding, rules, size, age):
     answer = evaluate.Answer(
       rules.name, 'not applicable', says=str(e), citation=rules.citation
     )
-  says = f'{answer.outcome}: {answer.says}' if answer.outcome else answer.says
+  says, possible = answer.says, []
+  if answer.outcome:
+    says = _worded(rules, answer.outcome)
   if answer.state == 'open':
-    says = f'open; possible are {", ".join(answer.possible)}'
+    says = 'Open: it depends on what the image does not tell.'
+    possible = [_worded(rules, name) for name in answer.possible]
   return {
     'finding': finding['name'],
     'rule': rules.title,
     'says': says,
+    'possible': possible,
     'clause': answer.clause,
     'citation': answer.citation,
-    'missing': list(answer.missing),
+    'missing': [rules.fields[name].about for name in answer.missing],
     'size': size,
   }
+
+
+def _worded(rules, name):
+  """An outcome as people say it: a category with its name, '4A: …'."""
+  text = rules.outcomes.get(name, name)
+  is_said = name.islower() or text.startswith(name)
+  return text if is_said else f'{name}: {text}'
 
 
 def rules_of(text, names, *, volumes):

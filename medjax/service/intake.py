@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import time
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import pydicom
 import sqlalchemy as sa
 
 from medjax.service import audit, tables, uids
+from medjax.service import store as store_lib
 
 # DIMSE status, PS3.4 B.2.3 and PS3.7 C; STOW's FailureReason has the same.
 OK = 0x0000
@@ -19,6 +21,8 @@ DUPLICATE = 0x0111
 REFUSED = 0x0124
 
 _WRITTEN = 600.0  # seconds after which nobody writes a file any more
+_SHOWN_FOR = 86400.0  # those for which the work list says what was refused
+_REFUSALS = 20  # kinds of them that it says
 
 _NO_PIXELS = frozenset(
   ('ANN', 'AU', 'DOC', 'ECG', 'HC', 'KO', 'M3D', 'PLAN', 'PR', 'REG', 'RTPLAN',
@@ -54,8 +58,16 @@ def receive(store, data, *, peer='', only=''):
   When it is OK, the file is on the disk and its row is in the store. The same
   file again is OK and changes nothing; another one of the same SOP Instance UID
   is refused, since results name their inputs by it. Our own results, sent back
-  to us, are let go. only: a StudyInstanceUID that it must have.
+  to us, are let go. only: a StudyInstanceUID that it must have. What is refused
+  stands on the work list.
   """
+  answer = _receive(store, data, peer, only)
+  if answer.status != OK:
+    note_refusal(store, answer.text)
+  return answer
+
+
+def _receive(store, data, peer, only):
   try:
     header = _header(data)
   except _RefusedError as e:
@@ -210,6 +222,22 @@ def remark(c, study, text):
   )
   if there is None:
     c.execute(t.insert().values(study=study, text=text, at=time.time()))
+
+
+def note_refusal(store, text):
+  """Counts a refusal for the work list; `text` has no patient's data."""
+  with contextlib.suppress(sa.exc.SQLAlchemyError), store.write() as c:
+    found = {r['text']: r for r in refusals(c)}
+    count = found.pop(text, {'count': 0})['count'] + 1
+    found[text] = {'text': text, 'count': count, 'at': time.time()}
+    latest = [*found.values()][-_REFUSALS:]
+    store_lib.put_about(c, 'refused', json.dumps(latest))
+
+
+def refusals(c):
+  """What was refused in the last day: [{'text', 'count', 'at'}]."""
+  rows = json.loads(store_lib.about(c, 'refused') or '[]')
+  return [r for r in rows if time.time() - r['at'] < _SHOWN_FOR]
 
 
 def hold(store, studies):

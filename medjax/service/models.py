@@ -3,6 +3,7 @@ validation said about them.
 """
 
 import pathlib
+import tempfile
 import time
 
 import numpy as np
@@ -61,6 +62,7 @@ def install(
   normal='',
   codes=None,
   by_rule='',
+  facts='',
   who='',
 ):
   """Adds the row of a model, or renews it; returns that row's name.
@@ -68,21 +70,23 @@ def install(
   when: the rule of the series that it is for. study_when: a rule of studies
   that must have such a series. normal: of a classifier of several classes, the
   one that is no finding, or 'none'. codes: {class: (value, scheme, meaning)}.
-  by_rule: 'CLASS=SET', of `insight.rules_of`.
+  by_rule: 'CLASS=SET', of `insight.rules_of`. facts: a file of what the run
+  cannot know, for its card.
   Raises ValueError or OSError for what is no evaluated run.
   """
   workdir = pathlib.Path(workdir).resolve()
   if not rules.parse(when):
     raise ValueError('--when names no series: say Modality=MR, for example')
   rules.parse(study_when)
-  facts = _facts(workdir, normal, codes or {}, by_rule)
+  known = _facts(workdir, normal, codes or {}, by_rule)
+  known['card'] = _card(store, workdir, facts)
   name = name or workdir.name
   values = dict(
     workdir=str(workdir),
     digest=digest(workdir),
     when=when,
     study_when=study_when,
-    facts=facts,
+    facts=known,
     active=True,
     created=time.time(),
   )
@@ -102,6 +106,26 @@ def install(
       c.execute(t.update().where(t.c.id == there).values(**values))
     audit.add(c, who, 'model', model=values['digest'], outcome=name)
   return name
+
+
+def stated(facts):
+  """What a file of facts says for a card; raises ValueError or OSError."""
+  from medjax.card import facts as facts_lib
+
+  return facts_lib.read(facts or None)
+
+
+def _card(store, workdir, facts):
+  """Keeps the card of a run; returns its digest, '' where there is none."""
+  from medjax.card import write as card  # not for processes that serve
+
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      paths = card.write(workdir, folder, stated(facts))
+    except FileNotFoundError:  # it was not evaluated
+      return ''
+    page = next(p for p in paths if p.suffix == '.html')
+    return store.keep(page.read_bytes())
 
 
 def codes_of(store, name):
@@ -144,11 +168,13 @@ def _facts(workdir, normal, codes, by_rule):
     'codes': {n: list(codes.get(n) or code_of(n, dense)) for n in names},
     'model': str(made.config['model'].get('name')),
     'config': made.digest,
+    'run': identity.digest(workdir),
     'thresholds': list(calibration.thresholds or ()),
     'validation': (
       _volumes(rows, names) if dense else _reliability(rows, task, calibration)
     ),
     'abstention': abstain.read(workdir),
+    'novelty': (workdir / novelty.FILE).exists(),
     'rules': insight.rules_of(
       by_rule, names, volumes=dense and made.facts.rank == 3
     ),

@@ -31,7 +31,7 @@ def count_of(settings, peer, study_uid):
       return _count_by_find(settings, peer, study_uid)
     if peer.count == 'qido':
       return _count_by_qido(peer, study_uid)
-  except (OSError, ValueError, RuntimeError, requests.RequestException):
+  except Exception:  # what a peer may answer has no end
     return None  # then the quiet seconds decide
   return None
 
@@ -39,7 +39,7 @@ def count_of(settings, peer, study_uid):
 def _count_by_find(settings, peer, study_uid):
   ae = _ae(settings)
   ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-  assoc = _associate(ae, peer)
+  assoc = _associate(settings, ae, peer)
   if not assoc.is_established:
     return None
   try:
@@ -95,15 +95,21 @@ def _ae(settings):
   return ae
 
 
-def _associate(ae, peer, contexts=None):
-  tls = (ssl.create_default_context(), peer.host) if peer.tls else None
+def _associate(settings, ae, peer):
   return ae.associate(
     peer.host,
     peer.port,
-    contexts=contexts,
     ae_title=peer.ae_title,
-    tls_args=tls,
+    tls_args=(_tls(settings.dicom), peer.host) if peer.tls else None,
   )
+
+
+def _tls(dicom):
+  """Shows our certificate, and trusts those of `tls_ca`, else the system's."""
+  context = ssl.create_default_context(cafile=dicom.tls_ca or None)
+  if dicom.tls_cert:
+    context.load_cert_chain(dicom.tls_cert, dicom.tls_key)
+  return context
 
 
 def _send_by_store(settings, peer, objects):
@@ -111,7 +117,7 @@ def _send_by_store(settings, peer, objects):
   datasets = [pydicom.dcmread(io.BytesIO(b)) for b in objects]
   for d in datasets:
     ae.add_requested_context(d.SOPClassUID, d.file_meta.TransferSyntaxUID)
-  assoc = _associate(ae, peer)
+  assoc = _associate(settings, ae, peer)
   if not assoc.is_established:
     accepts = assoc.is_rejected or assoc.rejected_contexts
     raise UnsentError(

@@ -14,14 +14,9 @@ import tempfile
 import pydicom
 
 from medjax.data import formats
-from medjax.service import report, uids
+from medjax.service import outcome, report, uids
 
-TEMPLATE = '1'  # changes whenever the same inputs give other bytes
-_TISSUE = ('85756007', 'SCT', 'Tissue')
-_TYPE_2 = (
-  'PatientID', 'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyID',
-  'StudyDate', 'StudyTime', 'AccessionNumber', 'ReferringPhysicianName',
-)  # fmt: skip
+TEMPLATE = '2'  # changes whenever the same inputs give other bytes
 _TAKEN = (
   'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID',
   'Modality', 'SeriesNumber', 'Rows', 'Columns', 'SpecificCharacterSet',
@@ -99,28 +94,9 @@ def sources_of(paths):
     for keyword in (*_TAKEN, *(k for pair in _DATES for k in pair)):
       if keyword in d:
         kept[keyword] = d[keyword]
-    for keyword in _TYPE_2:
-      setattr(kept, keyword, _legal(keyword, d.get(keyword)))
+    formats.take_patient(kept, d)
     found.append(kept)
   return sorted(found, key=lambda d: str(d.SOPInstanceUID))
-
-
-def _legal(keyword, value):
-  """A value of a type 2 element; empty where it is no such value."""
-  if value is None:
-    return ''
-  if keyword in ('StudyID', 'AccessionNumber') and len(str(value)) > 16:  # SH
-    return ''
-  try:
-    if keyword.endswith('Date'):
-      pydicom.valuerep.DA(value)
-    elif keyword.endswith('Time'):
-      pydicom.valuerep.TM(value)
-    elif keyword == 'PatientSex' and value not in ('M', 'F', 'O', ''):
-      return ''
-  except ValueError:
-    return ''
-  return value
 
 
 def _moment(sources):
@@ -157,7 +133,7 @@ def write_seg(labels, source, names, codes, identity_):
     tracking=tuple(identity_.tracking_of(n) for n in names),
     moment=identity_.moment,
     algorithm=identity_.algorithm,
-    codes=tuple((_TISSUE, _type(codes[n])) for n in names),
+    codes=tuple((formats.TISSUE, _type(codes[n])) for n in names),
   )
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / 'seg.dcm'
@@ -169,7 +145,25 @@ def write_seg(labels, source, names, codes, identity_):
 
 def _type(code):
   """A type of what is segmented: never 'a finding', which is no property."""
-  return _TISSUE if code[0] == '121071' else tuple(code)
+  return formats.TISSUE if code[0] == '121071' else tuple(code)
+
+
+def rehearse():
+  """Writes a report of no image: with the first, highdicom reads its tables."""
+  d = pydicom.Dataset()
+  d.file_meta = pydicom.dataset.FileMetaDataset()
+  d.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+  d.SOPClassUID, d.Modality = pydicom.uid.MRImageStorage, 'MR'
+  for k, level in enumerate(('SOPInstance', 'SeriesInstance', 'StudyInstance')):
+    setattr(d, f'{level}UID', f'1.2.{k}')
+  d.Rows = d.Columns = 1
+  formats.take_patient(d, pydicom.Dataset())
+  report.write(
+    outcome.abstained('model failed', 'nothing was asked'),
+    identity=identity([d.SOPInstanceUID], 'none', '0' * 64, [d]),
+    sources=[d],
+    seg=None,
+  )
 
 
 def read(data):

@@ -57,6 +57,8 @@ class Scp:
       (evt.EVT_C_STORE, self._on_store),
       (evt.EVT_C_ECHO, lambda event: intake.OK),
       (evt.EVT_REQUESTED, self._on_requested),
+      (evt.EVT_ACCEPTED, self._on_accepted),
+      (evt.EVT_PDU_RECV, self._on_pdu),
       (evt.EVT_CONN_CLOSE, self._on_close),
     ]
     until = time.monotonic() + _BINDING
@@ -96,9 +98,29 @@ class Scp:
       allowed = any(p.host == address for p in known)
     if not allowed:
       log.warning('refused an association from %s: no such peer', address)
+      intake.note_refusal(self._store, f'{address} is no peer that may send')
       # Rejected for good, by the service user: calling AE title not recognised.
       assoc.acse.send_reject(0x01, 0x01, 0x03)
       assoc.kill()
+
+  def _on_accepted(self, event):
+    """Says which images a peer cannot send, for want of a syntax of ours."""
+    taken = {c.abstract_syntax for c in event.assoc.accepted_contexts}
+    for context in event.assoc.rejected_contexts:
+      if context.abstract_syntax not in taken:
+        kind = uid.UID(context.abstract_syntax).name
+        text = f'{kind} was offered in no transfer syntax that is taken'
+        log.warning(text)
+        intake.note_refusal(self._store, text)
+
+  def _on_pdu(self, event):
+    """Breaks off where a file is too large, before the memory is full."""
+    message, assoc = event.assoc.dimse.message, event.assoc
+    largest = self._settings.intake.largest_mb
+    if message is not None and message.data_set.tell() > largest * 2**20:
+      log.warning('broke off a C-STORE of more than %d MB', largest)
+      intake.note_refusal(self._store, f'a file has more than {largest} MB')
+      assoc.dul.socket.close()  # an A-ABORT would wait behind what still comes
 
   def _on_store(self, event):
     peer = str(event.assoc.requestor.ae_title).strip()

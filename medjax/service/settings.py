@@ -21,7 +21,7 @@ host = '127.0.0.1'
 port = 11112
 # tls_cert = 'cert.pem'       # with tls_key: DICOM over TLS
 # tls_key = 'key.pem'
-# tls_ca = 'ca.pem'           # peers must show a certificate of it
+# tls_ca = 'ca.pem'           # peers must show a certificate of it, both ways
 
 [http]                        # the page, STOW-RS and the API
 host = '127.0.0.1'

@@ -188,6 +188,8 @@ def claim_job(c, owner, lease, *, now=None):
   free = sa.or_(
     t.c.state == 'queued',
     sa.and_(t.c.state == 'running', t.c.lease < now),
+    # Given before the clock was put back.
+    sa.and_(t.c.state == 'running', t.c.lease > now + 2 * lease),
     sa.and_(t.c.state == 'running', t.c.owner == owner),
   )
   row = c.execute(

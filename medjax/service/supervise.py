@@ -30,6 +30,12 @@ def check(settings, *, behind_proxy=False):
       f'[http] host is {h.host}, which others reach without TLS: set tls_cert '
       'and tls_key, or say --behind-proxy if a proxy in front does that'
     )
+  if d.host not in LOOPBACK and not d.tls_cert and not behind_proxy:
+    raise ValueError(
+      f'[dicom] host is {d.host}, which others reach without TLS: set tls_cert '
+      'and tls_key, or say --behind-proxy if a proxy in front does that or '
+      'nobody else is on that network'
+    )
   if d.host not in LOOPBACK and not settings.peers:
     raise ValueError(
       f'[dicom] host is {d.host}, but no [[peer]] says who may send: name them'

@@ -111,7 +111,7 @@ def job(c, job_id):
     )
     return [r._asdict() for r in found]
 
-  rule = row.facts['abstention']
+  said = row.outcome or {}
   return {
     'id': row.id,
     'study': row.study,
@@ -119,17 +119,10 @@ def job(c, job_id):
     'version': row.version,
     'reason': row.reason,
     'outcome': row.outcome,
-    'why': outcome.KINDS.get((row.outcome or {}).get('kind'), ''),
+    'why': outcome.KINDS.get(said.get('kind'), ''),
     'images': len(row.inputs),
     'changed': _changed(c, row),
-    'model': {
-      'name': row.name,
-      'digest': row.digest[:16],
-      'network': row.facts['model'],
-      'config': row.facts['config'],
-      'rule': rule
-      and {k: rule[k] for k in ('n', 'coverage', 'risk', 'risk_is')},
-    },
+    'model': said.get('model') or model_of(row),
     'results': rows(tables.results, 'kind', 'sop_uid', 'digest'),
     'views': [r['kind'] for r in rows(tables.views, 'kind')],
     'deliveries': rows(
@@ -138,6 +131,21 @@ def job(c, job_id):
     'answers': rows(
       tables.assessments, 'finding', 'verdict', 'comment', 'user', 'at'
     ),
+  }
+
+
+def model_of(row):
+  """What the page says of a model by its row; a result keeps it for good."""
+  facts, rule = row.facts, row.facts['abstention']
+  return {
+    'name': row.name,
+    'digest': row.digest,
+    'run': facts['run'],
+    'network': facts['model'],
+    'config': facts['config'],
+    'card': facts['card'],
+    'novelty': facts['novelty'],
+    'rule': rule and {k: rule[k] for k in ('n', 'coverage', 'risk', 'risk_is')},
   }
 
 

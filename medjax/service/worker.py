@@ -4,6 +4,7 @@ It is a process of its own, which may be killed at any time: its job is then
 taken again, and gives the same objects.
 """
 
+import functools
 import logging
 import os
 import threading
@@ -13,11 +14,20 @@ import traceback
 import sqlalchemy as sa
 
 from medjax import cli
-from medjax.service import analyse, audit, deliver, models, store, tables
+from medjax.service import (
+  analyse,
+  audit,
+  deliver,
+  models,
+  store,
+  tables,
+  view,
+)
 
 log = logging.getLogger('medjax.service')
 
 _IDLE = 0.3  # seconds between two looks for work
+_AWAY = 2.0  # those after which the store may be there again
 _SOP_CLASSES = {
   'seg': '1.2.840.10008.5.1.4.1.1.66.4',
   'sr': '1.2.840.10008.5.1.4.1.1.88.33',
@@ -31,25 +41,52 @@ class Worker:
     self._store, self._owner = store, owner
     self._limits = store.settings.worker
     self._models = {}  # id → (stamp, Model)
+    self._later = []  # what may be done before there is a job
     self._job, self._since = None, 0.0
     threading.Thread(target=self._renew, daemon=True).start()
 
   def warm(self):
-    """Loads and compiles the active models, so that the first job is quick."""
+    """Loads and compiles the active models, so that the first job is quick.
+
+    What a first job is also quicker by, but can do without, is done by `run`
+    while it has nothing else to do.
+    """
     with self._store.read() as c:
       t = tables.models
       rows = c.execute(sa.select(t).where(t.c.active)).all()
     for row in rows:
       try:
-        self._model(row)
+        model = self._model(row)
       except Exception as e:
         log.warning('model %s: %s', row.name, cli.said(e) or type(e).__name__)
+        continue
+      self._later += [
+        functools.partial(model.rehearse, shape)
+        for shape in model.other_shapes()
+      ]
+    self._later.insert(0, analyse.results.rehearse)
 
   def run(self):
     """Works for ever."""
     while True:
-      if not self.step():
-        time.sleep(_IDLE)
+      try:
+        busy = self.step()
+      except (OSError, sa.exc.SQLAlchemyError) as e:  # a full disk, say
+        log.error('a job was put back: %s', type(e).__name__)
+        busy = False
+        time.sleep(_AWAY)
+      if not busy:
+        self._rest()
+
+  def _rest(self):
+    """Does one thing of those that may be done before there is a job."""
+    if not self._later:
+      time.sleep(_IDLE)
+      return
+    try:
+      self._later.pop(0)()
+    except Exception as e:  # a job would say it with its reason
+      log.warning('nothing was prepared: %s', type(e).__name__)
 
   def step(self):
     """Runs one job if there is one; returns whether."""
@@ -69,9 +106,6 @@ class Worker:
       t = tables.models
       row = c.execute(sa.select(t).where(t.c.id == job.model)).first()
       before = _report_before(c, self._store, job)
-    paths = [self._store.path(digest) for _, digest in job.inputs]
-    inputs = [uid for uid, _ in job.inputs]
-    options = dict(round_=job.round, before=before)
     try:
       model = self._model(row)
     except Exception as e:
@@ -79,36 +113,39 @@ class Worker:
       self._end(job, row, 'refused', f'model {row.name}: {line}')
       return
     try:
-      if job.tries > self._limits.tries:
-        reason = f'its process ended {job.tries - 1} times'
-        found = analyse.nothing(
-          model, paths, inputs, 'model failed', reason, **options
-        )
-      elif not job.series:
-        found = analyse.nothing(
-          model,
-          paths,
-          inputs,
-          'series missing',
-          f'no series with {row.when}',
-          **options,
-        )
-      else:
-        found = analyse.analyse(model, paths, inputs, **options)
-    except Exception as e:
-      line = cli.said(e)
-      log.error('job %s failed: %s', job.id, _where(e))
-      if isinstance(e, OSError):  # of the disk: another try may do
-        self._end(job, row, 'failed', line or 'the disk failed')
-        return
-      reason = line or f'the model stopped with {type(e).__name__}'
-      found = analyse.nothing(
-        model, paths, inputs, 'model failed', reason, **options
-      )
-    try:
-      self._write(job, row, found)
+      self._write(job, row, self._found(job, row, model, before))
     except sa.exc.IntegrityError:
       self._end(job, row, 'failed', 'results of the same images exist already')
+    except OSError as e:  # another try may do
+      line = e.strerror or cli.said(e)
+      self._end(job, row, 'failed', f'the disk failed: {line}')
+    except sa.exc.SQLAlchemyError:
+      raise
+    except Exception as e:
+      log.error('job %s has no report: %s', job.id, _where(e))
+      reason = f'no report can be written of these images ({type(e).__name__})'
+      self._end(job, row, 'failed', reason)
+
+  def _found(self, job, row, model, before):
+    """The `Analysis` of a job; raises where not even nothing can be said."""
+    paths = [self._store.path(digest) for _, digest in job.inputs]
+    inputs = [uid for uid, _ in job.inputs]
+    options = dict(round_=job.round, before=before)
+    nothing = functools.partial(
+      analyse.nothing, model, paths, inputs, **options
+    )
+    if job.tries > self._limits.tries:
+      return nothing('model failed', f'its process ended {job.tries - 1} times')
+    if not job.series:
+      return nothing('series missing', f'no series with {row.when}')
+    try:
+      return analyse.analyse(model, paths, inputs, **options)
+    except OSError:
+      raise
+    except Exception as e:
+      log.error('job %s failed: %s', job.id, _where(e))
+      reason = cli.said(e) or f'the model stopped with {type(e).__name__}'
+      return nothing('model failed', reason)
 
   def _model(self, row):
     """The model of a row, loaded once; raises ValueError if it was changed."""
@@ -155,7 +192,12 @@ class Worker:
       c.execute(
         t.update()
         .where(t.c.id == job.id)
-        .values(state='written', outcome=found.outcome, reason='')
+        .values(
+          state='written',
+          # A model of this name may be another one tomorrow.
+          outcome={**found.outcome, 'model': view.model_of(row)},
+          reason='',
+        )
       )
       audit.add(
         c,

@@ -1,6 +1,7 @@
 """Every cell of Fleischner and RECIST, boundaries included; and the others."""
 
 import itertools
+import math
 
 import pytest
 
@@ -202,6 +203,61 @@ def test_others(rules, finding, outcome):
   assert (answer.state, answer.outcome) == ('decided', outcome)
 
 
+NODULE = {
+  'age': {'value': 62, 'unit': 'years'}, 'female': False,
+  'family_history': False, 'emphysema': False, 'size': mm(10),
+  'type': 'solid', 'upper_lobe': False, 'count': {'value': 1, 'unit': '1'},
+  'spiculated': False,
+}  # fmt: skip
+
+
+def centred(**changed):
+  """The model as it is also published: of 62 years, 4 mm and 4 nodules."""
+  f = {'age': 62, 'size': 10, 'count': 1, **changed}
+  logit = 0.0287 * (f['age'] - 62) - 0.0824 * (f['count'] - 4) - 6.7892
+  logit -= 5.3854 * ((f['size'] / 10) ** -0.5 - 1.58113883)
+  logit += 0.6011 * f.get('female', 0) + 0.7729 * f.get('spiculated', 0)
+  logit += 0.6581 * f.get('upper_lobe', 0) + 0.2953 * f.get('emphysema', 0)
+  logit += 0.2961 * f.get('family_history', 0)
+  kinds = {'part-solid': 0.377, 'ground glass': -0.1276}
+  logit += kinds.get(f.get('type'), 0)
+  return 1 / (1 + math.exp(-logit))
+
+
+@pytest.mark.parametrize(
+  'changed',
+  [
+    {}, {'age': 75}, {'size': 4}, {'size': 25}, {'count': 6},
+    {'female': True}, {'spiculated': True}, {'upper_lobe': True},
+    {'emphysema': True}, {'family_history': True}, {'type': 'part-solid'},
+    {'type': 'ground glass', 'size': 18, 'upper_lobe': True},
+  ],
+)  # fmt: skip
+def test_brock(changed):
+  units = {'age': 'years', 'size': 'mm', 'count': '1'}
+  given = {
+    k: {'value': v, 'unit': units[k]} if k in units else v
+    for k, v in changed.items()
+  }
+  answer = evaluate(ruleset.load('brock'), {**NODULE, **given})
+  assert answer.state == 'decided'
+  # Its coefficients are published with four digits.
+  expected = pytest.approx(100 * centred(**changed), abs=0.06)
+  assert float(answer.outcome.removesuffix(' %')) == expected
+
+
+def test_brock_of_what_is_unknown_is_a_range():
+  rules = ruleset.load('brock')
+  answer = evaluate(rules, {**NODULE, 'emphysema': None, 'type': None})
+  assert (answer.state, answer.missing) == ('open', ['emphysema', 'type'])
+  low, high = centred(type='ground glass'), centred(
+    type='part-solid', emphysema=1
+  )  # fmt: skip
+  assert answer.possible == (f'{100 * low:.1f} % to {100 * high:.1f} %',)
+  with pytest.raises(ValueError, match='1 to 30'):
+    evaluate(rules, {**NODULE, 'size': mm(31)})
+
+
 def test_a_cell_that_was_not_checked_gives_no_outcome():
   finding = {'zone': 'transition', 't2w': '2', 'dwi': '4', 'dce': False}
   assert evaluate(ruleset.load('pirads'), finding).state == 'no clause'
@@ -298,7 +354,7 @@ def test_bosniak(finding, outcome):
 
 
 def test_all_sets_load_and_say_what_they_leave_out():
-  assert len(ruleset.names()) == 8
+  assert len(ruleset.names()) == 9
   for name in ruleset.names():
     rules = ruleset.load(name)
     assert rules.left_out

@@ -26,7 +26,7 @@ def test_judge():
   assert '3 mm along axis 0' in reason
   reasons, (doubt,) = abstain.judge(RULE, {**WITHIN, 'roughness': 0.49})
   assert not reasons
-  assert doubt.endswith('at the edge of what validation had')
+  assert doubt.endswith('at the edge of what training and validation had')
 
 
 def test_a_rule_is_fixed_on_validation(workdir, tmp_path):

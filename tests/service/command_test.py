@@ -22,7 +22,9 @@ def test_init_send_status_user_audit(home, images, tmp_path):
   assert done.stderr.count('\n') == 1
   assert 'notes.txt: the file is no whole DICOM' in done.stderr
   assert 'studies: ' in done.stdout
-  assert 'receiving' in home.call('status')
+  said = home.call('status')
+  assert 'receiving' in said
+  assert 'refused in the last day, 1 times: the file is no whole DICOM' in said
   assert 'password' in home.call('user', 'add', 'anna', '--role=doctor')
   assert 'token' in home.call('user', 'add', 'scanner', '--role=machine')
   assert 'whole' in home.call('audit', 'verify')
@@ -35,6 +37,10 @@ def test_init_send_status_user_audit(home, images, tmp_path):
   [
     (['model', '--workdir=nowhere', '--when=Modality=MR'], 'nowhere'),
     (['model', '--workdir=nowhere', '--when=Modalty=MR'], "'Modality'"),
+    (
+      ['model', '--workdir=w', '--when=Modality=MR', '--facts=none'],
+      'none: no such file of facts',
+    ),
     (['send', 'nowhere'], 'nowhere: no such file'),
     (['retry', '7'], 'there is no job 7'),
     (['purge', '--older=soon'], 'say 30d'),
@@ -95,4 +101,4 @@ def test_nothing_is_shown_to_a_network_without_tls(tmp_path):
   supervise.check(found, behind_proxy=True)
   (tmp_path / settings.NAME).write_text('[dicom]\nhost = "0.0.0.0"')
   with pytest.raises(ValueError, match='who may send'):
-    supervise.check(settings.read(tmp_path))
+    supervise.check(settings.read(tmp_path), behind_proxy=True)

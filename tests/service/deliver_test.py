@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import requests
 import sqlalchemy as sa
 
 from medjax.service import audit, deliver, peers, tables
@@ -110,6 +111,32 @@ def job(store, peer):
       )
     )
     deliver.plan(c, store.settings, 1)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('reply', 'count'),
+  [
+    ([{'00201208': {'vr': 'IS', 'Value': [7]}}], 7),
+    ([{'00201208': {'vr': 'IS'}}], None),
+    ([], None),
+    ({'odd': 1}, None),
+  ],
+)
+def test_the_count_of_a_peer_by_qido(monkeypatch, store, reply, count):
+  asked = []
+
+  def get(url, params, **options):
+    asked.append((url, params['StudyInstanceUID']))
+    found = requests.Response()
+    found.status_code, found._content = 200, json.dumps(reply).encode()
+    return found
+
+  monkeypatch.setattr(requests, 'get', get)
+  peer = Peer('PACS', dicomweb='http://x/dicom-web', count='qido')
+  assert peers.count_of(store.settings, peer, '1.2.3') == count
+  assert asked == [('http://x/dicom-web/studies', '1.2.3')]
+  away = Peer('PACS', ae_title='X', port=1, count='c-find')
+  assert peers.count_of(store.settings, away, '1.2.3') is None
 
 
 def state(store):

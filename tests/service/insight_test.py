@@ -103,10 +103,14 @@ def test_rules_are_told_the_size_and_say_what_they_lack(age):
   if age == 30:  # it is of adults of 35 years or more
     assert '35' in fleischner['says']
   else:
-    assert fleischner['says'].startswith('open; possible are')
-    assert {'type', 'number'} <= set(fleischner['missing'])
-  assert ('age' in fleischner['missing']) == (age is None)
-  assert lung['says']
+    assert fleischner['says'].startswith('Open: ')
+    assert 'attenuation of the nodule' in fleischner['missing']
+    assert (
+      'Consider CT at 3 months, PET/CT, or tissue sampling.'
+      in (fleischner['possible'])
+    )
+  assert ('age of the patient' in fleischner['missing']) == (age is None)
+  assert lung['says'].startswith('T1c by size')
   (large, _) = beside.by_rule(
     case, Labels(ellipsoid(18, 18, 18)), [finding], 60
   )

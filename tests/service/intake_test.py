@@ -1,7 +1,6 @@
 import errno
 import io
 import os
-import shutil
 import time
 
 import hospital
@@ -162,13 +161,3 @@ def test_a_study_without_images_is_refused_with_a_line(store, series):
   complete.complete_studies(store)
   (study,) = one(store, tables.studies)
   assert study.problem == 'The study has no images: nothing was analysed.'
-
-
-def test_a_study_of_many_images(store, series):
-  """Rows are quick: 300 here stand for the 4,000 of the benchmark."""
-  for k in range(300):
-    data = changed(series[0], SOPInstanceUID=f'1.2.3.{k}')
-    intake.receive(store, data)
-  assert complete.complete_studies(store) == 1
-  assert not list(store.incoming.iterdir())
-  shutil.rmtree(store.files)

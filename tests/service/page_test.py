@@ -150,6 +150,11 @@ def test_from_the_list_to_an_answer(browser, url, store, scheme, width):
   assert page.locator('canvas').screenshot() != pixels
   assert page.is_visible('text=By rule')
   assert page.is_visible('text=Fleischner Society 2017')
+  page.click('text=Model card')
+  page.wait_for_selector('text=Known failures')
+  assert page.evaluate('document.documentElement.scrollWidth') <= width
+  page.go_back()
+  page.wait_for_selector('.viewer[data-ready=true]')
   page.fill('textarea >> nth=0', 'one slice too many')
   page.click('button[value=amend] >> nth=0')
   page.wait_for_selector('text=Your answer is stored.')

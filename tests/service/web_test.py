@@ -1,8 +1,10 @@
 """HTTP: who may do what, STOW-RS, the API, and nothing of a patient in it."""
 
+import contextlib
 import io
 import json
 import re
+import shutil
 
 import hospital
 import pydicom
@@ -10,7 +12,16 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from medjax.service import audit, complete, models, tables, users, worker
+from medjax import files
+from medjax.service import (
+  audit,
+  complete,
+  intake,
+  models,
+  tables,
+  users,
+  worker,
+)
 from medjax.service.web import serve
 
 SECRETS = (hospital.NAME.split('^')[1], hospital.BORN, hospital.MRN)
@@ -187,14 +198,104 @@ def test_a_body_that_is_too_large_is_refused_as_it_comes(client, store):
 @pytest.fixture
 def analysed(store, workdir, images, tmp_path):
   """The id of a study that was analysed."""
-  from medjax.service import intake
-
   models.install(store, workdir, when='Modality=MR')
   for path in hospital.mr_series(images[0], tmp_path / 'd'):
     answer = intake.receive(store, path.read_bytes())
   complete.complete_studies(store)
   assert worker.Worker(store, 'w').step()
   return answer.study
+
+
+def test_a_report_shows_the_card_of_its_model(
+  client, store, analysed, workdir, tmp_path
+):
+  log_in(client, store)
+  with store.read() as c:
+    before = c.execute(sa.select(tables.models)).one()
+  page = client.get(f'/studies/{analysed}').text
+  assert before.digest[:16] in page
+  assert before.facts['run'][:16] in page
+  assert '<a href="/jobs/1/card">' in page
+  card = client.get('/jobs/1/card')
+  assert before.facts['run'] in card.text  # what the card calls the model
+  assert 'Test, Dice' in card.text
+  assert '<script' not in card.text
+  assert "default-src 'none'" in card.headers['content-security-policy']
+  # Another model of the same name changes nothing of what was said.
+  other = tmp_path / workdir.name
+  shutil.copytree(workdir, other)
+  (other / 'metrics.json').unlink()
+  calibration = files.read_json(other / 'calibration.json', mend='')
+  files.write_json(
+    other / 'calibration.json', {**calibration, 'thresholds': [0.4]}
+  )
+  models.install(store, other, when='Modality=MR')
+  with store.read() as c:
+    after = c.execute(sa.select(tables.models)).one()
+  assert after.digest != before.digest
+  assert after.facts['card'] == ''
+  assert client.get(f'/studies/{analysed}').text == page
+  assert client.get('/jobs/1/card').text == card.text
+  assert client.get('/jobs/7/card').status_code == 404
+  body = {'job': 1, 'finding': 'anterior', 'verdict': 'agree'}
+  client.post(f'/api/studies/{analysed}/assessment', json=body)
+  with store.read() as c:
+    rows = c.execute(sa.select(tables.audit)).all()
+  assert rows[-1].model == before.digest
+  assert before.digest[:8] in client.get('/agreement').text
+  anonymous = TestClient(client.app, base_url=HOST, follow_redirects=False)
+  assert anonymous.get('/jobs/1/card').status_code == 401
+
+
+@pytest.mark.parametrize(
+  ('model', 'doubts', 'text'),
+  [
+    ({'rule': None, 'novelty': True}, [], 'not unlike the training cases'),
+    ({'rule': None, 'novelty': False}, [], 'nothing was measured on'),
+    ({'novelty': True}, ['it is at the edge'], 'it is at the edge'),
+  ],
+)
+def test_what_is_said_of_doubt(client, store, analysed, model, doubts, text):
+  with store.write() as c:
+    said = c.scalar(sa.select(tables.jobs.c.outcome))
+    said = {**said, 'doubts': doubts, 'model': {**said['model'], **model}}
+    c.execute(tables.jobs.update().values(outcome=said))
+  log_in(client, store)
+  page = client.get(f'/studies/{analysed}').text
+  doubt = page[page.index('Reasons for doubt') :]
+  doubt = doubt[: doubt.index('Model and results')]
+  assert text in doubt
+  assert ('nothing was measured on' in doubt) is (text[:7] == 'nothing')
+
+
+def test_a_store_that_is_away_is_a_sentence(store, monkeypatch):
+  app = serve.make_app(store)
+  client = TestClient(app, base_url=HOST, raise_server_exceptions=False)
+  html = {'Accept': 'text/html'}
+
+  @contextlib.contextmanager
+  def away():
+    raise sa.exc.OperationalError('', {}, Exception('disk is full'))
+    yield
+
+  add(store, 'viewer', 'viewer')
+  client.post('/login', data={'name': 'viewer', 'password': 'p' * 12})
+  monkeypatch.setattr(store, 'read', away)
+  monkeypatch.setattr(store, 'write', away)
+  for path in ('/', '/studies/x'):
+    reply = client.get(path, headers=html)
+    assert reply.status_code == 503
+    assert 'The store cannot be read or written' in reply.text
+    assert 'OperationalError' not in reply.text
+  assert client.get('/healthz').status_code == 503
+
+
+def test_the_work_list_says_what_was_refused(client, store):
+  intake.receive(store, b'')
+  log_in(client, store)
+  page = client.get('/').text
+  assert 'Refused in the last day' in page
+  assert 'the file is empty' in page
 
 
 def test_a_report_and_a_doctors_answer(client, store, analysed, capfd):
@@ -269,8 +370,6 @@ def test_an_abstention_is_never_no_finding(client, store, analysed):
 
 
 def test_a_name_that_is_a_script_is_text(client, store, images, tmp_path):
-  from medjax.service import intake
-
   (file, *_) = hospital.mr_series(
     images[0], tmp_path / 'd', PatientName='<script>alert(1)</script>'
   )

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import shutil
+import time
 
 import highdicom as hd
 import hospital
@@ -139,7 +140,8 @@ def test_a_worker_waits_for_the_report_that_it_names(ready, images, tmp_path):
   send(store, files[:-2])
   first, t = one(store, tables.jobs)[0], tables.jobs
   with store.write() as c:  # another worker is at it
-    c.execute(t.update().values(state='running', owner='x', lease=4e9))
+    lease = time.time() + 30
+    c.execute(t.update().values(state='running', owner='x', lease=lease))
   send(store, files[-2:])
   assert not work.step()
   with store.write() as c:
@@ -255,4 +257,6 @@ def test_purge_leaves_nothing_of_a_study(ready, images, tmp_path):
   for table in (tables.studies, tables.instances, tables.jobs, tables.results):
     with store.read() as c:
       assert not c.execute(sa.select(table)).all()
-  assert not [p for p in store.files.rglob('*') if p.is_file()]
+  (model,) = one(store, tables.models)  # its card stays
+  left = [p.name for p in store.files.rglob('*') if p.is_file()]
+  assert left == [model.facts['card']]

@@ -24,13 +24,20 @@ from medjax.data.formats import (
   nrrd,
   tiff,
 )
-from medjax.data.formats.dicom import Identity, patient, read_labels
+from medjax.data.formats.dicom import (
+  TISSUE,
+  Identity,
+  patient,
+  read_labels,
+  take_patient,
+)
 from medjax.data.formats.dicom.segments import plain as plain_name
 from medjax.data.formats.volume import Volume, spacing_of
 
 __all__ = [
   'COMPANIONS',
   'SUFFIXES',
+  'TISSUE',
   'Identity',
   'Volume',
   'dicom_images',
@@ -49,6 +56,7 @@ __all__ = [
   'read_segmentation',
   'segment_names',
   'spacing_of',
+  'take_patient',
   'write',
   'write_segmentation',
 ]

@@ -1,9 +1,11 @@
 """The pages: log in, the work list, a study's report, agreement."""
 
 import pathlib
+import re
 import time
 
 import jinja2
+import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Form, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import (
@@ -13,7 +15,7 @@ from starlette.responses import (
   RedirectResponse,
 )
 
-from medjax.service import assess, audit, users, view
+from medjax.service import assess, audit, intake, users, view
 from medjax.service.web import auth
 
 router = APIRouter()
@@ -66,6 +68,12 @@ def add_errors(app):
       return JSONResponse({'detail': e.detail}, e.status_code, e.headers)
     return PlainTextResponse(f'{e.detail}\n', e.status_code, e.headers)
 
+  @app.exception_handler(sa.exc.SQLAlchemyError)
+  @app.exception_handler(OSError)
+  async def away(request, e):
+    text = 'The store cannot be read or written: is the disk full?'
+    return await error(request, HTTPException(503, text))
+
 
 @router.get('/login')
 def login_page(request: Request):
@@ -110,7 +118,8 @@ def work_list(request: Request, user=_person):
   """The work list."""
   with request.app.state.store.read() as c:
     studies = view.listed(c, limit=200)
-  return render('list.html.jinja', user=user, studies=studies)
+    refused = intake.refusals(c)
+  return render('list.html.jinja', user=user, studies=studies, refused=refused)
 
 
 @router.get('/studies/{study}')
@@ -126,6 +135,25 @@ def report(request: Request, study: str, user=_person, said: str = ''):
   return render(
     'study.html.jinja', user=user, study=found, said=said == 'stored'
   )
+
+
+@router.get('/jobs/{job}/card')
+def card(request: Request, job: int, user=_person):
+  """The card of exactly the model that an analysis is of."""
+  store = request.app.state.store
+  with store.read() as c:
+    found = view.job(c, job)
+  digest = found and found['model']['card']
+  if not digest:
+    raise HTTPException(404, 'There is no card of this analysis.')
+  # A page of its own, which runs nothing and loads nothing.
+  policy = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+  )
+  text = store.bytes(digest).decode()
+  text = re.sub('<script>.*?</script>', '', text, flags=re.DOTALL)
+  return HTMLResponse(text, headers={'Content-Security-Policy': policy})
 
 
 @router.post('/studies/{study}/assessment')

@@ -41,10 +41,10 @@ def make_app(store):
   return app
 
 
-def serve(store):
-  """Serves until the process ends."""
+def config(store):
+  """How uvicorn serves a store."""
   h = store.settings.http
-  uvicorn.run(
+  return uvicorn.Config(
     make_app(store),
     host=h.host,
     port=h.port,
@@ -54,3 +54,8 @@ def serve(store):
     access_log=False,
     server_header=False,
   )
+
+
+def serve(store):
+  """Serves until the process ends."""
+  uvicorn.Server(config(store)).run()

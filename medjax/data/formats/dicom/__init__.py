@@ -37,10 +37,16 @@ from medjax.data.formats.dicom.masks import is_segmentation, read_segmentation
 from medjax.data.formats.dicom.pet import suv_factor
 from medjax.data.formats.dicom.series import read_whole
 from medjax.data.formats.dicom.single import read_file
-from medjax.data.formats.dicom.write import Identity, write_segmentation
+from medjax.data.formats.dicom.write import (
+  TISSUE,
+  Identity,
+  take_patient,
+  write_segmentation,
+)
 
 __all__ = [
   'SUFFIXES',
+  'TISSUE',
   'Identity',
   'NoImagesError',
   'Series',
@@ -58,6 +64,7 @@ __all__ = [
   'segment_names',
   'series_of',
   'suv_factor',
+  'take_patient',
   'write_segmentation',
 ]
 

@@ -17,12 +17,19 @@ from medjax.data.formats.dicom.stack import stack
 
 # SNOMED CT codes of a segment's category and type: that it is tissue is all
 # that a class name tells for sure.
-_TISSUE = ('85756007', 'SCT', 'Tissue')
+TISSUE = ('85756007', 'SCT', 'Tissue')
 # Of its source a SEG repeats these and no more: comments, addresses, stations
 # and operators stay where they are. Type 2 elements may be empty, PS3.5 7.4.3.
 _EMPTY = (
   'PatientID', 'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyID',
   'StudyDate', 'StudyTime', 'AccessionNumber', 'ReferringPhysicianName',
+)  # fmt: skip
+_UTF_8 = 'ISO_IR 192'
+# Those that need no code extensions, PS3.3 C.12.1.1.2.
+_SETS = (
+  'ISO_IR 100', 'ISO_IR 101', 'ISO_IR 109', 'ISO_IR 110', 'ISO_IR 144',
+  'ISO_IR 127', 'ISO_IR 126', 'ISO_IR 138', 'ISO_IR 148', 'ISO_IR 13',
+  'ISO_IR 166', 'GB18030', 'GBK', _UTF_8,
 )  # fmt: skip
 _NEEDED = (
   'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID',
@@ -199,9 +206,22 @@ def _needed(dataset, rank, source):
   for keyword in (*_NEEDED, *_USED):
     if keyword in dataset:
       kept[keyword] = dataset[keyword]
-  for keyword in _EMPTY:
-    setattr(kept, keyword, _legal(keyword, dataset.get(keyword)))
+  take_patient(kept, dataset)
   return kept
+
+
+def take_patient(kept, dataset):
+  """Sets in `kept` what results repeat of a source's patient and study.
+
+  They are of type 2: absent or illegal values are empty (PS3.5 7.4.3). Texts of
+  a character set with code extensions, as Japan and Korea use, become UTF-8.
+  """
+  for keyword in _EMPTY:
+    value = _legal(keyword, dataset.get(keyword))
+    is_text = isinstance(value, str | pydicom.valuerep.PersonName)
+    setattr(kept, keyword, str(value) if is_text else value)
+  if dataset.get('SpecificCharacterSet') not in (None, '', *_SETS):
+    kept.SpecificCharacterSet = _UTF_8
 
 
 def _legal(keyword, value):
@@ -240,7 +260,7 @@ def _new(count):
     tracking=tuple(make() for _ in range(1, count)),
     moment=datetime.datetime.now(),
     algorithm=('medjax', __version__),
-    codes=((_TISSUE, _TISSUE),) * (count - 1),
+    codes=((TISSUE, TISSUE),) * (count - 1),
   )
 
 
