@@ -132,9 +132,10 @@ ALLOWED = {
   },
   'federated.__main__': {'cli', 'federated', 'run'},
   'privacy': {
-    'cli', 'data', 'dp', 'engine', 'files', 'optim', 'progress', 'reports',
+    'cli', 'data', 'dp', 'engine', 'experiment', 'files', 'metrics', 'optim',
+    'progress', 'reports',
   },
-  'privacy.__main__': {'cli', 'dp', 'privacy'},
+  'privacy.__main__': {'cli', 'dp', 'privacy', 'reports', 'run'},
   # What compress makes smaller is what export wrote.
   'export': {
     'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',
