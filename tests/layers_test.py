@@ -127,7 +127,7 @@ ALLOWED = {
     'cli', 'data', 'explain', 'files', 'prediction', 'progress', 'service',
   },
   'federated': {
-    'build', 'cli', 'config', 'data', 'engine', 'evaluate', 'experiment',
+    'build', 'cli', 'config', 'data', 'dp', 'engine', 'evaluate', 'experiment',
     'files', 'metrics', 'prediction', 'public', 'reports', 'run', 'tasks',
   },
   'federated.__main__': {'cli', 'federated', 'run'},

@@ -60,6 +60,16 @@ class Task:
     )
 
 
+@pytest.fixture
+def quick():
+  """Programs that run once: making them fast is not worth it."""
+  flag = 'jax_disable_most_optimizations'
+  before = jax.config.read(flag)
+  jax.config.update(flag, True)
+  yield
+  jax.config.update(flag, before)
+
+
 def batch_of(n=SIZE, *, filled=SIZE, shape=(8, 8, 1), spread=1.0):
   """n places; the images of some are much brighter."""
   rng = np.random.default_rng(0)
@@ -155,6 +165,32 @@ def test_without_noise_and_clipping_it_is_the_plain_step():
   plain = state_after(engine.whole_batch)
   free = PrivateGradient(clip_norm=FREE, noise=0.0, expected=SIZE)
   close(state_after(free).params, plain.params)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [*MODELS, *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)],
+)
+def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name, quick):
+  """Against the step that takes its batch one by one, train.microbatches."""
+  model = (MODELS | MORE)[name]
+  batch = batch_of(
+    4, filled=4, shape=(8, 8, 1) if name in MODELS else (32, 32, 1)
+  )
+  params = init(model, batch)
+  # Dropout alike: each example has another key in the two.
+  loss = lambda params, variables, batch, key: loss_of(model)(
+    params, variables, batch, KEY
+  )
+  plain, free = (
+    jax.jit(functools.partial(gradient, loss))(params, {}, batch, KEY)[2]
+    for gradient in (
+      engine.Microbatches(4),
+      PrivateGradient(clip_norm=FREE, noise=0.0, expected=4),
+    )
+  )
+  assert np.abs(flat(plain)).max() > 0
+  jax.tree.map(np.testing.assert_array_equal, plain, free)
 
 
 def test_devices_do_not_matter():
