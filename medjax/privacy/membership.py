@@ -36,25 +36,23 @@ def confidence(losses):
 def likelihood_ratio(found, inside):
   """Log likelihood ratio of having been there, (runs, n).
 
-  found: `confidence`, (runs, n); inside: whether a run has a case. Of each run
-  by the means of the others; a spread for all cases, as few runs do not tell
-  that of each.
+  found: `confidence`, (runs, n); inside: whether a run has a case, of
+  `shadows.halves`. Of each run by the means of the others but its pair, as many
+  with a case as without; a spread for all cases, as few runs do not tell that
+  of each.
   """
-  scores = np.zeros_like(found)
+  pair = found.reshape(-1, 2, found.shape[1])[:, ::-1].reshape(found.shape)
+  count, scores = len(found) // 2, np.zeros_like(found)
   for there, sign in ((inside, 1), (~inside, -1)):
-    count, total = there.sum(0), np.where(there, found, 0).sum(0)
-    mean = total / count
-    squares = np.where(there, found - mean, 0) ** 2
+    total = np.where(there, found, 0).sum(0)
+    squares = np.where(there, found - total / count, 0) ** 2
     variance = squares.sum() / (there.sum() - there.shape[1])
-    others = (total - there * found) / (count - there)
-    scores += sign * _log_normal(found, others, variance, count.min() - 1)
+    others = (total - np.where(there, found, pair)) / (count - 1)
+    # Of a mean that is known from so many.
+    spread = variance * count / (count - 1) + 1e-12
+    away = (found - others) ** 2 / spread
+    scores -= sign * 0.5 * (away + math.log(spread))
   return scores
-
-
-def _log_normal(x, mean, variance, count):
-  """Log density of x, whose mean is known from so many."""
-  spread = variance * (1 + 1 / count) + 1e-12
-  return -((x - mean) ** 2) / (2 * spread) - 0.5 * math.log(spread)
 
 
 def caught(scores, inside, weights=None):

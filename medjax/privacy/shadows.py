@@ -91,9 +91,13 @@ def data_of(experiment, count, seed):
 
 
 def halves(count, runs, seed):
-  """(runs, count): each case is of a random half of the runs."""
+  """(runs, count): which cases a run has; the next has those that it lacks.
+
+  Without such a pair as many runs are left that have a case as lack it.
+  """
   rng = np.random.default_rng((seed, 1))
-  return rng.random((runs, count)).argsort(0).argsort(0) < runs // 2
+  half = rng.random((runs // 2, count)).argsort(1).argsort(1) < count // 2
+  return np.stack([half, ~half], 1).reshape(runs, count)
 
 
 def losses(experiment, data, inside, way, *, seed=0, title='shadow runs'):
