@@ -138,6 +138,11 @@ def whole(sites):
   }
 
 
+def read(workdir):
+  """What `write` wrote, or None where nothing was spent."""
+  return files.read_json(pathlib.Path(workdir) / WHOLE, mend='train it again')
+
+
 def write(workdir, sites):
   """Writes and says what all sites have spent; {site: what it told}."""
   found = whole(sites)
@@ -146,9 +151,11 @@ def write(workdir, sites):
   files.write_json(path, found)
   each = ', '.join(f'{k} {s["epsilon"]:.3f}' for k, s in sorted(sites.items()))
   one, several = found['epsilon'], found['several']
-  print(
-    f'spent: epsilon {each}; of the federation {one["epsilon"]:.3f} at delta '
-    f'{one["delta"]:g}, of a patient who is at every site '
-    f'{several["epsilon"]:.3f} at {several["delta"]:g}',
-    flush=True,
-  )
+  more = ''
+  if len(sites) > 1:
+    more = (
+      f'; of the federation {one["epsilon"]:.3f} at delta {one["delta"]:g}, of '
+      f'a patient who is at every site {several["epsilon"]:.3f} at '
+      f'{several["delta"]:g}'
+    )
+  print(f'spent: epsilon {each}{more}', flush=True)

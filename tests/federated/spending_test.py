@@ -22,8 +22,11 @@ from medjax import experiment
 from medjax.dp import accounting
 from medjax.federated import (
   algorithms,
+  division,
+  gain,
   hospital,
   link,
+  page,
   rounds,
   serving,
   settings,
@@ -31,6 +34,7 @@ from medjax.federated import (
   spending,
   state,
 )
+from medjax.reports import text
 from medjax.run.checkpoint import variables
 
 PLAN = simulate.Plan(rounds=3, steps=2)
@@ -57,7 +61,7 @@ def world(tmp_path, monkeypatch):
 
   monkeypatch.setattr(experiment, 'open_cases', opened)
   # The search for the noise takes seconds; sites of other sizes have another.
-  rates = {2 / n: NOISE[site] for site, n in SIZES.items()}
+  rates = {2 / n: NOISE[site] for site, n in SIZES.items()} | {2 / 18: 1.0}
   monkeypatch.setattr(
     accounting, 'noise_for', lambda target, rate, *rest: rates[rate]
   )
@@ -232,3 +236,20 @@ def test_what_no_epsilon_covers_is_refused_with_the_site(
     ValueError, match=r'b: privacy\.noise=0\.9 lasts for \d+ of'
   ):
     simulate.local.Site(made, 'b', cases['b'], mesh, folder=tmp_path / 'c')
+
+
+def test_the_page_says_both_epsilons(world, tmp_path):
+  made = experiment.make(settings.config(world, []))
+  places = division.divide(made.cases, 'site')
+  candidates = {'fedavg': settings.algorithm(made, 'fedavg', {})}
+  plan = simulate.Plan(rounds=1, steps=2)
+  gain.compare(made, tmp_path, candidates, places, plan)
+  html = page.write(tmp_path).read_text()
+  one, several = (
+    told(tmp_path / 'fedavg')[k]['epsilon'] for k in ('epsilon', 'several')
+  )
+  assert f'fedavg: epsilon {text.number(one)} at delta 0.01' in html
+  assert f'; {text.number(several)} at 0.03 for one of all' in html
+  # A model of all cases is of one site.
+  assert 'Pooled: epsilon' in html
+  assert told(tmp_path / 'pooled')['sites']['pooled']['patients'] == 18
