@@ -5,8 +5,8 @@
 IN: folders of DICOM files. Identifiers are written into copies of them, the
 copies de-identified, and what comes out is scored by `midi`, which takes its
 answers from another reading of the standard than medjax. Speed is by what one
-process uses of its core, so that others on the machine matter less: of the files
-as they are, and of their headers alone.
+process uses of its core, so that others on the machine matter less: of files as
+they are, and of their headers alone.
 """
 
 import argparse
