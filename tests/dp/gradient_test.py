@@ -36,7 +36,34 @@ MORE = {
   'segresnet': models.SegResNet(3, (4, 8), (1, 1)),
   'vnet': models.VNet(3, (4, 6), norm='group'),
   'mednext': models.MedNeXt(3, (1, 1, 1), (2, 2, 2), width=4),
+  'inception': models.InceptionV3(3, width=1 / 32, norm='group', aux=False),
+  'encoder_decoder': models.EncoderDecoder(
+    3, models.ResNet(3, (1,), width=4, norm='group'), (4, 6), norm='group'
+  ),
+  'unet2015': models.UNet2015(3, (6, 8)),
+  'unet2018': models.UNet2018(3, (4, 6)),
+  'resenc': models.ResEncUNet(3, (4, 6), blocks_per_stage=(1, 1)),
+  'unetr': models.UNETR(
+    3, features=2, width=4, depth=4, heads=2, image_size=32
+  ),
+  'swin_unetr': models.SwinUNETR(3, features=4, heads=(1, 1, 1, 1), window=2),
+  'wnet': models.WNet(3, (4, 6), norm='group'),
 }
+# Of tables, and around any of these.
+OTHERS = {'mlp', 'concept_bottleneck', 'fusion', 'masked', 'pair', 'projected'}
+
+
+def shape_of(name):
+  size = 8 if name in MODELS else 80 if name == 'inception' else 32
+  return (size, size, 1)
+
+
+def test_every_architecture_is_here():
+  ours = {type(m).__module__ for m in (MODELS | MORE).values()}
+  kinds = {k for k in vars(models).values() if isinstance(k, type)}
+  every = {k.__module__ for k in kinds if issubclass(k, nn.Module)}
+  named = lambda modules: {name.rpartition('.')[2] for name in modules}
+  assert named(every) - named(ours) == OTHERS
 
 
 class Net(nn.Module):
@@ -174,9 +201,7 @@ def test_without_noise_and_clipping_it_is_the_plain_step():
 def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name, quick):
   """Against the step that takes its batch one by one, train.microbatches."""
   model = (MODELS | MORE)[name]
-  batch = batch_of(
-    4, filled=4, shape=(8, 8, 1) if name in MODELS else (32, 32, 1)
-  )
+  batch = batch_of(4, filled=4, shape=shape_of(name))
   params = init(model, batch)
   # Dropout alike: each example has another key in the two.
   loss = lambda params, variables, batch, key: loss_of(model)(
@@ -225,8 +250,7 @@ def neighbours(model, batch, clip_norm):
 )
 def test_a_patient_moves_the_sum_by_no_more_than_the_norm(name):
   model = (MODELS | MORE)[name]
-  shape = (8, 8, 1) if name in MODELS else (32, 32, 1)
-  batch = batch_of(shape=shape, spread=3.0)
+  batch = batch_of(shape=shape_of(name), spread=3.0)
   whole, layer = neighbours(model, batch, 0.1)
   assert 0.09 < whole <= 0.1 * (1 + 1e-4)  # rounding of two sums
   assert layer <= whole
