@@ -114,7 +114,8 @@ def losses(experiment, data, inside, way, *, seed=0, title='shadow runs'):
   with progress.bar(title, runs) as advance:
     for k in range(0, runs, at_once):
       part = slice(k, k + at_once)
-      found.append(np.asarray(program(keys[part], inside[part]), np.float64))
+      lost = program(keys[part], inside[part], data.batch)
+      found.append(np.asarray(lost, np.float64))
       advance(at_once)
   return np.concatenate(found)
 
@@ -122,12 +123,14 @@ def losses(experiment, data, inside, way, *, seed=0, title='shadow runs'):
 def _every(run, *, together):
   """All runs of a program: side by side, or on a CPU one after the other."""
   if together:
-    return jax.vmap(run)
-  return lambda *arguments: jax.lax.map(lambda each: run(*each), arguments)
+    return jax.vmap(run, in_axes=(0, 0, None))
+  return lambda keys, inside, batch: jax.lax.map(
+    lambda each: run(*each, batch), (keys, inside)
+  )
 
 
 def _run(experiment, data, way):
-  """A traceable (key, inside (n,)) → losses (n,) of a run."""
+  """A traceable (key, inside (n,), batch of all) → losses (n,) of a run."""
   train, task, model = experiment.train, experiment.task, experiment.model
   inputs, count = data.stream.inputs, len(data.ids)
   tx, _ = experiment.optimizer(inputs)
@@ -139,7 +142,7 @@ def _run(experiment, data, way):
   )  # fmt: skip
   empty, drawn = engine.empty_metrics(mesh), _private if way.private else _plain
 
-  def run(key, inside):
+  def run(key, inside, every):
     key_init, key_draws, key_steps = jax.random.split(key, 3)
     state = engine.initial_state(
       model, tx, inputs, key_init, begun,
@@ -148,14 +151,14 @@ def _run(experiment, data, way):
 
     def body(t, state):
       order, padding = drawn(jax.random.fold_in(key_draws, t), inside, way)
-      batch = jax.tree.map(lambda x: jnp.asarray(x)[order], data.batch)
+      batch = jax.tree.map(lambda x: x[order], every)
       index = (t * count + order).astype(jnp.uint32)
       return step(
         state, empty, batch | {'index': index, 'padding': padding}, key_steps
       )[0]
 
     state = jax.lax.fori_loop(0, way.steps, body, state)
-    return _evaluated(model, task, state.eval_variables, data.batch)
+    return _evaluated(model, task, state.eval_variables, every)
 
   return run
 
