@@ -119,6 +119,22 @@ def _replaced(tree, part):
   return {k: _replaced(v, part[k]) if k in part else v for k, v in tree.items()}
 
 
+def initial_state(model, tx, inputs, key, pretrained=None, *, ema, more=None):
+  """A fresh TrainState, where it is traced; arguments as `create_state`."""
+  zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
+  variables = dict(model.init(key, *zeros, train=False))
+  variables = {**_replaced(variables, pretrained or {}), **(more or {})}
+  params = variables.pop('params')
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    variables=variables,
+    opt_state=tx.init(params),
+    # A copy: the step donates its buffers, which must not be shared.
+    ema=jax.tree.map(jnp.copy, params) if ema else None,
+  )
+
+
 def create_state(
   model,
   tx,
@@ -135,27 +151,13 @@ def create_state(
   initialised. `more` are a task's own collections. `shard_above` is
   `state_sharding`'s: no device ever holds all of a leaf that is split.
   """
-
-  def init(key, pretrained):
-    zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
-    variables = dict(model.init(key, *zeros, train=False))
-    variables = {**_replaced(variables, pretrained), **(more or {})}
-    params = variables.pop('params')
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=params,
-      variables=variables,
-      opt_state=tx.init(params),
-      # A copy: the step donates its buffers, which must not be shared.
-      ema=jax.tree.map(jnp.copy, params) if ema else None,
-    )
-
-  pretrained = pretrained or {}
-  shapes = jax.eval_shape(init, key, pretrained)
+  more = {'ema': ema, 'more': more}
+  begin = functools.partial(initial_state, model, tx, inputs, **more)
+  shapes = jax.eval_shape(begin, key, pretrained)
   sharding = state_sharding(shapes, mesh, shard_above=shard_above)
   # Runs once: compiling it well would take longer than it saves.
   options = {'xla_backend_optimization_level': 0}
-  compiled = jax.jit(init, out_shardings=sharding, compiler_options=options)
+  compiled = jax.jit(begin, out_shardings=sharding, compiler_options=options)
   return compiled(key, pretrained)
 
 

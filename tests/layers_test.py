@@ -127,14 +127,15 @@ ALLOWED = {
     'cli', 'data', 'explain', 'files', 'prediction', 'progress', 'service',
   },
   'federated': {
-    'build', 'cli', 'config', 'data', 'engine', 'evaluate', 'experiment',
+    'build', 'cli', 'config', 'data', 'dp', 'engine', 'evaluate', 'experiment',
     'files', 'metrics', 'prediction', 'public', 'reports', 'run', 'tasks',
   },
   'federated.__main__': {'cli', 'federated', 'run'},
   'privacy': {
-    'cli', 'data', 'dp', 'engine', 'files', 'optim', 'progress', 'reports',
+    'cli', 'data', 'dp', 'engine', 'experiment', 'files', 'metrics', 'optim',
+    'progress', 'reports',
   },
-  'privacy.__main__': {'cli', 'dp', 'privacy'},
+  'privacy.__main__': {'cli', 'dp', 'privacy', 'reports', 'run'},
   # What compress makes smaller is what export wrote.
   'export': {
     'cli', 'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'ops',

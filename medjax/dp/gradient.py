@@ -87,6 +87,8 @@ class PrivateGradient:
       (value, _), grads = jax.value_and_grad(loss, has_aux=True)(
         params, variables, alone, key_own
       )
+      # What comes after would be fused with it, and round otherwise.
+      grads = jax.lax.optimization_barrier(grads)
       norm = _norm(jax.tree.leaves(grads))
       counts = jnp.isfinite(norm) & ~example['padding']
       limit = jnp.float32(self.clip_norm * _BELOW)

@@ -105,12 +105,12 @@ class Private:
     )
 
 
-def begin(experiment, workdir, samples, mesh):
+def begin(experiment, workdir, samples, mesh, *, name=''):
   """The Private of an experiment, new or as privacy.json has it.
 
   `samples` are those of training, `mesh` the devices. A run that goes on has
   the draws and the noise that it had: a step taken again gives away nothing
-  new.
+  new. Of one secret each `name` has chance of its own, as sites need.
 
   Raises:
     ValueError: for what epsilon could not cover, and for a workdir of another
@@ -128,6 +128,8 @@ def begin(experiment, workdir, samples, mesh):
       'a new --workdir'
     )
   secret = _secret(settings.key, workdir, new=found is None)
+  if name:
+    secret = _derived(secret, b'site', name.encode())
   if found is None:
     made = budget.calibrated(
       settings,
@@ -196,8 +198,11 @@ def _secret(path, workdir, *, new):
   )
 
 
-def _derived(secret, purpose):
-  return hashlib.blake2b(secret, person=purpose, digest_size=32).digest()
+def _derived(secret, purpose, name=b''):
+  digest = hashlib.blake2b(secret, person=purpose, digest_size=32)
+  if name:
+    digest.update(hashlib.blake2b(name).digest())
+  return digest.digest()
 
 
 def _digest(secret, patients):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 from medjax import engine, files
@@ -17,6 +18,7 @@ from medjax.federated import (
   secure,
   settings,
   simulate,
+  spending,
   state,
 )  # fmt: skip
 from medjax.tasks import summary
@@ -83,8 +85,9 @@ class Hospital:
     algorithm = settings.algorithm(made, fields['algorithm'], fields['options'])
     mesh = engine.make_mesh()
     self._site = local.Site(
-      self._experiment, self.name, self._cases('train'), mesh
-    )
+      self._experiment, self.name, self._cases('train'), mesh,
+      folder=self.workdir, going=(self.workdir / 'memory').exists(),
+    )  # fmt: skip
     self._training = local.Training(
       self._experiment, algorithm, self._site.inputs, mesh,
       steps=fields['steps'],
@@ -127,12 +130,16 @@ class Hospital:
     """(fields, leaves): some steps from what the server sent."""
     server = protocol.at_site(self._training.begun, arrays, fields['step'])
     before = self._memory(fields['counted'])
-    (reply,), (memory,) = self._training(server, [self._site], [before])
+    try:
+      (reply,), (memory,) = self._training(server, [self._site], [before])
+    except spending.SpentError as e:
+      raise link.RefusalError(str(e)) from None
     now = server.step + self._training.steps
     both = {fields['counted']: before, now: memory}
     self._memories = {0: self._memories[0], **both}
     self._kept.save(both)
-    print(f'step {now} · loss {reply.loss:.4f}', flush=True)
+    said = '' if math.isnan(reply.loss) else f' · loss {reply.loss:.4f}'
+    print(f'step {now}{said}', flush=True)
     about = dataclasses.asdict(dataclasses.replace(reply, leaves={}))
     del about['leaves']
     return about, reply.leaves
@@ -161,8 +168,15 @@ class Hospital:
     print(summary.spoken(results), flush=True)
     self.results = results
     test = results['test']
-    return {'score': test['scores'][self._experiment.task.monitor],
-            'n': test['n']}  # fmt: skip
+    found = {
+      'score': test['scores'][self._experiment.task.monitor],
+      'n': test['n'],
+    }
+    if own := self._site.spending:
+      own.write()
+      print(own.private.say(own.steps), flush=True)
+      found['spent'] = own.told
+    return found
 
 
 def answer(hospital, address, *, authority='', patience=600):

@@ -1,6 +1,7 @@
 """What a site does in a round: some steps on its own cases."""
 
 import dataclasses
+import functools
 import hashlib
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 
 from medjax import engine
 from medjax.data import pipeline
-from medjax.federated import algorithms, rounds
+from medjax.federated import algorithms, rounds, spending
 
 TrainState = engine.TrainState
 
@@ -29,18 +30,34 @@ class Memory:
 class Site:
   """The training cases of a site, and the random numbers of its steps.
 
+  With config.privacy.epsilon it has a budget, which `folder` remembers;
+  `going` says that it took part before.
+
   Attributes: `name`; `n`, how many cases; `inputs`, of the model; `key`;
-  `batch_size`.
+  `batch_size`; `gradient`, of its steps; `spending`, of a budget, or None.
   """
 
-  def __init__(self, experiment, name, cases, mesh):
+  def __init__(
+    self, experiment, name, cases, mesh, *, folder=None, going=False
+  ):
     self.name, self.n = name, len(cases)
     digest = hashlib.sha256(name.encode()).digest()
-    own = int.from_bytes(digest[:4], 'big')
+    own, seed = int.from_bytes(digest[:4], 'big'), experiment.seed
     # Names, not places: neither order nor number of the sites matters.
-    self._stream = dataclasses.replace(
-      experiment, seed=(experiment.seed + own) % 2**32
-    ).stream(samples(experiment, cases), parts=mesh.size)
+    experiment = dataclasses.replace(
+      experiment,
+      seed=(seed + own) % 2**32,
+      cases=lambda split: cases,
+    )
+    held = samples(experiment, cases)
+    self.spending, self.gradient, draws = None, engine.whole_batch, None
+    if experiment.privacy.epsilon:
+      self.spending = spending.begin(
+        experiment, name, folder, held, mesh, going=going
+      )
+      private = self.spending.private
+      self.gradient, draws = private.gradient, private.draws
+    self._stream = experiment.stream(held, parts=mesh.size, draws=draws)
     self.inputs = self._stream.inputs
     self.batch_size = self._stream.batch_size
     if self.batch_size % mesh.size:
@@ -48,9 +65,18 @@ class Site:
         f'data.batch_size {self.batch_size} is no multiple of {mesh.size} '
         'devices'
       )
-    _, key = jax.random.split(jax.random.key(experiment.seed))
-    self.key = engine.replicate(jax.random.fold_in(key, own), mesh)
+    _, key = jax.random.split(jax.random.key(seed))
+    key = jax.random.fold_in(key, own)
+    if self.spending:
+      key = self.spending.private.key
+    self.key = engine.replicate(key, mesh)
     self._sharding, self._next, self._batches = engine.sharded(mesh), None, None
+
+  def place(self, server, memory, steps):
+    """The step of this site with which a round of the server begins."""
+    if self.spending:
+      return self.spending.place(server, memory, steps)
+    return server.step
 
   def batch(self, step):
     """The batch of a step, on the devices; quick for one step after another."""
@@ -77,23 +103,26 @@ def samples(experiment, cases):
 class Training:
   """The compiled local steps of an experiment, under an algorithm.
 
-  gradient: how that of a batch is found, as of `engine.make_train_step`.
   together: whether the sites of a process run as one program, vmapped; one by
   one they give the same numbers.
   """
 
   def __init__(
-    self, experiment, algorithm, inputs, mesh, *, steps,
-    gradient=engine.whole_batch, together=False,
-  ):  # fmt: skip
+    self, experiment, algorithm, inputs, mesh, *, steps, together=False
+  ):
     self.algorithm, self.steps, self._mesh = algorithm, steps, mesh
     tx, self._learning_rate = experiment.optimizer(inputs)
-    self._optimizer = algorithms.corrected(tx, algorithm)
-    step = engine.make_train_step(
-      experiment.model, experiment.task, self._optimizer, experiment.augment,
-      mesh, gradient=gradient,
-    )  # fmt: skip
-    self._step = engine.over_members(step, together=together)
+    optimizer = algorithms.corrected(tx, algorithm)
+
+    @functools.cache
+    def step(gradient):
+      made = engine.make_train_step(
+        experiment.model, experiment.task, optimizer, experiment.augment, mesh,
+        gradient=gradient,
+      )  # fmt: skip
+      return engine.over_members(made, together=together)
+
+    self._step = step
     init, _ = jax.random.split(jax.random.key(experiment.seed))
     state = engine.create_state(
       experiment.model, tx, inputs, init, mesh,
@@ -126,15 +155,21 @@ class Training:
       rounds.replaced(server.params, server.variables, memory.kept)
       for memory in memories
     ]
+    places = [
+      site.place(server, memory, self.steps)
+      for site, memory in zip(sites, memories, strict=True)
+    ]
     states = [
-      self._state(server, *own, memory)
-      for own, memory in zip(begun, memories, strict=True)
+      self._state(server, *own, memory, place)
+      for own, memory, place in zip(begun, memories, places, strict=True)
     ]
     metrics = [engine.empty_metrics(self._mesh) for _ in sites]
     keys = [site.key for site in sites]
-    for step in range(server.step, server.step + self.steps):
-      batches = [site.batch(step) for site in sites]
-      states, metrics = self._step(states, metrics, batches, keys)
+    for k in range(self.steps):
+      batches = [
+        site.batch(place + k) for site, place in zip(sites, places, strict=True)
+      ]
+      states, metrics = self._stepped(sites, states, metrics, batches, keys)
     return tuple(
       zip(
         *(
@@ -145,10 +180,19 @@ class Training:
       )
     )
 
-  def _state(self, server, params, variables, memory):
+  def _stepped(self, sites, *lists):
+    """A step of each site; noise is its own, and so is then the program."""
+    done = {}
+    for gradient in dict.fromkeys(site.gradient for site in sites):
+      group = [i for i, s in enumerate(sites) if s.gradient == gradient]
+      found = self._step(gradient)(*([x[i] for i in group] for x in lists))
+      done.update(zip(group, zip(*found, strict=True), strict=True))
+    return zip(*(done[i] for i in range(len(sites))), strict=True)
+
+  def _state(self, server, params, variables, memory, place):
     held = self.algorithm.held(params, server.own, memory.own)
     state = TrainState(
-      step=jax.numpy.asarray(server.step, jax.numpy.int32),
+      step=jax.numpy.asarray(place, jax.numpy.int32),
       params=params,
       variables=variables,
       opt_state={'inner': memory.optimizer, 'held': held},
@@ -160,12 +204,15 @@ class Training:
     state = rounds.on_host(state)
     every = rounds.leaves_of(state.params, state.variables)
     kept = {k: v for k, v in every.items() if k in memory.kept}
+    loss = float(metrics.compute()['loss'])
+    if site.spending and not site.spending.private.log_loss:
+      loss = float('nan')
     reply = rounds.Reply(
       site=site.name,
       step=server.step,
       n=site.n,
       leaves={k: v for k, v in every.items() if k not in kept},
-      loss=float(metrics.compute()['loss']),
+      loss=loss,
     )
     own = self.algorithm.remembered(
       memory.own, begun[0], server.own, state.params, self.rate(server.step)
@@ -184,8 +231,3 @@ def check(experiment):
     raise ValueError('a federation is one run: set members=1 and folds=0')
   if train.microbatches > 1:
     raise ValueError('set train.microbatches=1: a site takes its batch whole')
-  private = experiment.config.get('privacy') or {}
-  if private.get('epsilon'):
-    raise ValueError(
-      'config.privacy is not built into federations yet: leave it out'
-    )

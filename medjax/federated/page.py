@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from medjax import cli, files
-from medjax.federated import gain
+from medjax.federated import gain, spending
 from medjax.reports import page
 from medjax.reports.text import interval, number
 
@@ -33,6 +33,11 @@ def write(workdir):
     traffic=[
       _traffic(name, workdir / name / 'metrics.jsonl')
       for name in found['algorithms']
+    ],
+    privacy=[
+      _private(name, told)
+      for name in (*found['algorithms'], gain.POOLED)
+      if (told := spending.read(workdir / name))
     ],
   )
   path = workdir / 'federated.html'
@@ -112,6 +117,33 @@ def _mean(lines, value):
   if not known:
     return float('nan')
   return sum(n * v for n, v in known) / sum(n for n, _ in known)
+
+
+def _private(name, told):
+  """(header, rows, sentence) of what each site has spent."""
+  rows = [
+    [
+      site,
+      str(own['patients']),
+      str(own['batch']),
+      number(own['noise']),
+      str(own['steps']),
+      number(own['epsilon']),
+    ]
+    for site, own in sorted(told['sites'].items())
+  ]
+  one, several = told['epsilon'], told['several']
+  said = (
+    f'{_TITLES.get(name, name)}: epsilon {number(one["epsilon"])} at delta '
+    f'{one["delta"]:g} for whoever is a patient of one site'
+  )
+  if len(rows) > 1:
+    said += (
+      f'; {number(several["epsilon"])} at {several["delta"]:g} for one of all '
+      'of them'
+    )
+  header = ['Site', 'Patients', 'Of a step', 'Noise', 'Steps', 'Epsilon']
+  return header, rows, f'{said}.'
 
 
 def _traffic(name, path):

@@ -22,6 +22,7 @@ from medjax.federated import (
   rounds,
   settings,
   simulate,
+  spending,
   state,
 )  # fmt: skip
 from medjax.run.checkpoint import best_variables
@@ -269,7 +270,7 @@ class _Run:
       logged[f'validation/{self._made.task.monitor}'] = history[-1][1]
     writer.scalars(after.step, logged)
     writer.progress(
-      after.step, loss=logged['train/loss'],
+      after.step, loss=logged.get('train/loss'),
       score=history[-1][1] if history else None,
     )  # fmt: skip
     return after
@@ -348,6 +349,13 @@ class _Run:
       for site, answer in answers.items()
     }
     files.write_json(self._workdir / 'test.json', scores)
+    private = {
+      site: score['spent']
+      for site, score in scores.items()
+      if not isinstance(score, str) and 'spent' in score
+    }
+    if private:
+      spending.write(self._workdir, private)
     return scores
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from medjax import engine
 from medjax.evaluate import evaluate_cases
-from medjax.federated import local, rounds, secure, state
+from medjax.federated import local, rounds, secure, spending, state
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.samples import samples
 from medjax.run.checkpoint import best_variables
@@ -88,15 +88,24 @@ def federate(experiment, workdir, algorithm, cases, validation, plan):
   }
   with locked(workdir):
     state.settled(experiment, workdir, about)
-    mesh = engine.make_mesh()
-    sites = [local.Site(experiment, n, cases[n], mesh) for n in names]
-    alike = len({site.batch_size for site in sites}) == 1
+    mesh, going = engine.make_mesh(), (workdir / 'checkpoints').exists()
+    sites = [
+      local.Site(
+        experiment, n, cases[n], mesh, folder=workdir / 'privacy' / n,
+        going=going,
+      )
+      for n in names
+    ]  # fmt: skip
+    alike = len({(site.batch_size, site.gradient) for site in sites}) == 1
     together = alike and jax.default_backend() != 'cpu'
     training = local.Training(
       experiment, algorithm, sites[0].inputs, mesh,
       steps=plan.steps, together=together,
     )  # fmt: skip
-    _rounds(experiment, workdir, training, sites, validation, plan, mesh)
+    try:
+      _rounds(experiment, workdir, training, sites, validation, plan, mesh)
+    finally:
+      _spent(workdir, [site for site in sites if site.spending])
   if not algorithm.keep:
     _, variables = best_variables(workdir)
     return dict.fromkeys(names, variables)
@@ -148,7 +157,7 @@ def _rounds(experiment, workdir, training, sites, validation, plan, mesh):
       writer.scalars(server.step, logged)
       writer.progress(
         server.step,
-        loss=logged['train/loss'],
+        loss=logged.get('train/loss'),
         score=history[-1][1] if history else None,
       )
       if code := stop.exit_code(server.step):
@@ -157,6 +166,14 @@ def _rounds(experiment, workdir, training, sites, validation, plan, mesh):
         raise Stopped(
           code, f'round {number} is saved; the same command goes on'
         )
+
+
+def _spent(workdir, sites):
+  """Writes what private sites have spent."""
+  for site in sites:
+    site.spending.write()
+  if sites:
+    spending.write(workdir, {s.name: s.spending.told for s in sites})
 
 
 def _mean(experiment, algorithm, server, declared):
@@ -223,7 +240,7 @@ def traffic(algorithm, server, replies, sites):
   weights = [reply.n for reply in replies]
   loss = np.average([reply.loss for reply in replies], weights=weights)
   return {
-    'train/loss': float(loss),
+    **({} if math.isnan(loss) else {'train/loss': float(loss)}),
     'federated/sites': len(replies),
     'federated/left_out': sites - len(replies),
     'federated/bytes_down': down,

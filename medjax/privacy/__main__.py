@@ -7,7 +7,8 @@ is quarantined: not written, and counted with the reason. `check OUT
 
 `spend` says what epsilon a training with differential privacy would have, and
 `audit RUN` attacks the mechanism of a run that has one: epsilon is at least
-what the attack shows.
+what the attack shows. `attack RUN` attacks runs like this one, with a budget
+and without: does a model give away whom it was trained on?
 """
 
 import collections
@@ -23,6 +24,7 @@ _EXAMPLES = (
   'privacy check shared --against=scans --report=check.html',
   'privacy spend --n=4708 --batch=256 --sigma=1.1 --steps=2000',
   'privacy audit runs/private',
+  'privacy attack runs/private --shadows=64 --cases=1000 --epsilon=8,1',
 )
 _OPTIONS = [o for o in tables.OPTIONS if o != 'clean-faces']
 
@@ -108,6 +110,40 @@ def _audit(args):
     )
 
 
+def _attack(args):
+  from medjax.privacy import membership
+  from medjax.reports import attacked
+  from medjax.reports.report import write_report
+  from medjax.run.programs import keep_programs
+
+  keep_programs()
+  found = membership.attack(
+    args.run,
+    runs=args.shadows,
+    cases=args.cases,
+    epsilons=_numbers(args.epsilon),
+    seed=args.seed,
+    trust=args.trust,
+  )
+  header, rows = attacked.table(found)
+  print(cli.aligned(header, rows, 'l' + 'r' * (len(header) - 1)))
+  for line in attacked.words(found):
+    print(line)
+  for name in (membership.FILE, membership.CASES):
+    print(f'wrote {args.run}/{name}')
+  print(f'page: {write_report(args.run)}')
+
+
+def _numbers(text):
+  try:
+    found = [float(part) for part in text.split(',') if part]
+  except ValueError:
+    raise ValueError(f'--epsilon={text}: write numbers, 8,3,1') from None
+  if not all(0 < epsilon < 1e3 for epsilon in found):
+    raise ValueError(f'--epsilon={text}: a budget is above 0')
+  return found
+
+
 def _verb(verbs, name, about):
   like = cli.parser(about, *(e for e in _EXAMPLES if name in e))
   return verbs.add_parser(
@@ -184,7 +220,25 @@ def _of_training(verbs):
     help='how many; more see a larger epsilon [20,000]',
   )
   attack.add_argument('--seed', type=int, default=0, help='of the attack [0]')
-  return cost, attack
+  like = _verb(verbs, 'attack', 'says whom a model gives away, by shadow runs')
+  like.add_argument('run', metavar='RUN', help='a workdir, with its data')
+  like.add_argument(
+    '--shadows', type=int, default=64, help='runs like it to train [64]'
+  )
+  like.add_argument(
+    '--cases', type=int, default=0, help='patients of training, drawn [all]'
+  )
+  like.add_argument(
+    '--epsilon',
+    default='',
+    metavar='8,1',
+    help='budgets, beside none and its own [none more]',
+  )
+  like.add_argument('--seed', type=int, default=0, help='of all chance [0]')
+  like.add_argument(
+    '--trust', action='store_true', help='let the run name code of its own'
+  )
+  return cost, attack, like
 
 
 def main():
@@ -196,6 +250,7 @@ def main():
       'check': _check,
       'spend': _spend,
       'audit': _audit,
+      'attack': _attack,
     }[args.verb](args)
 
 

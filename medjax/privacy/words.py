@@ -15,6 +15,7 @@ _MEASURE = re.compile(r'[a-z]{0,3}\d{1,3}(\.\d{1,3})?[a-z]{0,3}|b\d{4}')
 _PARTS = re.compile(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+')
 _VERSION = re.compile(r'\d{1,4}(\.\d{1,4}){3,5}')
 _DIGITS = 5  # in a row, with signs in between: more may be an id or a date
+_NUMBER = 3  # digits behind a word: code35, WINDOW1
 _LONGEST = 24  # of a device's word; longer ones may be an encoded text
 
 
@@ -76,10 +77,12 @@ def _is_known(token, known):
   if low in known or _MEASURE.fullmatch(low) or re.fullmatch(r'\d+', low):
     return True
   parts = _PARTS.findall(token)
+  worded = [p for p in parts if not (p.isdigit() and len(p) <= _NUMBER)]
   return (
     len(parts) > 1
     and ''.join(parts) == token
-    and all(len(p) > 2 and p.lower() in known for p in parts)
+    and len(worded) > 0
+    and all(len(p) > 2 and p.lower() in known for p in worded)
   )
 
 
@@ -121,7 +124,8 @@ def of_device(text, identifiers=None, *, digits=8):
   fine = [
     w
     for w in words
-    if len(w) <= _LONGEST and not (identifiers and identifiers.is_word(w))
+    if (len(w) <= _LONGEST or _is_version(w))
+    and not (identifiers and identifiers.is_word(w))
   ]
   joined = ' '.join(fine)
   for row in re.findall(r'\d[\d\-/:., ]*\d', joined):
@@ -129,3 +133,11 @@ def of_device(text, identifiers=None, *, digits=8):
     if many and not _VERSION.fullmatch(row):
       joined = joined.replace(row, '')
   return ' '.join(joined.split())
+
+
+def _is_version(word):
+  """Whether a long word is short pieces with a number in each: Apps14.13_2."""
+  pieces = word.split('.')
+  return len(pieces) > 1 and all(
+    len(p) <= _LONGEST and any(map(str.isdigit, p)) for p in pieces
+  )

@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 
 from medjax import files
-from medjax.reports import doubt, figures, inputs, page, tables
+from medjax.reports import attacked, doubt, figures, inputs, page, tables
 from medjax.reports import workdir as workdir_lib
 from medjax.reports.text import number
 
@@ -48,6 +48,7 @@ def write_report(workdir) -> pathlib.Path:
     words=[*filter(None, (doubt.operating_point(run), doubt.novelty(run)))],
     inputs=inputs.table(run),
     input_words=inputs.words(run),
+    attack=_attack(run.folder),
     groups=doubt.group_table(run),
     group_words=doubt.group_words(run),
     members=tables.member_table(run),
@@ -64,6 +65,12 @@ def write_report(workdir) -> pathlib.Path:
   path = run.folder / 'report.html'
   files.write_text(path, text)
   return path
+
+
+def _attack(folder):
+  """(table, sentences) of an attack on who was trained on; None without."""
+  found = files.read_json(folder / 'attack.json', mend='attack it again')
+  return found and (attacked.table(found), attacked.words(found))
 
 
 def _pictures(run):

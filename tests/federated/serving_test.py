@@ -157,6 +157,38 @@ def test_killed_servers_and_sites_go_on_as_if_nothing_was(world, tmp_path):
     np.testing.assert_array_equal(whole[path], found[path])
 
 
+@pytest.mark.slow
+def test_a_server_that_is_killed_at_any_message(world, tmp_path):
+  """In greetings, rounds, scores and at the end, each time a bit later."""
+  config = world()
+  serve(Wire(sites(config, tmp_path)), config, tmp_path / 'whole')
+  _, whole = last(tmp_path / 'whole')
+
+  class Killed(BaseException):
+    pass
+
+  there, asked = sites(config, tmp_path / 'again'), set()
+  for alive in (1, 4, 7, 10, 13, 14, 11, 15, 7):
+    messages = []
+
+    def dies(node, fields, answer, messages=messages, alive=alive):
+      messages.append(fields['ask'])
+      if len(messages) == alive:
+        asked.add(fields['ask'])
+        raise Killed
+      return answer
+
+    with pytest.raises(Killed):
+      serve(Wire(there, dies), config, tmp_path / 'killed')
+  assert asked == {'hello', 'prepare', 'round', 'score', 'end'}
+  scores = serve(Wire(there), config, tmp_path / 'killed')
+  assert {*scores} == {'a', 'b', 'c'}
+  step, found = last(tmp_path / 'killed')
+  assert step == 6
+  for path in whole:
+    np.testing.assert_array_equal(whole[path], found[path])
+
+
 LIES = {
   'not finite': lambda fields, leaves: (
     fields, {k: v * np.float32('nan') for k, v in leaves.items()}

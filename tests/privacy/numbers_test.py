@@ -94,12 +94,28 @@ def test_ages(age, expected):
     ('chest 12 xyzzy 345 678', 'chest'),
     ('OphEliaZebrowski', ''),
     ('head\x00\x01z', 'head z'),
+    ('code35 WINDOW1 Carotids', 'code35 WINDOW1 Carotids'),
+    ('head1960 xyzzy12 12', '12'),
+    ('head123 456 chest12', ''),
   ],
 )
 def test_only_known_words_stay(text, expected):
   cleaned = words.cleaned(text)
   assert cleaned == expected
   assert words.cleaned(cleaned) == cleaned
+
+
+@pytest.mark.parametrize(
+  ('text', 'kept'),
+  [
+    ('LightSpeedApps14.13_2.8.2L_H2.1M4', True),
+    ('scanner.radiology.hospital.example', False),
+    ('T3BoZWxpYSBIZWFkIHRoZSBmaXJzdA', False),
+    ('T3BoZWxpYSBIZWFkIHRoZSBmaXJzdA.1', False),
+  ],
+)
+def test_long_words_of_a_device_are_versions(text, kept):
+  assert words.of_device(text) == (text if kept else '')
 
 
 _JANE = identifiers.of_values(
