@@ -3,6 +3,7 @@
 from medjax.data import labelled
 from medjax.data.folder import splits
 from medjax.data.folder.entry import Entry
+from medjax.data.part import Part
 
 
 def divided(cases, share, seed, fields):
@@ -32,6 +33,4 @@ def divided(cases, share, seed, fields):
   sides = [], []
   for i, (_, patient, _) in enumerate(told):
     sides[patient in held].append(i)
-  return tuple(
-    labelled.Labelled(cases, side, [True] * len(side), fields) for side in sides
-  )
+  return tuple(Part(cases, side) for side in sides)

@@ -3,13 +3,13 @@
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 
 from medjax.data import duplicates
 from medjax.data.folder import splits
 from medjax.data.folder.entry import Entry
+from medjax.data.part import Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,32 +29,19 @@ class Choice:
     return bool(self.count or self.ids)
 
 
-class Labelled(Sequence):
-  """A view of raw cases: some of them, of which some lose their reference.
+class Labelled(Part):
+  """Some of the raw cases, of which some lose their reference.
 
-  Attributes: `referenced` (n,) bool, whether each has its reference; all others
-  are those of the cases.
+  Attributes: `referenced` (n,) bool, whether each has its reference.
   """
 
   def __init__(self, cases, places, referenced, fields):
-    self._cases, self._fields = cases, fields
-    self._places = [int(i) for i in places]
-    self.referenced = np.asarray(referenced, bool)
-
-  def __getattr__(self, name):
-    if name.startswith('_'):
-      raise AttributeError(name)
-    found = getattr(self._cases, name)
-    return [found[i] for i in self._places] if name == 'entries' else found
-
-  def __len__(self):
-    return len(self._places)
+    super().__init__(cases, places)
+    self.referenced, self._fields = np.asarray(referenced, bool), fields
 
   def __getitem__(self, index):
-    if isinstance(index, slice):
-      return [self[i] for i in range(len(self))[index]]
-    case = self._cases[self._places[index]]
-    if self.referenced[index]:
+    case = super().__getitem__(index)
+    if isinstance(index, slice) or self.referenced[index]:
       return case
     return {k: v for k, v in case.items() if k not in self._fields}
 
@@ -65,13 +52,9 @@ class Labelled(Sequence):
     return Labelled(self._cases, places, self.referenced[kept], self._fields)
 
   def __repr__(self):
-    digest = hashlib.sha256(
-      repr(self._places).encode() + bytes(self.referenced)
-    )
-    return (
-      f'Labelled({self._cases!r}, {int(self.referenced.sum())} of {len(self)}, '
-      f'{digest.hexdigest()[:8]})'
-    )
+    digest = hashlib.sha256(bytes(self.referenced)).hexdigest()
+    count = int(self.referenced.sum())
+    return f'Labelled({super().__repr__()}, {count}, {digest[:8]})'
 
 
 def chosen(cases, choice, *, fields, keep):

@@ -11,24 +11,6 @@ _DRAWN = re.compile(r'dirichlet\(\s*([0-9.]+|inf)\s*,\s*(\d+)\s*\)')
 _TRIES = 1000
 
 
-class Part:
-  """Some cases of a split, in order; all else that a split says stays."""
-
-  def __init__(self, cases, places):
-    self._cases, self._places = cases, [int(i) for i in places]
-
-  def __len__(self):
-    return len(self._places)
-
-  def __getitem__(self, i):
-    return self._cases[self._places[i]]
-
-  def __getattr__(self, name):
-    if name.startswith('_') or name == 'entries':  # which are of all cases
-      raise AttributeError(name)
-    return getattr(self._cases, name)
-
-
 def divide(cases, sites, *, seed=0):
   """{split: {site: places}} of the cases of a data set.
 

@@ -9,10 +9,10 @@ import pathlib
 import numpy as np
 
 from medjax import files
+from medjax.data.part import Part
 from medjax.evaluate import completed, evaluate_cases
 from medjax.federated import simulate
 from medjax.federated.algorithms import FedAvg
-from medjax.federated.division import Part
 from medjax.metrics.paired import benjamini_hochberg
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.samples import samples

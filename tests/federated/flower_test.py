@@ -17,6 +17,7 @@ import pytest
 from federated.small_sites import assert_close
 
 from medjax import engine, experiment
+from medjax.data.part import Part
 from medjax.federated import (
   algorithms,
   division,
@@ -25,7 +26,6 @@ from medjax.federated import (
   settings,
   simulate,
 )
-from medjax.federated.division import Part
 from medjax.run.checkpoint import variables
 
 PYTHON = os.environ.get('MEDJAX_FLOWER_PYTHON', sys.executable)

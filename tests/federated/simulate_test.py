@@ -254,15 +254,6 @@ def test_cases_that_do_not_say_their_site(sites, message):
                     sites)  # fmt: skip
 
 
-def test_a_part_says_what_its_split_says():
-  cases = make_cases()
-  cases.entries = [*range(18)]
-  part = division.Part(cases, [3, 5])
-  assert [part[i]['id'] for i in range(2)] == ['train-a-3', 'train-a-5']
-  assert part.class_names == cases.class_names
-  assert not hasattr(part, 'entries')
-
-
 def test_fields_of_the_config_are_set(tmp_path):
   path = tmp_path / 'c.py'
   path.write_text('from medjax.config import default_config as get_config\n')
