@@ -95,6 +95,9 @@ def test_an_output_by_its_name():
   assert target.name_of(task, 1) == 'a'
   with pytest.raises(ValueError, match='out of range: this model has 3'):
     target.output_of(task, '3')
+  task = types.SimpleNamespace(names=('sphericity',), num_outputs=1)
+  with pytest.raises(ValueError, match='has one output, sphericity$'):
+    target.output_of(task, '1')
 
 
 def test_of_survival_it_is_the_mean_of_each_curve():
