@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from medjax.metrics import conformal
+from medjax.metrics import conformal, cox
 
 
 @pytest.fixture(scope='module')
@@ -318,3 +318,38 @@ def test_events_stand_for_those_censored_before_them():
   weight = conformal.censoring_weight(time, event)
   np.testing.assert_allclose(weight, [1, 0, 1.5, 1.5])
   np.testing.assert_allclose(weight.sum(), 4)
+
+
+@pytest.mark.parametrize(('weighted', 'most'), [(False, 0.955), (True, 0.93)])
+def test_bounds_of_metabric_hold_on_exchangeable_halves(
+  shared_data, weighted, most
+):
+  """By a Cox model of 700 patients; the others in 200 pairs of halves."""
+  h5py = pytest.importorskip('h5py')
+  name = 'metabric_IHC4_clinical_train_test.h5'
+  with h5py.File(shared_data('survival') / name) as file:
+    x, time, event = (
+      np.concatenate([np.asarray(file[s][k], float) for s in ('train', 'test')])
+      for k in 'xte'
+    )
+  x, time = (x - x.mean(0)) / x.std(0), np.maximum(time, 1e-3)
+  rng = np.random.default_rng(0)
+  order = rng.permutation(len(x))
+  fit, rest = order[:700], order[700:]
+  risk = x @ cox.fit(x[fit], time[fit], event[fit].astype(int)).coefficients
+  base = cox.baseline(risk[fit], time[fit], event[fit].astype(int))
+  grid = np.quantile(time[fit], np.linspace(0.01, 1, 100))
+  curves = 1 - np.exp(-base.at(grid) * np.exp(risk)[:, None])
+  reached = 1 - np.exp(-base.at(time) * np.exp(risk))
+  held = []
+  for _ in range(200):
+    a, b = np.array_split(rng.permutation(rest), 2)
+    weight = conformal.censoring_weight(time[a], event[a].astype(int))
+    limit = conformal.survival_limit(
+      reached[a], level=0.9, weight=weight if weighted else None
+    )
+    bound = conformal.survival_bound(curves[b], grid, limit)
+    early = conformal.censoring_weight(time[b], event[b].astype(int))
+    held.append(1 - (early * (time[b] < bound)).mean())
+  error = np.std(held) / 200**0.5
+  assert 0.9 - 2 * error < np.mean(held) < most
