@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -300,18 +301,39 @@ def check(config):
 
 
 def check_splits(splits):
-  """Raises ValueError where two splits take the same whole part of a set."""
-  parts = {k: {p.strip() for p in v.split('+')} for k, v in splits.items()}
+  """Raises ValueError where two splits take the same part of a set."""
+  parts = {k: [p.strip() for p in v.split('+')] for k, v in splits.items()}
   for a, b in itertools.combinations(parts, 2):
-    for part in parts[a]:
-      whole = part.partition('[')[0]
-      if {part, whole} & parts[b] or (
-        part == whole and any(p.startswith(f'{part}[') for p in parts[b])
-      ):
+    for one, other in itertools.product(parts[a], parts[b]):
+      if _overlap(one, other):
         raise ValueError(
-          f'data.splits: {part!r} of {a} is in {b} too; a case of training may '
-          'not be one of testing'
+          f'data.splits: {one!r} of {a} is in {b} too, {other!r}; a case of '
+          'training may not be one of testing'
         )
+
+
+def _overlap(one, other):
+  """Whether two parts, 'train[:80%]', surely share a case."""
+  (name, *a), (same, *b) = _range(one), _range(other)
+  if name != same or one == other or None in (a[0], b[0]):
+    return name == same and (one == other or {one, other} & {name})
+  units = {x for pair in (a, b) for _, x in pair} - {''}
+  (low, _), (high, _) = a
+  (start, _), (end, _) = b
+  return len(units) < 2 and max(low, start) < min(high, end)
+
+
+def _range(part):
+  """(name, (from, unit), (to, unit)) of a part; (name, None) of another kind.
+
+  Numbers are of percent or of cases; from the start 0, to the end infinite.
+  """
+  found = re.fullmatch(r'([^[]+)(?:\[(\d*)(%?):(\d*)(%?)\])?', part)
+  if not found:
+    return part.partition('[')[0], None
+  name, low, of, high, to = found.groups(default='')
+  edge = lambda x, unit, rest: (float(x), unit or 'cases') if x else (rest, '')
+  return name, edge(low, of, 0.0), edge(high, to, math.inf)
 
 
 def _get(config, name):

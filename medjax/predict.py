@@ -27,7 +27,7 @@ def predict(
   calibrated=False,
   skip_existing=False,
   conformal=None,
-  sets='lac',
+  sets=None,
   by_class=False,
   ood=False,
   **options,
@@ -48,19 +48,17 @@ def predict(
 
   conformal: a level, .9 say: predictions.csv has a set of classes that holds
   the truth so often, made as `sets` says ('lac', 'aps', 'raps'), or `by_class`;
-  of a segmentation masks are written that find so much of each class. `ood`:
-  how unlike the training a case is, as p values. Either says in 'abstain' and
-  'reason' when not to rely on an answer.
+  of a segmentation masks are written that find so much of each class; of
+  survival there is a time that is outlived so often (`sets`: 'any' or
+  'independent' censoring). `ood`: how unlike the training a case is, as p
+  values. Either says in 'abstain' and 'reason' when not to rely on an answer.
   """
   run = trained.load(workdir, **options)
-  if tables.takes(run, inputs):
+  tabular = tables.takes(run, inputs)
+  if tabular:
     _check_tables(
-      workdir,
-      seg or uncertainty or probabilities,
-      calibrated or conformal or ood,
+      workdir, seg or uncertainty or probabilities, calibrated or ood
     )
-    print(tables.predict(run, inputs, out, skip_existing=skip_existing))
-    return
   if calibrated and (conformal or ood):
     raise ValueError(
       'validation decided on the probabilities as they are: leave --calibrated '
@@ -69,6 +67,12 @@ def predict(
   judge = judge_lib.load(
     workdir, run, level=conformal, method=sets, by_class=by_class, ood=ood
   )
+  if tabular:
+    _say(judge, workdir)
+    print(
+      tables.predict(run, inputs, out, judge=judge, skip_existing=skip_existing)
+    )
+    return
   found = _input_files(run, inputs)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
@@ -78,8 +82,7 @@ def predict(
     table.before = files.read_table(out)
     found = [p for p in found if not _is_done(p, out, table, run, seg)]
   maps = _maps_of(run.task, seg, uncertainty, probabilities)
-  for line in judge.said(workdir) if judge else ():
-    print(line, flush=True)
+  _say(judge, workdir)
   try:
     errors = _predict(
       run, found, out, maps, table, judge=judge, calibrated=calibrated
@@ -89,11 +92,17 @@ def predict(
   _conclude(found, out, errors)
 
 
+def _say(judge, workdir):
+  """Prints what sets, and answers, were worth on the test split."""
+  for line in judge.said(workdir) if judge else ():
+    print(line, flush=True)
+
+
 def _check_tables(workdir, maps, judged):
   if maps or judged:
     raise ValueError(
       f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities, '
-      '--calibrated, --conformal and --ood are for images'
+      '--calibrated and --ood are for images'
     )
 
 
@@ -269,12 +278,13 @@ def main():
     type=float,
     metavar='LEVEL',
     help='sets of classes that hold the truth so often, .9 say; of a '
-    'segmentation masks that find so much of each class',
+    'segmentation masks that find so much of each class; of survival a time '
+    'that is outlived so often',
   )
   parser.add_argument(
     '--sets',
-    default='lac',
-    help='with --conformal: lac, aps or raps [lac]',
+    help='with --conformal: lac, aps or raps [lac]; of survival, censoring '
+    'that is any or independent [any]',
   )
   parser.add_argument(
     '--flips',

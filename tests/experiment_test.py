@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from medjax import config as config_lib
 from medjax import experiment
 from medjax.config import default_config
 from medjax.run import checkpoint
@@ -58,13 +59,24 @@ def test_the_order_of_the_classes_is_that_of_the_task(config):
 
 @pytest.mark.parametrize(
   ('train', 'test'),
-  [('fold0+fold1', 'fold1'), ('a', 'a[:50%]'), ('a[:5]', 'a'), ('a[:5]',) * 2],
-)
+  [
+    ('fold0+fold1', 'fold1'), ('a', 'a[:50%]'), ('a[:5]', 'a'),
+    ('a[:5]',) * 2, ('a[:80%]', 'a[75%:]'), ('b+a[:30]', 'a[20:25]'),
+    ('a', 'a[-5:]'),
+  ],
+)  # fmt: skip
 def test_a_part_in_two_splits_is_refused(train, test):
   config = default_config()
   config.data.splits = dict(train=train, validation='other', test=test)
   with pytest.raises(ValueError, match=r'data\.splits: .* too'):
     experiment.make(config)
+
+
+@pytest.mark.parametrize(
+  'test', ['a[80%:]', 'b[:80%]', 'a[80%:90%]+b', 'a[:10]', 'a[-5:]']
+)
+def test_parts_that_may_share_nothing_are_taken(test):
+  config_lib.check_splits({'train': 'a[:80%]', 'test': test})
 
 
 def ids(config):

@@ -15,6 +15,7 @@ from medjax.explain import (
   sanity,
   subjects,
   target,
+  verdict,
   written,
 )
 from medjax.explain.options import Asked, Result, work_of
@@ -61,9 +62,8 @@ def explain(workdir, inputs, out, asked=None, **options):
   path = written.write(out, run, asked, results, checks, more, errors)
   print(f'page: {path}')
   if errors:
-    raise ValueError(
-      f'{len(errors)} explanations failed; the first: {errors[0]}'
-    )
+    failed = verdict.counted(len(errors), 'explanation')
+    raise ValueError(f'{failed} failed; the first: {errors[0]}')
   return path
 
 

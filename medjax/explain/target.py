@@ -77,8 +77,9 @@ def output_of(task, name):
   if name in names:
     return names.index(name)
   if not name.isdigit() or int(name) >= len(names):
+    has = 'one output' if len(names) == 1 else f'{len(names)} outputs'
     raise ValueError(
-      f'class {name!r} is out of range: this model has {len(names)} outputs, '
+      f'class {name!r} is out of range: this model has {has}, '
       f'{", ".join(names[:12])}'
     )
   return int(name)

@@ -5,6 +5,11 @@ import numpy as np
 from medjax.explain import faithfulness, methods, sanity
 
 
+def counted(n, noun):
+  """'1 image', '2 images'."""
+  return f'{n} {noun}{"" if n == 1 else "s"}'
+
+
 def of_method(name, results, checks):
   """{…} of a method over the results that have it, with its 'verdict'.
 
@@ -50,7 +55,7 @@ def _verdict(row):
       passed.append(f'{key} is better than at random places (p {p:.3f})')
   if not np.isfinite(row['deletion_p']):
     open_.append(
-      f'{row["n"]} images are too few to test deletion over all of them'
+      f'{counted(row["n"], "image")}: too few to test deletion over all of them'
     )
   if 'planted' in row:
     points = row['planted']

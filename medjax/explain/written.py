@@ -109,7 +109,7 @@ def _page(out, run, asked, results, rows, more, errors):
   text = page.render(
     'explain.html.jinja',
     title=f'What {run.provenance.model} looks at',
-    kind=f'{len(results)} images · {", ".join(names)}',
+    kind=f'{verdict.counted(len(results), "image")} · {", ".join(names)}',
     written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
     caution=_CAUTION,
     failed=errors,

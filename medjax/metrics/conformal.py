@@ -11,7 +11,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from medjax.metrics import inputs
+from medjax.metrics import inputs, survival_curves
 from medjax.metrics.bootstrap import ratio
 
 Probability = Float[np.ndarray, 'n k']
@@ -20,6 +20,8 @@ METHODS = ('lac', 'aps', 'raps')
 _FREE, _PENALTY = 2, 0.1
 # Rounding must not part a score from its own quantile.
 _SLACK = 1e-12
+# Nobody stands for more than so many (1 / _LEAST) who were censored.
+_LEAST = 1e-6
 
 
 def strangeness(
@@ -148,75 +150,73 @@ def coverage(
 # Survival.
 
 
-def survival_margin(
-  time: Float[np.ndarray, 'n'],
-  event: Bool[np.ndarray, 'n'],
-  prediction: Float[np.ndarray, 'n'],
+def survival_limit(
+  reached: Float[np.ndarray, 'n'],
   *,
   level: float,
-  censoring: str = 'any',
+  weight: Float[np.ndarray, 'n'] | None = None,
 ) -> float:
-  """By what to divide predicted times, so that `level` of them are outlived.
+  """The predicted probability of an event at which lower bounds lie.
 
-  time, event: what was observed of the calibration cases, event False where
-  censored; prediction: a time predicted for each, a median, say, above 0. The
-  lower bound of a new patient is prediction / margin: P(T ≥ bound) ≥ level.
+  reached: of each calibration case, the predicted probability of an event up
+  to its own time, that of the event or of the censoring. The lower bound of a
+  new patient is the time at which its curve reaches the limit
+  (`survival_bound`): P(T ≥ bound) ≥ level, whatever the curves are worth.
 
-  censoring='any' bounds the observed time min(T, C), which T is never below:
-  it holds whatever the censoring, and is cautious (Candès, Lei & Ren 2023,
-  section 1). 'independent' weighs events by the inverse probability of not
-  being censored before (Kaplan–Meier), which is sharper, and true only if
-  censoring tells nothing of the risk.
+  Without a weight it bounds the observed time min(T, C), which T is never
+  below: it holds whatever the censoring, and is cautious (Candès, Lei & Ren
+  2023, section 1). With that of `censoring_weight` only events count, which is
+  sharper, and true only if censoring tells nothing of the risk.
   """
-  check_level(level)
-  time, prediction = np.asarray(time, float), np.asarray(prediction, float)
-  event = np.asarray(event, bool)
-  if not (time > 0).all() or not (prediction > 0).all():
-    raise ValueError('times and predicted times must be numbers above 0')
-  if not len(time) == len(event) == len(prediction):
+  reached = np.asarray(reached, float)
+  lowest = -quantile(-reached, level=level)  # refuses what is too few
+  if weight is None:
+    return lowest
+  weight = np.asarray(weight, float)
+  if weight.shape != reached.shape:
     raise ValueError(
-      f'{len(time)} times, {len(event)} events and {len(prediction)} '
-      'predictions: give one of each for a case'
+      f'{len(weight)} weights and {len(reached)} predictions: give one of each '
+      'for a case'
     )
-  score = np.log(prediction) - np.log(time)
-  if censoring == 'any':
-    return math.exp(quantile(score, level=level))
-  if censoring != 'independent':
-    raise ValueError(f"censoring is 'any' or 'independent', not {censoring!r}")
-  quantile(score, level=level)  # refuses what is too few
-  weight = event / _uncensored(time, event)
-  order = np.argsort(-score, kind='stable')
+  order = np.argsort(reached, kind='stable')
   # As many (weighed) as may fail; of those never seen to fail nothing is asked.
-  above = np.concatenate([[0.0], np.cumsum(weight[order])[:-1]])
-  allowed = (1 - level) * (len(time) + 1) - 1
-  reached = np.nonzero((above <= allowed + _SLACK) & (weight[order] > 0))[0]
-  if not reached.size:
+  below = np.concatenate([[0.0], np.cumsum(weight[order])[:-1]])
+  allowed = (1 - level) * (len(reached) + 1) - 1
+  failed = np.nonzero((below <= allowed + _SLACK) & (weight[order] > 0))[0]
+  if not failed.size:
     raise ValueError(
       'no calibration case has an event: a lower bound of survival needs some, '
-      "or censoring='any'"
+      'or one that holds whatever the censoring'
     )
-  return math.exp(score[order][reached[-1]])
+  return float(reached[order][failed[-1]])
+
+
+def censoring_weight(
+  time: Float[np.ndarray, 'n'], event: Int[np.ndarray, 'n'], censored=None
+) -> Float[np.ndarray, 'n']:
+  """Of an event 1 / P(not censored before it), Kaplan–Meier; 0 of the others.
+
+  `censored` is the `Curve` of not being censored yet, by default the cases'.
+  """
+  g = censored or survival_curves.censoring(time, event)
+  before = g._replace(left=True).at(time)
+  return (np.asarray(event) > 0) / np.maximum(before, _LEAST)
 
 
 def survival_bound(
-  prediction: Float[np.ndarray, 'n'], margin: float
+  incidence: Float[np.ndarray, 'n t'], grid: Float[np.ndarray, 't'], limit
 ) -> Float[np.ndarray, 'n']:
-  """Lower bounds of survival times: prediction / margin."""
-  return np.asarray(prediction, float) / margin
+  """The times (n,) at which curves reach a limit; straight between the grid's.
 
-
-def _uncensored(time, event):
-  """Kaplan–Meier's probability (n,) of no censoring before each time."""
-  order = np.argsort(time, kind='stable')
-  t, censored = time[order], ~event[order]
-  # Events come before censorings of the same time.
-  at_risk = (t[None] >= t[:, None]).sum(-1) - (
-    (t[None] == t[:, None]) & ~censored[None]
-  ).sum(-1) * censored
-  factor = np.where(censored, 1 - 1 / np.maximum(at_risk, 1), 1.0)
-  # The product over censorings strictly before a time.
-  before = np.searchsorted(t, t, side='left')
-  product = np.concatenate([[1.0], np.cumprod(factor)])
-  found = np.empty_like(t)
-  found[order] = np.maximum(product[before], 1e-6)
-  return found
+  Curves that stay below it give the last time of the grid.
+  """
+  curve = np.pad(np.asarray(incidence, float), ((0, 0), (1, 0)))
+  times = np.concatenate([[0.0], grid])
+  reached = curve >= limit - _SLACK
+  right = np.where(reached.any(-1), reached.argmax(-1), len(grid))
+  left, rows = np.maximum(right - 1, 0), np.arange(len(curve))
+  low, high = curve[rows, left], curve[rows, right]
+  share = np.ones(len(curve))
+  np.divide(limit - low, high - low, out=share, where=reached[rows, right]
+            & (high > low))  # fmt: skip
+  return times[left] + np.clip(share, 0, 1) * (times[right] - times[left])

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from medjax import files
-from medjax.metrics.conformal import METHODS, check_level
+from medjax.metrics.conformal import check_level
 from medjax.prediction import novelty
 from medjax.run import per_case
 
@@ -46,12 +46,11 @@ class Judge:
       shape = (*(1,) * 2, self.task.num_outputs)
       self.task.within(np.zeros(shape), self.calibration, level=self.level)
     elif hasattr(self.task, 'answer'):
-      if self.method not in METHODS:
+      if self.method not in self.task.ways:
         raise ValueError(
-          f'--sets={self.method} is none of {", ".join(METHODS)}'
+          f'--sets={self.method} is none of {", ".join(self.task.ways)}'
         )
-      flat = np.full(self.task.num_outputs, 1 / self.task.num_outputs)
-      self.task.answer(flat, self.calibration, **self._how)
+      self.task.answerable(self.calibration, **self._how)
     else:
       raise ValueError(
         f'{type(self.task).__name__} has no conformal sets: leave --conformal'
@@ -91,18 +90,18 @@ class Judge:
     table = self._measured(workdir, stored)
     if 'coverage' not in table:
       return [f'coverage at {self.level:g} was not measured: {table["note"]}']
+    if 'bound' in table:
+      return [_said_of_bounds(table, self.task.time_unit), *_warned(table)]
     classes = table.get('classes') or {}
     each = ', '.join(f'{k} {c["coverage"]:.3f}' for k, c in classes.items())
     by_class = ', by class' if self.by_class else ''
     way = 'found by the masks' if self.maps else 'in the sets'
-    lines = [
+    line = (
       f'at {self.level:g} ({"masks" if self.maps else self.method}{by_class}), '
       f'of {table["n"]} test cases: {table["coverage"]:.3f} of the truth was '
       f'{way}{f" ({each})" if each else ""}'
-    ]
-    if table['warning']:
-      lines.append(f'warning: {table["warning"]}')
-    return lines
+    )
+    return [line, *_warned(table)]
 
   def _measured(self, workdir, stored):
     """The table of this level: of masks what is stored, else measured now."""
@@ -119,6 +118,20 @@ class Judge:
     return self.task.measured(rows, self.calibration, **self._how)
 
 
+def _warned(table):
+  return [f'warning: {table["warning"]}'] if table['warning'] else []
+
+
+def _said_of_bounds(table, unit):
+  return (
+    f'at {table["level"]:g} ({table["method"]} censoring), of {table["n"]} '
+    f'test cases: {table["coverage"]:.3f} outlived their lower bound '
+    f'({table["unknown"]:.3f} were censored before it and are stood for by '
+    f'others), which is {table["bound"]:.4g}{f" {unit}" if unit else ""} in '
+    'the median'
+  )
+
+
 def _stored(workdir):
   """What metrics.json says of the test split; {} without it."""
   path = workdir / 'metrics.json'
@@ -126,31 +139,24 @@ def _stored(workdir):
 
 
 def _rows(workdir, task):
-  """The rows of test cases of a classification in per_case.csv; [] of none."""
+  """The rows of test cases in per_case.csv, as the task takes them, or []."""
   try:
     table = per_case.read(str(workdir))
   except (OSError, ValueError):
     return []
-  names, rows = task.names, []
-  for row in table.values():
-    label = row.get('label')
-    if label is None:
-      label = np.array([int(float(row[f'label/{k}'])) for k in names])
-    else:
-      label = np.int32(float(label))
-    p = np.array([float(row[f'probability/{k}']) for k in names])
-    rows.append({'probability': p, 'label': label})
-  return rows
+  return [task.recalled(row) for row in table.values()]
 
 
-def load(workdir, run, *, level=None, method='lac', by_class=False, ood=False):
+def load(workdir, run, *, level=None, method=None, by_class=False, ood=False):
   """The `Judge` of a run, checked; None where nothing is asked of it.
 
+  method: how sets are made, by default the first of the task's `ways`.
   Raises ValueError, FileNotFoundError for what the run cannot give.
   """
   if level is None and not ood:
     return None
   known = novelty.load(workdir) if ood else None
+  method = method or getattr(run.task, 'ways', ('',))[0]
   judge = Judge(run.task, run.calibration, level, method, by_class, known)
   judge.check()
   return judge

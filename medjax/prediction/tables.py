@@ -43,10 +43,11 @@ def cases(run, path):
   return [case for part in splits.values() for case in part]
 
 
-def predict(run, paths, out, *, skip_existing=False):
+def predict(run, paths, out, *, judge=None, skip_existing=False):
   """Writes predictions.csv: a line per row of the tables; returns its path.
 
-  `skip_existing` keeps the lines that `out` holds already.
+  `judge` tells each prediction its judgement. `skip_existing` keeps the lines
+  that `out` holds already.
   """
   out = pathlib.Path(out)
   found, seen = [], {}
@@ -65,6 +66,7 @@ def predict(run, paths, out, *, skip_existing=False):
   found = [case for case in found if case['id'] not in before]
   out.mkdir(parents=True, exist_ok=True)
   predictions = [
-    (case['id'], prediction) for case, prediction in run.predict_cases(found)
+    (case['id'], judge(prediction) if judge else prediction)
+    for case, prediction in run.predict_cases(found)
   ]
   return files.write_table(out, predictions, before.values(), key='id')

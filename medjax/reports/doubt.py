@@ -2,8 +2,11 @@
 
 from medjax.reports.text import interval, number
 
-_WAYS = {'lac': 'LAC', 'aps': 'APS', 'raps': 'RAPS', 'missed': 'masks',
-         'labels': 'labels'}  # fmt: skip
+_WAYS = {
+  'lac': 'LAC', 'aps': 'APS', 'raps': 'RAPS', 'missed': 'masks',
+  'labels': 'labels', 'any': 'Lower bounds, any censoring',
+  'independent': 'Lower bounds, independent censoring',
+}  # fmt: skip
 
 
 def warnings(run):
@@ -24,9 +27,7 @@ def _way(table):
 
 def set_table(run):
   """Header and rows of the conformal sets and their coverage; or None."""
-  found = [
-    t for t in run.summary.get('sets') or [] if t.get('coverage') is not None
-  ]
+  found = [t for t in _measured(run) if 'bound' not in t]
   if not found:
     return None
   names = list(dict.fromkeys(k for t in found for k in t.get('classes') or {}))
@@ -42,6 +43,24 @@ def set_table(run):
     for t in found
   ]  # fmt: skip
   return ['Sets at', 'Coverage', 'Size', 'Empty', *names], rows
+
+
+def _measured(run):
+  found = run.summary.get('sets') or []
+  return [t for t in found if t.get('coverage') is not None]
+
+
+def bounds(run):
+  """Sentences on lower bounds of survival and how many outlived them."""
+  unit = (run.summary.get('survival') or {}).get('unit')
+  return [
+    f'{_way(t)}: {number(t["coverage"])} of {number(t["n"])} cases outlived '
+    f'theirs, in the median {number(t["bound"])}{f" {unit}" if unit else ""}. '
+    f'{number(t["unknown"])} were censored before it; others stand for them, '
+    'by inverse probability of censoring.'
+    for t in _measured(run)
+    if 'bound' in t
+  ]
 
 
 def operating_point(run):

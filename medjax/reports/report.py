@@ -45,7 +45,10 @@ def write_report(workdir) -> pathlib.Path:
     decided=f'{tables.positive_class(run)} {tables.calibration(run)}'.strip(),
     doubts=doubt.warnings(run),
     sets=doubt.set_table(run),
-    words=[*filter(None, (doubt.operating_point(run), doubt.novelty(run)))],
+    words=[
+      *doubt.bounds(run),
+      *filter(None, (doubt.operating_point(run), doubt.novelty(run))),
+    ],
     inputs=inputs.table(run),
     input_words=inputs.words(run),
     attack=_attack(run.folder),

@@ -10,7 +10,7 @@ import numpy as np
 from medjax.files import plain
 from medjax.metrics import bootstrap, classification
 from medjax.metrics import calibration as calibration_lib
-from medjax.metrics.conformal import check_level
+from medjax.metrics.conformal import METHODS, check_level
 from medjax.tasks import objective, sets, summary
 from medjax.tasks.graph import Graph
 from medjax.tasks.scores import BY_CLASS, MEASURES, Scores
@@ -266,6 +266,19 @@ class Classification:
       prediction[None], temperature, exclusive=self.exclusive
     )
     return scaled
+
+  @property
+  def ways(self):
+    """How conformal sets may be made, the usual one first."""
+    return METHODS
+
+  def answerable(self, calibration, **how):
+    """Raises ValueError for sets that validation does not give."""
+    sets.answerable(self, calibration, **how)
+
+  def recalled(self, row):
+    """A row, of a line of per_case.csv, as `measured` takes it."""
+    return sets.recalled(self.names, row)
 
   def answer(self, prediction, calibration, **how):
     """The conformal set of a case, and why one had better not answer."""

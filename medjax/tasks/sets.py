@@ -263,6 +263,25 @@ def _exceeded(found, n):
   )
 
 
+def answerable(task, calibration, *, level, method, by_class):
+  """Raises ValueError for sets that validation does not give."""
+  if not task.multi_label:
+    limits(calibration, level=level, method=method, by_class=by_class)
+    return
+  thresholds(calibration.conformal or {}, ['any'], level=level)
+
+
+def recalled(names, row):
+  """{'label', 'probability'} of a line of per_case.csv, {column: text}."""
+  label = row.get('label')
+  if label is None:
+    label = np.array([int(float(row[f'label/{k}'])) for k in names])
+  else:
+    label = np.int32(float(label))
+  p = np.array([float(row[f'probability/{k}']) for k in names])
+  return {'probability': p, 'label': label}
+
+
 def answer(task, probability, calibration, *, level, method, by_class):
   """({'set': names}, reasons to abstain) of a case's probabilities (k,)."""
   probability = np.asarray(probability, float)

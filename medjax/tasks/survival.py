@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax.files import plain
+from medjax.metrics.conformal import check_level
 from medjax.metrics.survival_curves import censoring
-from medjax.tasks import objective, summary, survival_scores
+from medjax.tasks import objective, summary, survival_bounds, survival_scores
 from medjax.tasks import survival_methods as methods
 from medjax.tasks.task import Calibration
 
@@ -34,6 +35,7 @@ class Survival:
   cause_names: of the causes; time_unit: 'months', say, for reports.
   ties: 'efron' or 'breslow', of Cox. alpha, sigma: of DeepHit's loss. controls:
     cases that Cox-Time compares with each event.
+  level: of the lower bounds of survival whose coverage is reported.
 
   A Cox model, also Cox-Time, knows risks relative to each other: the hazard
   that makes them survival comes from the training cases after the training.
@@ -44,6 +46,7 @@ class Survival:
   from_train: ClassVar = True
   measures: ClassVar = survival_scores.MEASURES
   names: ClassVar = ()
+  ways: ClassVar = survival_bounds.WAYS
   model: str = 'cox'
   inputs: tuple[str, ...] = ('covariates',)
   event_times: tuple[float, ...] = ()
@@ -57,6 +60,7 @@ class Survival:
   sigma: float = 0.1
   controls: int = 16
   monitor: str = 'antolini'
+  level: float = 0.9
 
   def __post_init__(self):
     for name in ('inputs', 'event_times', 'horizons', 'cause_names'):
@@ -87,6 +91,7 @@ class Survival:
       )
     if any(not t > 0 for t in self.horizons):
       raise ValueError(f'task.horizons={self.horizons}: times are above 0')
+    check_level(self.level)
     summary.check_monitor(self.monitor, self.measures)
 
   # What the times say.
@@ -196,7 +201,8 @@ class Survival:
   def calibrate(self, rows, train=None):
     """What the training cases say: baseline hazards, censoring.
 
-    `rows`, of the validation split, stand in for them where there are none.
+    `rows`, of the validation split, stand in for them where there are none;
+    beside them they tell lower bounds of survival.
     """
     known = train or rows
     time, event, curves = self._arrays(known)
@@ -205,13 +211,18 @@ class Survival:
       base = methods.baseline(curves, time, event, self.grid)
     g = censoring(time, event)
     moved = np.flatnonzero(np.diff(g.values, prepend=1.0))
-    return Calibration(
+    found = Calibration(
       baseline=None if base is None else objective.frozen(plain(base)),
       censoring=objective.frozen(plain([g.times[moved], g.values[moved]])),
       marginal=objective.frozen(
         plain(methods.marginal(time, event, self.causes, self.grid))
       ),
     )
+    if not (train and rows):
+      return found
+    cases = survival_scores.Rows(self, self.completed(rows, found))
+    bounds = survival_bounds.decided(cases)
+    return dataclasses.replace(found, conformal=bounds)
 
   def _arrays(self, rows):
     time, event = (np.array([row[k] for row in rows]) for k in self.fields)
@@ -263,6 +274,22 @@ class Survival:
         found |= survival_scores.spread(name, grid, incidence)
     return found
 
+  def answerable(self, calibration, **how):
+    """Raises ValueError for lower bounds that validation does not give."""
+    survival_bounds.limit(calibration, **how)
+
+  def answer(self, prediction, calibration, **how):
+    """The time that a case outlives, by its incidence; no reasons."""
+    return survival_bounds.answer(self, prediction, calibration, **how), []
+
+  def measured(self, rows, calibration, **how):
+    """How many of completed rows outlive their bounds."""
+    return survival_bounds.measured(self, rows, calibration, **how)
+
+  def recalled(self, row):
+    """A completed row, of a line of per_case.csv."""
+    return survival_bounds.recalled(row)
+
   def monitored(self, rows, calibration):
     """Weights (r, n) → the monitor of the first cause (r,)."""
     return survival_scores.monitored(self, rows, calibration)
@@ -280,8 +307,7 @@ class Survival:
     """
     if 'curves' in rows[0]:
       rows = self.completed(rows, self.calibrate(rows))
-    return plain(
-      survival_scores.summarize(
-        self, rows, calibration, seed=seed, n_resamples=n_resamples
-      )
+    found = survival_scores.summarize(
+      self, rows, calibration, seed=seed, n_resamples=n_resamples
     )
+    return plain(found | survival_bounds.summary(self, rows, calibration))

@@ -55,6 +55,11 @@ class Rows:
       found = table(name)
       self.incidence.append(1 - found if name == 'survival' else found)
 
+  @property
+  def own(self):
+    """Predicted survival of each case at its own time (n,)."""
+    return np.diag(concordance.at_times(self.free, self.grid, self.time))
+
   def at(self, k, times):
     """Incidence of cause k at other times, (n, m)."""
     return 1 - concordance.at_times(1 - self.incidence[k], self.grid, times)
@@ -67,8 +72,7 @@ def summarize(task, rows, calibration, *, seed, n_resamples):
   cases, parts = scored['cases'], scored['parts']
   point, bounds = scored['point'], scored['bounds']
   scores = dict(zip(BY_CAUSE, point[:, 0], strict=True))
-  own = np.diag(concordance.at_times(cases.free, cases.grid, cases.time))
-  d = calibration_lib.d_calibration(cases.time, cases.event, own)
+  d = calibration_lib.d_calibration(cases.time, cases.event, cases.own)
   scores['d_calibration'] = d.p
   intervals = dict(zip(BY_CAUSE, bounds[:, 0], strict=True))
   found = {
@@ -120,14 +124,14 @@ def by_landmark(task, rows, calibration, **options):
 def monitored(task, rows, calibration):
   """What `Survival.monitored` returns."""
   cases = Rows(task, rows)
-  part = _Cause(cases, 0, *_censoring(cases, calibration))
+  part = _Cause(cases, 0, *censoring(cases, calibration))
   return lambda weights: part.statistics(weights)[task.monitor]
 
 
 def _scored(task, rows, calibration, *, seed, n_resamples):
   """Scores (metrics, causes) of rows, their intervals, and how they came."""
   groups, cases = summary.patients(rows), Rows(task, rows)
-  g, source = _censoring(cases, calibration)
+  g, source = censoring(cases, calibration)
   parts = [_Cause(cases, k, g, source) for k in range(task.causes)]
 
   def statistic(weights):
@@ -147,7 +151,7 @@ def _scored(task, rows, calibration, *, seed, n_resamples):
   }
 
 
-def _censoring(cases, calibration):
+def censoring(cases, calibration):
   """(G, whose it is)."""
   known = calibration and calibration.censoring
   if known:

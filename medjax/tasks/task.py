@@ -36,7 +36,8 @@ class Calibration:
   temperature: by which logits are divided.
   conformal: scores of the validation cases, of which sets at any level are
     made: {way: [the scores of each class]}, or {'missed': {'n', 'risk'}} where
-    it is the share missed that is bounded (medjax.tasks.sets).
+    it is the share missed that is bounded (medjax.tasks.sets), or {'reached',
+    'weight'} of survival (medjax.tasks.survival_bounds).
   answering: the operating point: the 'confidence' below which one abstains, as
     the error of the rest is shown to be at most 'risk'.
   baseline, censoring, marginal: curves that the training split gives, of a task
@@ -178,9 +179,12 @@ class Task(Protocol):
   # monitored(rows, calibration) → (weights (r, n) → the monitor (r,)): what the
   #   inputs of a fusion are worth.
   # answer(prediction, calibration, *, level, method, by_class) → (columns of
-  #   the case, reasons to abstain): what `predict --conformal` says of it.
+  #   the case, reasons to abstain): what `predict --conformal` says of it;
+  #   `ways`: the methods, the usual one first; answerable(calibration, **how)
+  #   raises ValueError where validation does not give it.
   # measured(rows, calibration, *, level, method, by_class) → how that holds on
-  #   rows, with a 'warning' where it does not.
+  #   rows, with a 'warning' where it does not; recalled(line) → such a row, of
+  #   a line of per_case.csv.
   # references, a number, and compared(rows, references) → rows: an evaluation
   #   predicts at most that many training cases too, and tells its rows of them.
   # unwritten: of a row, what per_case.csv does not hold.

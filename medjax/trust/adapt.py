@@ -4,6 +4,7 @@ Both may make it worse: what they change is measured beside the model as it was.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -44,45 +45,52 @@ def check(variables, way):
     )
 
 
-def _apply(experiment, variables, inputs, key):
+def _apply(model, task, variables, inputs, key):
   """(Prediction of a batch in training mode, batch statistics after it)."""
-  outputs, changed = _plain(experiment.model).apply(
+  outputs, changed = model.apply(
     variables,
     *inputs,
     train=True,
     rngs={'dropout': key},
     mutable=['batch_stats'],
   )
-  return experiment.task.predict(outputs), changed['batch_stats']
+  return task.predict(outputs), changed['batch_stats']
 
 
-def _plain(model):
-  """The model without what mixes styles in training, if it does."""
+def _parts(experiment):
+  """(model without what mixes styles in training, if it does; task)."""
+  model, task = experiment.model, experiment.task
   if isinstance(getattr(model, 'adapters', None), Styles):
-    return dataclasses.replace(model, adapters=None)
-  return model
+    model = dataclasses.replace(model, adapters=None)
+  return model, task
 
 
-def _statistics(experiment, variables, batches, seed):
-  """Variables whose batch statistics are the mean of those of the batches.
+# Compiled once for a model, not for each corruption that it adapts to.
+_jit = functools.partial(jax.jit, static_argnames=('model', 'task'))
+
+
+@_jit
+def _of_batch(model, task, variables, inputs, key):
+  """The statistics of a batch.
 
   A step makes m · old + (1 − m) · of the batch, and what the batch gives does
   not depend on the old: from 0 and from 1 the momentum m shows itself.
   """
 
-  @jax.jit
-  def of_batch(variables, inputs, key):
-    def after(start):
-      old = jax.tree.map(
-        lambda x: jnp.full_like(x, start), variables['batch_stats']
-      )
-      return _apply(experiment, {**variables, 'batch_stats': old}, inputs, key)
+  def after(start):
+    old = jax.tree.map(
+      lambda x: jnp.full_like(x, start), variables['batch_stats']
+    )
+    return _apply(model, task, {**variables, 'batch_stats': old}, inputs, key)
 
-    (_, zero), (_, one) = after(0.0), after(1.0)
-    return jax.tree.map(lambda a, b: a / (1 - (b - a)), zero, one)
+  (_, zero), (_, one) = after(0.0), after(1.0)
+  return jax.tree.map(lambda a, b: a / (1 - (b - a)), zero, one)
 
+
+def _statistics(experiment, variables, batches, seed):
+  """Variables whose batch statistics are the mean of those of the batches."""
   found = [
-    of_batch(variables, inputs, _key(seed, i))
+    _of_batch(*_parts(experiment), variables, inputs, _key(seed, i))
     for i, inputs in enumerate(batches)
   ]
   if not found:
@@ -91,33 +99,41 @@ def _statistics(experiment, variables, batches, seed):
   return {**variables, 'batch_stats': mean}
 
 
-def _tent(experiment, variables, batches, seed):
-  chosen = _affine(variables)
-  if not any(jax.tree.leaves(chosen)):
-    raise ValueError('--adapt=tent: the batch norms have no scale and no bias')
-  tx = optim.make_optimizer(name='adam', schedule=lambda step: _RATE)
+@functools.cache
+def _optimizer():
+  return optim.make_optimizer(name='adam', schedule=lambda step: _RATE)
 
-  def entropy(params, variables, inputs, key):
-    found, _ = _apply(experiment, {**variables, 'params': params}, inputs, key)
+
+@_jit
+def _down(model, task, variables, state, chosen, inputs, key):
+  """(variables, state) after a step of what is chosen down the entropy."""
+
+  def entropy(params):
+    known = {**variables, 'params': params}
+    found, _ = _apply(model, task, known, inputs, key)
     p = jnp.clip(found, 1e-7, 1)
     each = -(p * jnp.log(p)).sum(-1)
-    if not experiment.task.exclusive:
+    if not task.exclusive:
       q = jnp.clip(1 - found, 1e-7, 1)
       each = each - (q * jnp.log(q)).sum(-1)
     return each.mean()
 
-  @jax.jit
-  def step(variables, state, inputs, key):
-    params = variables['params']
-    grads = jax.grad(entropy)(params, variables, inputs, key)
-    grads = jax.tree.map(lambda g, on: g * on, grads, chosen)
-    updates, state = tx.update(grads, state, params)
-    params = jax.tree.map(jnp.add, params, updates)
-    return {**variables, 'params': params}, state
+  params = variables['params']
+  grads = jax.tree.map(lambda g, on: g * on, jax.grad(entropy)(params), chosen)
+  updates, state = _optimizer().update(grads, state, params)
+  params = jax.tree.map(jnp.add, params, updates)
+  return {**variables, 'params': params}, state
 
-  state = tx.init(variables['params'])
+
+def _tent(experiment, variables, batches, seed):
+  chosen = _affine(variables)
+  if not any(jax.tree.leaves(chosen)):
+    raise ValueError('--adapt=tent: the batch norms have no scale and no bias')
+  state = _optimizer().init(variables['params'])
   for i, inputs in enumerate(batches):
-    variables, state = step(variables, state, inputs, _key(seed, i))
+    variables, state = _down(
+      *_parts(experiment), variables, state, chosen, inputs, _key(seed, i)
+    )
   return variables
 
 

@@ -1,6 +1,7 @@
 """What a run is worth under corruptions of its test images, by severity."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -34,11 +35,14 @@ class Stress:
   cases: tuple
   known: novelty.Novelty | None
 
+  @functools.cached_property
+  def _predictor(self):
+    """Compiled once, for all corruptions."""
+    return Predictor(self.experiment, features=self.known is not None)
+
   def rows(self, cases, variables):
     """The metrics of cases, in order, by these variables of each member."""
-    predictor = Predictor(
-      self.experiment, features=self.known is not None
-    ).with_weights(*variables)
+    predictor = self._predictor.with_weights(*variables)
     samples = _InOrder(len(self.cases), map(self.experiment.prepare, cases))
     return evaluate_cases(predictor, self.experiment.task, samples)
 

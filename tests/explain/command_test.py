@@ -12,6 +12,7 @@ from PIL import Image
 
 from medjax import load
 from medjax.explain import __main__ as command
+from medjax.explain import methods
 
 
 @pytest.fixture(scope='module')
@@ -234,6 +235,30 @@ def test_one_bad_image_does_not_lose_the_others(classifier, medjax, tmp_path):
   (row,) = lines(tmp_path / 'out/explain.csv')
   assert row['id'] == '01'
   assert 'constant' in (tmp_path / 'out/explain.html').read_text()
+
+
+def test_a_gradient_that_is_not_finite(
+  classifier, medjax, tmp_path, monkeypatch
+):
+  root, run = classifier
+  found = methods.run
+
+  def broken(*args):
+    maps, notes = found(*args)
+    maps = np.array(maps)
+    maps[0, 0, 0] = np.nan
+    return maps, notes
+
+  monkeypatch.setattr(methods, 'run', broken)
+  code, said = medjax(
+    root / 'images/00.png', root / 'images/01.png', f'--workdir={run}',
+    f'--out={tmp_path}', '--methods=gradient', *QUICK, '--sanity=0',
+  )  # fmt: skip
+  assert code == 1
+  assert '00.png: gradient is NaN or infinite' in said
+  assert '1 explanation failed' in said
+  ids = [r['id'] for r in lines(tmp_path / 'explain.csv')]
+  assert ids == ['01']
 
 
 def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):

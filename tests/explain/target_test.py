@@ -2,12 +2,13 @@
 
 import types
 
+import explain_nets
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from medjax import tasks
-from medjax.explain import extras, target
+from medjax.explain import extras, methods, target
 from medjax.explain.options import Asked
 
 RNG = np.random.default_rng(0)
@@ -95,6 +96,9 @@ def test_an_output_by_its_name():
   assert target.name_of(task, 1) == 'a'
   with pytest.raises(ValueError, match='out of range: this model has 3'):
     target.output_of(task, '3')
+  task = types.SimpleNamespace(names=('sphericity',), num_outputs=1)
+  with pytest.raises(ValueError, match='has one output, sphericity'):
+    target.output_of(task, '1')
 
 
 def test_of_survival_it_is_the_mean_of_each_curve():
@@ -105,3 +109,16 @@ def test_of_survival_it_is_the_mean_of_each_curve():
   outputs = np.random.default_rng(0).normal(size=(3, task.num_outputs))
   curves = task.predict(outputs)['curves'].reshape(3, 2, -1)
   np.testing.assert_allclose(task.risk(outputs), curves.mean(-1), rtol=1e-6)
+
+
+def test_a_model_without_maps_has_no_gradcam():
+  net = explain_nets.linear(np.ones((4, 4, 1), np.float32)).score
+  images = np.ones((1, 4, 4, 1), np.float32)
+  work = methods.Work(
+    images=images,
+    about={'output': np.zeros(1, np.int32)},
+    baseline=0 * images,
+    spacing=np.ones(2),
+  )
+  with pytest.raises(ValueError, match='no layer that gives a map'):
+    methods.chosen_layer(net, work)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from medjax.metrics import conformal
+from medjax.metrics import conformal, cox
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +69,154 @@ def test_coverage_holds_on_exchangeable_halves(gold, method, mondrian):
     assert np.mean(each, 0)[0] < 0.85
 
 
+def drawn(n, rng):
+  """Probabilities (n, 5) and labels drawn by them."""
+  p = rng.random((n, 5)) ** 4
+  p /= p.sum(-1, keepdims=True)
+  return p, np.minimum((p.cumsum(-1) < rng.random((n, 1))).sum(-1), 4)
+
+
+# Limits and sets (bits of the classes) of MAPIE 1.6.0, whose uniform draws are
+# 0 and include_last_label False; of RAPS k_star 2 and lambda 0.1.
+@pytest.mark.parametrize(
+  ('method', 'level', 'limit', 'sets'),
+  [
+    (
+      'aps',
+      0.8,
+      0.9636311549478368,
+      [
+        23,
+        27,
+        28,
+        20,
+        4,
+        20,
+        13,
+        5,
+        18,
+        11,
+        5,
+        20,
+        25,
+        20,
+        19,
+        10,
+        2,
+        8,
+        11,
+        18,
+        19,
+        1,
+        21,
+        10,
+      ],
+    ),
+    (
+      'aps',
+      0.9,
+      0.9907231370478715,
+      [
+        23,
+        27,
+        29,
+        30,
+        4,
+        28,
+        13,
+        13,
+        18,
+        27,
+        5,
+        20,
+        29,
+        20,
+        23,
+        26,
+        2,
+        8,
+        27,
+        22,
+        19,
+        3,
+        23,
+        11,
+      ],
+    ),
+    (
+      'raps',
+      0.8,
+      0.9843417435506472,
+      [
+        18,
+        25,
+        24,
+        20,
+        4,
+        20,
+        12,
+        5,
+        18,
+        9,
+        5,
+        20,
+        17,
+        20,
+        17,
+        10,
+        2,
+        8,
+        3,
+        18,
+        19,
+        3,
+        5,
+        10,
+      ],
+    ),
+    (
+      'raps',
+      0.9,
+      1.0962785188395108,
+      [
+        22,
+        25,
+        28,
+        22,
+        6,
+        28,
+        13,
+        13,
+        18,
+        11,
+        5,
+        22,
+        25,
+        28,
+        19,
+        26,
+        3,
+        10,
+        11,
+        22,
+        19,
+        3,
+        21,
+        11,
+      ],
+    ),
+  ],
+)
+def test_aps_and_raps_equal_mapie_exactly(method, level, limit, sets):
+  rng = np.random.default_rng(0)
+  p, y = drawn(80, rng)
+  test, _ = drawn(24, rng)
+  limits = conformal.limits(by_class(p, y, method), level=level)
+  np.testing.assert_allclose(limits, limit, rtol=1e-12)
+  found = conformal.sets(test, limits, method=method)
+  assert (found @ 2 ** np.arange(5)).tolist() == sets
+
+
 def test_aps_adds_up_what_is_likelier():
   p = np.array([[0.1, 0.6, 0.3]])
   score = conformal.strangeness(p, method='aps')
@@ -98,26 +246,34 @@ def test_what_cannot_calibrate_is_refused():
 
 
 def survival(rng, n):
-  """True and observed times, events, predicted medians; half censored."""
+  """True and observed times, events, predicted means; half censored."""
   risk = rng.normal(size=n)
   true = rng.exponential(np.exp(risk))
   censored = rng.exponential(np.exp(risk.mean()) * 1.5, n)
-  prediction = np.log(2) * np.exp(risk + 0.3 * rng.normal(size=n))
-  return true, np.minimum(true, censored), true <= censored, prediction
+  scale = np.exp(risk + 0.3 * rng.normal(size=n))
+  return true, np.minimum(true, censored), (true <= censored).astype(int), scale
+
+
+def own(time, scale):
+  """Predicted probability of an event up to a time, exponential."""
+  return 1 - np.exp(-time / scale)
+
+
+GRID = np.linspace(0.01, 40, 4000)
 
 
 @pytest.mark.parametrize('censoring', ['any', 'independent'])
 def test_survival_bounds_hold_under_censoring(censoring):
   rng, held, size = np.random.default_rng(0), [], []
   for _ in range(200):
-    _, time, event, prediction = survival(rng, 200)
-    margin = conformal.survival_margin(
-      time, event, prediction, level=0.9, censoring=censoring
-    )
+    _, time, event, scale = survival(rng, 200)
+    weight = None
+    if censoring == 'independent':
+      weight = conformal.censoring_weight(time, event)
+    limit = conformal.survival_limit(own(time, scale), level=0.9, weight=weight)
     true, *_, new = survival(rng, 500)
-    bound = conformal.survival_bound(new, margin)
-    held.append((true >= bound).mean())
-    size.append(margin)
+    held.append((true >= -new * np.log(1 - limit)).mean())
+    size.append(limit)
   error = np.std(held) / 200**0.5
   assert np.mean(held) > 0.9 - 2 * error
   if censoring == 'independent':  # the other is as cautious as censoring is
@@ -126,15 +282,74 @@ def test_survival_bounds_hold_under_censoring(censoring):
     assert np.mean(held) > 0.93
 
 
-def test_without_censoring_both_bounds_are_the_split_quantile():
+def test_without_censoring_both_limits_are_the_split_quantile():
   rng = np.random.default_rng(1)
-  time, prediction = rng.exponential(size=50), rng.exponential(size=50)
-  event = np.ones(50, bool)
-  bounds = [
-    conformal.survival_margin(time, event, prediction, level=0.8, censoring=c)
-    for c in ('any', 'independent')
+  reached, time = rng.random(50), rng.exponential(size=50)
+  weight = conformal.censoring_weight(time, np.ones(50, int))
+  np.testing.assert_allclose(weight, 1)
+  found = [
+    conformal.survival_limit(reached, level=0.8, weight=w)
+    for w in (None, weight)
   ]
-  wanted = np.sort(prediction / time)[int(np.ceil(51 * 0.8)) - 1]
-  np.testing.assert_allclose(bounds, wanted)
-  with pytest.raises(ValueError, match='above 0'):
-    conformal.survival_margin(time - 1, event, prediction, level=0.8)
+  # Of 50 and a new one a fifth may fail: ten.
+  np.testing.assert_allclose(found, np.sort(reached)[10 - 1])
+  with pytest.raises(ValueError, match='no calibration case has an event'):
+    conformal.survival_limit(reached, level=0.8, weight=0 * weight)
+  with pytest.raises(ValueError, match='4 calibration cases are too few'):
+    conformal.survival_limit(reached[:4], level=0.9)
+
+
+def test_a_bound_is_where_the_curve_reaches_the_limit():
+  scale = np.array([0.5, 3.0, 1e4])
+  curves = own(GRID[None], scale[:, None])
+  found = conformal.survival_bound(curves, GRID, 0.2)
+  np.testing.assert_allclose(found[:2], -scale[:2] * np.log(0.8), rtol=1e-3)
+  assert found[2] == GRID[-1]  # as far as the curve is known
+  curve, grid = np.array([[0.4, 0.4, 0.6]]), np.array([1.0, 2, 3])
+  at = lambda limit: conformal.survival_bound(curve, grid, limit)
+  np.testing.assert_allclose(at(0.2), 0.5)
+  np.testing.assert_allclose(at(0.4), 1)  # where it begins to be flat
+  np.testing.assert_allclose(at(0.0), 0)
+
+
+def test_events_stand_for_those_censored_before_them():
+  time = np.array([1.0, 2, 3, 4])
+  event = np.array([1, 0, 1, 1])
+  weight = conformal.censoring_weight(time, event)
+  np.testing.assert_allclose(weight, [1, 0, 1.5, 1.5])
+  np.testing.assert_allclose(weight.sum(), 4)
+
+
+@pytest.mark.parametrize(('weighted', 'most'), [(False, 0.93), (True, 0.91)])
+def test_bounds_of_metabric_hold_on_exchangeable_halves(
+  shared_data, weighted, most
+):
+  """By a Cox model of 700 patients; the others in 200 pairs of halves."""
+  h5py = pytest.importorskip('h5py')
+  name = 'metabric_IHC4_clinical_train_test.h5'
+  with h5py.File(shared_data('survival') / name) as file:
+    x, time, event = (
+      np.concatenate([np.asarray(file[s][k], float) for s in ('train', 'test')])
+      for k in 'xte'
+    )
+  x, time = (x - x.mean(0)) / x.std(0), np.maximum(time, 1e-3)
+  rng = np.random.default_rng(0)
+  order = rng.permutation(len(x))
+  fit, rest = order[:700], order[700:]
+  risk = x @ cox.fit(x[fit], time[fit], event[fit].astype(int)).coefficients
+  base = cox.baseline(risk[fit], time[fit], event[fit].astype(int))
+  grid = np.quantile(time[fit], np.linspace(0.01, 1, 100))
+  curves = 1 - np.exp(-base.at(grid) * np.exp(risk)[:, None])
+  reached = 1 - np.exp(-base.at(time) * np.exp(risk))
+  held = []
+  for _ in range(200):
+    a, b = np.array_split(rng.permutation(rest), 2)
+    weight = conformal.censoring_weight(time[a], event[a].astype(int))
+    limit = conformal.survival_limit(
+      reached[a], level=0.9, weight=weight if weighted else None
+    )
+    bound = conformal.survival_bound(curves[b], grid, limit)
+    early = conformal.censoring_weight(time[b], event[b].astype(int))
+    held.append(1 - (early * (time[b] < bound)).mean())
+  error = np.std(held) / 200**0.5
+  assert 0.9 - 2 * error < np.mean(held) < most

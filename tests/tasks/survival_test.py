@@ -1,5 +1,6 @@
 """The task of survival: from outputs to curves, and whole runs on tables."""
 
+import csv
 import dataclasses
 import json
 
@@ -14,7 +15,7 @@ from medjax.compare import compare_runs
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.external import evaluate_on
-from medjax.metrics import cox
+from medjax.metrics import conformal, cox
 from medjax.predict import predict
 from medjax.report import write_report
 from medjax.run.writer import Writer
@@ -337,6 +338,74 @@ def test_predicts_on_tables(ran, tmp_path):
   table.write_text('patient,age\nx,1\n')
   with pytest.raises(ValueError, match="has no column 'sex'"):
     predict(folder / 'one', [table], tmp_path / 'other')
+
+
+@pytest.mark.parametrize('method', [None, 'independent'])
+def test_predicts_a_time_that_is_outlived(ran, tmp_path, capsys, method):
+  folder, made, results = ran
+  table = write_table(tmp_path / 'new.csv', seed=7, n=12, split=False)
+  predict(folder / 'one', [table], tmp_path / 'out', conformal=0.8, sets=method)
+  said = capsys.readouterr().out
+  method = method or 'any'
+  assert f'at 0.8 ({method} censoring), of 15 test cases: ' in said
+  with (tmp_path / 'out/predictions.csv').open() as f:
+    rows = list(csv.DictReader(f))
+  assert len(rows) == 12
+  assert {row['abstain'] for row in rows} == {'0'}
+  stored = medjax.load(folder / 'one').calibration.conformal
+  stored = {k: np.array(v) for k, v in stored.items()}
+  assert len(stored['reached']) == 15  # of validation
+  weight = stored['weight'] if method == 'independent' else None
+  limit = conformal.survival_limit(stored['reached'], level=0.8, weight=weight)
+  grid = made.task.grid
+  for row in rows:  # the bound is where the curve falls to 1 - limit
+    curve = [float(row[f'survival/{t:.7g}']) for t in grid]
+    at = np.interp(float(row['lower_bound']), [0, *grid], [1, *curve])
+    assert at == pytest.approx(max(1 - limit, curve[-1]), abs=1e-4)
+  # The evaluation, at its own level, and the report of it.
+  found = {t['method']: t for t in results['test']['sets']}
+  assert found[method]['level'] == 0.9
+  assert 0 <= found[method]['unknown'] <= 1
+  page = write_report(folder / 'one').read_text()
+  assert 'Lower bounds, any censoring' in page
+
+
+@pytest.mark.parametrize(
+  ('options', 'line'),
+  [
+    (dict(conformal=0.8, sets='lac'), 'none of any, independent'),
+    (dict(conformal=0.8, by_class=True), 'survival has no classes'),
+    (dict(conformal=0.99), '15 calibration cases are too few'),
+    (dict(ood=True), '--ood are for images'),
+  ],
+)
+def test_bounds_that_cannot_be_are_refused(ran, tmp_path, options, line):
+  folder, _, _ = ran
+  with pytest.raises(ValueError, match=line):
+    predict(folder / 'one', [folder / 'cases.csv'], tmp_path / 'out', **options)
+  assert not (tmp_path / 'out').exists()
+
+
+def test_bounds_that_do_not_hold_are_said_to_be_low():
+  """Curves of half the hazard: calibrated on cases that die twice as late."""
+  task, rng, sides = make_task(model='discrete'), np.random.default_rng(0), []
+  curve = 1 - np.exp(-task.grid / 8)
+  for scale in (8, 2, 8):
+    time = rng.exponential(scale, 400) + 0.01
+    rows = [
+      {'id': str(i), 'patient': str(i), 'time': t, 'event': 1, 'curves': curve}
+      for i, t in enumerate(time)
+    ]
+    sides.append(rows)
+  decided = task.calibrate(sides[0], train=sides[0])
+  sick, alike = (
+    task.measured(task.completed(rows, decided), decided, level=0.9)
+    for rows in sides[1:]
+  )
+  assert sick['coverage'] < 0.75
+  assert 'below what they say' in sick['warning']
+  assert alike['coverage'] == pytest.approx(0.9, abs=0.05)
+  assert not alike['warning']
 
 
 def test_evaluated_on_other_patients(ran):

@@ -80,6 +80,24 @@ def batches(made):
   return list(adapt.batches_of(made, samples))
 
 
+@pytest.mark.parametrize(
+  ('adapted', 'higher', 'said'),
+  [
+    (0.7, True, 'worse than none'),
+    (0.9, True, 'better than none'),
+    (0.9, False, 'worse than none'),
+    (0.8, True, 'worse than none'),
+  ],
+)
+def test_adaptation_is_compared_with_none(adapted, higher, said):
+  table = [
+    {'corruption': 'none', 'severity': 0, 'auroc': 0.9, 'adapted': 0.9},
+    {'corruption': 'blur', 'severity': 1, 'auroc': 0.8, 'adapted': adapted},
+  ]
+  found = stress.summarize(table, 'auroc', higher=higher)
+  assert found['corruptions']['blur']['adaptation'] == said
+
+
 def test_bn_moves_statistics_only_and_tent_affine_too(workdir, data):
   made, before = variables_of(workdir)
   inputs = batches(made)
