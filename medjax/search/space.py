@@ -3,9 +3,18 @@
 import pathlib
 import runpy
 
+from medjax import config as config_lib
 from medjax import public, shipped
 from medjax.build import closest
 from medjax.config import is_part
+
+# What makes the scores of two trials comparable, and the test split unseen.
+_FIXED = (
+  'seed', 'members', 'folds', 'train.steps', 'task.monitor', 'data.name',
+  'data.path', 'data.table', 'data.where', 'data.join', 'data.landmark',
+  'data.fields', 'data.patient', 'data.group', 'data.fractions', 'data.seed',
+  'data.held_out', 'data.folds', 'data.splits',
+)  # fmt: skip
 
 
 def load(path):
@@ -24,16 +33,30 @@ def load(path):
   return space
 
 
-def configured(config, overrides):
+def configured(config, overrides, fold=None):
   """The config of a file, 'configs/unet.py:hippocampus', with fields set.
 
   overrides: {'optimizer.learning_rate': 1e-3, …}; an argument of what has a
-  name may be new. Raises ValueError for a field that the config has not.
+  name may be new. Of a cross-validation, the config of the run that tests
+  `fold`. Raises ValueError for a field that the config has not, or that says
+  which cases are whose.
   """
   made = public.read_config(config)
-  for field, value in overrides.items():
-    _set(made, field.removeprefix('config.'), value)
-  return made
+  for field, value in plain(overrides).items():
+    if any(f'{field}.'.startswith(f'{name}.') for name in _FIXED):
+      raise ValueError(
+        f'the space sets {field!r}, which must be the same in all trials for '
+        'their scores to be comparable: set it in the config'
+      )
+    _set(made, field, value)
+  if fold is None:
+    return made
+  return config_lib.members(config_lib.complete(made), '')[fold][0]
+
+
+def plain(overrides):
+  """Overrides by the names of the fields, without a flag's 'config.'."""
+  return {k.removeprefix('config.'): v for k, v in overrides.items()}
 
 
 def _set(config, field, value):

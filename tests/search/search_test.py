@@ -32,7 +32,7 @@ class Objective:
       with place.open('a') as f:
         f.write(f'{step}\n')
     x = overrides['optimizer.learning_rate']
-    return 1 - (x - 0.7) ** 2 - 0.1 / until
+    return {until: 1 - (x - 0.7) ** 2 - 0.1 / until}
 
 
 def run(workdir, *, trials=12, levels=(STEPS,), seconds=0.0, **options):
@@ -153,7 +153,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   def objective(overrides, folder, until):
     if overrides['y'] == 'a':
       raise ValueError('no such optimizer')
-    return 0.5
+    return {until: 0.5}
 
   said = []
   found = worker.search(
@@ -200,6 +200,8 @@ def test_the_page(tmp_path):
   text = report.write(tmp_path).read_text()
   for word in ('10 done', 'learning_rate', 'What mattered', 'Time spent'):
     assert word in text
+  for name in ('history', 'parallel', 'importance'):
+    assert (tmp_path / 'figures' / f'search_{name}.png').exists()
   shares = sampler.Study(tmp_path).importances()
   assert shares['x'] > shares['y']
   with pytest.raises(ValueError, match='holds no trials'):
@@ -210,10 +212,13 @@ def test_the_config_of_the_winner_runs(tmp_path):
   from medjax import public
 
   def objective(overrides, folder, until):
-    return overrides['optimizer.learning_rate']
+    return {until: overrides['config.optimizer.learning_rate']}
 
   def rates(trial):
-    return {'optimizer.learning_rate': trial.suggest_float('x', 0.0, 1.0)}
+    return {
+      'config.optimizer.learning_rate': trial.suggest_float('x', 0.0, 1.0),
+      'optimizer.b1': 0.8,
+    }
 
   found = worker.search(
     tmp_path, objective, rates, trials=4, levels=(9,), show=lambda line: None
@@ -222,4 +227,7 @@ def test_the_config_of_the_winner_runs(tmp_path):
   config = f'{root}/configs/unet.py'
   out = winner.write_config(tmp_path, tmp_path / 'mine.py', config)
   best = max(t.value for t in found)
-  assert public.read_config(out).optimizer.learning_rate == best
+  made = public.read_config(out)
+  assert made.optimizer.learning_rate == best
+  assert made.optimizer.b1 == 0.8
+  assert 'config' not in made

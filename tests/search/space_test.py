@@ -26,11 +26,21 @@ def test_fields_are_set():
   [
     ('optimzer.learning_rate', "did you mean 'optimizer'"),
     ('train.ema_deccay', "did you mean 'ema_decay'"),
-    ('train.steps.x', "'train.steps.x', which the config has not"),
+    ('train.log_every.x', "'train.log_every.x', which the config has not"),
   ],
 )
 def test_a_typo_is_found(field, message):
   with pytest.raises(ValueError, match=message):
+    space.configured(CONFIG, {field: 1})
+
+
+@pytest.mark.parametrize(
+  'field',
+  ['seed', 'data.seed', 'config.data.splits.test', 'task.monitor', 'folds',
+   'train.steps'],
+)  # fmt: skip
+def test_what_makes_scores_comparable_is_not_searched(field):
+  with pytest.raises(ValueError, match='the same in all trials'):
     space.configured(CONFIG, {field: 1})
 
 
