@@ -6,7 +6,9 @@ import pathlib
 import random
 import time
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from medjax.search import lease, ledger, report, rungs, sampler, winner, worker
 
@@ -113,13 +115,13 @@ def test_a_kill_changes_nothing_with_one_worker(tmp_path):
 @pytest.mark.slow
 def test_three_workers_and_a_kill_now_and_then(tmp_path):
   context = multiprocessing.get_context('spawn')
-  options = dict(trials=20, levels=(3, 9), seconds=0.03)
+  options = dict(trials=40, levels=(3, 9), seconds=1.0)
   start = lambda: context.Process(target=run, args=(tmp_path,), kwargs=options)
   going, rng = [start() for _ in range(3)], random.Random(1)
   for p in going:
     p.start()
-  for _ in range(6):
-    time.sleep(4)
+  for _ in range(5):
+    time.sleep(10)
     victim = rng.randrange(3)
     if going[victim].is_alive():
       going[victim].kill()
@@ -127,14 +129,38 @@ def test_three_workers_and_a_kill_now_and_then(tmp_path):
     going[victim] = start()
     going[victim].start()
   for p in going:
-    p.join(120)
+    p.join(300)
     assert p.exitcode == 0
   found = ledger.read(tmp_path)
-  assert [t.number for t in found] == list(range(20))
+  assert [t.number for t in found] == list(range(40))
   assert not [t for t in found if t.state in ('running', 'failed')]
+  assert not list(tmp_path.glob('trials/*/lease'))
   for t in found:
     steps = (ledger.folder(tmp_path, t.number) / 'steps').read_text().split()
     assert steps == [str(i + 1) for i in range(max(t.values))]
+
+
+@pytest.mark.slow
+def test_tpe_beats_random(tmp_path):
+  def plane(trial):
+    return {k: trial.suggest_float(k, *b) for k, b in bounds.items()}
+
+  def branin(overrides, folder, until):
+    x, y = overrides['x'], overrides['y']
+    valley = y - 5.1 / (4 * np.pi**2) * x**2 + 5 / np.pi * x - 6
+    return {until: -(valley**2) - 10 * (1 - 1 / (8 * np.pi)) * np.cos(x)}
+
+  bounds = {'x': (-5, 10), 'y': (0, 15)}
+  best = {'tpe': [], 'random': []}
+  for kind, values in best.items():
+    for seed in range(20):
+      found = worker.search(
+        tmp_path / kind / str(seed), branin, plane, trials=40, levels=(9,),
+        kind=kind, seed=seed, show=lambda line: None,
+      )  # fmt: skip
+      values.append(max(t.value for t in found))
+  assert np.median(best['tpe']) > np.median(best['random'])
+  assert stats.mannwhitneyu(best['tpe'], best['random']).pvalue < 0.05
 
 
 def test_a_lease_is_its_process(tmp_path):
@@ -193,6 +219,15 @@ def test_who_joins_has_the_same_settings(tmp_path):
   worker.settled(tmp_path, {'eta': 3})
   with pytest.raises(ValueError, match='eta=3, not 4'):
     worker.settled(tmp_path, {'eta': 4})
+
+
+def test_the_curves_of_trials_are_shown(tmp_path):
+  run(tmp_path, trials=9, levels=(3, 9))
+  trial = ledger.read(tmp_path)[0]
+  trial.curve = {3: 0.1, 9: 0.2}
+  ledger.write(tmp_path, trial)
+  assert 'score of each trial by step' in report.write(tmp_path).read_text()
+  assert (tmp_path / 'figures' / 'search_curves.png').exists()
 
 
 def test_the_page(tmp_path):
