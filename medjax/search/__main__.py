@@ -57,7 +57,9 @@ def _search(argv):
     folds = range(nested.folds(args.config)) if args.nested else (None,)
     winner.check_unread(args.workdir)
     names = ('config', 'space', 'rungs', 'eta', 'sampler', 'seed', 'nested')
-    worker.settled(args.workdir, {name: getattr(args, name) for name in names})
+    settings = {name: getattr(args, name) for name in names}
+    settings['digest'] = space.digest(args.config, args.space)
+    worker.settled(args.workdir, settings)
     for fold in folds:
       _inside(args, found, fold, seed=args.seed * len(folds) + (fold or 0))
     print(f'page: {report.write(args.workdir)}')
@@ -104,11 +106,13 @@ def _best(argv):
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args(argv)
   with cli.one_line_errors():
-    from medjax.search import nested, report, winner, worker
+    from medjax.search import nested, report, space, winner, worker
 
     keep_programs()
     settings = worker.settings(args.workdir)
     config = settings['config']
+    settings['digest'] = space.digest(config, settings['space'])
+    worker.settled(args.workdir, settings)
     if settings.get('nested'):
       if args.out:
         raise ValueError(

@@ -1,5 +1,6 @@
 """A search space: a function of a file, `space(trial) → {field: value}`."""
 
+import hashlib
 import pathlib
 import runpy
 
@@ -22,15 +23,19 @@ def load(path):
 
   Raises FileNotFoundError, ValueError: no such file, no such function.
   """
-  found = pathlib.Path(shipped.find(str(path)))
-  if not found.is_file():
-    raise FileNotFoundError(f'{path}: no such file of a search space')
-  space = runpy.run_path(str(found)).get('space')
+  space = runpy.run_path(_find(path)).get('space')
   if not callable(space):
     raise ValueError(
       f'{path} has no function space(trial), which gives {{field: value}}'
     )
   return space
+
+
+def _find(path):
+  found = shipped.find(str(path))
+  if not pathlib.Path(found).is_file():
+    raise FileNotFoundError(f'{path}: no such file of a search space')
+  return str(found)
 
 
 def configured(config, overrides, fold=None):
@@ -52,6 +57,19 @@ def configured(config, overrides, fold=None):
   if fold is None:
     return made
   return config_lib.members(config_lib.complete(made), '')[fold][0]
+
+
+def digest(config, path):
+  """Hexadecimal digits of what a config and the file of a space say.
+
+  Where things lie does not count: another machine may say otherwise.
+  """
+  made = config_lib.complete(configured(config, {}))
+  for name in config_lib.PLACES:
+    part, last = name.split('.')
+    del made[part][last]
+  text = config_lib.to_json(made) + pathlib.Path(_find(path)).read_text('utf-8')
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def plain(overrides):

@@ -64,13 +64,21 @@ def settled(workdir, settings):
   if before is None:
     files.write_json(path, settings, sealed=True)
     return
-  before.setdefault('nested', False)  # a search older than the field
+  # A search may be older than these.
+  before = {'nested': False, 'digest': settings.get('digest'), **before}
   for name, value in files.plain(settings).items():
-    if before.get(name) != value:
+    if before.get(name) == value:
+      continue
+    if name == 'digest':
       raise ValueError(
-        f'{workdir} is a search with {name}={before.get(name)}, not {value}: '
-        'join it with the same, or take a new --workdir'
+        f'{workdir}: {settings["config"]} or {settings["space"]} does not say '
+        'what it did when this search began, and trials of both cannot be '
+        'compared: put it back, or take a new --workdir'
       )
+    raise ValueError(
+      f'{workdir} is a search with {name}={before.get(name)}, not {value}: '
+      'join it with the same, or take a new --workdir'
+    )
 
 
 def settings(workdir):

@@ -155,7 +155,8 @@ def test_what_cannot_be_searched_is_refused_at_once(
 
 
 def test_test_folds_wait_for_the_search_of_all(call, tmp_path, capsys):
-  worker.settled(tmp_path / 's', {'config': 'small.py', 'nested': True})
+  settings = {'config': 'small.py', 'space': 'space.py', 'nested': True}
+  worker.settled(tmp_path / 's', settings)
   done = ledger.Trial(0, {}, {}, values={2: 0.5}, aim=2, state='done')
   for i, count in enumerate((2, 1)):
     for n in range(count):

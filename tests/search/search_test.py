@@ -142,20 +142,27 @@ def test_three_workers_and_a_kill_now_and_then(tmp_path):
 
 @pytest.mark.slow
 def test_tpe_beats_random(tmp_path):
-  def plane(trial):
-    return {k: trial.suggest_float(k, *b) for k, b in bounds.items()}
+  def cube(trial):
+    return {str(i): trial.suggest_float(str(i), 0, 1) for i in range(6)}
 
-  def branin(overrides, folder, until):
-    x, y = overrides['x'], overrides['y']
-    valley = y - 5.1 / (4 * np.pi**2) * x**2 + 5 / np.pi * x - 6
-    return {until: -(valley**2) - 10 * (1 - 1 / (8 * np.pi)) * np.cos(x)}
+  def hartmann(overrides, folder, until):  # the most is 3.32
+    x = np.array([*overrides.values()])
+    return {until: heights @ np.exp(-(widths * (x - places) ** 2).sum(1))}
 
-  bounds = {'x': (-5, 10), 'y': (0, 15)}
+  heights = np.array([1.0, 1.2, 3.0, 3.2])
+  widths = np.array(
+    [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14],
+     [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
+  )  # fmt: skip
+  places = 1e-4 * np.array(
+    [[1312, 1696, 5569, 124, 8283, 5886], [2329, 4135, 8307, 3736, 1004, 9991],
+     [2348, 1451, 3522, 2883, 3047, 6650], [4047, 8828, 8732, 5743, 1091, 381]]
+  )  # fmt: skip
   best = {'tpe': [], 'random': []}
   for kind, values in best.items():
     for seed in range(20):
       found = worker.search(
-        tmp_path / kind / str(seed), branin, plane, trials=40, levels=(9,),
+        tmp_path / kind / str(seed), hartmann, cube, trials=40, levels=(9,),
         kind=kind, seed=seed, show=lambda line: None,
       )  # fmt: skip
       values.append(max(t.value for t in found))
@@ -219,6 +226,10 @@ def test_who_joins_has_the_same_settings(tmp_path):
   worker.settled(tmp_path, {'eta': 3})
   with pytest.raises(ValueError, match='eta=3, not 4'):
     worker.settled(tmp_path, {'eta': 4})
+  said = {'config': 'a.py', 'space': 'b.py', 'digest': '1'}
+  worker.settled(tmp_path / 'b', said)
+  with pytest.raises(ValueError, match=r'a.py or b.py does not say'):
+    worker.settled(tmp_path / 'b', {**said, 'digest': '2'})
 
 
 def test_the_curves_of_trials_are_shown(tmp_path):

@@ -51,3 +51,20 @@ def test_the_space_of_a_file(tmp_path):
     space.load(tmp_path / 'a.py')
   with pytest.raises(FileNotFoundError, match='no such file'):
     space.load(tmp_path / 'b.py')
+
+
+def test_a_digest_is_of_what_is_said_and_not_of_where_it_lies(tmp_path):
+  config, path = tmp_path / 'config.py', tmp_path / 'space.py'
+  text = pathlib.Path(CONFIG).read_text()
+  path.write_text('def space(trial): ...')
+
+  def digest(more=''):
+    made = text.replace('  return config\n', f'  {more}\n  return config\n')
+    config.write_text(made)
+    return space.digest(str(config), path)
+
+  first = digest()
+  assert digest() == digest("config.data.data_dir = '/elsewhere'") == first
+  assert digest('config.optimizer.weight_decay = 0.123') != first
+  path.write_text('def space(trial): return {}')
+  assert digest() != first
