@@ -45,7 +45,7 @@ _LISTS = ('data.preprocess', 'augment')  # of entries with a name
 # Parts whose further fields are arguments of what they name.
 NAMED = ('model', 'adapt', 'task', 'optimizer', 'schedule')
 # Where things lie, which changes no result: another machine may say otherwise.
-_PLACES = (
+PLACES = (
   'data.data_dir',
   'train.profile',
   'train.shard_above',
@@ -216,7 +216,7 @@ def compare(
     for k in sorted({*old, *new})
     if old.get(k) != new.get(k)
     and k.startswith(tuple(fields))
-    and k not in _PLACES
+    and k not in PLACES
   ]
   if changed:
     raise ValueError(

@@ -6,7 +6,9 @@ and counts by its best validation score; the test split is never opened. The
 same command elsewhere joins in; after a kill it goes on. With --rungs=3 trials
 are compared at 1/9 and 1/3 of the steps and only the best third goes on (ASHA).
 `search report WORKDIR` writes search.html; `search best WORKDIR` writes the
-winner's config, trains it in new seeds, and reads the test split once.
+winner's config, trains it in new seeds, and reads the test split once. With
+--nested the search runs inside each fold of a config with folds, WORKDIR/fold0,
+…, and `best` tests the winner of each in its fold: the score of the procedure.
 """
 
 import sys
@@ -42,24 +44,40 @@ def _search(argv):
   add('--eta', type=int, default=3, help='one in so many goes on [3]')
   add('--sampler', default='tpe', help='tpe or random [tpe]')
   add('--seed', type=int, default=0, help='of the sampler [0]')
+  add('--nested', action='store_true', help='a search inside each fold')
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args(argv)
   with cli.one_line_errors():
-    from medjax.search import objective, report, rungs, space, worker
+    from medjax.search import nested, report, sampler, space, winner, worker
 
     keep_programs()
-    names = ('config', 'space', 'rungs', 'eta', 'sampler', 'seed')
-    settings = {name: getattr(args, name) for name in names}
-    work = objective.Objective(args.config)
-    levels = rungs.rungs(work.steps, count=args.rungs, eta=args.eta)
     found = space.load(args.space)
+    # A typo shows now, and not as the reason of each trial that fails.
+    space.configured(args.config, sampler.drawn(found))
+    folds = range(nested.folds(args.config)) if args.nested else (None,)
+    winner.check_unread(args.workdir)
+    names = ('config', 'space', 'rungs', 'eta', 'sampler', 'seed', 'nested')
+    settings = {name: getattr(args, name) for name in names}
+    settings['digest'] = space.digest(args.config, args.space)
     worker.settled(args.workdir, settings)
-    worker.search(
-      args.workdir, work, found, trials=args.trials, levels=levels,
-      eta=args.eta, kind=args.sampler, seed=args.seed,
-      show=lambda line: print(line, flush=True),
-    )  # fmt: skip
+    for fold in folds:
+      _inside(args, found, fold, seed=args.seed * len(folds) + (fold or 0))
     print(f'page: {report.write(args.workdir)}')
+
+
+def _inside(args, found, fold, seed):
+  """Searches, in a fold if one is given."""
+  from medjax.search import nested, objective, rungs, worker
+
+  workdir, said = args.workdir, ''
+  if fold is not None:
+    workdir, said = nested.place(workdir, fold), f'fold {fold}: '
+  work = objective.Objective(args.config, fold)
+  worker.search(
+    workdir, work, found, trials=args.trials, eta=args.eta, kind=args.sampler,
+    levels=rungs.rungs(work.steps, count=args.rungs, eta=args.eta), seed=seed,
+    show=lambda line: print(f'{said}{line}', flush=True),
+  )  # fmt: skip
 
 
 def _report(argv):
@@ -88,10 +106,23 @@ def _best(argv):
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args(argv)
   with cli.one_line_errors():
-    from medjax.search import report, winner, worker
+    from medjax.search import nested, report, space, winner, worker
 
     keep_programs()
-    config = worker.settings(args.workdir)['config']
+    settings = worker.settings(args.workdir)
+    config = settings['config']
+    settings['digest'] = space.digest(config, settings['space'])
+    worker.settled(args.workdir, settings)
+    if settings.get('nested'):
+      if args.out:
+        raise ValueError(
+          '--out: a nested search has a winner for each fold, and none of all; '
+          'search without --nested for a config'
+        )
+      if args.seeds:
+        nested.judge(args.workdir, config, seeds=args.seeds)
+      print(f'page: {report.write(args.workdir)}')
+      return
     if args.out:
       print(f'config: {winner.write_config(args.workdir, args.out, config)}')
     if args.seeds:

@@ -17,9 +17,9 @@ class Trial:
 
   overrides: fields of the config. params: what the sampler drew. values: {step:
   validation score} at each rung that it reached. aim: the step that it is on
-  its way to, or reached last. state: 'running', 'paused' at a rung, 'done',
-  'failed' with a reason. tries: how often its process has died on the way.
-  seconds: spent in all.
+  its way to, or reached last. curve: {step: score} of all validations. state:
+  'running', 'paused' at a rung, 'done', 'failed' with a reason. tries: how
+  often its process has died on the way. seconds: spent in all.
   """
 
   number: int
@@ -27,6 +27,7 @@ class Trial:
   params: Mapping
   values: dict = dataclasses.field(default_factory=dict)
   aim: int = 0
+  curve: dict = dataclasses.field(default_factory=dict)
   state: str = 'running'
   reason: str = ''
   tries: int = 0
@@ -36,6 +37,11 @@ class Trial:
   def is_free(self):
     """Whether it waits for somebody who takes it on."""
     return self.state == 'paused'
+
+  @property
+  def has_arrived(self):
+    """Whether it has the score that it was on its way to, or never will."""
+    return self.state == 'failed' or self.aim in self.values
 
   @property
   def value(self):
@@ -67,6 +73,7 @@ def read(workdir):
   found = []
   for path in sorted((pathlib.Path(workdir) / FOLDER).glob(f'*/{_FILE}')):
     tree = files.read_json(path, mend='delete the folder of this trial')
-    tree['values'] = {int(k): v for k, v in tree['values'].items()}
+    for name in ('values', 'curve'):
+      tree[name] = {int(k): v for k, v in tree.get(name, {}).items()}
     found.append(Trial(**tree))
   return found

@@ -1,6 +1,7 @@
 """What a trial is worth: a run, trained to a step, scored on validation."""
 
 import json
+import math
 import pathlib
 
 from medjax import experiment
@@ -9,40 +10,40 @@ from medjax.train import train
 
 
 class Objective:
-  """Trains trials of a config: `objective(overrides, folder, until) → score`.
+  """Trains trials of a config: `objective(overrides, folder, until) → curve`.
 
-  The score is the best of validation so far, by the task's monitor. The test
-  split is never opened.
+  Of a cross-validation those of one fold. The curve is {step: validation score
+  by the task's monitor}. The test split is never opened.
   """
 
-  def __init__(self, config):
-    self.config = config
-    settings = space.configured(config, {}).train
-    self.steps = settings.steps
+  def __init__(self, config, fold=None):
+    self.config, self.fold = config, fold
+    made = space.configured(config, {}, fold)
+    if made.get('members', 1) > 1 or made.get('folds', 0):
+      raise ValueError(
+        f'{config}: a search trains one run a trial, so members must be 1 and '
+        'folds 0; --nested searches inside each fold'
+      )
+    self.steps = made.train.steps
 
   def __call__(self, overrides, folder, until):
-    """The score of a trial that goes on to step `until` in its folder."""
-    made = experiment.make(space.configured(self.config, overrides))
-    if made.members:
-      raise ValueError(
-        'a search trains one run a trial: members and folds of the config must '
-        'be 1 and 0'
-      )
+    """The curve of a trial that goes on to step `until` in its folder."""
+    made = experiment.make(space.configured(self.config, overrides, self.fold))
     train(made, folder, until=until, read_test=False)
-    return score(folder, made.task.monitor)
+    return curve(folder, made.task.monitor)
 
 
-def score(folder, monitor):
-  """The best validation score that a run has logged."""
-  name, found = f'validation/{monitor}', []
+def curve(folder, monitor):
+  """{step: validation score} of what a run has logged, where it is defined."""
+  name, found = f'validation/{monitor}', {}
   path = pathlib.Path(folder) / 'metrics.jsonl'
   for line in path.read_text('utf-8').splitlines():
     try:
-      value = json.loads(line).get(name)
+      entry = json.loads(line)
     except ValueError:  # cut off by a kill; the run has written it again
       continue
-    if value is not None:
-      found.append(float(value))
+    if (value := entry.get(name)) is not None and math.isfinite(value):
+      found[entry['step']] = float(value)
   if not found:
     raise ValueError(f'{path}: no {name} was logged')
-  return max(found)
+  return found

@@ -5,15 +5,18 @@ import pathlib
 from medjax import files
 from medjax.reports import figures, page
 from medjax.reports.text import duration, interval, number
-from medjax.search import ledger, sampler, winner
+from medjax.search import ledger, nested, sampler, winner
 
 
 def write(workdir):
   """Writes search.html and figures/ into a search; returns the page's path.
 
-  Raises ValueError for a folder without trials.
+  Of a nested search one for each fold, too. Raises ValueError for a folder
+  without trials.
   """
   workdir = pathlib.Path(workdir)
+  if inside := nested.places(workdir):
+    return _write_nested(workdir, inside)
   trials = ledger.read(workdir)
   if not trials:
     raise ValueError(f'{workdir} holds no trials: give the workdir of a search')
@@ -27,6 +30,12 @@ def write(workdir):
         'search_history',
         figures.search_history([(t.number, t.value) for t in scored]),
         'Score of each trial, and the best so far',
+      ),
+      'curves': pictures(
+        'search_curves',
+        figures.search_curves([t.curve for t in trials]),
+        'Validation score of each trial by step',
+        'A line is a trial, darker with a better score.',
       ),
       'parallel': pictures(
         'search_parallel',
@@ -54,6 +63,47 @@ def write(workdir):
   path = workdir / 'search.html'
   files.write_text(path, text)
   return path
+
+
+def _write_nested(workdir, inside):
+  """The page of a nested search, and of the search in each of its folds."""
+  rows, spent = [], 0.0
+  for path in inside:
+    page_of, trials = write(path), ledger.read(path)
+    spent += sum(t.seconds for t in trials)
+    result = files.read_json(path / winner.RESULT, mend='run `best` again')
+    found = result or {}
+    rows.append([
+      path.name, f'{path.name}/{page_of.name}', _counts(trials),
+      str(found.get('trial', '–')), number(found.get('searched')),
+      ', '.join(map(number, found.get('test', ()))),
+      number(found.get('optimism')),
+    ])  # fmt: skip
+  result = files.read_json(workdir / nested.RESULT, mend='run `best` again')
+  said = ''
+  if result:
+    said = (
+      f'On test, mean over folds of {result["monitor"]}: '
+      f'{_bounded(result["test"], result["interval"])}. Optimism of the '
+      'searches: '
+      f'{_bounded(result["optimism"], result["optimism_interval"])}.'
+    )
+  text = page.render(
+    'nested.html.jinja',
+    title=f'Search: {workdir.name}',
+    kind='nested',
+    written=f'of {len(inside)} folds',
+    spent=duration(spent),
+    said=said,
+    rows=rows,
+  )
+  path = workdir / 'search.html'
+  files.write_text(path, text)
+  return path
+
+
+def _bounded(value, bounds):
+  return number(value) + (f' ({interval(bounds)})' if bounds else '')
 
 
 def _counts(trials):

@@ -51,6 +51,13 @@ def mend(workdir):
   print(f'{path}: its last line was cut off, and is put aside', flush=True)
 
 
+def drawn(space):
+  """The overrides of a trial drawn at random, to see whether they are right."""
+  optuna.logging.set_verbosity(optuna.logging.ERROR)
+  sampler = optuna.samplers.RandomSampler(seed=0)
+  return dict(space(optuna.create_study(sampler=sampler).ask()))
+
+
 class Study:
   """The trials so far, and a sampler that learns from them.
 

@@ -1,11 +1,21 @@
 """A search space: a function of a file, `space(trial) → {field: value}`."""
 
+import hashlib
 import pathlib
 import runpy
 
+from medjax import config as config_lib
 from medjax import public, shipped
 from medjax.build import closest
 from medjax.config import is_part
+
+# What makes the scores of two trials comparable, and the test split unseen.
+_FIXED = (
+  'seed', 'members', 'folds', 'train.steps', 'task.monitor', 'data.name',
+  'data.path', 'data.table', 'data.where', 'data.join', 'data.landmark',
+  'data.fields', 'data.patient', 'data.group', 'data.fractions', 'data.seed',
+  'data.held_out', 'data.folds', 'data.splits',
+)  # fmt: skip
 
 
 def load(path):
@@ -13,10 +23,7 @@ def load(path):
 
   Raises FileNotFoundError, ValueError: no such file, no such function.
   """
-  found = pathlib.Path(shipped.find(str(path)))
-  if not found.is_file():
-    raise FileNotFoundError(f'{path}: no such file of a search space')
-  space = runpy.run_path(str(found)).get('space')
+  space = runpy.run_path(_find(path)).get('space')
   if not callable(space):
     raise ValueError(
       f'{path} has no function space(trial), which gives {{field: value}}'
@@ -24,16 +31,50 @@ def load(path):
   return space
 
 
-def configured(config, overrides):
+def _find(path):
+  found = shipped.find(str(path))
+  if not pathlib.Path(found).is_file():
+    raise FileNotFoundError(f'{path}: no such file of a search space')
+  return str(found)
+
+
+def configured(config, overrides, fold=None):
   """The config of a file, 'configs/unet.py:hippocampus', with fields set.
 
   overrides: {'optimizer.learning_rate': 1e-3, …}; an argument of what has a
-  name may be new. Raises ValueError for a field that the config has not.
+  name may be new. Of a cross-validation, the config of the run that tests
+  `fold`. Raises ValueError for a field that the config has not, or that says
+  which cases are whose.
   """
   made = public.read_config(config)
-  for field, value in overrides.items():
-    _set(made, field.removeprefix('config.'), value)
-  return made
+  for field, value in plain(overrides).items():
+    if any(f'{field}.'.startswith(f'{name}.') for name in _FIXED):
+      raise ValueError(
+        f'the space sets {field!r}, which must be the same in all trials for '
+        'their scores to be comparable: set it in the config'
+      )
+    _set(made, field, value)
+  if fold is None:
+    return made
+  return config_lib.members(config_lib.complete(made), '')[fold][0]
+
+
+def digest(config, path):
+  """Hexadecimal digits of what a config and the file of a space say.
+
+  Where things lie does not count: another machine may say otherwise.
+  """
+  made = config_lib.complete(configured(config, {}))
+  for name in config_lib.PLACES:
+    part, last = name.split('.')
+    del made[part][last]
+  text = config_lib.to_json(made) + pathlib.Path(_find(path)).read_text('utf-8')
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def plain(overrides):
+  """Overrides by the names of the fields, without a flag's 'config.'."""
+  return {k.removeprefix('config.'): v for k, v in overrides.items()}
 
 
 def _set(config, field, value):

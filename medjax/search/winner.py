@@ -43,7 +43,8 @@ def best(workdir):
 def write_config(workdir, out, config):
   """Writes a config file of the best trial; returns its path."""
   trial, out = best(workdir), pathlib.Path(out)
-  lines = [f'  {k!r}: {v!r},' for k, v in sorted(trial.overrides.items())]
+  found = space.plain(trial.overrides)
+  lines = [f'  {k!r}: {v!r},' for k, v in sorted(found.items())]
   text = _CONFIG.format(
     trials=len(ledger.read(workdir)),
     number=trial.number,
@@ -55,6 +56,17 @@ def write_config(workdir, out, config):
   return out
 
 
+def check_unread(workdir):
+  """Raises ValueError where the test split of a search has been read."""
+  workdir = pathlib.Path(workdir)
+  for path in (*workdir.glob(RESULT), *workdir.glob(f'fold*/{RESULT}')):
+    raise ValueError(
+      f'{path}: the test split of this search has been read, and what is tried '
+      'now would know it: `search report` shows the result; take a new '
+      '--workdir to search on'
+    )
+
+
 def judge(workdir, config, *, seeds=3, show=print):
   """Trains the best trial in new seeds, and then evaluates each once on test.
 
@@ -62,17 +74,33 @@ def judge(workdir, config, *, seeds=3, show=print):
   validation and test, and the optimism, which is what the search saw less what
   test gives. Runs that are done are not done again.
   """
-  workdir, trial = pathlib.Path(workdir), best(workdir)
-  runs = []
+  return look(workdir, trained(workdir, config, seeds=seeds, show=show))
+
+
+def trained(workdir, config, *, seeds, fold=None, show=print):
+  """[(folder, Experiment, facts)] of the best trial in new seeds.
+
+  The test split is not opened.
+  """
+  workdir, trial, runs = pathlib.Path(workdir), best(workdir), []
   for seed in range(1, seeds + 1):
     folder = workdir / 'best' / f'seed{seed}'
-    overrides = {**trial.overrides, 'seed': seed}
-    made = experiment.make(space.configured(config, overrides))
-    facts = train(made, folder)
+    settings = space.configured(config, trial.overrides, fold)
+    if settings.data.seed is None:  # the division stays that of the search
+      settings.data.seed = settings.seed
+    settings.seed += seed
+    made = experiment.make(settings)
+    facts = train(made, folder, read_test=False)
     runs.append((folder, made, facts))
-    show(f'seed {seed} is trained: {folder}')
+    show(f'seed {settings.seed} is trained: {folder}')
+  return runs
+
+
+def look(workdir, runs):
+  """Evaluates what `trained` gave on test, and writes best.json."""
+  workdir, trial = pathlib.Path(workdir), best(workdir)
   tests, validations = [], []
-  for folder, made, facts in runs:  # only now
+  for folder, made, facts in runs:
     found = files.read_json(folder / 'metrics.json', mend='evaluate again')
     found = found or evaluate(made, folder, facts=facts)
     monitor = made.task.monitor
@@ -86,14 +114,14 @@ def judge(workdir, config, *, seeds=3, show=print):
     'validation': validations,
     'test': tests,
     'optimism': trial.value - float(np.mean(tests)),
-    'interval': _interval(trial.value - np.array(tests, float)),
+    'interval': interval(trial.value - np.array(tests, float)),
   }
   files.write_json(workdir / RESULT, result, sealed=True)
   return result
 
 
-def _interval(values):
-  """Mean ± t · standard error over the seeds; None of fewer than two."""
+def interval(values):
+  """Mean ± t · standard error over seeds or folds; None of fewer than two."""
   if len(values) < 2:
     return None
   from scipy import stats

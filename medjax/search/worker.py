@@ -25,9 +25,9 @@ def search(
 ):
   """Works until a search has `trials` trials, all of them ended.
 
-  objective(overrides, folder, until) → score; `levels` are the steps of its
-  rungs. A trial that ends in an error of the user's fails with that line, and
-  the search goes on. Returns all trials.
+  objective(overrides, folder, until) → {step: score} so far, of which the best
+  counts; `levels` are the steps of its rungs. A trial that ends in an error of
+  the user's fails with that line, and the search goes on. Returns all trials.
   """
   workdir = pathlib.Path(workdir)
   study = sampler.Study(workdir, sampler=kind, seed=seed)
@@ -64,12 +64,21 @@ def settled(workdir, settings):
   if before is None:
     files.write_json(path, settings, sealed=True)
     return
+  # A search may be older than these.
+  before = {'nested': False, 'digest': settings.get('digest'), **before}
   for name, value in files.plain(settings).items():
-    if before.get(name) != value:
+    if before.get(name) == value:
+      continue
+    if name == 'digest':
       raise ValueError(
-        f'{workdir} is a search with {name}={before.get(name)}, not {value}: '
-        'join it with the same, or take a new --workdir'
+        f'{workdir}: {settings["config"]} or {settings["space"]} does not say '
+        'what it did when this search began, and trials of both cannot be '
+        'compared: put it back, or take a new --workdir'
       )
+    raise ValueError(
+      f'{workdir} is a search with {name}={before.get(name)}, not {value}: '
+      'join it with the same, or take a new --workdir'
+    )
 
 
 def settings(workdir):
@@ -93,7 +102,7 @@ def _next(workdir, study, space, most, levels, eta, interval):
       ledger.write(workdir, trial)
   # Those whose process died go on where they were.
   for trial in found:
-    if trial.is_free and trial.aim not in trial.values:
+    if trial.is_free and not trial.has_arrived:
       return (trial, trial.aim), True
   alive = [t for t in found if t.state != 'failed']
   if going := rungs.candidate(alive, levels, eta=eta):
@@ -110,8 +119,8 @@ def _work(workdir, objective, trial, until, levels, study, show):
   began = time.monotonic()
   place = ledger.folder(workdir, trial.number)
   try:
-    value = objective(trial.overrides, place, until)
-    trial.values[until] = value
+    trial.curve = objective(trial.overrides, place, until)
+    trial.values[until] = value = max(trial.curve.values())
     trial.state = 'done' if until == levels[-1] else 'paused'
     said = f'{value:.4f} at step {until}'
   except Exception as e:

@@ -6,7 +6,9 @@ import pathlib
 import random
 import time
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from medjax.search import lease, ledger, report, rungs, sampler, winner, worker
 
@@ -32,7 +34,7 @@ class Objective:
       with place.open('a') as f:
         f.write(f'{step}\n')
     x = overrides['optimizer.learning_rate']
-    return 1 - (x - 0.7) ** 2 - 0.1 / until
+    return {until: 1 - (x - 0.7) ** 2 - 0.1 / until}
 
 
 def run(workdir, *, trials=12, levels=(STEPS,), seconds=0.0, **options):
@@ -113,13 +115,13 @@ def test_a_kill_changes_nothing_with_one_worker(tmp_path):
 @pytest.mark.slow
 def test_three_workers_and_a_kill_now_and_then(tmp_path):
   context = multiprocessing.get_context('spawn')
-  options = dict(trials=20, levels=(3, 9), seconds=0.03)
+  options = dict(trials=40, levels=(3, 9), seconds=1.0)
   start = lambda: context.Process(target=run, args=(tmp_path,), kwargs=options)
   going, rng = [start() for _ in range(3)], random.Random(1)
   for p in going:
     p.start()
-  for _ in range(6):
-    time.sleep(4)
+  for _ in range(5):
+    time.sleep(10)
     victim = rng.randrange(3)
     if going[victim].is_alive():
       going[victim].kill()
@@ -127,14 +129,45 @@ def test_three_workers_and_a_kill_now_and_then(tmp_path):
     going[victim] = start()
     going[victim].start()
   for p in going:
-    p.join(120)
+    p.join(300)
     assert p.exitcode == 0
   found = ledger.read(tmp_path)
-  assert [t.number for t in found] == list(range(20))
+  assert [t.number for t in found] == list(range(40))
   assert not [t for t in found if t.state in ('running', 'failed')]
+  assert not list(tmp_path.glob('trials/*/lease'))
   for t in found:
     steps = (ledger.folder(tmp_path, t.number) / 'steps').read_text().split()
     assert steps == [str(i + 1) for i in range(max(t.values))]
+
+
+@pytest.mark.slow
+def test_tpe_beats_random(tmp_path):
+  def cube(trial):
+    return {str(i): trial.suggest_float(str(i), 0, 1) for i in range(6)}
+
+  def hartmann(overrides, folder, until):  # the most is 3.32
+    x = np.array([*overrides.values()])
+    return {until: heights @ np.exp(-(widths * (x - places) ** 2).sum(1))}
+
+  heights = np.array([1.0, 1.2, 3.0, 3.2])
+  widths = np.array(
+    [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14],
+     [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
+  )  # fmt: skip
+  places = 1e-4 * np.array(
+    [[1312, 1696, 5569, 124, 8283, 5886], [2329, 4135, 8307, 3736, 1004, 9991],
+     [2348, 1451, 3522, 2883, 3047, 6650], [4047, 8828, 8732, 5743, 1091, 381]]
+  )  # fmt: skip
+  best = {'tpe': [], 'random': []}
+  for kind, values in best.items():
+    for seed in range(20):
+      found = worker.search(
+        tmp_path / kind / str(seed), hartmann, cube, trials=40, levels=(9,),
+        kind=kind, seed=seed, show=lambda line: None,
+      )  # fmt: skip
+      values.append(max(t.value for t in found))
+  assert np.median(best['tpe']) > np.median(best['random'])
+  assert stats.mannwhitneyu(best['tpe'], best['random']).pvalue < 0.05
 
 
 def test_a_lease_is_its_process(tmp_path):
@@ -153,7 +186,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   def objective(overrides, folder, until):
     if overrides['y'] == 'a':
       raise ValueError('no such optimizer')
-    return 0.5
+    return {until: 0.5}
 
   said = []
   found = worker.search(
@@ -193,6 +226,19 @@ def test_who_joins_has_the_same_settings(tmp_path):
   worker.settled(tmp_path, {'eta': 3})
   with pytest.raises(ValueError, match='eta=3, not 4'):
     worker.settled(tmp_path, {'eta': 4})
+  said = {'config': 'a.py', 'space': 'b.py', 'digest': '1'}
+  worker.settled(tmp_path / 'b', said)
+  with pytest.raises(ValueError, match=r'a.py or b.py does not say'):
+    worker.settled(tmp_path / 'b', {**said, 'digest': '2'})
+
+
+def test_the_curves_of_trials_are_shown(tmp_path):
+  run(tmp_path, trials=9, levels=(3, 9))
+  trial = ledger.read(tmp_path)[0]
+  trial.curve = {3: 0.1, 9: 0.2}
+  ledger.write(tmp_path, trial)
+  assert 'score of each trial by step' in report.write(tmp_path).read_text()
+  assert (tmp_path / 'figures' / 'search_curves.png').exists()
 
 
 def test_the_page(tmp_path):
@@ -200,6 +246,8 @@ def test_the_page(tmp_path):
   text = report.write(tmp_path).read_text()
   for word in ('10 done', 'learning_rate', 'What mattered', 'Time spent'):
     assert word in text
+  for name in ('history', 'parallel', 'importance'):
+    assert (tmp_path / 'figures' / f'search_{name}.png').exists()
   shares = sampler.Study(tmp_path).importances()
   assert shares['x'] > shares['y']
   with pytest.raises(ValueError, match='holds no trials'):
@@ -210,10 +258,13 @@ def test_the_config_of_the_winner_runs(tmp_path):
   from medjax import public
 
   def objective(overrides, folder, until):
-    return overrides['optimizer.learning_rate']
+    return {until: overrides['config.optimizer.learning_rate']}
 
   def rates(trial):
-    return {'optimizer.learning_rate': trial.suggest_float('x', 0.0, 1.0)}
+    return {
+      'config.optimizer.learning_rate': trial.suggest_float('x', 0.0, 1.0),
+      'optimizer.b1': 0.8,
+    }
 
   found = worker.search(
     tmp_path, objective, rates, trials=4, levels=(9,), show=lambda line: None
@@ -222,4 +273,7 @@ def test_the_config_of_the_winner_runs(tmp_path):
   config = f'{root}/configs/unet.py'
   out = winner.write_config(tmp_path, tmp_path / 'mine.py', config)
   best = max(t.value for t in found)
-  assert public.read_config(out).optimizer.learning_rate == best
+  made = public.read_config(out)
+  assert made.optimizer.learning_rate == best
+  assert made.optimizer.b1 == 0.8
+  assert 'config' not in made

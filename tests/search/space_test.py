@@ -26,11 +26,21 @@ def test_fields_are_set():
   [
     ('optimzer.learning_rate', "did you mean 'optimizer'"),
     ('train.ema_deccay', "did you mean 'ema_decay'"),
-    ('train.steps.x', "'train.steps.x', which the config has not"),
+    ('train.log_every.x', "'train.log_every.x', which the config has not"),
   ],
 )
 def test_a_typo_is_found(field, message):
   with pytest.raises(ValueError, match=message):
+    space.configured(CONFIG, {field: 1})
+
+
+@pytest.mark.parametrize(
+  'field',
+  ['seed', 'data.seed', 'config.data.splits.test', 'task.monitor', 'folds',
+   'train.steps'],
+)  # fmt: skip
+def test_what_makes_scores_comparable_is_not_searched(field):
+  with pytest.raises(ValueError, match='the same in all trials'):
     space.configured(CONFIG, {field: 1})
 
 
@@ -41,3 +51,20 @@ def test_the_space_of_a_file(tmp_path):
     space.load(tmp_path / 'a.py')
   with pytest.raises(FileNotFoundError, match='no such file'):
     space.load(tmp_path / 'b.py')
+
+
+def test_a_digest_is_of_what_is_said_and_not_of_where_it_lies(tmp_path):
+  config, path = tmp_path / 'config.py', tmp_path / 'space.py'
+  text = pathlib.Path(CONFIG).read_text()
+  path.write_text('def space(trial): ...')
+
+  def digest(more=''):
+    made = text.replace('  return config\n', f'  {more}\n  return config\n')
+    config.write_text(made)
+    return space.digest(str(config), path)
+
+  first = digest()
+  assert digest() == digest("config.data.data_dir = '/elsewhere'") == first
+  assert digest('config.optimizer.weight_decay = 0.123') != first
+  path.write_text('def space(trial): return {}')
+  assert digest() != first

@@ -27,6 +27,7 @@ from medjax.reports.figures.paired import paired_differences
 from medjax.reports.figures.searching import (
   importances,
   parallel,
+  search_curves,
   search_history,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
   'picture',
   'reliability',
   'risk_coverage',
+  'search_curves',
   'search_history',
   'segmentation_case',
   'style',

@@ -22,6 +22,25 @@ def search_history(scores):
   return fig
 
 
+def search_curves(curves):
+  """The validation scores of each trial, [{step: score}], by step.
+
+  The darker, the better its best score.
+  """
+  curves = [c for c in curves if c]
+  if not curves or max(map(len, curves)) < 2:
+    return None
+  fig, axes = look.grid(1, 1, width=6.5, height=2.9)
+  best = np.array([max(c.values()) for c in curves])
+  for i in np.argsort(best):
+    axes[0, 0].plot(
+      *zip(*sorted(curves[i].items()), strict=True),
+      '.-', color='#00588a', alpha=0.15 + 0.75 * _scaled(best)[i], lw=1.2,
+    )  # fmt: skip
+  axes[0, 0].set(xlabel='Step', ylabel='Validation score')
+  return fig
+
+
 def parallel(trials):
   """Lines through the parameters of each ({name: value}, score).
 

@@ -1,0 +1,170 @@
+"""A search inside each fold: its test fold is seen once, after all choices."""
+
+import json
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from medjax import evaluate, train
+from medjax.search import __main__ as command
+from medjax.search import ledger, nested, winner, worker
+
+CONFIG = """
+from medjax.config import default_config
+
+
+def get_config():
+  config = default_config()
+  config.folds = {folds}
+  config.data.held_out = 0.3
+  config.data.update(name='folder', path={path!r}, batch_size=8, folds={folds})
+  config.data.preprocess = (dict(name='zscore'),)
+  config.model = dict(name='LeNet5')
+  config.task = dict(name='Classification', monitor='auroc')
+  config.optimizer = dict(name='adam', learning_rate=0.01)
+  config.train.update(steps=2, log_every=2, eval_every=2)
+  return config
+"""
+SPACE = """
+def space(trial):
+  return {{'{field}': trial.suggest_float('rate', 1e-3, 1e-1, log=True)}}
+"""
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+  """call(*arguments) of the command; with small.py, space.py and none.py."""
+  rng = np.random.default_rng(1)
+  for i in range(24):
+    image = rng.normal(90, 15, (16, 16))
+    image[4:11, 4:11] += 90 * (i % 2)
+    folder = tmp_path / 'data' / ('dark', 'bright')[i % 2]
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = PIL.Image.fromarray(image.clip(0, 255).astype(np.uint8))
+    picture.save(folder / f'{i:02}.png')
+  for name, folds in (('small', 2), ('none', 0)):
+    text = CONFIG.format(path=str(tmp_path / 'data'), folds=folds)
+    (tmp_path / f'{name}.py').write_text(text)
+  for name, field in (
+    ('space', 'optimizer.learning_rate'),
+    ('typo', 'train.ema_deccay'),
+  ):
+    (tmp_path / f'{name}.py').write_text(SPACE.format(field=field))
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(command, 'keep_programs', lambda: None)
+
+  def run(*arguments):
+    monkeypatch.setattr(sys, 'argv', ['search', *arguments])
+    command.main()
+
+  return run
+
+
+def searching(*more, config='small.py', space='space.py'):
+  return (f'--config={config}', f'--space={space}', '--workdir=s', *more)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+  """[(by training or evaluation, split, its name)] as samples are asked for."""
+  found = []
+
+  def noting(module, prepared):
+    def samples(made, split, **options):
+      name = made.config['data']['splits'][split]
+      found.append((module.__name__.removeprefix('medjax.'), split, name))
+      return prepared(made, split, **options)
+
+    return samples
+
+  for module in (train, evaluate):
+    monkeypatch.setattr(module, 'samples', noting(module, module.samples))
+  return found
+
+
+def of_test(opened):
+  return [name for _, split, name in opened if split == 'test']
+
+
+def test_a_test_fold_is_read_once_after_all_choices(call, opened, tmp_path):
+  call(*searching('--nested', '--trials=1'))
+  assert opened
+  assert not of_test(opened)
+  for i in range(2):
+    trials = ledger.read(tmp_path / 's' / f'fold{i}')
+    assert [t.state for t in trials] == ['done']
+    for t in trials:
+      folder = ledger.folder(tmp_path / 's' / f'fold{i}', t.number)
+      splits = json.loads((folder / 'config.json').read_text())['data'][
+        'splits'
+      ]
+      assert splits['test'] == f'fold{i}'
+      assert splits['train'] == f'fold{1 - i}'  # and validation, held out
+  opened.clear()
+  call('best', 's', '--seeds=1')
+  assert of_test(opened) == ['fold0', 'fold1']
+  by = [module for module, *_ in opened]
+  assert by == ['train'] * 2 + ['evaluate'] * 4  # winners of all folds first
+  call('best', 's', '--seeds=1')  # is done
+  assert len(of_test(opened)) == 2
+  result = json.loads((tmp_path / 's' / 'nested.json').read_text())
+  of_folds = [each['test'][0] for each in result['folds']]
+  assert result['test'] == pytest.approx(np.mean(of_folds))
+  searched = [each['searched'] for each in result['folds']]
+  assert result['optimism'] == pytest.approx(np.mean(searched) - result['test'])
+  page = (tmp_path / 's' / 'search.html').read_text()
+  for word in ('fold1/search.html', '1 done', 'Optimism', 'mean over folds'):
+    assert word in page
+  with pytest.raises(SystemExit):  # who tries more now would know the test
+    call(*searching('--nested', '--trials=2'))
+  assert not (tmp_path / 's' / 'fold0' / 'trials' / '0001').exists()
+
+
+def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
+  call(*searching('--trials=2', config='none.py'))
+  call('best', 's', '--seeds=2', '--out=mine.py')
+  assert of_test(opened) == ['test', 'test']
+  result = json.loads((tmp_path / 's' / 'best.json').read_text())
+  assert result['searched'] == winner.best(tmp_path / 's').value
+  gaps = result['searched'] - np.array(result['test'])
+  assert result['optimism'] == pytest.approx(gaps.mean())
+  low, high = result['interval']
+  assert low <= gaps.mean() <= high
+  page = (tmp_path / 's' / 'search.html').read_text()
+  assert 'Optimism' in page
+  assert (tmp_path / 'mine.py').exists()
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (searching('--nested', config='none.py'), 'none.py has no folds'),
+    (searching(), 'must be 1 and folds 0; --nested'),
+    (searching('--nested', space='typo.py'), "did you mean 'ema_decay'"),
+  ],
+)
+def test_what_cannot_be_searched_is_refused_at_once(
+  call, tmp_path, capsys, options, message
+):
+  with pytest.raises(SystemExit):
+    call(*options)
+  assert message in capsys.readouterr().err
+  assert not list(tmp_path.glob('s/**/trials'))
+
+
+def test_test_folds_wait_for_the_search_of_all(call, tmp_path, capsys):
+  settings = {'config': 'small.py', 'space': 'space.py', 'nested': True}
+  worker.settled(tmp_path / 's', settings)
+  done = ledger.Trial(0, {}, {}, values={2: 0.5}, aim=2, state='done')
+  for i, count in enumerate((2, 1)):
+    for n in range(count):
+      done.number = n
+      ledger.write(nested.place(tmp_path / 's', i), done)
+  with pytest.raises(SystemExit):
+    call('best', 's')
+  assert 'fold1: 1 trials of 2 have ended' in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    call('best', 's', '--out=mine.py')
+  assert 'a winner for each fold' in capsys.readouterr().err
