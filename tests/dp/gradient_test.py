@@ -50,7 +50,10 @@ MORE = {
   'wnet': models.WNet(3, (4, 6), norm='group'),
 }
 # Of tables, and around any of these.
-OTHERS = {'mlp', 'concept_bottleneck', 'fusion', 'masked', 'pair', 'projected'}
+OTHERS = {
+  'mlp', 'concept_bottleneck', 'fusion', 'masked', 'pair', 'projected',
+  'slicewise',
+}  # fmt: skip
 
 
 def shape_of(name):
