@@ -127,7 +127,7 @@ def test_a_risk_is_where_the_blob_is(medjax, tmp_path):
     '--methods=ig', '--target=1',
   )  # fmt: skip
   assert code
-  assert 'this model has 1 outputs, risk of event' in said
+  assert 'this model has one output, risk of event' in said
 
 
 def test_a_planted_marker_is_looked_for(classifier, medjax, tmp_path):

@@ -131,6 +131,7 @@ def test_each_site_spends_its_own_and_processes_are_the_simulation(
   assert 'train/loss' not in log
 
 
+@pytest.mark.slow
 def test_killed_it_spends_nothing_twice(world, tmp_path, monkeypatch):
   simulated(world, tmp_path / 'whole', 'fedavg')
   once, calls = simulate.round, []
