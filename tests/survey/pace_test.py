@@ -127,3 +127,15 @@ def test_a_real_step_is_measured(monkeypatch):
     assert 0 < pace.seconds_per_step(planned, about) < 60
   finally:
     jax.config.update('jax_disable_most_optimizations', before)
+
+
+def test_few_steps_do_not_learn_every_orientation():
+  full = setup.make_setup(ABOUT)
+  few, many = (pace._with_steps(full, n, 3, 0.8) for n in (200, 1000))
+  names = lambda s: {entry['name'] for entry in s.config['augment']}
+  assert names(full) - names(few) == {'flip'}
+  assert names(many) == names(full)
+  rates = [s.config['optimizer']['learning_rate'] for s in (few, many)]
+  assert rates == [3e-3, 1e-3]
+  assert dict(row[:2] for row in few.table)['mirroring'] == 'none'
+  assert 'flip' in names(full)
