@@ -2,7 +2,6 @@
 
 from medjax.data import labelled
 from medjax.data.folder import splits
-from medjax.data.folder.entry import Entry
 from medjax.data.part import Part
 
 
@@ -17,13 +16,8 @@ def divided(cases, share, seed, fields):
     ValueError: where the share leaves no patient on one of the sides.
   """
   told = labelled.told(cases, fields)
-  known = [
-    Entry(id=name, images=(), patient=patient, label=label or None)
-    for name, patient, label in told
-    if label is not None
-  ]
   shares = {'train': 1 - share, 'validation': share}
-  place = splits.places(splits.strata(known), seed, shares)
+  place = splits.places(splits.strata(labelled.entries(told)), seed, shares)
   if {*place.values()} != {*shares}:
     raise ValueError(
       f'data.held_out={share:g} of {len(place)} patients with a reference '

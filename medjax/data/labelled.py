@@ -107,6 +107,15 @@ def told(cases, fields):
   return found
 
 
+def entries(told):
+  """An `Entry` of each case that is told with a reference."""
+  return [
+    Entry(id=name, images=(), patient=patient, label=label or None)
+    for name, patient, label in told
+    if label is not None
+  ]
+
+
 def _by_ids(told, ids):
   odd = sorted({*ids} - {name for name, _, label in told if label is not None})
   if odd:
@@ -119,11 +128,7 @@ def _by_ids(told, ids):
 
 def _by_count(told, choice, class_names):
   """Whether each case is one of the first `count` patients with a reference."""
-  known = [
-    Entry(id=name, images=(), patient=patient, label=label or None)
-    for name, patient, label in told
-    if label is not None
-  ]
+  known = entries(told)
   order = ordered(splits.strata(known), choice.seed)
   if choice.count > len(order):
     raise ValueError(

@@ -15,12 +15,12 @@ from medjax.explain import (
   sanity,
   subjects,
   target,
-  verdict,
   written,
 )
 from medjax.explain.options import Asked, Result, work_of
 from medjax.finetune import adapted
 from medjax.prediction import files, trained
+from medjax.tasks.summary import counted
 
 _GROUP = 16  # images whose maps are held at a time
 
@@ -62,7 +62,7 @@ def explain(workdir, inputs, out, asked=None, **options):
   path = written.write(out, run, asked, results, checks, more, errors)
   print(f'page: {path}')
   if errors:
-    failed = verdict.counted(len(errors), 'explanation')
+    failed = counted(len(errors), 'explanation')
     raise ValueError(f'{failed} failed; the first: {errors[0]}')
   return path
 

@@ -3,11 +3,7 @@
 import numpy as np
 
 from medjax.explain import faithfulness, methods, sanity
-
-
-def counted(n, noun):
-  """'1 image', '2 images'."""
-  return f'{n} {noun}{"" if n == 1 else "s"}'
+from medjax.tasks.summary import counted
 
 
 def of_method(name, results, checks):

@@ -11,6 +11,7 @@ from medjax.explain import intervention, methods, verdict
 from medjax.reports import figures, page
 from medjax.reports.gallery import display_slice
 from medjax.reports.text import number
+from medjax.tasks.summary import counted
 
 MAPS = 'maps'
 _CAUTION = (
@@ -109,7 +110,7 @@ def _page(out, run, asked, results, rows, more, errors):
   text = page.render(
     'explain.html.jinja',
     title=f'What {run.provenance.model} looks at',
-    kind=f'{verdict.counted(len(results), "image")} · {", ".join(names)}',
+    kind=f'{counted(len(results), "image")} · {", ".join(names)}',
     written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
     caution=_CAUTION,
     failed=errors,

@@ -68,14 +68,15 @@ def spoken(results, split='test', most=4):
     parts.append(f'{text} {unit}'.strip())
   if found.get('positive'):
     parts.append(f'the positive class being {found["positive"]}')
-  cases = _count(found['n'], 'case')
-  cases += f' of {_count(found["patients"], "patient")}'
+  cases = counted(found['n'], 'case')
+  cases += f' of {counted(found["patients"], "patient")}'
   if again := found.get('repeated', {}).get('n'):
     cases += f', {again} of them also in training, exactly or nearly'
   return f'{split}: {", ".join(parts)}; {cases}'
 
 
-def _count(n, what):
+def counted(n, what):
+  """'1 case', '2 cases'."""
   return f'{n} {what}{"" if n == 1 else "s"}'
 
 
