@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 from federated.small_sites import (
-  Cases,
   assert_close,
   by_site,
   make_cases,
-  use,
+  use_own,
 )
 
 from medjax import experiment
@@ -59,13 +58,7 @@ class Wire:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
   """A function that gives a config file, and lets sites open their cases."""
-  use(monkeypatch)
-
-  def opened(config, split):
-    every, site = make_cases(split), config.data.path
-    return Cases(by_site(every)[site]) if site else every
-
-  monkeypatch.setattr(experiment, 'open_cases', opened)
+  use_own(monkeypatch)
 
   def make(options=''):
     path = tmp_path / 'config.py'

@@ -139,3 +139,14 @@ def assert_close(a, b, atol=1e-6):
   assert a.keys() == b.keys()
   for path in a:
     np.testing.assert_allclose(a[path], b[path], atol=atol, rtol=0)
+
+
+def use_own(monkeypatch):
+  """As `use`, and a site, the data.path of a config, opens its own cases."""
+  use(monkeypatch)
+
+  def opened(config, split):
+    every, site = make_cases(split), config.data.path
+    return Cases(by_site(every)[site]) if site else every
+
+  monkeypatch.setattr(experiment, 'open_cases', opened)

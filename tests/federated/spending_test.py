@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from federated.small_sites import (
   SIZES,
-  Cases,
   assert_close,
   by_site,
   make_cases,
   make_config,
   use,
+  use_own,
 )
 
 pytest.importorskip('dp_accounting')
@@ -53,13 +53,7 @@ def get_config():
 @pytest.fixture
 def world(tmp_path, monkeypatch):
   """A config file; each site opens its own cases."""
-  use(monkeypatch)
-
-  def opened(config, split):
-    every, site = make_cases(split), config.data.path
-    return Cases(by_site(every)[site]) if site else every
-
-  monkeypatch.setattr(experiment, 'open_cases', opened)
+  use_own(monkeypatch)
   # The search for the noise takes seconds; sites of other sizes have another.
   rates = {2 / n: NOISE[site] for site, n in SIZES.items()} | {2 / 18: 1.0}
   monkeypatch.setattr(
