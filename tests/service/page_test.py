@@ -91,6 +91,16 @@ def served(store):
     thread.join()
 
 
+def log_in(page):
+  """By the keyboard alone: the name gets the focus by itself."""
+  # The page sets it at its first drawing, which may come after its loading.
+  page.wait_for_selector('input[name=name]:focus')
+  page.keyboard.type('doctor')
+  page.keyboard.press('Tab')
+  page.keyboard.type(PASSWORD)
+  page.keyboard.press('Enter')
+
+
 def analysed(store, files):
   for path in files:
     intake.receive(store, path.read_bytes())
@@ -132,11 +142,7 @@ def test_from_the_list_to_an_answer(browser, url, store, scheme, width):
   page.goto(url)
   assert page.url == f'{url}/login'
   check()
-  # By the keyboard alone: the name has the focus.
-  page.keyboard.type('doctor')
-  page.keyboard.press('Tab')
-  page.keyboard.type(PASSWORD)
-  page.keyboard.press('Enter')
+  log_in(page)
   page.wait_for_selector('tbody a')
   check()
   page.focus('tbody a')
@@ -185,10 +191,7 @@ def test_a_film_with_what_it_is_like(
   page.set_default_timeout(60_000)
   with served(store) as url:
     page.goto(url)
-    page.keyboard.type('doctor')
-    page.keyboard.press('Tab')
-    page.keyboard.type(PASSWORD)
-    page.keyboard.press('Enter')
+    log_in(page)
     page.click('tbody a')
     page.wait_for_selector('.viewer[data-ready=true]')
     assert page.is_visible('text=Nearest cases of the training')
