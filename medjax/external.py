@@ -81,16 +81,21 @@ def evaluate_on(
       **(facts or {}),
       'workdir': str(workdir),
       'best_step': steps[0] if len(steps) == 1 else [*steps],
+      'monitor': experiment.task.monitor,
     },
     **_scores(experiment, cases, rows, calibration),
   }
-  results['run']['monitor'] = experiment.task.monitor
   if jax.process_index() == 0:
-    own = experiment.config
-    config = {**own, 'data': {**own['data'], **source}}
-    files.write_json(out / 'config.json', config)
-    write(out, experiment.task, {'test': rows}, results, gallery)
+    _write(experiment, out, source, rows, results, gallery)
   return results, out
+
+
+def _write(experiment, out, source, rows, results, gallery):
+  """Writes the config that these data would have, and the results."""
+  own = experiment.config
+  config = {**own, 'data': {**own['data'], **source}}
+  files.write_json(out / 'config.json', config)
+  write(out, experiment.task, {'test': rows}, results, gallery)
 
 
 def _rows(experiment, cases, variables, gallery, calibration):

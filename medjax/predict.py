@@ -67,22 +67,29 @@ def predict(
   judge = judge_lib.load(
     workdir, run, level=conformal, method=sets, by_class=by_class, ood=ood
   )
+  told = dict(judge=judge, skip_existing=skip_existing)
   if tabular:
     _say(judge, workdir)
-    print(
-      tables.predict(run, inputs, out, judge=judge, skip_existing=skip_existing)
-    )
+    print(tables.predict(run, inputs, out, **told))
     return
+  maps = dict(seg=seg, uncertainty=uncertainty, probabilities=probabilities)
+  _predict_images(run, workdir, inputs, out, maps, calibrated, **told)
+
+
+def _predict_images(
+  run, workdir, inputs, out, maps, calibrated, *, judge, skip_existing
+):
+  """Writes what a run finds in image files; `maps`: which of them, by name."""
   found = _input_files(run, inputs)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  _check(run, workdir, found, out, seg, uncertainty, probabilities)
+  _check(run, workdir, found, out, **maps)
   table = _Table(out)
   if skip_existing:
     table.before = files.read_table(out)
-    found = [p for p in found if not _is_done(p, out, table, run, seg)]
-  maps = _maps_of(run.task, seg, uncertainty, probabilities)
+    found = [p for p in found if not _is_done(p, out, table, run, maps['seg'])]
   _say(judge, workdir)
+  maps = _maps_of(run.task, **maps)
   try:
     errors = _predict(
       run, found, out, maps, table, judge=judge, calibrated=calibrated

@@ -21,6 +21,8 @@ VARIANTS = {
   '2d': 'slices, one by one',
 }
 _CASCADE = 'medjax.prediction.cascade'
+_SAMPLING = 'centred on a voxel of a random class; the rest anywhere'
+_BUDGET = "a twentieth of nnU-Net's 250 000; more is better"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,19 +81,11 @@ def make_setup(
     *_network_rows(plan, features, median, memory_gb, about, preset),
     *told,
     *limits,
-    (
-      'sampling',
-      f'{FOREGROUND:.0%} of patches',
-      'centred on a voxel of a random class; the rest anywhere',
-    ),
+    ('sampling', f'{FOREGROUND:.0%} of patches', _SAMPLING),
     ('splits', ', '.join(splits.values()), cut),
     *others,
     choices.cache_row(about, median),
-    (
-      'steps',
-      f'{STEPS:,}',
-      "a twentieth of nnU-Net's 250 000; more is better",
-    ),
+    ('steps', f'{STEPS:,}', _BUDGET),
   )
   config = _config(about, plan, features, augment, preset)
   config['data'].update(**data, splits=splits, preprocess=preprocess)

@@ -180,12 +180,7 @@ def _listed(
   root = pathlib.Path(path).expanduser()
   if not root.exists():
     raise FileNotFoundError(f'{root}: no such folder')
-  fields = dict(fields or {})
-  fields_lib.check(fields)
-  if uncertain not in UNCERTAIN:
-    raise ValueError(
-      f'data.uncertain={uncertain!r}{closest(uncertain, UNCERTAIN[1:])}'
-    )
+  fields = _checked(fields, uncertain)
   passed = walk.Passed()
   path = reading.table_of(root, table)
   entries, about = reading.read(
@@ -228,6 +223,17 @@ def _listed(
   if hash_ids:
     entries = hashing.hashed(entries, hash_ids)
   return root, entries, about
+
+
+def _checked(fields, uncertain):
+  """The fields; raises ValueError for what no folder can be asked."""
+  if uncertain not in UNCERTAIN:
+    raise ValueError(
+      f'data.uncertain={uncertain!r}{closest(uncertain, UNCERTAIN[1:])}'
+    )
+  fields = dict(fields or {})
+  fields_lib.check(fields)
+  return fields
 
 
 def _grouped(entries, group):
