@@ -233,6 +233,20 @@ def test_imports_follow_the_arrows(path):
       assert layer in ONLY_IN[package], f'{layer} names {package}'
 
 
+# Tables rather than functions: of fields, and of what each option means.
+TABLES = {'default_config', 'open_folder'}
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_is_one_idea_and_a_function_fits_a_screen(path):
+  text = path.read_text()
+  assert len(text.splitlines()) <= 400
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.FunctionDef) and node.name not in TABLES:
+      lines = node.end_lineno - node.lineno + 1
+      assert lines <= 60, f'{node.name}: {lines} lines'
+
+
 def test_configs_and_datasets_are_no_packages():
   for folder in ('configs', 'datasets'):
     assert not (ROOT / folder / '__init__.py').exists()

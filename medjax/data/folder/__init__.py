@@ -183,21 +183,11 @@ def _listed(
   fields = _checked(fields, uncertain)
   passed = walk.Passed()
   path = reading.table_of(root, table)
+  options |= dict(dense=dense, folds=folds, partly=partly, uncertain=uncertain)
   entries, about = reading.read(
-    root,
-    path,
-    fields,
-    passed,
-    by_patient_id=patient == 'dicom',
-    dense=dense,
-    folds=folds,
-    partly=partly,
-    uncertain=uncertain,
-    **options,
+    root, path, fields, passed, by_patient_id=patient == 'dicom', **options
   )
-  entries = [_with_patient(e, patient) for e in entries]
-  checks.check_ids(entries, root)
-  entries = checks.without_links(entries, passed)
+  entries = _called(entries, root, passed, patient)
   entries, grouped = _grouped(entries, group)
   colour, notes = checks.colour(entries)
   about = dataclasses.replace(
@@ -210,9 +200,8 @@ def _listed(
   if dense:
     about = _dense(root, entries, about, class_names)
   else:
-    entries, about = classes.labelled(
-      entries, about, path or root, fields.get('label'), class_names, uncertain
-    )
+    stated = fields.get('label'), class_names, uncertain
+    entries, about = classes.labelled(entries, about, path or root, *stated)
   has = lambda e: e.dense if dense else e.label is not None
   entries = splits.assigned(
     entries, has if partly and not folds else None,
@@ -234,6 +223,13 @@ def _checked(fields, uncertain):
   fields = dict(fields or {})
   fields_lib.check(fields)
   return fields
+
+
+def _called(entries, root, passed, patient):
+  """Entries with their patients, each under a name of its own."""
+  entries = [_with_patient(e, patient) for e in entries]
+  checks.check_ids(entries, root)
+  return checks.without_links(entries, passed)
 
 
 def _grouped(entries, group):
