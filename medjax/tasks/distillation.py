@@ -1,7 +1,6 @@
 """Distillation: a student learns from the references and from a teacher."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from medjax.tasks.segmentation import Segmentation
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Taught:
-  """What a taught task has beside those of its kind.
+  """What a taught task has beside those of its kind, which is a base after it.
 
   teacher: the workdir of a trained run with the same preparation of images.
   softness: the temperature of both distributions.
@@ -31,7 +30,8 @@ class _Taught:
   features: float = 0.0
   teach: Any = dataclasses.field(default=None, compare=False, repr=False)
 
-  def _check_taught(self):
+  def __post_init__(self, *args):
+    super().__post_init__(*args)
     if not 0 <= self.weight <= 1 or not self.softness > 0:
       raise ValueError(
         f'weight={self.weight} is not in 0 to 1, or softness={self.softness} '
@@ -45,8 +45,8 @@ class _Taught:
     """Whether cases are held against each other: where features count."""
     return self.features > 0
 
-  def _taught(self, hard: Callable, forward, batch):
-    """Weighted sum of `hard(forward, batch)` and the teacher's loss: (b,)."""
+  def loss(self, forward, batch):
+    """The weighted sum of the task's own loss and the teacher's: (b,)."""
     if self.teach is None:
       raise ValueError('nobody teaches: make the task by a config')
     inputs = [batch[name] for name in self.inputs]
@@ -66,7 +66,7 @@ class _Taught:
     soft = divergence(
       ours, theirs, softness=self.softness, exclusive=self.exclusive
     )
-    losses = hard(lambda *_: outputs, batch)
+    losses = super().loss(lambda *_: outputs, batch)
     losses = (1 - self.weight) * losses + self.weight * soft
     return losses + self.features * drawn
 
@@ -113,15 +113,6 @@ class DistilledClassification(_Taught, Classification):
     features: of the likeness of embeddings.
   """
 
-  def __post_init__(self, loss):
-    super().__post_init__(loss)
-    self._check_taught()
-
-  def loss(self, forward, batch):
-    """As the task's own, and the divergence from the teacher: (b,)."""
-    hard = lambda *args: Classification.loss(self, *args)
-    return self._taught(hard, forward, batch)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistilledSegmentation(_Taught, Segmentation):
@@ -130,12 +121,3 @@ class DistilledSegmentation(_Taught, Segmentation):
   softness: the temperature of both distributions; weight: the teacher's;
     features: of the likeness of embeddings.
   """
-
-  def __post_init__(self, loss):
-    super().__post_init__(loss)
-    self._check_taught()
-
-  def loss(self, forward, batch):
-    """As the task's own, and the divergence from the teacher: (b,)."""
-    hard = lambda *args: Segmentation.loss(self, *args)
-    return self._taught(hard, forward, batch)
