@@ -17,13 +17,16 @@ import copy
 import os
 import pathlib
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TIMEOUT = 600  # seconds; a mutant that hangs is killed too
+# A mutant that hangs is killed too; a machine that is busy kills none.
+TIMEOUT = 600  # seconds of CPU
+_WAIT = 3600  # seconds
 
 # The test files that are to notice, quickest first.
 TESTS = {
@@ -182,12 +185,17 @@ def passes(home, arguments):
   environment = {**os.environ, 'PYTHONPATH': str(home)}
   try:
     done = subprocess.run(
-      [*command, *arguments], cwd=home, env=environment, timeout=TIMEOUT,
+      [*command, *arguments], cwd=home, env=environment, timeout=_WAIT,
       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+      preexec_fn=_limited,
     )  # fmt: skip
   except subprocess.TimeoutExpired:
     return False
   return done.returncode == 0
+
+
+def _limited():
+  resource.setrlimit(resource.RLIMIT_CPU, (TIMEOUT, TIMEOUT))
 
 
 def survives(module, file=None, place=None):
