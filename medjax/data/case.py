@@ -45,7 +45,7 @@ def check_case(case):
   if 'mask' in case:
     _check_mask(name, np.asarray(case['mask']), image.shape[:n])
   affine = np.asarray(case.get('affine', np.eye(n + 1)), np.float64)
-  if affine.shape != (n + 1, n + 1) or abs(np.linalg.det(affine)) < 1e-12:
+  if affine.shape != (n + 1, n + 1) or not _invertible(affine):
     raise ValueError(
       f'{name}: affine must be an invertible {n + 1}x{n + 1} matrix (voxel '
       f'index → mm), not {affine.tolist()}'
@@ -86,3 +86,10 @@ def _check_label(name, label):
       f'{name}: label has shape {label.shape}; needs one class index or a '
       'vector of 0 and 1'
     )
+
+
+def _invertible(affine):
+  """Whether it is, whatever the unit: a microscope's voxels are nanometres."""
+  if not np.isfinite(affine).all():
+    return False
+  return np.linalg.matrix_rank(affine[:-1, :-1]) == len(affine) - 1

@@ -7,11 +7,10 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
 from medjax import files, prepare
 from medjax.data import builders, folder, formats, records, remote
 from medjax.data.case import check_case
+from medjax.data.folder.grids import on_grid
 
 # How the image and the mask of a patient with a folder of its own are called.
 _IMAGE, _MASK = ('image', 'images'), ('mask', 'masks', 'label', 'labels', 'seg')
@@ -260,18 +259,15 @@ class Images(Sequence):
       'modality': volume.modality,
     }
     if mask is not None:
-      case['mask'] = _labels(mask, volume)
+      case['mask'] = _labels(mask, path, volume)
     return check_case(case)
 
 
-def _labels(path, volume):
+def _labels(path, image, volume):
   """The label map in a file, on the grid of an image."""
   if formats.is_segmentation(path):
     return formats.label_map(formats.read_segmentation(path, volume))[0]
-  mask = formats.read_mask(path)
-  if not np.allclose(mask.affine, volume.affine, atol=1e-3):
-    raise ValueError(f'{path}: is not on the grid of its image; resample it')
-  return mask.array
+  return on_grid(path, formats.read_mask(path), image, volume).array
 
 
 def _declared(path):

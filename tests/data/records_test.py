@@ -177,12 +177,23 @@ GOOD = {
     ({'label': np.zeros((2, 2), int)}, 'label has shape'),
     ({'affine': np.eye(4)}, 'affine must be'),
     ({'affine': np.zeros((3, 3))}, 'affine must be'),
+    ({'affine': np.diag([1.0, 0, 1])}, 'affine must be'),
+    ({'affine': np.diag([1.0, np.nan, 1])}, 'affine must be'),
   ],
 )
 def test_check_case(change, message):
   with pytest.raises(ValueError, match=re.escape(message)) as e:
     check_case({**GOOD, **change})
   assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('spacing', [5e-6, 0.3, 50.0])
+def test_voxels_may_be_of_any_size(spacing):
+  """In mm: of an electron microscope's are some nanometres."""
+  affine = np.diag([spacing] * 3 + [1])
+  image = np.zeros((3, 4, 5, 1), np.uint8)
+  case = check_case({'id': 'a', 'image': image, 'affine': affine})
+  np.testing.assert_allclose(case['spacing'], spacing)
 
 
 def test_check_case_fills_in():

@@ -42,8 +42,9 @@ def on_grid(path, volume, other_path, other, *, part=False):
     )
   moved = _furthest(affine - theirs, shape)
   if moved > _OFF * other.spacing.min():
+    moved = f'{moved:.1f}' if moved >= 0.1 else f'{moved:.1g}'
     raise ValueError(
-      f'{path}: lies {moved:.1f} mm from {other_path} (their affines differ); '
+      f'{path}: lies {moved} mm from {other_path} (their affines differ); '
       'resample it to that grid'
     )
   return Volume(array, other.affine, volume.modality, volume.meta)
