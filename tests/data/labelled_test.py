@@ -48,6 +48,12 @@ def ids(view):
   return {c['id'] for c, on in zip(view, view.referenced, strict=True) if on}
 
 
+def referenced(cases, field):
+  """Ids of the cases of a folder that are told, unread, to have a reference."""
+  told = labelled.told(cases, (field,))
+  return {name for name, _, label in told if label is not None}
+
+
 @pytest.mark.parametrize('per_patient', [1, 3])
 @pytest.mark.parametrize('seed', [0, 1])
 def test_few_are_among_more_and_classes_keep_their_shares(per_patient, seed):
@@ -198,6 +204,7 @@ def test_a_folder_of_classes_beside_unlabelled(tmp_path):
     write(tmp_path / f'unlabelled/{i}.png', 100 + i)
   train = open_folder(tmp_path, 'train', partly=True)
   assert sum('label' not in c for c in train) == 5
+  assert referenced(train, 'label') == {c['id'] for c in train if 'label' in c}
   assert train.class_names == ('a', 'b')
   for split in ('validation', 'test'):
     assert all('label' in c for c in open_folder(tmp_path, split, partly=True))
@@ -215,6 +222,7 @@ def test_images_of_which_some_have_a_mask(tmp_path):
   options = dict(partly=True, dense=True)
   train = open_folder(tmp_path, 'train', **options)
   assert sum('mask' not in c for c in train) == 4
+  assert referenced(train, 'mask') == {c['id'] for c in train if 'mask' in c}
   assert all('mask' in c for c in open_folder(tmp_path, 'test', **options))
   with pytest.raises(FileNotFoundError, match='has no mask of the same name'):
     open_folder(tmp_path, 'train', dense=True)

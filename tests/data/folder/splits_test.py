@@ -97,6 +97,15 @@ def test_folds_of_a_stated_train_split():
   assert set(found.values()) == {'fold0', 'fold1', 'fold2', 'test'}
 
 
+def test_a_stated_train_split_gives_validation_its_share():
+  entries = make('a' * 34, split='train')
+  for e in make('ab', split='test'):
+    entries.append(dataclasses.replace(e, patient=e.patient.replace('p', 'q')))
+  counts = collections.Counter(splits_of(entries).values())
+  # The fractions without the test's: .15 of .85.
+  assert counts == {'train': 28, 'validation': 6, 'test': 2}
+
+
 @pytest.mark.parametrize(
   ('labels', 'split', 'options', 'message'),
   [
