@@ -9,7 +9,7 @@ def is_defined(value):
 
 
 def number(value):
-  """A number as text: '0.912', '12.3', '1,024', '–' when undefined."""
+  """A number as text: '0.912', '12.3', '1,024', '4e−06', '–' when undefined."""
   if isinstance(value, str):
     return value
   if not is_defined(value):
@@ -17,6 +17,8 @@ def number(value):
   if isinstance(value, int):
     return f'{value:,}'
   text = f'{value:.3f}' if abs(value) < 10 else f'{value:.1f}'
+  if 0 < abs(value) < 0.0005:  # a distance under a microscope is not zero
+    text = f'{value:.1g}'
   return text.replace('-', '−')
 
 

@@ -81,7 +81,10 @@ def counted(n, what):
 
 
 def _number(value):
-  return 'undefined' if value is None else f'{value:.3f}'
+  if value is None:
+    return 'undefined'
+  # A distance under a microscope is not zero.
+  return f'{value:.1g}' if 0 < abs(value) < 0.0005 else f'{value:.3f}'
 
 
 def outside(name):
