@@ -5,13 +5,18 @@ import pathlib
 
 # Before jax is imported: tests of the mesh need several devices. Most of the
 # suite's time is compiling programs that run once: the demo runs them at full
-# optimisation.
+# optimisation. What several tests compile is kept, be it ever so quick.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '')
   + ' --xla_force_host_platform_device_count=8'
   + ' --xla_backend_optimization_level=1'
 )
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  str(pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'xla'),
+)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 import pytest
 from absl import flags
