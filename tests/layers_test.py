@@ -53,9 +53,13 @@ ALLOWED = {
   },
   'modalities': {'data', 'files', 'metrics', 'tasks'},
   'subgroups': {'data', 'files', 'metrics', 'tasks'},
+  'begin': {
+    'data', 'dp', 'engine', 'experiment', 'finetune', 'prediction', 'progress',
+    'run',
+  },
+  'announce': {'experiment', 'finetune'},
   'train': {
-    'config', 'data', 'dp', 'engine', 'evaluate', 'experiment', 'finetune',
-    'prediction', 'progress', 'run',
+    'announce', 'begin', 'data', 'engine', 'evaluate', 'prediction', 'run',
   },
   'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
   'personal': {

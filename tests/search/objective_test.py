@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import train
+from medjax import begin
 from medjax.run.checkpoint import variables
 from medjax.search import objective
 
@@ -61,9 +61,9 @@ def test_promoted_is_bit_for_bit_the_run_that_never_stopped(config, tmp_path):
 
 
 def test_the_test_split_is_not_opened(config, tmp_path, monkeypatch):
-  prepared, asked = train.samples, []
+  prepared, asked = begin.samples, []
   monkeypatch.setattr(
-    train,
+    begin,
     'samples',
     lambda made, split, **options: (
       asked.append(split) or prepared(made, split, **options)
