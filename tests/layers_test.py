@@ -107,7 +107,7 @@ ALLOWED = {
   'knowledge.__main__': {'cli', 'files', 'knowledge'},
   'search': {
     'build', 'cli', 'config', 'evaluate', 'experiment', 'files', 'public',
-    'reports', 'shipped', 'train',
+    'reports', 'run', 'shipped', 'train',
   },
   'search.__main__': {'cli', 'main', 'search'},
   'labels': {

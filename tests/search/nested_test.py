@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import evaluate, train
+from medjax import begin, evaluate
 from medjax.search import __main__ as command
 from medjax.search import ledger, nested, winner, worker
 
@@ -79,7 +79,7 @@ def opened(monkeypatch):
 
     return samples
 
-  for module in (train, evaluate):
+  for module in (begin, evaluate):
     monkeypatch.setattr(module, 'samples', noting(module, module.samples))
   return found
 
@@ -106,7 +106,7 @@ def test_a_test_fold_is_read_once_after_all_choices(call, opened, tmp_path):
   call('best', 's', '--seeds=1')
   assert of_test(opened) == ['fold0', 'fold1']
   by = [module for module, *_ in opened]
-  assert by == ['train'] * 2 + ['evaluate'] * 4  # winners of all folds first
+  assert by == ['begin'] * 2 + ['evaluate'] * 4  # winners of all folds first
   call('best', 's', '--seeds=1')  # is done
   assert len(of_test(opened)) == 2
   result = json.loads((tmp_path / 's' / 'nested.json').read_text())
