@@ -1,9 +1,7 @@
 """A population: who succeeds whom, with which bits, and what it finds."""
 
-import multiprocessing
 import pathlib
-import random
-import time
+import shutil
 
 import numpy as np
 import optuna
@@ -22,15 +20,15 @@ def space(trial):
 class Walk:
   """Goes up by x a step, with what it took over; a step is a file's line."""
 
-  def __init__(self, seconds=0.0):
-    self.seconds = seconds
+  def step(self):
+    """Before a step is taken."""
 
   def __call__(self, overrides, folder, until):
     place = folder / 'checkpoints'
     place.mkdir(exist_ok=True)
     lines = sorted(place.iterdir())
     for step in range(len(lines) + 1, until + 1):
-      time.sleep(self.seconds)
+      self.step()
       part = folder / 'part'
       part.write_text(str(overrides['optimizer.learning_rate']))
       part.rename(place / f'{step:02}')
@@ -38,10 +36,10 @@ class Walk:
     return {k + 1: float(v) for k, v in enumerate(np.cumsum(rates))}
 
 
-def run(workdir, *, trials=8, work=None, seconds=0.0, **options):
+def run(workdir, *, trials=8, work=None, **options):
   options = {'show': lambda line: None, 'interval': 0.5, **options}
   return worker.search(
-    workdir, work or Walk(seconds), space, trials=trials, levels=LEVELS,
+    workdir, work or Walk(), space, trials=trials, levels=LEVELS,
     population=True, **options,
   )  # fmt: skip
 
@@ -86,30 +84,39 @@ def test_parameters_are_changed_within_their_bounds():
   assert 0.15 < np.mean(['word' not in p for p in seen]) < 0.35
 
 
-def test_a_kill_changes_nothing(tmp_path):
-  whole = run(tmp_path / 'whole')
-  context, rng = multiprocessing.get_context('spawn'), random.Random(0)
-  taken = lambda: len([*(tmp_path / 'cut').glob('trials/*/checkpoints/*')])
-  for _ in range(2):
-    process = context.Process(
-      target=run, args=(tmp_path / 'cut',), kwargs={'seconds': 0.05}
-    )
-    process.start()
-    target = taken() + rng.randrange(8, 20)
-    while process.is_alive() and taken() < target:
-      time.sleep(0.01)
-    process.kill()
-    process.join()
-  # Of a copy that was cut off, too.
-  left = tmp_path / 'cut' / 'trials' / '0009'
-  if not (left / 'trial.json').exists():
-    left.mkdir(parents=True, exist_ok=True)
-    (left / 'torn').write_text('')
-  run(tmp_path / 'cut')
-  cut = ledger.read(tmp_path / 'cut')
+class Killed(BaseException):
+  """The process ends here, with all that it would still have written."""
+
+
+def test_a_kill_changes_nothing(tmp_path, monkeypatch):
+  whole, left = run(tmp_path / 'whole'), [3, 9, 20, 26, 31]
+  copies, calls = [1, 3], {'step': 0, 'copy': 0}
+
+  def killed(kind, at):
+    calls[kind] += 1
+    if calls[kind] in at:
+      raise Killed
+
+  class Mortal(Walk):
+    def step(self):
+      killed('step', left)
+
+  def copy(source, target, real=shutil.copytree):
+    target.mkdir()  # as far as it came
+    killed('copy', copies)
+    return real(source, target, dirs_exist_ok=True)
+
+  monkeypatch.setattr(population.shutil, 'copytree', copy)
+  deaths = 0
+  while True:
+    try:
+      cut = run(tmp_path / 'cut', work=Mortal())
+      break
+    except Killed:
+      deaths += 1
+  assert deaths == len(left) + len(copies)
   as_found = lambda t: (t.overrides, t.values, t.parent, t.since, t.state)
   assert [as_found(t) for t in cut] == [as_found(t) for t in whole]
-  assert not (left / 'torn').exists()
 
 
 def test_who_fails_is_succeeded(tmp_path):
