@@ -58,7 +58,7 @@ def _search(argv):
     # A typo shows now, and not as the reason of each trial that fails.
     space.configured(args.config, sampler.drawn(found))
     if args.population:
-      _check_population(args, found)
+      _check_population(args, found)  # before anything is written down
     folds = range(nested.folds(args.config)) if args.nested else (None,)
     winner.check_unread(args.workdir)
     names = ('config', 'space', 'rungs', 'eta', 'sampler', 'seed', 'nested')
@@ -73,12 +73,17 @@ def _search(argv):
 
 
 def _check_population(args, found):
-  from medjax.search import population, sampler
+  from medjax.search import population, sampler, space
 
   if args.nested:
     raise ValueError('--nested and --population: take one of them')
   if args.trials < 2:
-    raise ValueError('--population: --trials are its size, 2 or more')
+    raise ValueError(
+      f'--trials={args.trials}: with --population the size of it, 2 or more'
+    )
+  population.levels(
+    space.configured(args.config, {}).train.steps, count=args.rungs
+  )
   population.check(args.config, lambda seed: sampler.drawn(found, seed))
 
 

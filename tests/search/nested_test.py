@@ -143,6 +143,9 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
     (searching('--nested', config='none.py'), 'none.py has no folds'),
     (searching(), 'must be 1 and folds 0; --nested'),
     (searching('--nested', space='typo.py'), "did you mean 'ema_decay'"),
+    (searching('--nested', '--population'), 'take one of them'),
+    (searching('--population', config='none.py'), '--rungs=1 is not'),
+    (searching('--population', '--trials=1'), 'the size of it, 2 or more'),
   ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(
@@ -152,6 +155,14 @@ def test_what_cannot_be_searched_is_refused_at_once(
     call(*options)
   assert message in capsys.readouterr().err
   assert not list(tmp_path.glob('s/**/trials'))
+
+
+def test_a_schedule_is_no_config(call, tmp_path, capsys):
+  settings = {'config': 'none.py', 'space': 'space.py', 'population': 3}
+  worker.settled(tmp_path / 's', settings)
+  with pytest.raises(SystemExit):
+    call('best', 's', '--out=mine.py')
+  assert 'a schedule, which no config says' in capsys.readouterr().err
 
 
 def test_test_folds_wait_for_the_search_of_all(call, tmp_path, capsys):
