@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medjax import experiment, public
+from medjax import announce, begin, experiment, public
 from medjax import train as train_lib
 from medjax.evaluate import evaluate
 from medjax.predict import predict
@@ -127,7 +127,7 @@ def test_a_damaged_test_file_is_found_before_training(
   path = made.cases('test').entries[-1].image
   path.write_bytes(path.read_bytes()[:60])
   monkeypatch.setattr(
-    train_lib.engine, 'create_state', lambda *_, **__: pytest.fail('trains')
+    begin.engine, 'create_state', lambda *_, **__: pytest.fail('trains')
   )
   with pytest.raises((ValueError, OSError), match=path.name):
     train(made, tmp_path / 'run')
@@ -166,7 +166,7 @@ def test_a_class_that_no_case_of_train_has(labels, unseen):
     entries=[types.SimpleNamespace(label=label) for label in labels]
   )
   names = ('dark', 'bright', 'odd')
-  assert train_lib._never_seen(cases, names) == unseen
+  assert announce._never_seen(cases, names) == unseen
 
 
 def test_ctrl_c_in_the_last_validation_is_heard(

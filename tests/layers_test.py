@@ -53,9 +53,13 @@ ALLOWED = {
   },
   'modalities': {'data', 'files', 'metrics', 'tasks'},
   'subgroups': {'data', 'files', 'metrics', 'tasks'},
+  'begin': {
+    'data', 'dp', 'engine', 'experiment', 'finetune', 'prediction', 'progress',
+    'run',
+  },
+  'announce': {'experiment', 'finetune'},
   'train': {
-    'config', 'data', 'dp', 'engine', 'evaluate', 'experiment', 'finetune',
-    'prediction', 'progress', 'run',
+    'announce', 'begin', 'data', 'engine', 'evaluate', 'prediction', 'run',
   },
   'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
   'personal': {
@@ -103,7 +107,7 @@ ALLOWED = {
   'knowledge.__main__': {'cli', 'files', 'knowledge'},
   'search': {
     'build', 'cli', 'config', 'evaluate', 'experiment', 'files', 'public',
-    'reports', 'shipped', 'train',
+    'reports', 'run', 'shipped', 'train',
   },
   'search.__main__': {'cli', 'main', 'search'},
   'labels': {

@@ -8,8 +8,10 @@ AUGMENTATIONS = {'none': (), 'affine': (AFFINE,), 'flip': (FLIP,),
 
 def space(trial):
   """Fields of the config and their values; `trial` is Optuna's."""
-  augment = trial.suggest_categorical('augment', sorted(AUGMENTATIONS))
-  return {
+  augment = trial.suggest_categorical(
+    'augment', ['recipe', *sorted(AUGMENTATIONS)]
+  )
+  found = {
     'optimizer.learning_rate': trial.suggest_float(
       'learning_rate', 1e-4, 3e-2, log=True
     ),
@@ -19,5 +21,7 @@ def space(trial):
     'train.ema_decay': trial.suggest_categorical(
       'ema_decay', [0.0, 0.95, 0.99]
     ),
-    'augment': AUGMENTATIONS[augment],
   }
+  if augment != 'recipe':  # what the config has
+    found['augment'] = AUGMENTATIONS[augment]
+  return found

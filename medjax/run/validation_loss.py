@@ -12,6 +12,9 @@ from medjax.data import pipeline
 
 _FEWEST, _MOST = 4, 16  # batches, of patches; and of anything
 _STEPS = 10  # of training to a batch: it costs a few per cent of the time
+# What a loss that was traced in training says while it is traced without what
+# only training has: a field of a batch, a method or an option of `forward`.
+_MISSES = AttributeError, LookupError, TypeError, ValueError
 
 
 class _Fixed(pipeline.TrainStream):
@@ -82,18 +85,26 @@ class ValidationLoss:
       local_batch_size=stream.batch_size // jax.process_count(),
       start_step=0,
     )
-    self._program = self._program or self._compiled(state)
     total = engine.replicate((jnp.zeros(()), jnp.zeros(())), self._mesh)
     for batch in pipeline.to_device(batches, engine.sharded(self._mesh)):
-      try:
-        total = self._program(state, total, batch)
-      except Exception as e:  # a task of others may want what training has
-        self._left_out = True
-        if not jax.process_index():
-          print(f'note: no validation loss, as the task has none: {e}')
+      if self._program is None and not self._begun(state, total, batch):
         return None
+      total = self._program(state, total, batch)
     loss, count = map(float, jax.device_get(total))
     return loss / count if count else None
+
+  def _begun(self, *arguments):
+    """Whether the loss can be traced; says once that a task has none."""
+    program = self._compiled(arguments[0])
+    try:
+      jax.eval_shape(program, *arguments)
+    except _MISSES as e:
+      self._left_out = True
+      if not jax.process_index():
+        print(f'note: no validation loss, as the task has none: {e}')
+      return False
+    self._program = program
+    return True
 
   def _stream(self, samples):
     # The same examples whatever the seed of the run: members are alike.

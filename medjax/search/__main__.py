@@ -9,6 +9,8 @@ are compared at 1/9 and 1/3 of the steps and only the best third goes on (ASHA).
 winner's config, trains it in new seeds, and reads the test split once. With
 --nested the search runs inside each fold of a config with folds, WORKDIR/fold0,
 …, and `best` tests the winner of each in its fold: the score of the procedure.
+With --population the trials are compared --rungs times, at equal distances, and
+those behind go on from the weights of those ahead with other settings (PBT).
 """
 
 import sys
@@ -45,6 +47,7 @@ def _search(argv):
   add('--sampler', default='tpe', help='tpe or random [tpe]')
   add('--seed', type=int, default=0, help='of the sampler [0]')
   add('--nested', action='store_true', help='a search inside each fold')
+  add('--population', action='store_true', help='weights are taken over')
   parser.add_argument('--debug', action='store_true', help='show tracebacks')
   args = parser.parse_args(argv)
   with cli.one_line_errors():
@@ -54,10 +57,14 @@ def _search(argv):
     found = space.load(args.space)
     # A typo shows now, and not as the reason of each trial that fails.
     space.configured(args.config, sampler.drawn(found))
+    if args.population:
+      _check_population(args, found)  # before anything is written down
     folds = range(nested.folds(args.config)) if args.nested else (None,)
     winner.check_unread(args.workdir)
     names = ('config', 'space', 'rungs', 'eta', 'sampler', 'seed', 'nested')
     settings = {name: getattr(args, name) for name in names}
+    # Who is behind depends on how many there are.
+    settings['population'] = args.trials if args.population else 0
     settings['digest'] = space.digest(args.config, args.space)
     worker.settled(args.workdir, settings)
     for fold in folds:
@@ -65,17 +72,36 @@ def _search(argv):
     print(f'page: {report.write(args.workdir)}')
 
 
+def _check_population(args, found):
+  from medjax.search import population, sampler, space
+
+  if args.nested:
+    raise ValueError('--nested and --population: take one of them')
+  if args.trials < 2:
+    raise ValueError(
+      f'--trials={args.trials}: with --population the size of it, 2 or more'
+    )
+  population.levels(
+    space.configured(args.config, {}).train.steps, count=args.rungs
+  )
+  population.check(args.config, lambda seed: sampler.drawn(found, seed))
+
+
 def _inside(args, found, fold, seed):
   """Searches, in a fold if one is given."""
-  from medjax.search import nested, objective, rungs, worker
+  from medjax.search import nested, objective, population, rungs, worker
 
   workdir, said = args.workdir, ''
   if fold is not None:
     workdir, said = nested.place(workdir, fold), f'fold {fold}: '
   work = objective.Objective(args.config, fold)
+  if args.population:
+    levels = population.levels(work.steps, count=args.rungs)
+  else:
+    levels = rungs.rungs(work.steps, count=args.rungs, eta=args.eta)
   worker.search(
     workdir, work, found, trials=args.trials, eta=args.eta, kind=args.sampler,
-    levels=rungs.rungs(work.steps, count=args.rungs, eta=args.eta), seed=seed,
+    levels=levels, seed=seed, population=args.population,
     show=lambda line: print(f'{said}{line}', flush=True),
   )  # fmt: skip
 
@@ -123,6 +149,11 @@ def _best(argv):
         nested.judge(args.workdir, config, seeds=args.seeds)
       print(f'page: {report.write(args.workdir)}')
       return
+    if args.out and settings.get('population'):
+      raise ValueError(
+        '--out: what a population finds is a schedule, which no config says; '
+        '`search report` shows it, and --seeds trains by it'
+      )
     if args.out:
       print(f'config: {winner.write_config(args.workdir, args.out, config)}')
     if args.seeds:

@@ -19,7 +19,8 @@ class Trial:
   validation score} at each rung that it reached. aim: the step that it is on
   its way to, or reached last. curve: {step: score} of all validations. state:
   'running', 'paused' at a rung, 'done', 'failed' with a reason. tries: how
-  often its process has died on the way. seconds: spent in all.
+  often its process has died on the way. seconds: spent in all. parent: of a
+  population, whose state it took over at step `since`.
   """
 
   number: int
@@ -32,6 +33,8 @@ class Trial:
   reason: str = ''
   tries: int = 0
   seconds: float = 0.0
+  parent: int | None = None
+  since: int = 0
 
   @property
   def is_free(self):

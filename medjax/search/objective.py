@@ -29,6 +29,9 @@ class Objective:
   def __call__(self, overrides, folder, until):
     """The curve of a trial that goes on to step `until` in its folder."""
     made = experiment.make(space.configured(self.config, overrides, self.fold))
+    taken = (folder / 'checkpoints').is_dir()
+    if taken and not (folder / 'config.json').exists():
+      made.store(folder)  # the state is another trial's, the config its own
     train(made, folder, until=until, read_test=False)
     return curve(folder, made.task.monitor)
 

@@ -5,7 +5,7 @@ import pathlib
 from medjax import files
 from medjax.reports import figures, page
 from medjax.reports.text import duration, interval, number
-from medjax.search import ledger, nested, sampler, winner
+from medjax.search import ledger, nested, population, sampler, winner
 
 
 def write(workdir):
@@ -21,7 +21,10 @@ def write(workdir):
   if not trials:
     raise ValueError(f'{workdir} holds no trials: give the workdir of a search')
   scored = [t for t in trials if t.values]
-  importances = sampler.Study(workdir).importances()
+  succeeded = any(t.parent is not None for t in trials)
+  importances = {}  # of settings that changed on the way there are none
+  if not succeeded:
+    importances = sampler.Study(workdir).importances()
   result = files.read_json(workdir / winner.RESULT, mend='run `best` again')
   pictures = page.Pictures(workdir / 'figures', old='search_*.png')
   with figures.style():
@@ -33,7 +36,7 @@ def write(workdir):
       ),
       'curves': pictures(
         'search_curves',
-        figures.search_curves([t.curve for t in trials]),
+        figures.search_curves([_own(t) for t in trials]),
         'Validation score of each trial by step',
         'A line is a trial, darker with a better score.',
       ),
@@ -58,11 +61,31 @@ def write(workdir):
     failed=[(t.number, t.reason) for t in trials if t.state == 'failed'],
     spent=duration(sum(t.seconds for t in trials)),
     optimism=_optimism(result),
+    schedule=_schedule(trials) if succeeded else None,
     **shown,
   )
   path = workdir / 'search.html'
   files.write_text(path, text)
   return path
+
+
+def _own(trial):
+  """The curve of a trial, from where it took over on."""
+  return {k: v for k, v in trial.curve.items() if k >= trial.since}
+
+
+def _schedule(trials):
+  """Header and rows of what the best trial found, or the best so far."""
+  scored = [t for t in trials if t.values]
+  trial = max(scored, key=lambda t: (max(t.values), t.value, -t.number))
+  found = population.schedule(trials, trial)
+  names = list(dict.fromkeys(k for _, settings in found for k in settings))
+  begun = [0, *(until for until, _ in found)]
+  rows = [
+    [f'{since} to {until}', *(_cell(settings.get(k)) for k in names)]
+    for since, (until, settings) in zip(begun, found, strict=False)
+  ]
+  return ['Steps', *names], rows
 
 
 def _write_nested(workdir, inside):
@@ -114,6 +137,7 @@ def _counts(trials):
 def _table(trials):
   """Header and rows of the trials, the best first."""
   names = list(dict.fromkeys(k for t in trials for k in t.overrides))
+  after = any(t.parent is not None for t in trials)
   order = sorted(
     trials,
     key=lambda t: (
@@ -125,12 +149,18 @@ def _table(trials):
   rows = [
     [
       str(t.number), t.state, number(max(t.values, default=None)),
-      number(t.value),
+      number(t.value), *([_after(t)] if after else []),
       *(_cell(t.overrides.get(k)) for k in names),
     ]
     for t in order
   ]  # fmt: skip
-  return ['Trial', 'State', 'Step', 'Score', *names], rows
+  words = ['Trial', 'State', 'Step', 'Score', *(['After'] if after else [])]
+  return [*words, *names], rows
+
+
+def _after(trial):
+  """Whose state a trial took over, and when."""
+  return '' if trial.parent is None else f'{trial.parent} at {trial.since}'
 
 
 def _cell(value):

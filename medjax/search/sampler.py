@@ -51,10 +51,10 @@ def mend(workdir):
   print(f'{path}: its last line was cut off, and is put aside', flush=True)
 
 
-def drawn(space):
+def drawn(space, seed=0):
   """The overrides of a trial drawn at random, to see whether they are right."""
   optuna.logging.set_verbosity(optuna.logging.ERROR)
-  sampler = optuna.samplers.RandomSampler(seed=0)
+  sampler = optuna.samplers.RandomSampler(seed=seed)
   return dict(space(optuna.create_study(sampler=sampler).ask()))
 
 
@@ -69,7 +69,9 @@ class Study:
     if sampler not in SAMPLERS:
       raise ValueError(f'--sampler={sampler} is none of {", ".join(SAMPLERS)}')
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings('ignore', module='optuna')
+    warnings.filterwarnings(
+      'ignore', category=optuna.exceptions.ExperimentalWarning
+    )
     path = pathlib.Path(workdir) / _JOURNAL
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = optuna.storages.journal.JournalFileOpenLock(str(path))
@@ -82,14 +84,21 @@ class Study:
       load_if_exists=True,
     )
 
-  def suggest(self, number, space):
-    """(overrides, params) of a new trial; nothing is left running."""
+  def suggest(self, number, space, *, fixed=None):
+    """(overrides, params) of a new trial; nothing is left running.
+
+    fixed: {parameter: value} of those that are not to be drawn.
+    """
     seed = self._seed * 100_003 + number
     self._study.sampler = (
       optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
       if self._kind == 'tpe'
       else optuna.samplers.RandomSampler(seed=seed)
     )
+    if fixed:
+      self._study.sampler = optuna.samplers.PartialFixedSampler(
+        fixed, self._study.sampler
+      )
     trial = self._study.ask()
     try:
       overrides = dict(space(trial))
@@ -103,14 +112,14 @@ class Study:
     self._study.add_trial(
       optuna.trial.create_trial(
         params=dict(params),
-        distributions=self._known(params),
+        distributions=self.known(params),
         value=value if last else None,
         intermediate_values={steps: value},
         state=state.COMPLETE if last else state.PRUNED,
       )
     )
 
-  def _known(self, params):
+  def known(self, params):
     """The distributions of a trial's parameters, as they were suggested."""
     for trial in reversed(self._study.trials):
       if trial.params == dict(params):

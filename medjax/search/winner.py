@@ -6,7 +6,8 @@ import numpy as np
 
 from medjax import experiment, files
 from medjax.evaluate import evaluate
-from medjax.search import ledger, space
+from medjax.run.checkpoint import Checkpointer
+from medjax.search import ledger, population, space
 from medjax.train import train
 
 RESULT = 'best.json'
@@ -80,20 +81,34 @@ def judge(workdir, config, *, seeds=3, show=print):
 def trained(workdir, config, *, seeds, fold=None, show=print):
   """[(folder, Experiment, facts)] of the best trial in new seeds.
 
-  The test split is not opened.
+  Of a population by the schedule that it found. The test split is not opened.
   """
-  workdir, trial, runs = pathlib.Path(workdir), best(workdir), []
+  workdir, runs = pathlib.Path(workdir), []
+  parts = population.schedule(ledger.read(workdir), best(workdir))
   for seed in range(1, seeds + 1):
     folder = workdir / 'best' / f'seed{seed}'
-    settings = space.configured(config, trial.overrides, fold)
-    if settings.data.seed is None:  # the division stays that of the search
-      settings.data.seed = settings.seed
-    settings.seed += seed
-    made = experiment.make(settings)
-    facts = train(made, folder, read_test=False)
+    for until, overrides in parts:
+      if until <= _step(folder) and until < parts[-1][0]:
+        continue  # done, before a kill
+      settings = space.configured(config, overrides, fold)
+      if settings.data.seed is None:  # the division stays that of the search
+        settings.data.seed = settings.seed
+      settings.seed += seed
+      made = experiment.make(settings)
+      if len(parts) > 1:
+        made.store(folder)  # goes on with other settings than it began with
+      facts = train(made, folder, until=until, read_test=False)
     runs.append((folder, made, facts))
     show(f'seed {settings.seed} is trained: {folder}')
   return runs
+
+
+def _step(folder):
+  """The step that a run has come to, 0 of none."""
+  if not (folder / 'checkpoints').is_dir():
+    return 0
+  with Checkpointer(folder, read_only=True) as checkpoints:
+    return checkpoints.latest_step() or 0
 
 
 def look(workdir, runs):

@@ -5,6 +5,7 @@ import time
 
 from medjax import cli, files
 from medjax.search import lease, ledger, rungs, sampler
+from medjax.search import population as population_lib
 
 _WAIT = 2.0  # seconds, where others hold all that is left
 _SETTINGS = 'search.json'
@@ -20,6 +21,7 @@ def search(
   eta=3,
   kind='tpe',
   seed=0,
+  population=False,
   interval=lease.INTERVAL,
   show=print,
 ):
@@ -27,14 +29,26 @@ def search(
 
   objective(overrides, folder, until) → {step: score} so far, of which the best
   counts; `levels` are the steps of its rungs. A trial that ends in an error of
-  the user's fails with that line, and the search goes on. Returns all trials.
+  the user's fails with that line, and the search goes on. A `population` is of
+  so many trials, and has more when some succeed others. Returns all trials.
   """
   workdir = pathlib.Path(workdir)
-  study = sampler.Study(workdir, sampler=kind, seed=seed)
+  study = sampler.Study(
+    workdir, sampler='random' if population else kind, seed=seed
+  )
+
+  def choose(found):
+    if population:
+      return population_lib.job(
+        workdir, found, study, space, size=trials, steps=levels, eta=eta,
+        seed=seed,
+      )  # fmt: skip
+    return _halving(found, study, space, trials, levels, eta)
+
   while True:
     with sampler.alone(workdir):
       sampler.mend(workdir)
-      job, busy = _next(workdir, study, space, trials, levels, eta, interval)
+      job, busy = _next(workdir, choose, interval)
       if job:
         trial, until = job
         place = ledger.folder(workdir, trial.number)
@@ -48,7 +62,10 @@ def search(
       time.sleep(min(_WAIT, interval))
       continue
     try:
-      _work(workdir, objective, trial, until, levels, study, show)
+      _work(
+        workdir, objective, trial, until, levels, study, show,
+        newest=population and until != levels[-1],
+      )  # fmt: skip
     finally:
       holding.__exit__(None, None, None)
   return ledger.read(workdir)
@@ -65,7 +82,12 @@ def settled(workdir, settings):
     files.write_json(path, settings, sealed=True)
     return
   # A search may be older than these.
-  before = {'nested': False, 'digest': settings.get('digest'), **before}
+  before = {
+    'nested': False,
+    'population': 0,
+    'digest': settings.get('digest'),
+    **before,
+  }
   for name, value in files.plain(settings).items():
     if before.get(name) == value:
       continue
@@ -90,7 +112,7 @@ def settings(workdir):
   return found
 
 
-def _next(workdir, study, space, most, levels, eta, interval):
+def _next(workdir, choose, interval):
   """((trial, step to go on to) or None, whether others are at work)."""
   found = ledger.read(workdir)
   for trial in found:
@@ -104,6 +126,11 @@ def _next(workdir, study, space, most, levels, eta, interval):
   for trial in found:
     if trial.is_free and not trial.has_arrived:
       return (trial, trial.aim), True
+  return choose(found)
+
+
+def _halving(found, study, space, most, levels, eta):
+  """As `_next`: who goes on to the next rung, or a new trial."""
   alive = [t for t in found if t.state != 'failed']
   if going := rungs.candidate(alive, levels, eta=eta):
     return going, True
@@ -114,13 +141,14 @@ def _next(workdir, study, space, most, levels, eta, interval):
   return None, any(t.state == 'running' for t in found)
 
 
-def _work(workdir, objective, trial, until, levels, study, show):
+def _work(workdir, objective, trial, until, levels, study, show, *, newest):
   """Takes a trial to a rung, and writes down what came of it."""
   began = time.monotonic()
   place = ledger.folder(workdir, trial.number)
   try:
     trial.curve = objective(trial.overrides, place, until)
-    trial.values[until] = value = max(trial.curve.values())
+    value = _score(trial.curve, until, newest=newest)
+    trial.values[until] = value
     trial.state = 'done' if until == levels[-1] else 'paused'
     said = f'{value:.4f} at step {until}'
   except Exception as e:
@@ -136,6 +164,16 @@ def _work(workdir, objective, trial, until, levels, study, show):
       last = until == levels[-1]
       study.learn(trial.params, until, trial.values[until], last=last)
   show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
+
+
+def _score(curve, until, *, newest):
+  """The best of a curve, as of a run's checkpoints, or the newest.
+
+  Raises ValueError where that is not defined.
+  """
+  if newest and until not in curve:
+    raise ValueError(f'its score at step {until} is not a number')
+  return curve[until] if newest else max(curve.values())
 
 
 def _short(overrides):

@@ -88,3 +88,35 @@ def test_a_task_of_views_has_none(made):
   other = dataclasses.replace(made, task=types.SimpleNamespace(views=True))
   mesh = engine.make_mesh(jax.devices()[:1])
   assert ValidationLoss(other, mesh)(None, [1]) is None
+
+
+def test_a_loss_that_wants_what_training_has_is_left_out(made, capsys):
+  class Odd:
+    def __getattr__(self, name):
+      return getattr(made.task, name)
+
+    def loss(self, forward, batch):
+      return forward(batch['image']).sum(-1) + batch['mixed']
+
+  mesh = engine.make_mesh(jax.devices()[:1])
+  other = dataclasses.replace(made, task=Odd())
+  state, cases = state_on(made, mesh), samples(made, 'validation')
+  loss = ValidationLoss(other, mesh)
+  assert loss(state, cases) is None
+  assert loss(state, cases) is None
+  said = capsys.readouterr().out
+  assert said.count('no validation loss') == 1
+  assert 'mixed' in said
+
+
+def test_a_device_that_fails_is_no_task_without_a_loss(made):
+  mesh = engine.make_mesh(jax.devices()[:1])
+  state, cases = state_on(made, mesh), samples(made, 'validation')
+  loss = ValidationLoss(made, mesh)
+
+  def full(*_):
+    raise RuntimeError('RESOURCE_EXHAUSTED')
+
+  loss._program = full
+  with pytest.raises(RuntimeError, match='EXHAUSTED'):
+    loss(state, cases)

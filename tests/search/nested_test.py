@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import evaluate, train
+from medjax import begin, evaluate
 from medjax.search import __main__ as command
 from medjax.search import ledger, nested, winner, worker
 
@@ -79,7 +79,7 @@ def opened(monkeypatch):
 
     return samples
 
-  for module in (train, evaluate):
+  for module in (begin, evaluate):
     monkeypatch.setattr(module, 'samples', noting(module, module.samples))
   return found
 
@@ -106,7 +106,7 @@ def test_a_test_fold_is_read_once_after_all_choices(call, opened, tmp_path):
   call('best', 's', '--seeds=1')
   assert of_test(opened) == ['fold0', 'fold1']
   by = [module for module, *_ in opened]
-  assert by == ['train'] * 2 + ['evaluate'] * 4  # winners of all folds first
+  assert by == ['begin'] * 2 + ['evaluate'] * 4  # winners of all folds first
   call('best', 's', '--seeds=1')  # is done
   assert len(of_test(opened)) == 2
   result = json.loads((tmp_path / 's' / 'nested.json').read_text())
@@ -143,6 +143,9 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
     (searching('--nested', config='none.py'), 'none.py has no folds'),
     (searching(), 'must be 1 and folds 0; --nested'),
     (searching('--nested', space='typo.py'), "did you mean 'ema_decay'"),
+    (searching('--nested', '--population'), 'take one of them'),
+    (searching('--population', config='none.py'), '--rungs=1 is not'),
+    (searching('--population', '--trials=1'), 'the size of it, 2 or more'),
   ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(
@@ -152,6 +155,14 @@ def test_what_cannot_be_searched_is_refused_at_once(
     call(*options)
   assert message in capsys.readouterr().err
   assert not list(tmp_path.glob('s/**/trials'))
+
+
+def test_a_schedule_is_no_config(call, tmp_path, capsys):
+  settings = {'config': 'none.py', 'space': 'space.py', 'population': 3}
+  worker.settled(tmp_path / 's', settings)
+  with pytest.raises(SystemExit):
+    call('best', 's', '--out=mine.py')
+  assert 'a schedule, which no config says' in capsys.readouterr().err
 
 
 def test_test_folds_wait_for_the_search_of_all(call, tmp_path, capsys):

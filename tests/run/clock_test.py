@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from medjax import train
+from medjax.run import clock as clock_lib
 
 
 class Time:
@@ -16,13 +16,13 @@ class Time:
 
 def test_images_a_second_and_the_share_that_was_waited(monkeypatch):
   time = Time()
-  monkeypatch.setattr(train, 'time', time)
+  monkeypatch.setattr(clock_lib, 'time', time)
   ready = types.SimpleNamespace(is_ready=lambda: True)
   at_work = types.SimpleNamespace(is_ready=lambda: False)
   member = lambda step: types.SimpleNamespace(
     state=types.SimpleNamespace(step=step)
   )
-  clock = train._Clock(10, batch_size=8)
+  clock = clock_lib.Clock(10, batch_size=8)
   with clock.waiting([member(ready)]):
     time.now += 1
   with clock.waiting([member(at_work)]):  # the device had work: no waiting

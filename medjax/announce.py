@@ -1,0 +1,81 @@
+"""What a run says of itself before its first step."""
+
+import jax
+
+from medjax.experiment import SPLITS
+from medjax.finetune import adapted
+
+
+def announce(experiment, members):
+  """Says what is about to be trained, before the first step is compiled."""
+  if jax.process_index():
+    return
+  task, settings = experiment.task, experiment.train
+  cases = members[0].experiment.cases
+  splits = ', '.join(f'{_counted(cases(split))} {split}' for split in SPLITS)
+  device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
+  print(f'cases: {splits}; on {device}')
+  if task.names:
+    positive = getattr(task, 'positive_class', None)
+    of = ', '.join(
+      f'{name} (positive)' if k == positive else name
+      for k, name in enumerate(task.names)
+    )
+    print(f'{type(task).__name__} of {of}')
+  if unseen := _never_seen(cases('train'), task.names):
+    print(
+      f'note: no case of train is {", ".join(unseen)}, which is not learnt then'
+    )
+  for column in experiment.facts.telling:
+    print(
+      f'warning: {column} alone tells the label: if it is the label in '
+      'another form, leave it out of data.fields.covariates'
+    )
+  count = sizes(members[0].state)['parameters']
+  if members[0].private:
+    print(members[0].private.plan)
+  name = experiment.config['model'].get('name')
+  from_step = min(m.step for m in members)
+  resumed = f', going on from step {from_step}' if from_step else ''
+  print(f'{name}: {count:,} parameters; {settings.steps} steps{resumed}')
+  warmup = experiment.config['schedule'].get('warmup_steps', 0)
+  if 2 * warmup > settings.steps:
+    print(
+      f'note: schedule.warmup_steps={warmup} of {settings.steps} steps: the '
+      'learning rate is hardly what it should be; lower it'
+    )
+  # A moving average that outlasts the run is one of its beginning too.
+  if settings.ema_decay and (1 - settings.ema_decay) * settings.steps < 1:
+    print(
+      f'note: train.ema_decay={settings.ema_decay} averages over some '
+      f'{1 / (1 - settings.ema_decay):.0f} steps, more than the run has'
+    )
+
+
+def _counted(cases):
+  """'12', or '12 of 8 patients' where that is known without reading them."""
+  patients = len({e.patient for e in getattr(cases, 'entries', ())})
+  if patients in (0, len(cases)):
+    return str(len(cases))
+  return f'{len(cases)} of {patients} patients'
+
+
+def _never_seen(cases, names):
+  """Names of the classes that no case of a folder has."""
+  labels = [e.label for e in getattr(cases, 'entries', ())]
+  if not labels or None in labels:
+    return []
+  if all(isinstance(label, tuple) for label in labels):
+    counts = zip(names, zip(*labels, strict=True), strict=False)
+    return [name for name, column in counts if not any(column)]
+  return [name for name in names if name not in set(labels)]
+
+
+def sizes(state):
+  """Numbers of parameters, for the record."""
+  count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
+  whole = jax.eval_shape(adapted.merge, state.eval_variables)
+  return {
+    'parameters': count(whole['params']),
+    'trained_parameters': count(state.params),
+  }
