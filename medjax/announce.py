@@ -50,6 +50,18 @@ def announce(experiment, members):
       f'note: train.ema_decay={settings.ema_decay} averages over some '
       f'{1 / (1 - settings.ema_decay):.0f} steps, more than the run has'
     )
+  if tolerance := _covers_all(task, experiment.facts):
+    print(
+      f'note: task.nsd_tolerance={tolerance:g} mm is as wide as the images: '
+      'every surface is within it, and NSD says nothing; lower it'
+    )
+
+
+def _covers_all(task, facts):
+  """The tolerance of surfaces, if an image is no wider; else 0."""
+  tolerance = getattr(task, 'nsd_tolerance', 0.0)
+  sides = [n * s for n, s in zip(facts.shape, facts.spacing, strict=False)]
+  return tolerance if sides and tolerance >= max(sides) else 0.0
 
 
 def _counted(cases):
