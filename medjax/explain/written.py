@@ -7,7 +7,7 @@ from PIL import Image
 
 from medjax import files
 from medjax.data import formats
-from medjax.explain import intervention, methods, verdict
+from medjax.explain import faithfulness, intervention, methods, verdict
 from medjax.reports import figures, page
 from medjax.reports.gallery import display_slice
 from medjax.reports.text import number
@@ -297,7 +297,7 @@ def _facts(run, asked):
     ('Checkpoint', ', '.join(map(str, run.provenance.steps))),
     ('Config', run.provenance.digest),
     ('Baseline', asked.baseline),
-    ('Random places', 'each map moved to 20 places'),
+    ('Random places', f'each map moved to {faithfulness.DRAWS} places'),
     ('Seed', str(asked.seed)),
     ('medjax', run.provenance.medjax),
   ]
