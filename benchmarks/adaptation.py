@@ -24,7 +24,6 @@ from medjax.metrics import bootstrap, classification
 from medjax.prediction.predictor import Predictor
 from medjax.trust import adapt
 
-
 PNEUMONIA = ('COVID-19', 'Pneumocystis')
 
 
