@@ -110,6 +110,7 @@ def _counterfactuals(run, score, results):
         'id': result.subject.id,
         'before': result.value,
         'after': float(shown[0]),
+        'threshold': float(score.network.target.shown(level)),
         'flipped': bool(passed[0]),
         'size': float(np.sqrt((change**2).mean()) / images.std()),
         'change': change.sum(-1),

@@ -145,7 +145,7 @@ def _method_table(rows):
     'top': 'ρ, last layer anew',
     'all': 'ρ, all anew',
     'planted': 'marker found',
-    'seconds': 's per image',
+    'seconds': 's per image, with compiling',
   }
   used = {k: v for k, v in columns.items() if any(k in r for r in rows)}
   cells = [[r['title'], *(number(r.get(k)) for k in used)] for r in rows]
@@ -249,9 +249,10 @@ def _flip(row, name):
       f'{number(row["after"])}.'
     )
   return (
-    f'{name} goes from {number(row["before"])} to {number(row["after"])} by a '
-    f'change of {row["size"]:.1%} of the contrast of the image. It is a '
-    'counterfactual of the model: it need not look like anatomy, and it is no '
+    f'{name} goes from {number(row["before"])} to {number(row["after"])}, '
+    f'across its threshold of {number(row["threshold"])}, by a change of '
+    f'{row["size"]:.1%} of the contrast of the image. It is a counterfactual '
+    'of the model: it need not look like anatomy, and it is no '
     'cause of anything in the patient.'
   )
 
