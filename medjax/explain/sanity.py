@@ -43,19 +43,24 @@ def _last(score, inputs, about):
 
   Heads of deep supervision are later ones, and only the training looks at them.
   """
-  variables = adapted.merge(score.members[0])
-
-  def total(params):
-    known = {**variables, 'params': params}
-    return score.network.score(known, inputs[0], about).sum()
-
-  slopes = jax.jit(jax.grad(total))(variables['params'])
+  slopes = _slopes(score.alone()[0], inputs[0], about)
   made = adapted.outline(score.network.model, inputs)
   order = dict.fromkeys(
     path.split('/')[1] for path in made if path.startswith('params/')
   )
   used = lambda k: any(np.any(x) for x in jax.tree.leaves(slopes[k]))
   return [k for k in order if used(k)][-1]
+
+
+@jax.jit
+def _slopes(score, images, about):
+  """The gradient of the score with respect to the parameters."""
+  variables = adapted.merge(score.members[0])
+
+  def total(params):
+    return score.network.score({**variables, 'params': params}, images, about)
+
+  return jax.grad(lambda params: total(params).sum())(variables['params'])
 
 
 @functools.partial(jax.jit, static_argnames='network')
