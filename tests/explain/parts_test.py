@@ -4,7 +4,8 @@ import explain_nets as nets
 import numpy as np
 import pytest
 
-from medjax.explain import concepts, counterfactual
+from medjax import tasks
+from medjax.explain import concepts, counterfactual, subjects
 from medjax.metrics import embeddings
 
 
@@ -88,3 +89,14 @@ def test_the_nearest_are_those_of_the_same_direction():
   assert index[:, 0].tolist() == [3, 17]
   assert (np.diff(cosines, axis=1) <= 0).all()
   assert (cosines[:, 0] > 0.98).all()
+
+
+def test_of_a_label_map_the_mask_is_that_of_the_class():
+  task = tasks.Segmentation(num_classes=3)
+  labels = np.array([0, 1, 2, 2])
+  found = subjects._of_class(task, 2, labels)
+  np.testing.assert_array_equal(found, [0, 0, 1, 1])
+  # A mask of one thing is of that thing, whatever its number is.
+  np.testing.assert_array_equal(
+    subjects._of_class(task, 2, np.array([0, 1, 1])), [0, 1, 1]
+  )
