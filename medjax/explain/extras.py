@@ -53,6 +53,8 @@ def check(run, score, asked):
       raise ValueError(
         f'--do: no concept {unknown[0]!r}; there are {", ".join(task.concepts)}'
       )
+  if asked.nearest and dense:
+    raise ValueError('--nearest asks for a classifier; this model segments')
   if asked.concepts and dense:
     raise ValueError('--concepts asks for a classifier; this model segments')
 
