@@ -4,7 +4,8 @@
 
 The run is one of PneumoniaMNIST, evaluated with config.inference.ood. Prints
 the AUROC of each score, and of their joint p, for X-rays of adults of other
-sites, blood cells, and noise of the mean and spread of the test images.
+sites, blood cells, and noise of the mean and spread of the test images; its
+interval over images, and which test images are stranger than half of those.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import medjax
-from medjax.metrics import classification
+from medjax.metrics import bootstrap, classification
 from medjax.metrics import novelty as numbers
 from medjax.prediction import novelty
 
@@ -52,7 +53,7 @@ def noise(test, count=300):
 
 
 def measured(workdir, data):
-  """{set: {score: AUROC}} of the test split against each other set."""
+  """{set: {score: `_told`}} of the test split against each other set."""
   run = medjax.load(workdir)
   known = novelty.load(workdir)
   cases = run.experiment.cases('test')
@@ -65,7 +66,7 @@ def measured(workdir, data):
   own = _p(run, known, test)
   return {
     name: {
-      score: float(_auroc(own[score], p))
+      score: _told(own[score], p)
       for score, p in _p(run, known, [*images]).items()
     }
     for name, images in others.items()
@@ -88,9 +89,20 @@ def _p(run, known, images):
   return {**scores, 'p': -known.p_values(seen, logits)['p']}
 
 
-def _auroc(own, other):
+def _told(own, other):
+  """(AUROC, its interval, places of the test split above half of `other`)."""
   truth = np.r_[np.zeros(len(own)), np.ones(len(other))] > 0
-  return classification.areas(truth[:, None], np.r_[own, other][:, None])[0][0]
+  score = np.r_[own, other]
+
+  def area(weights):
+    found = classification.auroc(
+      truth[:, None], score[:, None], weights=weights
+    )
+    return {'auroc': found[..., 0]}
+
+  once = area(np.ones((1, len(score))))['auroc'][0]
+  bounds = bootstrap.intervals(area, np.arange(len(score)))['auroc']
+  return once, bounds, np.flatnonzero(own > np.median(other))
 
 
 def main():
@@ -100,12 +112,13 @@ def main():
   parser.add_argument('--data', required=True)
   args = parser.parse_args()
   for name, row in measured(args.workdir, args.data).items():
-    each = ', '.join(
-      f'{score} {value:.3f}'
-      + (f' (aim {AIMS[name][score]:.3f})' if score in AIMS[name] else '')
-      for score, value in row.items()
-    )
-    print(f'{name}: {each}')
+    print(name)
+    for score, (value, (low, high), odd) in row.items():
+      aim = f', aim {AIMS[name][score]:.3f}' if score in AIMS[name] else ''
+      print(
+        f'  {score}: {value:.4f} ({low:.4f} to {high:.4f}){aim}; stranger: '
+        f'{len(odd)} of the test, {odd[:5].tolist()}'
+      )
 
 
 if __name__ == '__main__':

@@ -53,6 +53,8 @@ def check(run, score, asked):
       raise ValueError(
         f'--do: no concept {unknown[0]!r}; there are {", ".join(task.concepts)}'
       )
+  if asked.nearest and dense:
+    raise ValueError('--nearest asks for a classifier; this model segments')
   if asked.concepts and dense:
     raise ValueError('--concepts asks for a classifier; this model segments')
 
@@ -110,6 +112,7 @@ def _counterfactuals(run, score, results):
         'id': result.subject.id,
         'before': result.value,
         'after': float(shown[0]),
+        'threshold': float(score.network.target.shown(level)),
         'flipped': bool(passed[0]),
         'size': float(np.sqrt((change**2).mean()) / images.std()),
         'change': change.sum(-1),

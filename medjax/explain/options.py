@@ -48,8 +48,9 @@ class Asked:
         f'--methods: no {unknown[0] if unknown else "method"!r}; there are '
         f'{", ".join(methods.METHODS)}'
       )
-    for name in ('batch', 'segments', 'samples'):
-      if getattr(self, name) < (2 if name != 'batch' else 1):
+    least = dict(batch=1, segments=2, samples=2, sanity=0, nearest=0)
+    for name, count in least.items():
+      if getattr(self, name) < count:
         raise ValueError(f'--{name}={getattr(self, name)} is too few')
 
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
 from scipy import stats
 
 from medjax.explain import methods
@@ -25,26 +24,43 @@ DRAWS = 3
 
 def reinitialised(score, images, about, *, top, seed):
   """A score whose members' last layer, or `top=False` all, are drawn anew."""
-  model = score.network.model
   inputs = (jnp.asarray(images[:1]), *_first(about.get('inputs', ())))
-  order = [
-    path.split('/')[1]
-    for path in adapted.outline(model, inputs)
-    if path.startswith('params/')
-  ]
+  last = _last(score, inputs, _first(about)) if top else None
   members = []
   for i, variables in enumerate(score.members):
     key = jax.random.fold_in(jax.random.key(seed), i)
     fresh = _fresh(key, inputs, network=score.network)
-    if not top:
-      members.append(fresh)
-      continue
-    old = flatten_dict(adapted.merge(variables)['params'])
-    new = flatten_dict(fresh['params'])
-    mixed = {k: new[k] if k[0] == order[-1] else v for k, v in old.items()}
-    rest = adapted.merge(variables)
-    members.append({**rest, 'params': unflatten_dict(mixed)})
+    if top:
+      old = adapted.merge(variables)
+      params = {**old['params'], last: fresh['params'][last]}
+      fresh = {**old, 'params': params}
+    members.append(fresh)
   return dataclasses.replace(score, members=tuple(members))
+
+
+def _last(score, inputs, about):
+  """The last layer, by name, on which the score depends.
+
+  Heads of deep supervision are later ones, and only the training looks at them.
+  """
+  slopes = _slopes(score.alone()[0], inputs[0], about)
+  made = adapted.outline(score.network.model, inputs)
+  order = dict.fromkeys(
+    path.split('/')[1] for path in made if path.startswith('params/')
+  )
+  used = lambda k: any(np.any(x) for x in jax.tree.leaves(slopes[k]))
+  return [k for k in order if used(k)][-1]
+
+
+@jax.jit
+def _slopes(score, images, about):
+  """The gradient of the score with respect to the parameters."""
+  variables = adapted.merge(score.members[0])
+
+  def total(params):
+    return score.network.score({**variables, 'params': params}, images, about)
+
+  return jax.grad(lambda params: total(params).sum())(variables['params'])
 
 
 @functools.partial(jax.jit, static_argnames='network')
@@ -58,9 +74,15 @@ def _first(tree):
 
 
 def alike(a, b):
-  """Spearman's rank correlation of two maps; 0 where one is constant."""
+  """Spearman's rank correlation of a map `a` and another one.
+
+  0 where the other is constant; NaN where `a` is, which says nothing that could
+  change, and where either is not finite.
+  """
   a, b = np.ravel(a), np.ravel(b)
-  if np.ptp(a) == 0 or np.ptp(b) == 0:
+  if np.ptp(a) == 0 or not np.isfinite([a, b]).all():
+    return np.nan
+  if np.ptp(b) == 0:
     return 0.0
   return float(stats.spearmanr(a, b).statistic)
 
@@ -68,7 +90,8 @@ def alike(a, b):
 def randomised(name, score, work, maps):
   """{'top', 'all'}: how alike `maps` stay when weights are drawn anew.
 
-  Mean rank correlation over the images of `work` and DRAWS draws.
+  Mean rank correlation over the images of `work` and DRAWS draws; NaN where no
+  map says anything.
   """
   found = {}
   # How complete the map of a random model is does not matter here.
@@ -81,7 +104,8 @@ def randomised(name, score, work, maps):
       )
       again, _ = methods.run(name, other, work)
       values += [alike(a, b) for a, b in zip(maps, again, strict=True)]
-    found[part] = float(np.mean(values))
+    known = [v for v in values if np.isfinite(v)]
+    found[part] = float(np.mean(known)) if known else np.nan
   return found
 
 

@@ -83,7 +83,7 @@ class Reader:
         'explain'
       )
     inputs = tuple(np.asarray(sample[n]) for n in run.task.inputs[1:])
-    mask = np.asarray(sample['mask']) > 0 if known is not None else None
+    mask = np.asarray(sample['mask']) if known is not None else None
     parts = dict(
       raw=raw, image=image, affine=sample['affine'], spacing=sample['spacing']
     )
@@ -93,6 +93,7 @@ class Reader:
     if self._output is None:
       about['output'] = self._answer(image, about)
     name = target.name_of(run.task, int(about['output']))
+    mask = None if mask is None else mask > 0
     return Subject(**parts, about=about, name=name, mask=mask)
 
   def _answer(self, image, about):
@@ -125,9 +126,12 @@ class Reader:
         '--region=MASK'
       )
     where = (
-      'the given region' if given is not None else 'where the model sees it'
+      'in the given region'
+      if given is not None
+      else ('where the model sees it')
     )
-    note = f'{name} in {where}, {int(inside.sum())} voxels'
+    note = f'{name} {where}, {int(inside.sum())} voxels'
+    mask = None if mask is None else _of_class(run.task, output, mask)
     arrays = dict(image=parts['image'], region=inside, mask=mask)
     size = tuple(run.experiment.data.patch_size)
     if size:
@@ -149,6 +153,13 @@ def _labels_of(task, output):
   return (
     list(task.regions[output]) if getattr(task, 'regions', ()) else [output]
   )
+
+
+def _of_class(task, output, mask):
+  """Where a mask (*s,) shows an output: of several labels, at its own."""
+  if len(np.unique(mask[mask > 0])) < 2:
+    return mask > 0
+  return np.isin(mask, _labels_of(task, output))
 
 
 def _largest(task, labels):

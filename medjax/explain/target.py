@@ -125,9 +125,8 @@ class Score:
   network: Network = dataclasses.field(metadata={'static': True})
 
   def __call__(self, images, about):
-    """The number that is explained, of all members."""
-    each = [self.network.score(v, images, about) for v in self.members]
-    return self.network.target.joined(jnp.stack(each))
+    """The number that is explained, of all members; compiled."""
+    return _value(self, images, about)
 
   def alone(self):
     """A `Score` of each member."""
@@ -154,6 +153,12 @@ class Score:
     """{path: shape} of the model's layers for images of this shape."""
     inputs = (jnp.asarray(images), *about.get('inputs', ()))
     return network.layers(self.network.model, self.members[0], inputs)
+
+
+@jax.jit
+def _value(score, images, about):
+  each = [score.network.score(v, images, about) for v in score.members]
+  return score.network.target.joined(jnp.stack(each))
 
 
 def _whole(model):

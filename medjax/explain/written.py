@@ -7,7 +7,7 @@ from PIL import Image
 
 from medjax import files
 from medjax.data import formats
-from medjax.explain import intervention, methods, verdict
+from medjax.explain import faithfulness, intervention, methods, verdict
 from medjax.reports import figures, page
 from medjax.reports.gallery import display_slice
 from medjax.reports.text import number
@@ -145,7 +145,7 @@ def _method_table(rows):
     'top': 'ρ, last layer anew',
     'all': 'ρ, all anew',
     'planted': 'marker found',
-    'seconds': 's per image',
+    'seconds': 's per image, with compiling',
   }
   used = {k: v for k, v in columns.items() if any(k in r for r in rows)}
   cells = [[r['title'], *(number(r.get(k)) for k in used)] for r in rows]
@@ -249,9 +249,10 @@ def _flip(row, name):
       f'{number(row["after"])}.'
     )
   return (
-    f'{name} goes from {number(row["before"])} to {number(row["after"])} by a '
-    f'change of {row["size"]:.1%} of the contrast of the image. It is a '
-    'counterfactual of the model: it need not look like anatomy, and it is no '
+    f'{name} goes from {number(row["before"])} to {number(row["after"])}, '
+    f'across its threshold of {number(row["threshold"])}, by a change of '
+    f'{row["size"]:.1%} of the contrast of the image. It is a counterfactual '
+    'of the model: it need not look like anatomy, and it is no '
     'cause of anything in the patient.'
   )
 
@@ -297,7 +298,7 @@ def _facts(run, asked):
     ('Checkpoint', ', '.join(map(str, run.provenance.steps))),
     ('Config', run.provenance.digest),
     ('Baseline', asked.baseline),
-    ('Random places', 'each map moved to 20 places'),
+    ('Random places', f'each map moved to {faithfulness.DRAWS} places'),
     ('Seed', str(asked.seed)),
     ('medjax', run.provenance.medjax),
   ]

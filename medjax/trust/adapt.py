@@ -26,22 +26,30 @@ def adapted(experiment, variables, batches, *, way, seed=0):
   batch's predictions (Wang et al. 2021).
 
   batches: lists of the inputs of the model, each (b, …). Raises ValueError for
-  a model without batch norms.
+  what `check` refuses.
   """
-  check(variables, way)
+  check(variables, experiment.task, way)
   batches = list(batches)
   if way == 'tent':
     variables = _tent(experiment, variables, batches, seed)
   return _statistics(experiment, variables, batches, seed)
 
 
-def check(variables, way):
-  """Raises ValueError for no such way, and a model without batch norms."""
+def check(variables, task, way):
+  """Raises ValueError for no such way, and for a model that cannot go it.
+
+  Without batch norms none can; without classes there is no entropy.
+  """
   if way not in WAYS:
     raise ValueError(f'--adapt={way}: known are {", ".join(WAYS)}')
   if not jax.tree.leaves(variables.get('batch_stats', {})):
     raise ValueError(
       f'--adapt={way} adapts batch norms, and this model has none'
+    )
+  if way == 'tent' and not {'label', 'mask'} & {*task.fields}:
+    raise ValueError(
+      f'--adapt=tent lowers the entropy of classes, and {type(task).__name__} '
+      'has none: --adapt=bn'
     )
 
 
@@ -88,14 +96,18 @@ def _of_batch(model, task, variables, inputs, key):
 
 
 def _statistics(experiment, variables, batches, seed):
-  """Variables whose batch statistics are the mean of those of the batches."""
+  """Variables whose batch statistics are the mean of those of the batches.
+
+  A batch counts as it is long.
+  """
   found = [
     _of_batch(*_parts(experiment), variables, inputs, _key(seed, i))
     for i, inputs in enumerate(batches)
   ]
   if not found:
     return variables
-  mean = jax.tree.map(lambda *xs: sum(xs) / len(xs), *found)
+  sizes = np.array([len(inputs[0]) for inputs in batches], np.float32)
+  mean = jax.tree.map(lambda *xs: jnp.average(jnp.stack(xs), 0, sizes), *found)
   return {**variables, 'batch_stats': mean}
 
 

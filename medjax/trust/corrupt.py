@@ -71,6 +71,11 @@ def corrupted(cases, kind, name, severity, *, seed=0):
       yield {**case, 'image': _typed(image, case['image'].dtype)}
 
 
+def forget():
+  """Lets go of the programs, of which there is one for each shape."""
+  _compiled.clear_cache()
+
+
 def _chunks(cases, kind, name):
   """Lists of cases of one shape, as many as fit."""
   for _, alike in itertools.groupby(cases, key=lambda c: c['image'].shape):

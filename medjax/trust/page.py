@@ -107,14 +107,16 @@ def _corruptions(found, title):
 
 
 def _rows(rows):
-  apart = ('corruption', 'severity', 'change_low', 'change_high')
+  apart = ['corruption', 'severity']
+  apart += [f'{k}_{end}' for k in ('change', 'gain') for end in ('low', 'high')]
   every = dict.fromkeys(k for row in rows for k in row)
   keys = [k for k in every if k not in apart]
   table = []
   for row in rows:
     cells = [number(row.get(k)) for k in keys]
-    if 'change_low' in row:
-      bounds = interval([row['change_low'], row['change_high']])
-      cells[keys.index('change')] += f' ({bounds})'
+    for key in ('change', 'gain'):
+      if f'{key}_low' in row:
+        bounds = interval([row[f'{key}_low'], row[f'{key}_high']])
+        cells[keys.index(key)] += f' ({bounds})'
     table.append([row['corruption'], str(row['severity']), *cells])
   return ['Corruption', 'Severity', *keys], table

@@ -66,21 +66,30 @@ class Stress:
       scores['flagged_as_new'] = float((p < novelty.DOUBT).mean())
     return scores
 
-  def drop(self, clean, rows):
-    """(change, 95 % interval) of the monitor against the clean rows, paired."""
-    task = self.experiment.task
-    if not hasattr(task, 'statistic'):
+  def change(self, before, after):
+    """(change of the monitor, 95 % interval) of rows of the same cases, paired.
+
+    None of a task that has no score of weighted cases.
+    """
+    of_before, of_after = (self._monitored(rows) for rows in (before, after))
+    if of_before is None:
       return None
-    before, _ = task.statistic(clean, self.calibration)
-    after, _ = task.statistic(rows, self.calibration)
-    name = task.monitor
-    change = lambda w: {'change': after(w)[name] - before(w)[name]}
-    if name not in after(np.ones((1, len(rows)))):
-      return None
+    change = lambda w: {'change': of_after(w) - of_before(w)}
     bounds = bootstrap.intervals(
-      change, summary.patients(rows), n_resamples=_RESAMPLES
+      change, summary.patients(after), n_resamples=_RESAMPLES
     )['change']
-    return float(change(np.ones((1, len(rows))))['change'][0]), bounds
+    return float(change(np.ones((1, len(after))))['change'][0]), bounds
+
+  def _monitored(self, rows):
+    """Weights (r, n) → the monitor (r,), or None."""
+    task = self.experiment.task
+    if hasattr(task, 'statistic'):
+      found, _ = task.statistic(rows, self.calibration)
+      known = task.monitor in found(np.ones((1, len(rows))))
+      return (lambda w: found(w)[task.monitor]) if known else None
+    if hasattr(task, 'monitored'):
+      return task.monitored(rows, self.calibration)
+    return None
 
 
 class _InOrder:
@@ -101,9 +110,13 @@ def load(workdir, *, trust=False, limit=None, checkpoint='best'):
   """The `Stress` of a run; of its test split at most `limit` cases.
 
   Raises ValueError for a cross-validation, whose folds are runs of their own,
-  and for a run whose test cases have no reference.
+  for a run on tables, and for one whose test cases have no reference.
   """
   made = experiment_lib.restore(workdir, trust=trust)
+  if made.task.inputs[0] != 'image':
+    raise ValueError(
+      f'{workdir} takes {", ".join(made.task.inputs)}: stress corrupts images'
+    )
   if made.folds:
     raise ValueError(
       f'{workdir} is a cross-validation: stress a fold, {workdir}/fold0'
@@ -131,7 +144,8 @@ def measure(stress, kind, *, severities=corrupt.SEVERITIES, way=None, seed=0):
   """[{'corruption', 'severity', scores, 'change', …}] of a suite.
 
   The first is of the clean images, severity 0. With a `way` of `adapt` each
-  also has 'adapted', the monitor after adaptation to those very images.
+  also has 'adapted', the monitor after adaptation to those very images, and
+  'gain' over none, paired, with its interval.
   """
   names = list(corrupt.suite(kind))
   # One case of the suite shows whether it is for these images.
@@ -140,7 +154,7 @@ def measure(stress, kind, *, severities=corrupt.SEVERITIES, way=None, seed=0):
   table = [{'corruption': 'none', 'severity': 0, **stress.scores(clean)}]
   monitor = stress.experiment.task.monitor
   if way:
-    table[0]['adapted'] = _adapted(stress, stress.cases, way, seed)
+    table[0] |= _adapted(stress, stress.cases, clean, way, seed)
   total = len(names) * len(severities)
   with progress.bar('corrupting', total) as advance:
     for name in names:
@@ -151,19 +165,24 @@ def measure(stress, kind, *, severities=corrupt.SEVERITIES, way=None, seed=0):
         )
         rows = stress.rows(cases, stress.variables)
         row = {'corruption': name, 'severity': severity, **stress.scores(rows)}
-        if (change := stress.drop(clean, rows)) is not None:
+        if (change := stress.change(clean, rows)) is not None:
           row['change'], (row['change_low'], row['change_high']) = change
         elif row.get(monitor) is not None:
           row['change'] = row[monitor] - table[0][monitor]
         if way:
-          row['adapted'] = _adapted(stress, cases, way, seed)
+          row |= _adapted(stress, cases, rows, way, seed)
         table.append(row)
         advance()
+      # A program of each shape of images: those of one corruption are enough.
+      corrupt.forget()
   return table
 
 
-def _adapted(stress, cases, way, seed):
-  """The monitor after adapting to cases, whose labels are not looked at."""
+def _adapted(stress, cases, before, way, seed):
+  """The monitor after adapting to cases, whose labels are not looked at.
+
+  before: rows of the same cases without.
+  """
   made = stress.experiment
   samples = [made.prepare(case) for case in cases]
   variables = [
@@ -173,7 +192,10 @@ def _adapted(stress, cases, way, seed):
     for v in stress.variables
   ]
   rows = stress.rows(cases, variables)
-  return stress.scores(rows)[made.task.monitor]
+  found = {'adapted': stress.scores(rows)[made.task.monitor]}
+  if (gain := stress.change(before, rows)) is not None:
+    found['gain'], (found['gain_low'], found['gain_high']) = gain
+  return found
 
 
 def summarize(table, monitor, *, higher=True):
@@ -227,12 +249,14 @@ def run(
   Raises ValueError of one line for what cannot be.
   """
   corrupt.suite(suite)
+  if limit is not None and limit < 1:
+    raise ValueError(f'--limit={limit}: at least one case')
   bad = [s for s in severities if s not in corrupt.SEVERITIES]
   if bad or not severities:
     raise ValueError(f'--severity={bad}: severities are 1 to 5')
   stress = load(workdir, trust=trust, limit=limit, checkpoint=checkpoint)
   if adapt:
-    adapt_lib.check(stress.variables[0], adapt)
+    adapt_lib.check(stress.variables[0], stress.experiment.task, adapt)
   table = measure(stress, suite, severities=severities, way=adapt, seed=seed)
   task = stress.experiment.task
   measures = {

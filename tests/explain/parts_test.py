@@ -1,10 +1,14 @@
 """Concepts, counterfactuals, neighbours and do, beside closed forms."""
 
+import types
+
 import explain_nets as nets
 import numpy as np
 import pytest
 
-from medjax.explain import concepts, counterfactual
+from medjax import tasks
+from medjax.explain import concepts, counterfactual, extras, subjects, target
+from medjax.explain.options import Asked
 from medjax.metrics import embeddings
 
 
@@ -88,3 +92,33 @@ def test_the_nearest_are_those_of_the_same_direction():
   assert index[:, 0].tolist() == [3, 17]
   assert (np.diff(cosines, axis=1) <= 0).all()
   assert (cosines[:, 0] > 0.98).all()
+
+
+def test_of_a_label_map_the_mask_is_that_of_the_class():
+  task = tasks.Segmentation(num_classes=3)
+  labels = np.array([0, 1, 2, 2])
+  found = subjects._of_class(task, 2, labels)
+  np.testing.assert_array_equal(found, [0, 0, 1, 1])
+  # A mask of one thing is of that thing, whatever its number is.
+  np.testing.assert_array_equal(
+    subjects._of_class(task, 2, np.array([0, 1, 1])), [0, 1, 1]
+  )
+
+
+@pytest.mark.parametrize(
+  'asked',
+  [dict(nearest=2), dict(concepts='size'), dict(planted=True),
+   dict(do={'size': 1.0})],
+)  # fmt: skip
+def test_what_a_segmenter_cannot_is_said_before_the_work(asked):
+  run = types.SimpleNamespace(task=tasks.Segmentation(num_classes=3))
+  network = types.SimpleNamespace(target=target.of_task(run.task))
+  score = types.SimpleNamespace(network=network)
+  with pytest.raises(ValueError, match=f'--{next(iter(asked))}'):
+    extras.check(run, score, Asked(**asked))
+
+
+@pytest.mark.parametrize('name', ['nearest', 'sanity'])
+def test_fewer_than_none_is_refused(name):
+  with pytest.raises(ValueError, match=f'--{name}=-1 is too few'):
+    Asked(**{name: -1})

@@ -54,12 +54,36 @@ def test_only_the_last_layer_is_drawn_anew(edges):
     assert alike == (name != 'head'), name
 
 
+def test_a_head_of_deep_supervision_is_not_the_last_layer():
+  model = models.UNet(num_classes=2, features=(4, 8, 8), deep_supervision=2)
+  images = np.zeros((1, 16, 16, 1), np.float32)
+  variables = model.init(jax.random.key(0), images)
+  assert 'head_1' in variables['params']
+  score = Score((variables,), Network(model, Target('exclusive')))
+  about = {'output': np.ones(1, np.int32), 'region': np.ones((1, 16, 16))}
+  other = sanity.reinitialised(score, images, about, top=True, seed=0)
+  for name in ('head', 'head_1'):
+    same = jax.tree.map(
+      np.array_equal, *(s.members[0]['params'][name] for s in (score, other))
+    )
+    assert all(jax.tree.leaves(same)) == (name == 'head_1')
+
+
 def test_alike():
   rng = np.random.default_rng(0)
   a = rng.normal(size=(5, 5))
   assert sanity.alike(a, a**3) == pytest.approx(1)
   assert sanity.alike(a, -a) == pytest.approx(-1)
   assert sanity.alike(a, np.zeros((5, 5))) == 0
+  assert np.isnan(sanity.alike(np.zeros((5, 5)), a))
+  assert np.isnan(sanity.alike(a, a * np.nan))
+
+
+def test_empty_maps_are_no_proof_of_anything(edges, monkeypatch):
+  score, work = edges
+  monkeypatch.setattr(sanity, 'DRAWS', 1)
+  found = sanity.randomised('gradient', score, work, np.zeros((4, 16, 16)))
+  assert np.isnan([found['top'], found['all']]).all()
 
 
 def test_supervoxels_are_connected_compact_and_follow_edges():

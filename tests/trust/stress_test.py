@@ -2,6 +2,7 @@
 
 import csv
 import json
+import types
 
 import jax
 import numpy as np
@@ -42,6 +43,8 @@ def test_the_table_has_a_row_for_each(stressed):
   for row in others:
     np.testing.assert_allclose(row['change'], row['auroc'] - clean['auroc'])
     assert row['change_low'] <= row['change'] <= row['change_high']
+    np.testing.assert_allclose(row['gain'], row['adapted'] - row['auroc'])
+    assert row['gain_low'] <= row['gain'] <= row['gain_high']
   dark = others[-1]
   assert dark['flagged_as_new'] > 0.9 > clean['flagged_as_new']
   assert dark['set_coverage'] < clean['set_coverage']
@@ -115,7 +118,8 @@ def test_bn_moves_statistics_only_and_tent_affine_too(workdir, data):
 
 def test_adapted_statistics_are_those_of_the_batches(workdir, data):
   made, before = variables_of(workdir)
-  inputs = batches(made)
+  ((whole,),) = batches(made)
+  inputs = [[whole[:15]], [whole[15:]]]
   after = adapt.adapted(made, before, inputs, way='bn')
   kernel = before['params']['conv']
   maps = [
@@ -127,7 +131,8 @@ def test_adapted_statistics_are_those_of_the_batches(workdir, data):
   ]  # fmt: skip
   stats = after['batch_stats']['norm']
   for name, function in (('mean', np.mean), ('var', np.var)):
-    wanted = np.mean([function(x, (0, 1, 2)) for x in maps], 0)
+    each = [function(x, (0, 1, 2)) for x in maps]
+    wanted = np.average(each, 0, [15, 5])
     np.testing.assert_allclose(stats[name], wanted, rtol=1e-3, atol=1e-4)
 
 
@@ -137,9 +142,26 @@ def test_a_model_without_batch_norm_cannot_adapt(workdir, data):
     adapt.adapted(made, {'params': before['params']}, [], way='bn')
 
 
+def test_without_classes_there_is_no_entropy():
+  task = types.SimpleNamespace(fields=('time', 'event'))
+  variables = {'batch_stats': {'mean': np.zeros(1)}}
+  adapt.check(variables, task, 'bn')
+  with pytest.raises(ValueError, match='entropy of classes'):
+    adapt.check(variables, task, 'tent')
+
+
+def test_a_run_on_tables_is_not_stressed(monkeypatch, tmp_path):
+  task = types.SimpleNamespace(inputs=('covariates',))
+  made = types.SimpleNamespace(folds=0, task=task)
+  monkeypatch.setattr(experiment, 'restore', lambda *_, **__: made)
+  with pytest.raises(ValueError, match='takes covariates: stress corrupts'):
+    stress.load(tmp_path)
+
+
 @pytest.mark.parametrize(
   ('arguments', 'line'),
   [
+    (['--suite=xray', '--limit=0'], 'at least one case'),
     (['--suite=ct'], 'no value below 0'),
     (['--suite=mrt'], 'known are xray, mri, ct'),
     (['--suite=xray', '--severity=6'], 'severities are 1 to 5'),
