@@ -82,7 +82,7 @@ def _schedule(trials):
   names = list(dict.fromkeys(k for _, settings in found for k in settings))
   begun = [0, *(until for until, _ in found)]
   rows = [
-    [f'{since} to {until}', *(_cell(settings.get(k)) for k in names)]
+    [f'{since} to {until}', *(_cell(settings.get(k, '–')) for k in names)]
     for since, (until, settings) in zip(begun, found, strict=False)
   ]
   return ['Steps', *names], rows
@@ -150,7 +150,7 @@ def _table(trials):
     [
       str(t.number), t.state, number(max(t.values, default=None)),
       number(t.value), *([_after(t)] if after else []),
-      *(_cell(t.overrides.get(k)) for k in names),
+      *(_cell(t.overrides.get(k, '–')) for k in names),
     ]
     for t in order
   ]  # fmt: skip
