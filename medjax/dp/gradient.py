@@ -4,11 +4,11 @@ DP-SGD (Abadi et al. 2016): each patient's gradient is clipped, noise is added
 to the sum, and that is divided by how many are expected, not how many came.
 """
 
-import dataclasses
 import functools
 import math
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
@@ -22,7 +22,11 @@ def _norm(tree):
   return jnp.sqrt(sum(squares))
 
 
-@dataclasses.dataclass(frozen=True)
+# What a program is made for; the noise is not, and so sites can share one.
+_fixed = functools.partial(flax.struct.field, pytree_node=False)
+
+
+@flax.struct.dataclass
 class PrivateGradient:
   """A `gradient` of `engine.make_train_step`, for batches of a PoissonStream.
 
@@ -40,16 +44,16 @@ class PrivateGradient:
       default 0 stands for it.
   """
 
-  clip_norm: float
+  clip_norm: float = _fixed()
   noise: float
-  expected: float
-  lanes: int = 1
-  mesh: Any = None
-  log_loss: bool = False
+  expected: float = _fixed()
+  lanes: int = _fixed(default=1)
+  mesh: Any = _fixed(default=None)
+  log_loss: bool = _fixed(default=False)
   splits = True
 
   def __post_init__(self):
-    if self.noise and not math.isfinite(self.clip_norm):
+    if not math.isfinite(self.clip_norm) and self.noise:
       raise ValueError('noise is in terms of clip_norm, which must be finite')
 
   def __call__(self, loss, params, variables, batch, key):
@@ -121,7 +125,7 @@ class PrivateGradient:
     )
 
   def _noised(self, total, key):
-    if not self.noise:
+    if not math.isfinite(self.clip_norm):
       return total
     scale = self.noise * self.clip_norm
     leaves, tree = jax.tree.flatten(total)
