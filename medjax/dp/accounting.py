@@ -8,7 +8,7 @@ import contextlib
 import importlib.metadata
 import math
 
-import scipy.stats
+import scipy.special
 from absl import logging
 
 # Of delta, that pays for draws which leave somebody out for want of room.
@@ -129,4 +129,7 @@ def room(batch, steps, target, delta):
   delta + (1 + e^epsilon) t): this is kept below what `kept` has left.
   """
   tail = delta * _SPARE / steps / (1 + math.exp(target))
-  return max(1, int(scipy.stats.poisson.isf(tail, batch)))
+  found = max(1, int(batch))
+  while scipy.special.pdtrc(found, batch) > tail:  # its inverse is 1 - tail's
+    found += 1
+  return found

@@ -192,6 +192,29 @@ def state_after(gradient, devices=1, steps=3, batch=None):
   return state
 
 
+@pytest.mark.parametrize('together', [False, True])
+def test_one_program_of_several_noises(together, quick):
+  """Noise of a site of its own, without a program of its own."""
+  mesh = engine.make_mesh(jax.devices()[:1])
+  ways = [PrivateGradient(0.5, noise, SIZE, mesh=mesh) for noise in (0.5, 2.0)]
+  model, tx = Net(), optax.sgd(0.1)
+  inputs = (jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32),)
+  begin = lambda: engine.create_state(model, tx, inputs, KEY, mesh)
+  step = engine.make_train_step(
+    model, Task(), tx, lambda key, batch: batch, mesh, gradient=None
+  )
+  batch = jax.device_put(batch_of(), engine.sharded(mesh))
+  key = jax.device_put(jax.random.key(1), engine.replicated(mesh))
+  states, _ = engine.over_members(step, together=together)(
+    [begin(), begin()], [engine.empty_metrics(mesh)] * 2, [batch] * 2,
+    [key] * 2, ways,
+  )  # fmt: skip
+  assert step._cache_size() == (not together)
+  for way, state in zip(ways, states, strict=True):
+    close(state.params, state_after(way, steps=1).params)
+  assert np.abs(flat(states[0].params) - flat(states[1].params)).max() > 0.01
+
+
 def test_without_noise_and_clipping_it_is_the_plain_step():
   """To rounding: the sum of the batch is taken in another order."""
   plain = state_after(engine.whole_batch)
