@@ -74,12 +74,22 @@ def _glyphs(image, hat, threshold):
     & (full >= 0.15) & ((full <= 0.8) | (wide <= 0.5 * high))
     & (area >= 5)
   )  # fmt: skip
-  index = np.flatnonzero(fine)
-  if not len(index):
-    return np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
-  grey = ndimage.median(image, labels, index + 1)
-  lift = ndimage.median(hat, labels, index + 1)
-  return edges[index], np.asarray(grey), np.asarray(lift)
+  inside = np.append(False, fine)[labels]
+  name = labels[inside]
+  return edges[fine], *(_medians(x[inside], name) for x in (image, hat))
+
+
+def _medians(values, names):
+  """The median of the values of each name, in order of the names.
+
+  As `scipy.ndimage.median`, which sorts the whole picture.
+  """
+  values = values[np.lexsort((values, names))]
+  counts = np.bincount(names)
+  counts = counts[counts > 0]
+  ends = np.cumsum(counts)
+  first = ends - counts
+  return (values[first + (counts - 1) // 2] + values[first + counts // 2]) / 2
 
 
 def _rows(glyphs, grey, lift, plain):
