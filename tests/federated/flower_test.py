@@ -108,6 +108,7 @@ def start(verb, config, *options):
   environment = {
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # as `quick_compilation`
     'XLA_FLAGS': '',
     'PYTHONPATH': os.pathsep.join(sys.path),
   }
@@ -210,11 +211,11 @@ def test_private_processes_are_the_private_simulation(
   """Each by noise of its own, which the site draws from the secret it has."""
   home, config = private
   server, address = serving(
-    config, tmp_path / 'served', '--sites=2', '--timeout=120'
+    config, tmp_path / 'served', '--sites=2', '--timeout=400'
   )
   both = [site(n, config, home, tmp_path, address) for n in TWO]
   ended.extend([server, *both])
-  said = server.communicate(timeout=400)[0]
+  said = server.communicate(timeout=900)[0]
   assert server.returncode == 0, said
   simulated(config, tmp_path / 'simulated', 'fedavg', monkeypatch)
   (a, one), (b, other) = (model(tmp_path / k) for k in ('simulated', 'served'))
