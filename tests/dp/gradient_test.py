@@ -222,6 +222,21 @@ def test_without_noise_and_clipping_it_is_the_plain_step():
   close(state_after(free).params, plain.params)
 
 
+def one_by_one(loss, params, variables, batch, key):
+  """The plain step as `engine.Microbatches`, in a loop of traced length."""
+
+  def body(k, total):
+    one = jax.tree.map(
+      lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=True), batch
+    )
+    grads = engine.whole_batch(loss, params, variables, one, key)[2]
+    return jax.tree.map(jnp.add, total, grads)
+
+  count, zeros = (~batch['padding']).sum(), jax.tree.map(jnp.zeros_like, params)
+  total = jax.lax.fori_loop(0, count, body, zeros)
+  return None, variables, jax.tree.map(lambda g: g / count, total)
+
+
 @pytest.mark.parametrize(
   'name',
   [*MODELS, *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)],
@@ -235,21 +250,18 @@ def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name, quick):
   loss = lambda params, variables, batch, key: loss_of(model)(
     params, variables, batch, KEY
   )
+  # Of a loop whose length it knows XLA takes out what does not change, and then
+  # multiplies in another order: in these two, 2e-7 of the largest gradient.
+  known = name not in ('convnext', 'swin_unetr')
   plain, free = (
     jax.jit(functools.partial(gradient, loss))(params, {}, batch, KEY)[2]
     for gradient in (
-      engine.Microbatches(4),
+      engine.Microbatches(4) if known else one_by_one,
       PrivateGradient(clip_norm=FREE, noise=0.0, expected=4),
     )
   )
   assert np.abs(flat(plain)).max() > 0
-  # XLA sums a few biases of these in another order where gradients are clipped.
-  least = 2e-7 if name in ('convnext', 'swin_unetr') else 0.0
-
-  def check(a, b):
-    assert np.abs(a - b).max() <= least * np.abs(a).max()
-
-  jax.tree.map(check, plain, free)
+  jax.tree.map(np.testing.assert_array_equal, plain, free)
 
 
 def test_devices_do_not_matter():
