@@ -98,7 +98,7 @@ def _rows(glyphs, grey, lift, plain):
     return []
   group = _joined(glyphs, grey, lift)
   found = []
-  for name in np.unique(group):
+  for name in np.flatnonzero(np.bincount(group) >= _ROW - 1):
     g, strong = glyphs[group == name], lift[group == name]
     least = _ROW - (np.median(strong) >= plain)
     if len(g) < least or not _is_line(g, strong):
@@ -115,32 +115,24 @@ def _joined(glyphs, grey, lift):
   top, left, bottom, right = glyphs.T
   high = bottom - top
   order = np.argsort(left, kind='stable')
-  starts = left[order]
-  pairs = []
-  for i in order:
-    a, b = np.searchsorted(
-      starts, [left[i] + 1, right[i] + 1.1 * high[i] + 2], side='left'
-    )
-    near = order[a:b]
-    small, large = (
-      np.minimum(high[near], high[i]),
-      np.maximum(high[near], high[i]),
-    )
-    slack = 0.12 * large + 1
-    alike = (
-      (np.abs(bottom[near] - bottom[i]) <= slack)
-      | (np.abs(top[near] - top[i]) <= slack)
-    ) & (large <= 1.6 * small + 1)
-    alike &= left[near] >= right[i] - 0.25 * high[i] - 1
-    alike &= np.abs(grey[near] - grey[i]) <= 0.4 * np.minimum(
-      lift[near], lift[i]
-    )
-    pairs += [(i, j) for j in near[alike]]
-  if not pairs:
-    return np.arange(len(glyphs))
-  rows, columns = np.array(pairs).T
+  # All pairs (i, j) where j begins right of i, and near.
+  first, end = np.searchsorted(
+    left[order], [left + 1, right + 1.1 * high + 2], side='left'
+  )
+  counts = np.maximum(end - first, 0)
+  i = np.repeat(np.arange(len(glyphs)), counts)
+  ends = np.cumsum(counts)
+  j = order[np.arange(len(i)) + np.repeat(first - ends + counts, counts)]
+  small, large = np.minimum(high[i], high[j]), np.maximum(high[i], high[j])
+  slack = 0.12 * large + 1
+  alike = (
+    (np.abs(bottom[j] - bottom[i]) <= slack)
+    | (np.abs(top[j] - top[i]) <= slack)
+  ) & (large <= 1.6 * small + 1)
+  alike &= left[j] >= right[i] - 0.25 * high[i] - 1
+  alike &= np.abs(grey[j] - grey[i]) <= 0.4 * np.minimum(lift[j], lift[i])
   graph = sparse.coo_array(
-    (np.ones(len(rows)), (rows, columns)), (len(glyphs),) * 2
+    (np.ones(alike.sum()), (i[alike], j[alike])), (len(glyphs),) * 2
   )
   return sparse.csgraph.connected_components(graph, directed=False)[1]
 
