@@ -7,8 +7,7 @@ docs/privacy.md.
 """
 
 import numpy as np
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph  # noqa: F401, loads sparse.csgraph
+from scipy import ndimage
 
 _STROKE = 9  # pixels; a stroke of a letter is thinner
 _HEIGHT = (5, 64)  # pixels of a glyph
@@ -61,8 +60,9 @@ def _lines(image, least):
 def _glyphs(image, hat, threshold):
   """Boxes (n, 4), grey and contrast (n,) of the marks that could be letters."""
   labels, count = ndimage.label(hat > threshold, np.ones((3, 3)))
+  none = np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
   if not count or count > 20000:
-    return np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
+    return none
   spans = ndimage.find_objects(labels)
   edges = np.array([(y.start, x.start, y.stop, x.stop) for y, x in spans], int)
   high, wide = edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]
@@ -74,6 +74,8 @@ def _glyphs(image, hat, threshold):
     & (full >= 0.15) & ((full <= 0.8) | (wide <= 0.5 * high))
     & (area >= 5)
   )  # fmt: skip
+  if fine.sum() < _ROW - 1:
+    return none
   inside = np.append(False, fine)[labels]
   name = labels[inside]
   return edges[fine], *(_medians(x[inside], name) for x in (image, hat))
@@ -131,10 +133,13 @@ def _joined(glyphs, grey, lift):
   ) & (large <= 1.6 * small + 1)
   alike &= left[j] >= right[i] - 0.25 * high[i] - 1
   alike &= np.abs(grey[j] - grey[i]) <= 0.4 * np.minimum(lift[j], lift[i])
-  graph = sparse.coo_array(
-    (np.ones(alike.sum()), (i[alike], j[alike])), (len(glyphs),) * 2
-  )
-  return sparse.csgraph.connected_components(graph, directed=False)[1]
+  i, j = i[alike], j[alike]
+  group, before = np.arange(len(glyphs)), None
+  while not np.array_equal(group, before):
+    before = group.copy()
+    np.minimum.at(group, j, group[i])
+    np.minimum.at(group, i, group[j])
+  return group
 
 
 def _is_line(g, lift):
