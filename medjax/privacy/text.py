@@ -66,7 +66,9 @@ def _glyphs(image, hat, threshold):
   spans = ndimage.find_objects(labels)
   edges = np.array([(y.start, x.start, y.stop, x.stop) for y, x in spans], int)
   high, wide = edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]
-  area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+  marked = np.flatnonzero(labels)
+  name = labels.ravel()[marked] - 1
+  area = np.bincount(name, minlength=count)
   # A letter is thin strokes: it fills part of its box, unless it is an I.
   full = area / (high * wide)
   fine = (
@@ -76,9 +78,8 @@ def _glyphs(image, hat, threshold):
   )  # fmt: skip
   if fine.sum() < _ROW - 1:
     return none
-  inside = np.append(False, fine)[labels]
-  name = labels[inside]
-  return edges[fine], *(_medians(x[inside], name) for x in (image, hat))
+  inside, name = marked[fine[name]], name[fine[name]]
+  return edges[fine], *(_medians(x.ravel()[inside], name) for x in (image, hat))
 
 
 def _medians(values, names):
