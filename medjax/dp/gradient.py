@@ -4,11 +4,11 @@ DP-SGD (Abadi et al. 2016): each patient's gradient is clipped, noise is added
 to the sum, and that is divided by how many are expected, not how many came.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
@@ -22,11 +22,13 @@ def _norm(tree):
   return jnp.sqrt(sum(squares))
 
 
-# What a program is made for; the noise is not, and so sites can share one.
-_fixed = functools.partial(flax.struct.field, pytree_node=False)
-
-
-@flax.struct.dataclass
+# A program is made for all but the noise, and so sites can share one.
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=['noise'],
+  meta_fields=['clip_norm', 'expected', 'lanes', 'mesh', 'log_loss'],
+)
+@dataclasses.dataclass(frozen=True)
 class PrivateGradient:
   """A `gradient` of `engine.make_train_step`, for batches of a PoissonStream.
 
@@ -44,12 +46,12 @@ class PrivateGradient:
       default 0 stands for it.
   """
 
-  clip_norm: float = _fixed()
+  clip_norm: float
   noise: float
-  expected: float = _fixed()
-  lanes: int = _fixed(default=1)
-  mesh: Any = _fixed(default=None)
-  log_loss: bool = _fixed(default=False)
+  expected: float
+  lanes: int = 1
+  mesh: Any = None
+  log_loss: bool = False
   splits = True
 
   def __post_init__(self):
