@@ -303,7 +303,9 @@ def make_train_step(
   """Compiles (state, metrics, batch, key) → (state, metrics).
 
   The state is donated. `gradient` is how that of a batch is found, by default
-  `whole_batch`. The moving average of the parameters forgets with `ema_decay`,
+  `whole_batch`; with None the step takes it too, a pytree, as (state, metrics,
+  batch, key, gradient), and so one program serves gradients of several numbers.
+  The moving average of the parameters forgets with `ema_decay`,
   at first faster: min(ema_decay, (1 + t) / (10 + t)). `sharding` is that of the
   state, by default whole on every device; where it splits leaves, parameters
   are gathered for the step, and each device updates its part of them (ZeRO,
@@ -317,7 +319,9 @@ def make_train_step(
   sharding = sharding or everywhere
   _check_whole(task, gradient)
 
-  def train_step(state, metrics, batch, key):
+  given = [everywhere] if gradient is None else []
+
+  def train_step(state, metrics, batch, key, *own):
     # Augmentation folds in each example's place in the stream, dropout the
     # step: neither depends on the number of devices or processes.
     key_augment, key_dropout = jax.random.split(key)
@@ -333,7 +337,8 @@ def make_train_step(
       losses = task.loss(forward, batch)
       return losses.mean(), (losses, forward.variables)
 
-    losses, variables, grads = gradient(
+    (found,) = own or (gradient,)
+    losses, variables, grads = found(
       loss, params, variables, batch, key_dropout
     )
     if sharding is not everywhere:
@@ -344,7 +349,7 @@ def make_train_step(
   return jax.jit(
     train_step,
     donate_argnums=0,
-    in_shardings=(sharding, everywhere, sharded(mesh), everywhere),
+    in_shardings=(sharding, everywhere, sharded(mesh), everywhere, *given),
     out_shardings=(sharding, everywhere),
   )
 
@@ -353,6 +358,7 @@ def over_members(train_step, *, together):
   """A train step over lists: each member's state, metrics, batch and key.
 
   (states, metrics, batches, keys) → (states, metrics); the states are donated.
+  A fifth list is that of gradients, where the step takes them.
   A member's numbers are those of `train_step` alone. `together` runs all as
   one program, vmapped, if the devices have room for it; else one follows the
   other. The new axis lives in the program only.

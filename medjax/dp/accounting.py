@@ -8,7 +8,7 @@ import contextlib
 import importlib.metadata
 import math
 
-import scipy.stats
+import scipy.special
 from absl import logging
 
 # Of delta, that pays for draws which leave somebody out for want of room.
@@ -117,12 +117,19 @@ def kept(delta):
   return delta * (1 - _SPARE)
 
 
-def room(patients, rate, steps, target, delta):
+def room(batch, steps, target, delta):
   """Places of a batch, so many that a draw is hardly ever larger.
+
+  batch: how many are drawn on average. Of however many patients: the tail of a
+  binomial law is below that of the Poisson law of its mean (Anderson and
+  Samuels 1967), and so batches of all sites have one shape.
 
   A run in which no draw is too large is the one that the accountants know. With
   a total variation of t between the two, (epsilon, delta) becomes (epsilon,
   delta + (1 + e^epsilon) t): this is kept below what `kept` has left.
   """
   tail = delta * _SPARE / steps / (1 + math.exp(target))
-  return max(1, int(scipy.stats.binom.isf(tail, patients, rate)))
+  found = max(1, int(batch))
+  while scipy.special.pdtrc(found, batch) > tail:  # its inverse is 1 - tail's
+    found += 1
+  return found

@@ -68,7 +68,7 @@ def calibrated(settings, *, patients, batch, steps, lanes=1):
       f'privacy.noise={noise} spends more than privacy.epsilon={target} in the '
       'first step: give more noise, or none, which finds it'
     )
-  room = accounting.room(patients, rate, allowed, target, settings.delta)
+  room = accounting.room(batch, allowed, target, settings.delta)
   return Budget(
     epsilon=target,
     delta=settings.delta,

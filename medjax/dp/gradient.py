@@ -22,6 +22,12 @@ def _norm(tree):
   return jnp.sqrt(sum(squares))
 
 
+# A program is made for all but the noise, and so sites can share one.
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=['noise'],
+  meta_fields=['clip_norm', 'expected', 'lanes', 'mesh', 'log_loss'],
+)
 @dataclasses.dataclass(frozen=True)
 class PrivateGradient:
   """A `gradient` of `engine.make_train_step`, for batches of a PoissonStream.
@@ -49,7 +55,7 @@ class PrivateGradient:
   splits = True
 
   def __post_init__(self):
-    if self.noise and not math.isfinite(self.clip_norm):
+    if not math.isfinite(self.clip_norm) and self.noise:
       raise ValueError('noise is in terms of clip_norm, which must be finite')
 
   def __call__(self, loss, params, variables, batch, key):
@@ -121,7 +127,7 @@ class PrivateGradient:
     )
 
   def _noised(self, total, key):
-    if not self.noise:
+    if not math.isfinite(self.clip_norm):
       return total
     scale = self.noise * self.clip_norm
     leaves, tree = jax.tree.flatten(total)

@@ -1,5 +1,7 @@
 """What would make an epsilon untrue is refused, with a way out."""
 
+import math
+
 import jax
 import numpy as np
 
@@ -42,8 +44,8 @@ def _check_runs(experiment):
       )
   if jax.process_count() > 1:
     raise ValueError('privacy.epsilon is for one process: start only one')
-  if not settings.clip_norm > 0:
-    raise ValueError('privacy.clip_norm must be above 0: 1, say')
+  if not 0 < settings.clip_norm < math.inf:
+    raise ValueError('privacy.clip_norm must be above 0 and finite: 1, say')
   if settings.noise is not None and not settings.noise > 0:
     raise ValueError('privacy.noise must be above 0; None finds it for epsilon')
   if not settings.delta > 0:

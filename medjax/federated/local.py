@@ -1,7 +1,6 @@
 """What a site does in a round: some steps on its own cases."""
 
 import dataclasses
-import functools
 import hashlib
 from typing import Any
 
@@ -50,7 +49,8 @@ class Site:
       cases=lambda split: cases,
     )
     held = samples(experiment, cases)
-    self.spending, self.gradient, draws = None, engine.whole_batch, None
+    self.spending, draws = None, None
+    self.gradient = jax.tree_util.Partial(engine.whole_batch)
     if experiment.privacy.epsilon:
       self.spending = spending.begin(
         experiment, name, folder, held, mesh, going=going
@@ -113,16 +113,11 @@ class Training:
     self.algorithm, self.steps, self._mesh = algorithm, steps, mesh
     tx, self._learning_rate = experiment.optimizer(inputs)
     optimizer = algorithms.corrected(tx, algorithm)
-
-    @functools.cache
-    def step(gradient):
-      made = engine.make_train_step(
-        experiment.model, experiment.task, optimizer, experiment.augment, mesh,
-        gradient=gradient,
-      )  # fmt: skip
-      return engine.over_members(made, together=together)
-
-    self._step = step
+    step = engine.make_train_step(
+      experiment.model, experiment.task, optimizer, experiment.augment, mesh,
+      gradient=None,
+    )  # fmt: skip
+    self._step = engine.over_members(step, together=together)
     init, _ = jax.random.split(jax.random.key(experiment.seed))
     state = engine.create_state(
       experiment.model, tx, inputs, init, mesh,
@@ -164,12 +159,12 @@ class Training:
       for own, memory, place in zip(begun, memories, places, strict=True)
     ]
     metrics = [engine.empty_metrics(self._mesh) for _ in sites]
-    keys = [site.key for site in sites]
+    keys, gradients = zip(*((s.key, s.gradient) for s in sites), strict=True)
     for k in range(self.steps):
       batches = [
         site.batch(place + k) for site, place in zip(sites, places, strict=True)
       ]
-      states, metrics = self._stepped(sites, states, metrics, batches, keys)
+      states, metrics = self._step(states, metrics, batches, keys, gradients)
     return tuple(
       zip(
         *(
@@ -179,15 +174,6 @@ class Training:
         strict=True,
       )
     )
-
-  def _stepped(self, sites, *lists):
-    """A step of each site; noise is its own, and so is then the program."""
-    done = {}
-    for gradient in dict.fromkeys(site.gradient for site in sites):
-      group = [i for i, s in enumerate(sites) if s.gradient == gradient]
-      found = self._step(gradient)(*([x[i] for i in group] for x in lists))
-      done.update(zip(group, zip(*found, strict=True), strict=True))
-    return zip(*(done[i] for i in range(len(sites))), strict=True)
 
   def _state(self, server, params, variables, memory, place):
     held = self.algorithm.held(params, server.own, memory.own)

@@ -92,7 +92,9 @@ def game(made, gradient, *, canaries, seed):
     {'image': np.float32([i]), 'id': str(i)} for i in np.flatnonzero(inside)
   ]
   count = len(of_training)
-  room = accounting.room(count, made.rate, made.steps, made.epsilon, made.delta)
+  room = accounting.room(
+    count * made.rate, made.steps, made.epsilon, made.delta
+  )
   stream = PoissonStream(
     of_training,
     draws=Draws(

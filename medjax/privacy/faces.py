@@ -21,7 +21,7 @@ from medjax.privacy.objects import RefusedError
 _GRID = 6.0  # mm, of the registration
 _HEIGHT = 150.0  # mm below the top of a head in which its brain lies
 _MARGIN = 8.0  # mm between brain and plane
-_ANGLES = np.deg2rad(np.arange(20, 75, 5))  # of the plane, from upright
+_ANGLES = np.deg2rad(np.arange(20, 75, 2.5))  # of the plane, from upright
 _ALIKE = 0.5  # correlation below which no brain was found
 
 
@@ -43,8 +43,7 @@ def without_face(array, affine):
   """
   head, template = _Head.of(array, affine), _template()
   world = _aligned(head, template)
-  brain = ndimage.zoom(template.brain.astype(np.float32), 0.5, order=1) > 0.1
-  points = np.argwhere(brain) * 2 + 0.5
+  points = np.argwhere(template.brain & ~ndimage.binary_erosion(template.brain))
   points = _apply(world @ template.affine, points)
   normal, offset = _plane(points, head.surface)
   # n · (A v) > offset, without holding the place of every voxel.
@@ -80,14 +79,17 @@ class _Head:
     """The head of a volume, at `_GRID`."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     steps = np.maximum(_GRID / spacing, 1e-3)
-    small = ndimage.uniform_filter(
-      np.asarray(array, np.float32), np.maximum(steps.astype(int), 1)
-    )
+    width = np.maximum(steps.astype(int), 1)
+    small = ndimage.uniform_filter(np.asarray(array, np.float32), width)
+    late = (1 - width % 2) / 2  # a mean of 2 is that of the place between them
     shape = np.maximum((np.array(array.shape) / steps).astype(int), 1)
     if min(shape) < 8:
       raise RefusedError('too few slices to find its brain')
     grid = np.meshgrid(*(np.arange(n) for n in shape), indexing='ij')
-    at = [g * s + (s - 1) / 2 for g, s in zip(grid, steps, strict=True)]
+    at = [
+      g * s + (s - 1) / 2 + half
+      for g, s, half in zip(grid, steps, late, strict=True)
+    ]
     image = ndimage.map_coordinates(small, at, order=1, mode='nearest')
     scale = np.eye(4)
     scale[:3, :3] = np.diag(steps)

@@ -42,6 +42,10 @@ _WIDE = (
   re.compile(rb'(?:[\x20-\x7e]\0){6,}'),
   re.compile(rb'(?:\0[\x20-\x7e]){6,}'),
 )
+# Bytes as a letter, zero or neither: whether there is any text is quickly seen.
+_KINDS = bytes(
+  ord('a') if 0x20 <= b <= 0x7E else b and ord('x') for b in range(256)
+)
 _WORD = 5  # characters from which on a text is looked for within others
 
 
@@ -99,9 +103,11 @@ class Identifiers:
 
     numbers: also digits alone, which among many coordinates come by chance.
     """
-    runs = _TEXTS.findall(data)
-    for i in range(2):
-      runs += [run[i::2] for run in _WIDE[i].findall(data)]
+    kinds = data.translate(_KINDS)
+    runs = _TEXTS.findall(data) if b'a' * 6 in kinds else []
+    for i, pair in enumerate((b'a\0', b'\0a')):
+      if pair * 6 in kinds:
+        runs += [run[i::2] for run in _WIDE[i].findall(data)]
     text = b' '.join(runs).decode('ascii').lower()
     plain = re.sub(r'[^a-z0-9 ]', '', text)
     long = [

@@ -7,8 +7,7 @@ docs/privacy.md.
 """
 
 import numpy as np
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph  # noqa: F401, loads sparse.csgraph
+from scipy import ndimage
 
 _STROKE = 9  # pixels; a stroke of a letter is thinner
 _HEIGHT = (5, 64)  # pixels of a glyph
@@ -61,12 +60,15 @@ def _lines(image, least):
 def _glyphs(image, hat, threshold):
   """Boxes (n, 4), grey and contrast (n,) of the marks that could be letters."""
   labels, count = ndimage.label(hat > threshold, np.ones((3, 3)))
+  none = np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
   if not count or count > 20000:
-    return np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
+    return none
   spans = ndimage.find_objects(labels)
   edges = np.array([(y.start, x.start, y.stop, x.stop) for y, x in spans], int)
   high, wide = edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]
-  area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+  marked = np.flatnonzero(labels)
+  name = labels.ravel()[marked] - 1
+  area = np.bincount(name, minlength=count)
   # A letter is thin strokes: it fills part of its box, unless it is an I.
   full = area / (high * wide)
   fine = (
@@ -74,12 +76,23 @@ def _glyphs(image, hat, threshold):
     & (full >= 0.15) & ((full <= 0.8) | (wide <= 0.5 * high))
     & (area >= 5)
   )  # fmt: skip
-  index = np.flatnonzero(fine)
-  if not len(index):
-    return np.zeros((0, 4), int), np.zeros(0), np.zeros(0)
-  grey = ndimage.median(image, labels, index + 1)
-  lift = ndimage.median(hat, labels, index + 1)
-  return edges[index], np.asarray(grey), np.asarray(lift)
+  if fine.sum() < _ROW - 1:
+    return none
+  inside, name = marked[fine[name]], name[fine[name]]
+  return edges[fine], *(_medians(x.ravel()[inside], name) for x in (image, hat))
+
+
+def _medians(values, names):
+  """The median of the values of each name, in order of the names.
+
+  As `scipy.ndimage.median`, which sorts the whole picture.
+  """
+  values = values[np.lexsort((values, names))]
+  counts = np.bincount(names)
+  counts = counts[counts > 0]
+  ends = np.cumsum(counts)
+  first = ends - counts
+  return (values[first + (counts - 1) // 2] + values[first + counts // 2]) / 2
 
 
 def _rows(glyphs, grey, lift, plain):
@@ -88,7 +101,7 @@ def _rows(glyphs, grey, lift, plain):
     return []
   group = _joined(glyphs, grey, lift)
   found = []
-  for name in np.unique(group):
+  for name in np.flatnonzero(np.bincount(group) >= _ROW - 1):
     g, strong = glyphs[group == name], lift[group == name]
     least = _ROW - (np.median(strong) >= plain)
     if len(g) < least or not _is_line(g, strong):
@@ -105,34 +118,29 @@ def _joined(glyphs, grey, lift):
   top, left, bottom, right = glyphs.T
   high = bottom - top
   order = np.argsort(left, kind='stable')
-  starts = left[order]
-  pairs = []
-  for i in order:
-    a, b = np.searchsorted(
-      starts, [left[i] + 1, right[i] + 1.1 * high[i] + 2], side='left'
-    )
-    near = order[a:b]
-    small, large = (
-      np.minimum(high[near], high[i]),
-      np.maximum(high[near], high[i]),
-    )
-    slack = 0.12 * large + 1
-    alike = (
-      (np.abs(bottom[near] - bottom[i]) <= slack)
-      | (np.abs(top[near] - top[i]) <= slack)
-    ) & (large <= 1.6 * small + 1)
-    alike &= left[near] >= right[i] - 0.25 * high[i] - 1
-    alike &= np.abs(grey[near] - grey[i]) <= 0.4 * np.minimum(
-      lift[near], lift[i]
-    )
-    pairs += [(i, j) for j in near[alike]]
-  if not pairs:
-    return np.arange(len(glyphs))
-  rows, columns = np.array(pairs).T
-  graph = sparse.coo_array(
-    (np.ones(len(rows)), (rows, columns)), (len(glyphs),) * 2
+  # All pairs (i, j) where j begins right of i, and near.
+  first, end = np.searchsorted(
+    left[order], [left + 1, right + 1.1 * high + 2], side='left'
   )
-  return sparse.csgraph.connected_components(graph, directed=False)[1]
+  counts = np.maximum(end - first, 0)
+  i = np.repeat(np.arange(len(glyphs)), counts)
+  ends = np.cumsum(counts)
+  j = order[np.arange(len(i)) + np.repeat(first - ends + counts, counts)]
+  small, large = np.minimum(high[i], high[j]), np.maximum(high[i], high[j])
+  slack = 0.12 * large + 1
+  alike = (
+    (np.abs(bottom[j] - bottom[i]) <= slack)
+    | (np.abs(top[j] - top[i]) <= slack)
+  ) & (large <= 1.6 * small + 1)
+  alike &= left[j] >= right[i] - 0.25 * high[i] - 1
+  alike &= np.abs(grey[j] - grey[i]) <= 0.4 * np.minimum(lift[j], lift[i])
+  i, j = i[alike], j[alike]
+  group, before = np.arange(len(glyphs)), None
+  while not np.array_equal(group, before):
+    before = group.copy()
+    np.minimum.at(group, j, group[i])
+    np.minimum.at(group, i, group[j])
+  return group
 
 
 def _is_line(g, lift):

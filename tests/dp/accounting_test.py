@@ -82,12 +82,16 @@ def test_given_noise_lasts_for_as_many_steps_as_it_may():
 
 
 def test_room_is_paid_for_by_what_accountants_are_not_asked_for():
-  n, rate, steps, target, delta = 4708, 256 / 4708, 400, 8.0, 1e-5
-  room = accounting.room(n, rate, steps, target, delta)
-  too_large = steps * scipy.stats.binom.sf(room, n, rate)
+  batch, steps, target, delta = 256, 400, 8.0, 1e-5
+  room = accounting.room(batch, steps, target, delta)
   spare = delta - accounting.kept(delta)
-  assert (1 + math.exp(target)) * too_large <= spare * (1 + 1e-9)
-  assert 256 < room < 2 * 256
+  for n in (257, 300, 1000, 4708, 10**6):
+    too_large = steps * scipy.stats.binom.sf(room, n, batch / n)
+    assert (1 + math.exp(target)) * too_large <= spare * (1 + 1e-9)
+  assert batch < room < 2 * batch
+  # As small as it may be for many patients.
+  too_large = steps * scipy.stats.binom.sf(room - 2, n, batch / n)
+  assert (1 + math.exp(target)) * too_large > spare
 
 
 SETTINGS = dict(epsilon=4.0, delta=1e-5, clip_norm=1.0, noise=None)

@@ -5,6 +5,7 @@ environment of its own: $MEDJAX_FLOWER_PYTHON is its interpreter.
 """
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ from medjax.federated import (
   secure,
   settings,
   simulate,
+  spending,
 )
 from medjax.run.checkpoint import variables
 
@@ -45,6 +47,7 @@ def get_config():
   config.optimizer = dict(name='sgd', learning_rate=0.05)
   config.schedule.name = 'constant'
   config.inference.batch_size = 8
+  config.privacy.update({privacy!r})
   return config
 """
 
@@ -82,7 +85,22 @@ def hospitals(tmp_path_factory):
       writer.writeheader()
       writer.writerows(rows)
   path = home / 'config.py'
-  path.write_text(CONFIG.format(path=str(home / 'all')))
+  path.write_text(CONFIG.format(path=str(home / 'all'), privacy={}))
+  return home, path
+
+
+@pytest.fixture
+def private(hospitals, tmp_path):
+  """The config with a budget, which lasts for the rounds of `serving`."""
+  if subprocess.run(
+    [PYTHON, '-c', 'import dp_accounting'], capture_output=True
+  ).returncode:
+    pytest.skip('dp-accounting is not where Flower is')
+  home, _ = hospitals
+  secret, path = tmp_path / 'secret', tmp_path / 'private.py'
+  secret.write_text('0123456789abcdef' * 4)
+  privacy = dict(epsilon=60.0, delta=1e-2, noise=0.8, key=str(secret))
+  path.write_text(CONFIG.format(path=str(home / 'all'), privacy=privacy))
   return home, path
 
 
@@ -90,6 +108,7 @@ def start(verb, config, *options):
   environment = {
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # as `quick_compilation`
     'XLA_FLAGS': '',
     'PYTHONPATH': os.pathsep.join(sys.path),
   }
@@ -183,6 +202,42 @@ def test_processes_are_the_simulation(hospitals, tmp_path, ended, monkeypatch):
     step, own = model(tmp_path / name, 'best')
     assert step == best[0]
     assert_close(own, best[1], atol=0)
+
+
+@pytest.mark.slow
+def test_private_processes_are_the_private_simulation(
+  private, tmp_path, ended, monkeypatch
+):
+  """Each by noise of its own, which the site draws from the secret it has."""
+  home, config = private
+  server, address = serving(
+    config, tmp_path / 'served', '--sites=2', '--timeout=400'
+  )
+  both = [site(n, config, home, tmp_path, address) for n in TWO]
+  ended.extend([server, *both])
+  said = server.communicate(timeout=900)[0]
+  assert server.returncode == 0, said
+  simulated(config, tmp_path / 'simulated', 'fedavg', monkeypatch)
+  (a, one), (b, other) = (model(tmp_path / k) for k in ('simulated', 'served'))
+  assert a == b == 6
+  assert_close(one, other)
+  told = [
+    json.loads((tmp_path / k / spending.WHOLE).read_text())
+    for k in ('simulated', 'served')
+  ]
+  assert told[0] == told[1]
+  for name, process in zip(TWO, both, strict=True):
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, out
+    epsilon = told[1]['sites'][name]['epsilon']
+    assert f'spent: epsilon {epsilon:.3f} ' in out
+    assert ' · loss ' not in out
+  assert f'of the federation {told[1]["epsilon"]["epsilon"]:.3f}' in said
+  # With other noise it is another model.
+  (tmp_path / 'secret').write_text('fedcba9876543210' * 4)
+  simulated(config, tmp_path / 'again', 'fedavg', monkeypatch)
+  _, again = model(tmp_path / 'again')
+  assert max(np.abs(again[k] - one[k]).max() for k in one) > 1e-2
 
 
 @pytest.mark.slow

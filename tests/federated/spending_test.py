@@ -18,7 +18,7 @@ from federated.small_sites import (
 
 pytest.importorskip('dp_accounting')
 
-from medjax import experiment
+from medjax import engine, experiment
 from medjax.dp import accounting
 from medjax.federated import (
   algorithms,
@@ -91,9 +91,19 @@ def hospitals(config, tmp_path):
 
 
 def test_each_site_spends_its_own_and_processes_are_the_simulation(
-  world, tmp_path, capsys
+  world, tmp_path, capsys, monkeypatch
 ):
-  simulated(world, tmp_path / 'simulated')
+  made, make = [], engine.make_train_step
+
+  def making(*args, **options):
+    made.append(make(*args, **options))
+    return made[-1]
+
+  with monkeypatch.context() as patch:
+    patch.setattr(engine, 'make_train_step', making)
+    simulated(world, tmp_path / 'simulated')
+  # Of three sites of other sizes and other noise, one program.
+  assert [step._cache_size() for step in made] == [1]
   from federated.serving_test import Wire
 
   job = serving.Job('scaffold', {}, PLAN)

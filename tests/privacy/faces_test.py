@@ -77,7 +77,7 @@ def test_no_brain_changes_and_the_face_goes(head, way):
   changed = faces.without_face(array, placed) != array
   brain, face = (turned(m, affine, *way)[0] for m in (brain, face))
   assert not (changed & brain).any()
-  assert (changed & face).sum() >= 0.9 * face.sum()
+  assert (changed & face).sum() >= 0.95 * face.sum()
 
 
 def test_no_head_is_refused():
@@ -108,7 +108,7 @@ def test_a_series_of_files_loses_its_face(head, tmp_path, clean):
   new.sort(key=lambda d: float(d.ImagePositionPatient[2]))
   array = np.stack([d.pixel_array.T for d in new], -1)
   changed = array != volume
-  assert (changed & face).sum() >= 0.9 * face.sum()
+  assert (changed & face).sum() >= 0.95 * face.sum()
   assert all(d.RecognizableVisualFeatures == 'NO' for d in new)
   codes = {c.CodeValue for c in new[0].DeidentificationMethodCodeSequence}
   assert '113102' in codes

@@ -59,14 +59,14 @@ def test_written_as_scanners_do_it_is_found_on_a_scan(shared_data):
 def test_no_text_is_seen_where_there_is_none(shared_data):
   areas = []
   for name in ('dicom_sts025', 'dicom_breast_dce'):
-    for path in sorted(shared_data(name).rglob('*.dcm'))[::9]:
+    for path in sorted(shared_data(name).rglob('*.dcm'))[::3]:
       ds = pydicom.dcmread(path)
       if ds.get('Modality') in ('CT', 'MR', 'PT') and 'PixelData' in ds:
         image = ds.pixel_array
         areas.append(covered(np.ones(image.shape, bool), text.boxes(image))[1])
   assert len(areas) > 10
   assert np.median(areas) == 0
-  assert np.mean(areas) <= 0.002  # one picture of these is 2.8 %
+  assert np.mean(areas) <= 0.001
   assert text.boxes(noise()) == []
   assert text.boxes(np.zeros((64, 64))) == []
 

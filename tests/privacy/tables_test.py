@@ -1,5 +1,9 @@
 """Annex E as medjax has it, against another reading of the standard."""
 
+import ast
+import importlib.util
+import pathlib
+
 import pytest
 from pydicom.datadict import tag_for_keyword
 
@@ -7,6 +11,15 @@ from medjax.privacy import tables
 
 # What the edition 2026d says otherwise than 2026c, or dicom-anonymizer misses.
 _NEWER = 8
+# Attributes of 2026d that 2024d had not; and one that it would not clean.
+_NEWER_THAN_2024 = 34
+_CLEANED_SINCE = {('clean-descriptors', 'Requesting Service')}
+_CODES = {
+  'KEEP': 'K', 'CLEAN': 'C', 'REMOVE': 'X', 'EMPTY': 'Z', 'DUMMY': 'D',
+  'UID': 'U', 'EMPTY_OR_DUMMY': 'Z/D', 'REMOVE_OR_EMPTY': 'X/Z',
+  'REMOVE_OR_DUMMY': 'X/D', 'REMOVE_OR_EMPTY_OR_DUMMY': 'X/Z/D',
+  'REMOVE_OR_EMPTY_OR_UID': 'X/Z/U',
+}  # fmt: skip
 
 
 def test_the_basic_profile_is_that_of_dicom_anonymizer():
@@ -27,6 +40,50 @@ def test_the_basic_profile_is_that_of_dicom_anonymizer():
   assert (
     len([t for t in ours if t not in plain and isinstance(t, int)]) <= _NEWER
   )
+
+
+def idiscores():
+  """{code of CID 7050: {tag: action}} of idiscore's table, edition 2024d.
+
+  Read, not imported: it needs versions of packages that others cannot have.
+  """
+  found = importlib.util.find_spec('idiscore')
+  if found is None:
+    pytest.skip('idiscore is not here: pip install --no-deps idiscore')
+  place = pathlib.Path(found.submodule_search_locations[0])
+  tree = ast.parse((place / '_public_dicom.py').read_text())
+  columns = {}
+  for node in tree.body:
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+      told = {k.arg: k.value for k in node.value.keywords}
+      columns[told['code'].value] = {
+        int(tag.args[0].value, 16)
+        if tag.func.id == 'SingleTag'
+        else tag.args[0].value
+        if tag.args
+        else 'private': _CODES[action.attr]
+        for tag, action in (rule.elts for rule in told['rules'].elts)
+      }
+  return columns
+
+
+def test_every_cell_of_every_option_is_that_of_idiscore():
+  theirs, ours = idiscores(), tables.annex_e()
+  options = {code: name for name, (code, _) in tables.OPTIONS.items()}
+  basic, cells = theirs.pop('113100'), 0
+  mine = {t: action.replace('*', '') for t, (_, action, _) in ours.items()}
+  assert {t: a for t, a in basic.items() if mine[t] != a} == {}
+  assert len(ours.keys() - basic.keys()) == _NEWER_THAN_2024
+  assert len(theirs) == 10  # pixels and faces are no columns
+  for code, column in theirs.items():
+    name = options[code]
+    mine = {t: has[name] for t, (*_, has) in ours.items() if name in has}
+    since = mine.keys() - column.keys()
+    assert {t: a for t, a in column.items() if mine.get(t) != a} == {}
+    more = {(name, ours[t][0]) for t in since & basic.keys()}
+    assert more <= _CLEANED_SINCE
+    cells += len(column)
+  assert cells > 600
 
 
 @pytest.mark.parametrize(
