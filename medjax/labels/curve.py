@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 
 from medjax import experiment, files
-from medjax.build import closest
 from medjax.labels import forest, runs, select
 from medjax.labels.scored import Scored
 from medjax.labels.strategies import STRATEGIES
@@ -29,7 +28,7 @@ def curve(plan, out, *, labels, seeds, methods=(), show=print):
   if active and 'random' not in active:
     active.append('random')  # without which a strategy shows nothing
   trained_ = [runs.SUPERVISED, *(m for m in methods if m not in STRATEGIES)]
-  _check_all(plan, trained_, labels, seeds)
+  _check_all(plan, trained_, active, labels, seeds)
   rows, minutes = {}, {}
 
   def keep(method, count, seed, found):
@@ -67,12 +66,16 @@ def _checked(labels, seeds, methods):
   return labels
 
 
-def _check_all(plan, methods, labels, seeds):
+def _check_all(plan, methods, active, labels, seeds):
   """Raises ValueError before hours of training, not after them."""
   for method in methods:
-    kind = runs.configured(plan, method, count=labels[0], seed=0)
-    if not kind.task.get('name'):
+    config = runs.configured(plan, method, count=labels[0], seed=0)
+    if not config.task.get('name'):
       raise ValueError(f'{plan.config} names no task')
+  if config.folds:
+    raise ValueError('a curve has one test split: folds=0')
+  for strategy in active:
+    select.check(strategy, config.members)
   for seed in range(seeds):
     for count in (labels[0], labels[-1]):  # too few of a class; too many
       config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
@@ -197,10 +200,3 @@ def _control(method):
   if method in (runs.SUPERVISED, 'random'):
     return None
   return 'random' if method in STRATEGIES else runs.SUPERVISED
-
-
-def check_methods(methods, known):
-  """Raises ValueError for a method that there is not."""
-  for name in methods:
-    if name not in known:
-      raise ValueError(f'no method {name!r}{closest(name, sorted(known))}')

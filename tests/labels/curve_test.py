@@ -55,6 +55,17 @@ def test_a_curve_by_the_command(pictures, tmp_path, capsys, monkeypatch):
   assert json.loads((tmp_path / 'c/curve.json').read_text()) == result
 
 
+def test_members_of_two_seeds_are_not_the_same(pictures):
+  plan = runs.Plan(f'{pictures}/small.py:pictures', (('members', 2),))
+  made = [
+    experiment.make(runs.configured(plan, 'supervised', count=6, seed=k))
+    for k in (0, 1)
+  ]
+  seeds = [each.seed for one in made for _, each in one.members]
+  assert seeds == [0, 1, 2, 3]
+  assert [one.data.labelled_seed for one in made] == [0, 1]
+
+
 def test_a_seed_chooses_labels_and_leaves_the_test_split(pictures):
   plan = runs.Plan(f'{pictures}/small.py:pictures')
   ids = {}
@@ -76,6 +87,8 @@ def test_a_seed_chooses_labels_and_leaves_the_test_split(pictures):
     (['--labels=6,500'], 'labelled=500, but 56 patients'),
     (['--labels=6', '--methods=supervised'], 'always there'),
     (['--labels=6', '--methods=pretrained'], 'say --pretrained=WORKDIR'),
+    (['--labels=6', '--methods=bald'], 'train with --config.members=3'),
+    (['--labels=6', '--config.folds=5'], 'folds=0'),
     (['--labels=6', 'more'], "unknown argument 'more'"),
   ],
 )
