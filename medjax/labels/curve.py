@@ -1,5 +1,6 @@
 """A curve of labels: what each method makes of so many, beside two controls."""
 
+import functools
 import pathlib
 
 import numpy as np
@@ -42,8 +43,10 @@ def curve(plan, out, *, labels, seeds, methods=(), show=print):
         place = runs.folder(out, method, count, seed)
         keep(method, count, seed, _trained(config, place))
       keep(FOREST, count, seed, _grown(plan, out, count, seed))
+    # All strategies begin with one run: what it sees is looked at once.
+    look = functools.cache(functools.partial(_look, plan, seed))
     for method in active:
-      for count, found in _active(plan, out, method, labels, seed):
+      for count, found in _active(plan, out, method, labels, seed, look):
         keep(method, count, seed, found)
   task = experiment.make(
     runs.configured(plan, runs.SUPERVISED, count=labels[0], seed=0)
@@ -122,8 +125,11 @@ def _grown(plan, out, count, seed):
   return rows_of(place), before['minutes']
 
 
-def _active(plan, out, strategy, labels, seed):
-  """Yields (count, (rows, minutes)) of runs of which each chooses the next."""
+def _active(plan, out, strategy, labels, seed, look):
+  """Yields (count, (rows, minutes)) of runs of which each chooses the next.
+
+  look: workdir → what its run sees of all cases of training.
+  """
   first = runs.configured(plan, runs.SUPERVISED, count=labels[0], seed=seed)
   place = runs.folder(out, runs.SUPERVISED, labels[0], seed)
   rows, minutes = _trained(first, place)
@@ -133,7 +139,7 @@ def _active(plan, out, strategy, labels, seed):
     kept = runs.folder(out, strategy, count, seed) / 'picked.json'
     picked = files.read_json(kept, mend='delete it')
     if picked is None:
-      picked = _next(place, plan, ids, count - len(ids), strategy, seed)
+      picked = _next(look(place), ids, count - len(ids), strategy, seed)
       files.write_json(kept, {'ids': picked}, sealed=True)
     else:
       picked = picked['ids']
@@ -146,15 +152,19 @@ def _active(plan, out, strategy, labels, seed):
     yield count, (rows, minutes)
 
 
-def _next(place, plan, ids, n, strategy, seed):
-  """The ids that a strategy has labelled next, by the run in a place."""
+def _look(plan, seed, place):
+  """`Seen` of each case of training by the run in a place."""
+  whole = runs.configured(plan, runs.SUPERVISED, count=0, seed=seed)
+  cases = [*experiment.make(whole).cases('train')]
+  return select.look(trained.load(place), cases)
+
+
+def _next(seen, ids, n, strategy, seed):
+  """The ids that a strategy has labelled next, after these."""
   if n < 1:
     return []
-  whole = runs.configured(plan, runs.SUPERVISED, count=0, seed=seed)
-  cases = list(experiment.make(whole).cases('train'))
-  run = trained.load(place)
-  pool = select.look(run, [c for c in cases if c['id'] not in {*ids}])
-  known = select.look(run, [c for c in cases if c['id'] in {*ids}])
+  pool = [s for s in seen if s.id not in {*ids}]
+  known = [s for s in seen if s.id in {*ids}]
   picks = select.ranked(pool, n, strategy, known=known, seed=seed)
   return [p.id for p in picks]
 
