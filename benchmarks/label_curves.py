@@ -1,10 +1,11 @@
 """Curves of labels: trains them, keeps what they are made of, prints tables.
 
-python benchmarks/label_curves.py train pneumonia: `medjax labels curve` of a name in
-  CURVES (of all if none is named) in --runs [runs/labels]. Again after a break
-  it goes on where it was.
-python benchmarks/label_curves.py keep pneumonia: curve.json, a config of each method,
-  and what each run made of each test case, go to benchmarks/evidence/labels/.
+python benchmarks/label_curves.py train active: `medjax labels curve` of a name
+  in CURVES (of all if none is named) in --runs [runs/labels]. Again after a
+  break it goes on where it was.
+python benchmarks/label_curves.py keep active: curve.json, a config of each
+  method, and what each run made of each test case, go to
+  benchmarks/evidence/labels/.
 python benchmarks/label_curves.py table: what is kept, as tables of Markdown.
 """
 

@@ -13,6 +13,7 @@ from medjax.prediction import trained
 from medjax.run import per_case
 
 FOREST = 'forest'
+TABLE = 'forest_of_table'
 RESULT = 'curve.json'
 
 
@@ -25,6 +26,9 @@ def curve(plan, out, *, labels, seeds, methods=(), show=print):
   """
   out = pathlib.Path(out)
   labels = _checked(labels, seeds, methods)
+  forests = {FOREST: None}  # on pixels
+  if plan.table:
+    forests[TABLE] = forest.read_table(plan.table)
   active = [m for m in methods if m in STRATEGIES]
   if active and 'random' not in active:
     active.append('random')  # without which a strategy shows nothing
@@ -38,11 +42,13 @@ def curve(plan, out, *, labels, seeds, methods=(), show=print):
 
   for seed in range(seeds):
     for count in labels:
+      for method, table in forests.items():  # first: they cost nothing
+        place = runs.folder(out, method, count, seed)
+        keep(method, count, seed, _grown(plan, place, count, seed, table))
       for method in trained_:
         config = runs.configured(plan, method, count=count, seed=seed)
         place = runs.folder(out, method, count, seed)
         keep(method, count, seed, _trained(config, place))
-      keep(FOREST, count, seed, _grown(plan, out, count, seed))
     # All strategies begin with one run: what it sees is looked at once.
     look = functools.cache(functools.partial(_look, plan, seed))
     for method in active:
@@ -51,6 +57,8 @@ def curve(plan, out, *, labels, seeds, methods=(), show=print):
   task = experiment.make(
     runs.configured(plan, runs.SUPERVISED, count=labels[0], seed=0)
   ).task
+  order = [*trained_, *forests, *active]
+  rows = dict(sorted(rows.items(), key=lambda row: order.index(row[0][0])))
   result = summed_up(Scored(task, rows), minutes)
   result |= {'config': plan.config, 'overrides': dict(plan.overrides)}
   files.write_json(out / RESULT, result, sealed=True)
@@ -63,7 +71,8 @@ def _checked(labels, seeds, methods):
   labels = sorted({*labels})
   if not labels or labels[0] < 1 or seeds < 1:
     raise ValueError('labels and seeds must be 1 or more: --labels=10,47,235')
-  wrong = next((m for m in methods if m in (FOREST, runs.SUPERVISED)), None)
+  always = FOREST, TABLE, runs.SUPERVISED
+  wrong = next((m for m in methods if m in always), None)
   if wrong:
     raise ValueError(f'{wrong} is always there: leave it out of --methods')
   return labels
@@ -110,17 +119,19 @@ def rows_of(place):
   return found
 
 
-def _grown(plan, out, count, seed):
+def _grown(plan, place, count, seed, table):
   """(rows, minutes) of a forest, kept as a run is."""
-  place = runs.folder(out, FOREST, count, seed)
   before = files.read_json(place / 'metrics.json', mend='delete it')
+  source = '' if table is None else plan.table
+  if before and before.get('table', '') != source:
+    raise ValueError(f'{place} is of {before["table"]}: take another --workdir')
   if before is None:
     config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
     made = experiment.make(config)
-    rows, minutes = forest.rows(made, seed=seed)
+    rows, minutes = forest.rows(made, seed=seed, table=table)
     lines = [{'split': 'test', **row} for row in rows]
     per_case.write(place / 'per_case.csv', lines, made.task.names)
-    before = {'minutes': minutes}
+    before = {'minutes': minutes, 'table': source}
     files.write_json(place / 'metrics.json', before, sealed=True)
   return rows_of(place), before['minutes']
 

@@ -19,11 +19,13 @@ class Plan:
   config: a file, as configs/semi.py:hippocampus; a method is a further word of
     it, as configs/semi.py:hippocampus,cps. overrides: {field: value}.
   pretrained: the workdir of method `pretrained`.
+  table: a CSV of features of the cases, on which a second forest grows.
   """
 
   config: str
   overrides: tuple[tuple[str, object], ...] = ()
   pretrained: str = ''
+  table: str = ''
 
 
 def configured(plan, method, *, count, seed, ids=()):
