@@ -88,10 +88,12 @@ def _check_all(plan, methods, active, labels, seeds):
     raise ValueError('a curve has one test split: folds=0')
   for strategy in active:
     select.check(strategy, config.members)
-  for seed in range(seeds):
-    for count in (labels[0], labels[-1]):  # too few of a class; too many
+  for count in (labels[0], labels[-1]):  # too few of a class; too many
+    for seed in range(seeds):
       config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
       experiment.make(config)
+    for method in methods:  # of which some need unlabelled cases
+      experiment.make(runs.configured(plan, method, count=count, seed=0))
 
 
 def _trained(config, place):

@@ -104,6 +104,7 @@ def test_a_seed_chooses_labels_and_leaves_the_test_split(pictures):
     (['--labels=6,ten'], 'whole numbers'),
     (['--labels=0'], '1 or more'),
     (['--labels=6,500'], 'labelled=500, but 56 patients'),
+    (['--labels=6,56', '--methods=mean_teacher'], 'all 56 training cases'),
     (['--labels=6', '--methods=supervised'], 'always there'),
     (['--labels=6', '--methods=pretrained'], 'say --pretrained=WORKDIR'),
     (['--labels=6', '--methods=bald'], 'train with --config.members=3'),
