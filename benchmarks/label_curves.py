@@ -43,6 +43,16 @@ CURVES = {
     '--methods=mean_teacher,fixmatch,cps',
     *_SMALL,
   ),
+  'adrenal': (
+    'semi.py:adrenalmnist3d',
+    '--labels=47,235',
+    '--seeds=5',
+    '--methods=mean_teacher,fixmatch',
+    # Thickness along three axes: an image of 28 x 28 x 3.
+    '--config.data.preprocess=({"name": "distance_map", "threshold": 127.0},'
+    ' {"name": "orthogonal_views", "of": "max"})',
+    *_SMALL,
+  ),
   'active': (
     'semi.py:pneumoniamnist',
     '--labels=10,30,100',
