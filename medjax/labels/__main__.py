@@ -67,6 +67,10 @@ def _curve_arguments(verb):
     'strategies (entropy,…), which are held against random',
   )  # fmt: skip
   add('--pretrained', default='', help='workdir that `pretrained` begins with')
+  add(
+    '--table', default='',
+    help='CSV of features by id, of `medjax radiomics` say: a second forest',
+  )  # fmt: skip
   add('--config.FIELD', metavar='VALUE', dest='_', help='a field of the config')
   add('--debug', action='store_true', help='show tracebacks')
 
@@ -91,7 +95,7 @@ def _curve(args, rest):
 
   keep_programs()
   plan = runs.Plan(
-    args.config, tuple(_overridden(rest)), pretrained=args.pretrained
+    args.config, tuple(_overridden(rest)), args.pretrained, args.table
   )
   methods = [m for m in args.methods.split(',') if m]
   result = curve.curve(

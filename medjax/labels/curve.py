@@ -1,11 +1,11 @@
 """A curve of labels: what each method makes of so many, beside two controls."""
 
+import functools
 import pathlib
 
 import numpy as np
 
 from medjax import experiment, files
-from medjax.build import closest
 from medjax.labels import forest, runs, select
 from medjax.labels.scored import Scored
 from medjax.labels.strategies import STRATEGIES
@@ -13,6 +13,7 @@ from medjax.prediction import trained
 from medjax.run import per_case
 
 FOREST = 'forest'
+TABLE = 'forest_of_table'
 RESULT = 'curve.json'
 
 
@@ -25,11 +26,14 @@ def curve(plan, out, *, labels, seeds, methods=(), show=print):
   """
   out = pathlib.Path(out)
   labels = _checked(labels, seeds, methods)
+  forests = {FOREST: None}  # on pixels
+  if plan.table:
+    forests[TABLE] = forest.read_table(plan.table)
   active = [m for m in methods if m in STRATEGIES]
   if active and 'random' not in active:
     active.append('random')  # without which a strategy shows nothing
   trained_ = [runs.SUPERVISED, *(m for m in methods if m not in STRATEGIES)]
-  _check_all(plan, trained_, labels, seeds)
+  _check_all(plan, trained_, active, labels, seeds)
   rows, minutes = {}, {}
 
   def keep(method, count, seed, found):
@@ -38,17 +42,23 @@ def curve(plan, out, *, labels, seeds, methods=(), show=print):
 
   for seed in range(seeds):
     for count in labels:
+      for method, table in forests.items():  # first: they cost nothing
+        place = runs.folder(out, method, count, seed)
+        keep(method, count, seed, _grown(plan, place, count, seed, table))
       for method in trained_:
         config = runs.configured(plan, method, count=count, seed=seed)
         place = runs.folder(out, method, count, seed)
         keep(method, count, seed, _trained(config, place))
-      keep(FOREST, count, seed, _grown(plan, out, count, seed))
+    # All strategies begin with one run: what it sees is looked at once.
+    look = functools.cache(functools.partial(_look, plan, seed))
     for method in active:
-      for count, found in _active(plan, out, method, labels, seed):
+      for count, found in _active(plan, out, method, labels, seed, look):
         keep(method, count, seed, found)
   task = experiment.make(
     runs.configured(plan, runs.SUPERVISED, count=labels[0], seed=0)
   ).task
+  order = [*trained_, *forests, *active]
+  rows = dict(sorted(rows.items(), key=lambda row: order.index(row[0][0])))
   result = summed_up(Scored(task, rows), minutes)
   result |= {'config': plan.config, 'overrides': dict(plan.overrides)}
   files.write_json(out / RESULT, result, sealed=True)
@@ -61,22 +71,29 @@ def _checked(labels, seeds, methods):
   labels = sorted({*labels})
   if not labels or labels[0] < 1 or seeds < 1:
     raise ValueError('labels and seeds must be 1 or more: --labels=10,47,235')
-  wrong = next((m for m in methods if m in (FOREST, runs.SUPERVISED)), None)
+  always = FOREST, TABLE, runs.SUPERVISED
+  wrong = next((m for m in methods if m in always), None)
   if wrong:
     raise ValueError(f'{wrong} is always there: leave it out of --methods')
   return labels
 
 
-def _check_all(plan, methods, labels, seeds):
+def _check_all(plan, methods, active, labels, seeds):
   """Raises ValueError before hours of training, not after them."""
   for method in methods:
-    kind = runs.configured(plan, method, count=labels[0], seed=0)
-    if not kind.task.get('name'):
+    config = runs.configured(plan, method, count=labels[0], seed=0)
+    if not config.task.get('name'):
       raise ValueError(f'{plan.config} names no task')
-  for seed in range(seeds):
-    for count in (labels[0], labels[-1]):  # too few of a class; too many
+  if config.folds:
+    raise ValueError('a curve has one test split: folds=0')
+  for strategy in active:
+    select.check(strategy, config.members)
+  for count in (labels[0], labels[-1]):  # too few of a class; too many
+    for seed in range(seeds):
       config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
       experiment.make(config)
+    for method in methods:  # of which some need unlabelled cases
+      experiment.make(runs.configured(plan, method, count=count, seed=0))
 
 
 def _trained(config, place):
@@ -104,23 +121,28 @@ def rows_of(place):
   return found
 
 
-def _grown(plan, out, count, seed):
+def _grown(plan, place, count, seed, table):
   """(rows, minutes) of a forest, kept as a run is."""
-  place = runs.folder(out, FOREST, count, seed)
   before = files.read_json(place / 'metrics.json', mend='delete it')
+  source = '' if table is None else plan.table
+  if before and before.get('table', '') != source:
+    raise ValueError(f'{place} is of {before["table"]}: take another --workdir')
   if before is None:
     config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
     made = experiment.make(config)
-    rows, minutes = forest.rows(made, seed=seed)
+    rows, minutes = forest.rows(made, seed=seed, table=table)
     lines = [{'split': 'test', **row} for row in rows]
     per_case.write(place / 'per_case.csv', lines, made.task.names)
-    before = {'minutes': minutes}
+    before = {'minutes': minutes, 'table': source}
     files.write_json(place / 'metrics.json', before, sealed=True)
   return rows_of(place), before['minutes']
 
 
-def _active(plan, out, strategy, labels, seed):
-  """Yields (count, (rows, minutes)) of runs of which each chooses the next."""
+def _active(plan, out, strategy, labels, seed, look):
+  """Yields (count, (rows, minutes)) of runs of which each chooses the next.
+
+  look: workdir → what its run sees of all cases of training.
+  """
   first = runs.configured(plan, runs.SUPERVISED, count=labels[0], seed=seed)
   place = runs.folder(out, runs.SUPERVISED, labels[0], seed)
   rows, minutes = _trained(first, place)
@@ -130,7 +152,7 @@ def _active(plan, out, strategy, labels, seed):
     kept = runs.folder(out, strategy, count, seed) / 'picked.json'
     picked = files.read_json(kept, mend='delete it')
     if picked is None:
-      picked = _next(place, plan, ids, count - len(ids), strategy, seed)
+      picked = _next(look(place), ids, count - len(ids), strategy, seed)
       files.write_json(kept, {'ids': picked}, sealed=True)
     else:
       picked = picked['ids']
@@ -143,15 +165,19 @@ def _active(plan, out, strategy, labels, seed):
     yield count, (rows, minutes)
 
 
-def _next(place, plan, ids, n, strategy, seed):
-  """The ids that a strategy has labelled next, by the run in a place."""
+def _look(plan, seed, place):
+  """`Seen` of each case of training by the run in a place."""
+  whole = runs.configured(plan, runs.SUPERVISED, count=0, seed=seed)
+  cases = [*experiment.make(whole).cases('train')]
+  return select.look(trained.load(place), cases)
+
+
+def _next(seen, ids, n, strategy, seed):
+  """The ids that a strategy has labelled next, after these."""
   if n < 1:
     return []
-  whole = runs.configured(plan, runs.SUPERVISED, count=0, seed=seed)
-  cases = list(experiment.make(whole).cases('train'))
-  run = trained.load(place)
-  pool = select.look(run, [c for c in cases if c['id'] not in {*ids}])
-  known = select.look(run, [c for c in cases if c['id'] in {*ids}])
+  pool = [s for s in seen if s.id not in {*ids}]
+  known = [s for s in seen if s.id in {*ids}]
   picks = select.ranked(pool, n, strategy, known=known, seed=seed)
   return [p.id for p in picks]
 
@@ -197,10 +223,3 @@ def _control(method):
   if method in (runs.SUPERVISED, 'random'):
     return None
   return 'random' if method in STRATEGIES else runs.SUPERVISED
-
-
-def check_methods(methods, known):
-  """Raises ValueError for a method that there is not."""
-  for name in methods:
-    if name not in known:
-      raise ValueError(f'no method {name!r}{closest(name, sorted(known))}')

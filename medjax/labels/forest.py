@@ -1,8 +1,9 @@
 """The classical control: a random forest on the same few labels.
 
-Of a classification on the pixels of the prepared image; of a segmentation on
-what voxels and their surroundings look like, and where they lie. Segmentations
-are scored on the grid of the prepared image.
+Of a classification on the pixels of the prepared image, or on what a table
+tells of its cases (radiomics); of a segmentation on what voxels and their
+surroundings look like, and where they lie. Segmentations are scored on the grid
+of the prepared image.
 """
 
 import time
@@ -10,23 +11,57 @@ import time
 import numpy as np
 from scipy import ndimage
 
+from medjax import files
+
 _TREES = 300
 _VOXELS = 3000  # of a case, drawn
 _SIGMAS = (1.0, 2.0, 4.0)
 _TREES_OF_VOXELS = 60
+_ABOUT = ('id', 'case', 'patient', 'label', 'split', 'fold')
 
 
-def rows(experiment, *, seed=0):
-  """(rows of the test split, minutes) of a forest grown on the train split."""
+def read_table(path):
+  """{id: (f,) float32} of the columns of a CSV that hold numbers alone.
+
+  An empty cell is nan. What says whose a row is, and its label, are no
+  features. Raises ValueError where there is no id, or no column of numbers.
+  """
+  found, header = files.read_csv(path, mend='give another table')
+  if 'id' not in header:
+    raise ValueError(f'{path} has no column id: name the cases in one')
+  columns = {}
+  for name in header:
+    if name not in _ABOUT:
+      try:
+        columns[name] = [float(row[name] or 'nan') for row in found]
+      except ValueError:
+        continue  # a text
+  known = {k: v for k, v in columns.items() if np.isfinite(v).any()}
+  if not known:
+    raise ValueError(f'{path} has no column of numbers: give features of cases')
+  values = np.array([*known.values()], np.float32).T
+  return dict(zip((row['id'] for row in found), values, strict=True))
+
+
+def rows(experiment, *, seed=0, table=None):
+  """(rows of the test split, minutes) of a forest grown on the train split.
+
+  table: {id: features}, by which a classification's cases are known then.
+  """
   began, task = time.monotonic(), experiment.task
+  if table is not None and 'mask' in task.fields:
+    raise ValueError('a table tells of whole cases: leave --table out here')
 
   def samples(split):
     for case in experiment.cases(split):
       if all(name in case for name in task.fields):
         yield experiment.preprocess(case)
 
-  grow = _voxels if 'mask' in task.fields else _pixels
-  predict = grow(list(samples('train')), task, seed)
+  if 'mask' in task.fields:
+    predict = _voxels(list(samples('train')), task, seed)
+  else:
+    known = _pixels if table is None else _told(table)
+    predict = _vectors(list(samples('train')), task, seed, known)
   found = [
     {
       'id': sample['id'],
@@ -49,15 +84,30 @@ def _forest(trees, seed, **options):
   return RandomForestClassifier(trees, n_jobs=-1, random_state=seed, **options)
 
 
-def _pixels(samples, task, seed):
-  """Yields (sample, probabilities (K,)) by a forest on all pixels."""
-  flat = lambda sample: np.asarray(sample['image'], np.float32).ravel()
+def _pixels(sample):
+  """All pixels of the prepared image."""
+  return np.asarray(sample['image'], np.float32).ravel()
+
+
+def _told(table):
+  """What a table tells of a sample, as a function."""
+
+  def told(sample):
+    if sample['id'] not in table:
+      raise ValueError(f'case {sample["id"]} is not in the table of features')
+    return table[sample['id']]
+
+  return told
+
+
+def _vectors(samples, task, seed, of):
+  """Yields (sample, probabilities (K,)) by a forest on vectors of samples."""
   labels = np.stack([s['label'] for s in samples])
-  forest = _forest(_TREES, seed).fit([flat(s) for s in samples], labels)
+  forest = _forest(_TREES, seed).fit([of(s) for s in samples], labels)
 
   def predict(samples):
     samples = list(samples)
-    found = forest.predict_proba([flat(s) for s in samples])
+    found = forest.predict_proba([of(s) for s in samples])
     if task.exclusive:
       found = _filled(found, forest.classes_, task.num_classes)
     else:

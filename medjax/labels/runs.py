@@ -19,11 +19,13 @@ class Plan:
   config: a file, as configs/semi.py:hippocampus; a method is a further word of
     it, as configs/semi.py:hippocampus,cps. overrides: {field: value}.
   pretrained: the workdir of method `pretrained`.
+  table: a CSV of features of the cases, on which a second forest grows.
   """
 
   config: str
   overrides: tuple[tuple[str, object], ...] = ()
   pretrained: str = ''
+  table: str = ''
 
 
 def configured(plan, method, *, count, seed, ids=()):
@@ -40,7 +42,8 @@ def configured(plan, method, *, count, seed, ids=()):
   data = config.data
   data.seed = config.seed if data.seed is None else data.seed
   data.labelled, data.labelled_ids = (0 if ids else count), tuple(ids)
-  config.seed = data.labelled_seed = seed
+  data.labelled_seed = seed
+  config.seed = seed * config.members  # members have this seed, the next, …
   config.train.update(eval_every=config.train.steps, patience=0)
   if method == 'pretrained':
     if not plan.pretrained:
@@ -68,10 +71,6 @@ def work(config, place):
   """Trains and evaluates a run that is not whole; what metrics.json says."""
   if not done(config, place):
     made = experiment.make(config)
-    if made.members:
-      raise ValueError(
-        'a curve trains one run at a time: members=1 and folds=0'
-      )
     facts = train(made, place)
     evaluate(made, place, facts=facts)
   return files.read_json(place / 'metrics.json', mend='delete the run')

@@ -45,12 +45,7 @@ def ranked(pool, n, strategy, *, known=(), rest=(), seed=0):
   known: those that are labelled already. rest: what must not be labelled, cases
   of validation and test. What is nearly an image of theirs, or of a picked
   case, is passed over: there may be fewer than n.
-
-  Raises:
-    ValueError: for an unknown strategy, more than there is, and for bald
-      without members.
   """
-  _check(pool, n, strategy)
   rng = np.random.default_rng(seed)
   every = len(pool) + len(known) + len(rest)
   free = strategies.Pool(every, _twins(pool, known, rest))
@@ -88,14 +83,13 @@ def _taken(found, free, n):
     yield one
 
 
-def _check(pool, n, strategy):
+def check(strategy, members):
+  """Raises ValueError for no strategy, and bald of fewer than two members."""
   if strategy not in strategies.STRATEGIES:
     raise ValueError(
       f'no strategy {strategy!r}{closest(strategy, strategies.STRATEGIES)}'
     )
-  if not 0 < n <= len(pool):
-    raise ValueError(f'{n} cases of {len(pool)}: choose from 1 to all of them')
-  if strategy == 'bald' and 'bald' not in pool[0].scores:
+  if strategy == 'bald' and members < 2:
     raise ValueError(
       'bald is how much members of an ensemble disagree, and this run has one '
       'model: train with --config.members=3, or take entropy'
@@ -154,9 +148,15 @@ def select(
 
   Labelled cases of the run's training, and those it is judged on, are looked at
   too where they can be read.
+
+  Raises ValueError for an unknown strategy, more than there is, and for bald
+  of a run without members.
   """
   run = trained.load(workdir, trust=trust, checkpoint=checkpoint)
+  check(strategy, len(run.variables))
   found = case_files.input_files(inputs)
+  if not 0 < n <= len(found):
+    raise ValueError(f'{n} cases of {len(found)}: choose from 1 to all of them')
   pool = look(run, _Files(found))
   known, rest = _of_the_run(run, strategy)
   picks = ranked(pool, n, strategy, known=known, rest=rest, seed=seed)

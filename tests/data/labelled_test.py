@@ -224,7 +224,7 @@ def test_images_of_which_some_have_a_mask(tmp_path):
   assert sum('mask' not in c for c in train) == 4
   assert referenced(train, 'mask') == {c['id'] for c in train if 'mask' in c}
   assert all('mask' in c for c in open_folder(tmp_path, 'test', **options))
-  with pytest.raises(FileNotFoundError, match='has no mask of the same name'):
+  with pytest.raises(FileNotFoundError, match='how many masks to use'):
     open_folder(tmp_path, 'train', dense=True)
 
 

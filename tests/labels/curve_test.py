@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -15,17 +16,31 @@ from medjax.tasks import Classification, Segmentation
 SKLEARN = pytest.importorskip('sklearn.metrics')
 
 
+def table_of(pictures, folder):
+  """A CSV with a number of each picture of the folder."""
+  lines = ['id,size']
+  for path in (pictures / 'study').rglob('*.png'):
+    name = path.relative_to(pictures / 'study').with_suffix('')
+    lines.append(f'{name},{int(path.stem) % 7}')
+  (folder / 'table.csv').write_text('\n'.join(lines))
+  return folder / 'table.csv'
+
+
 def test_a_curve_by_the_command(pictures, tmp_path, capsys, monkeypatch):
   words = [
     'curve', f'--config={pictures}/small.py:pictures', '--labels=6,10',
     '--seeds=1', '--methods=mean_teacher,entropy',
     f'--workdir={tmp_path}/c', '--config.train.steps=4',
+    f'--table={table_of(pictures, tmp_path)}',
   ]  # fmt: skip
   program.main(words)
   shown = capsys.readouterr()[0]
   assert 'curve.html' in shown
   result = json.loads((tmp_path / 'c/curve.json').read_text())
-  methods = ['supervised', 'mean_teacher', 'forest', 'entropy', 'random']
+  methods = [
+    'supervised', 'mean_teacher', 'forest', 'forest_of_table', 'entropy',
+    'random',
+  ]  # fmt: skip
   found = {(r['method'], r['labels']): r for r in result['table']}
   assert [*found] == [(m, n) for m in methods for n in (6, 10)]
   page = (tmp_path / 'c/curve.html').read_text()
@@ -53,6 +68,21 @@ def test_a_curve_by_the_command(pictures, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(curve.select, 'look', None)
   program.main(words)
   assert json.loads((tmp_path / 'c/curve.json').read_text()) == result
+  shutil.copy(tmp_path / 'table.csv', tmp_path / 'other.csv')
+  with pytest.raises(SystemExit):
+    program.main([*words, f'--table={tmp_path}/other.csv'])
+  assert 'take another --workdir' in capsys.readouterr()[1]
+
+
+def test_members_of_two_seeds_are_not_the_same(pictures):
+  plan = runs.Plan(f'{pictures}/small.py:pictures', (('members', 2),))
+  made = [
+    experiment.make(runs.configured(plan, 'supervised', count=6, seed=k))
+    for k in (0, 1)
+  ]
+  seeds = [each.seed for one in made for _, each in one.members]
+  assert seeds == [0, 1, 2, 3]
+  assert [one.data.labelled_seed for one in made] == [0, 1]
 
 
 def test_a_seed_chooses_labels_and_leaves_the_test_split(pictures):
@@ -74,8 +104,11 @@ def test_a_seed_chooses_labels_and_leaves_the_test_split(pictures):
     (['--labels=6,ten'], 'whole numbers'),
     (['--labels=0'], '1 or more'),
     (['--labels=6,500'], 'labelled=500, but 56 patients'),
+    (['--labels=6,56', '--methods=mean_teacher'], 'all 56 training cases'),
     (['--labels=6', '--methods=supervised'], 'always there'),
     (['--labels=6', '--methods=pretrained'], 'say --pretrained=WORKDIR'),
+    (['--labels=6', '--methods=bald'], 'train with --config.members=3'),
+    (['--labels=6', '--config.folds=5'], 'folds=0'),
     (['--labels=6', 'more'], "unknown argument 'more'"),
   ],
 )
@@ -227,6 +260,41 @@ def test_a_forest_of_pixels_knows_several_labels():
   p = np.stack([r['probability'] for r in rows])
   truth = np.stack([r['label'] for r in rows])
   assert SKLEARN.roc_auc_score(truth, p) > 0.95
+
+
+def test_a_forest_on_the_features_of_a_table(tmp_path):
+  found, lines = Pixels(), ['id,side,size,blank,patient']
+  found.task = Classification(num_classes=2)
+  cases = {split: found.cases(split) for split in ('train', 'test')}
+  for split in cases.values():
+    for case in split:
+      case.setdefault('label', np.zeros(2, np.uint8))
+      case['label'] = int(case['label'][0])
+      size = case['label'] + 0.1
+      lines.append(f'{case["id"]},left,{size},,{case["label"]}')
+      case['image'] = np.zeros((6, 6, 1))
+  found.cases = cases.get
+  path = tmp_path / 'features.csv'
+  path.write_text('\n'.join(lines))
+  table = forest.read_table(path)
+  assert table['test3'].shape == (1,)  # no text, no blank, not the patient
+  rows, _ = forest.rows(found, table=table)
+  assert all(r['probability'].argmax() == r['label'] for r in rows)
+  del table['test3']
+  with pytest.raises(ValueError, match='test3 is not in the table'):
+    forest.rows(found, table=table)
+  with pytest.raises(ValueError, match='leave --table out'):
+    forest.rows(Voxels(), table=table)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [('name,size\na,1\n', 'no column id'), ('id,kind\na,b\n', 'of numbers')],
+)
+def test_tables_without_features(text, message, tmp_path):
+  (tmp_path / 'a.csv').write_text(text)
+  with pytest.raises(ValueError, match=message):
+    forest.read_table(tmp_path / 'a.csv')
 
 
 def test_what_is_there_already_is_of_this_config(pictures, tmp_path):

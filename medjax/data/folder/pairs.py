@@ -123,10 +123,10 @@ def _start(texts):
 
 
 def _hint(image, by_stem):
-  """How nnU-Net's channels are told, where the file's name looks like one."""
+  """How to mend it: of what looks like a channel of nnU-Net's to tell that."""
   channel = _CHANNEL.match(formats.stem(image))
   if not channel or channel[1] not in by_stem:
-    return ''
+    return '; draw it, or say in data.labelled how many masks to use'
   return (
     '; if each channel is a file, say data.fields.image='
     f"'{image.parent.name}/{{id}}_{{0000,0001}}{formats.suffix(image)}'"
