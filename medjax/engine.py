@@ -303,23 +303,18 @@ def make_train_step(
   """Compiles (state, metrics, batch, key) → (state, metrics).
 
   The state is donated. `gradient` is how that of a batch is found, by default
-  `whole_batch`; with None the step takes it too, a pytree, as (state, metrics,
-  batch, key, gradient), and so one program serves gradients of several numbers.
-  The moving average of the parameters forgets with `ema_decay`,
-  at first faster: min(ema_decay, (1 + t) / (10 + t)). `sharding` is that of the
-  state, by default whole on every device; where it splits leaves, parameters
-  are gathered for the step, and each device updates its part of them (ZeRO,
-  Rajbhandari et al. 2020; FSDP).
-
-  Raises:
-    ValueError: where the gradient splits a batch and the task's loss is one
-      over the whole of it.
+  `whole_batch`; with None the step takes it too, a pytree, after the key: one
+  program then serves gradients of several numbers. The moving average of the
+  parameters forgets with `ema_decay`, at first faster: min(ema_decay, (1 + t) /
+  (10 + t)). `sharding` is that of the state, by default whole on every device;
+  where it splits leaves, parameters are gathered for the step, and each device
+  updates its part of them (ZeRO, Rajbhandari et al. 2020; FSDP). Raises
+  ValueError where the gradient splits a batch over which the loss is one.
   """
   everywhere = replicated(mesh)
   sharding = sharding or everywhere
-  _check_whole(task, gradient)
-
   given = [everywhere] if gradient is None else []
+  _check_whole(task, gradient)
 
   def train_step(state, metrics, batch, key, *own):
     # Augmentation folds in each example's place in the stream, dropout the
@@ -337,10 +332,8 @@ def make_train_step(
       losses = task.loss(forward, batch)
       return losses.mean(), (losses, forward.variables)
 
-    (found,) = own or (gradient,)
-    losses, variables, grads = found(
-      loss, params, variables, batch, key_dropout
-    )
+    parts = loss, params, variables, batch, key_dropout
+    losses, variables, grads = (own[0] if own else gradient)(*parts)
     if sharding is not everywhere:
       grads = jax.lax.with_sharding_constraint(grads, sharding.params)
     metrics = metrics.merge(_measured(state.step, losses, grads))
