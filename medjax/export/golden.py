@@ -66,36 +66,38 @@ def _noise(rng, shape):
 
 def write(path, run, given, info):
   """Writes golden.npz: the cases and what the run predicts of them."""
-  predictor = Predictor(run.experiment, maps=True).with_weights(*run.variables)
-  arrays = {}
+  predictor, arrays = predictor_of(run), {}
   for i, case in enumerate(given):
-    arrays |= {
-      f'{i}/{name}': case[name] for name in ('affine', *run.task.inputs)
-    }
-    if info['unsupported']:  # then what comes after it is compared
-      sample = run.experiment.prepare(case)
-      arrays |= {f'{i}/{k}': np.asarray(sample[k]) for k in run.task.inputs}
-      arrays[f'{i}/affine'] = np.asarray(sample['affine'])
-    arrays |= {
-      f'{i}/{k}': v for k, v in _predicted(run, predictor, case, info).items()
-    }
+    kept = recorded(run, predictor, case, info)
+    arrays |= {f'{i}/{name}': array for name, array in kept.items()}
   with files.replacing(path, 'wb') as f:
     np.savez_compressed(f, **arrays)
 
 
-def _predicted(run, predictor, case, info):
-  """{'out/NAME': array} of a case."""
+def predictor_of(run):
+  """What predicts the cases: the run, and the probabilities of maps."""
+  return Predictor(run.experiment, maps=True).with_weights(*run.variables)
+
+
+def recorded(run, predictor, case, info):
+  """{name: array} of a raw case: what goes in, and 'out/NAME', what comes out.
+
+  Where scripts cannot prepare it, it is the prepared case.
+  """
+  names = ('affine', *run.task.inputs)
   sample = run.experiment.prepare(case)
+  kept = {name: np.asarray(case[name]) for name in names}
   if info['unsupported']:
+    kept = {name: np.asarray(sample[name]) for name in names}
     raw = {**sample, 'id': case['id'], 'patient': case['patient']}
     sample = {**sample, 'raw': raw}
   ((_, found),) = predictor([sample])
   value = found.prediction
   if isinstance(value, dict):
-    return {f'out/{k}': v for k, v in value.items()}
+    return kept | {f'out/{k}': v for k, v in value.items()}
   if found.probabilities is None:
-    return {'out/prediction': value}
-  return {'out/prediction': found.probabilities, 'out/labels': value}
+    return kept | {'out/prediction': value}
+  return kept | {'out/prediction': found.probabilities, 'out/labels': value}
 
 
 def read_weights(folder):
@@ -108,31 +110,35 @@ def compare(folder, backend):
 
   {'prediction': …, 'labels': share of voxels that differ and are no ties}.
   """
-  shipped = script()
-  model = shipped.programs.Model(folder, backend)
-  info, worst = model.info, {}
+  model, worst = script().programs.Model(folder, backend), {}
   with np.load(pathlib.Path(folder) / 'golden.npz', allow_pickle=False) as kept:
     stored = dict(kept)
   for i in range(CASES):
-    part = {
+    case = {
       k.partition('/')[2]: v for k, v in stored.items() if k.startswith(f'{i}/')
     }
-    image, affine = part.pop('image').astype(np.float32), part.pop('affine')
-    wanted = {k[4:]: v for k, v in part.items() if k.startswith('out/')}
-    others = {k: v for k, v in part.items() if not k.startswith('out/')}
-    if info['unsupported']:
-      found = shipped.programs.infer(model, image, **others)
-    else:
-      found = shipped.predict(model, image, affine, **others)
-    for name, array in wanted.items():
-      if name == 'labels':
-        if 'labels' not in found:
-          continue
-        error = _moved(found, array, wanted['prediction'])
-      else:
-        error = float(np.abs(found[name] - array).max())
+    for name, error in errors(model, case).items():
       worst[name] = max(worst.get(name, 0.0), error)
   return worst
+
+
+def errors(model, case):
+  """{output: its largest error} of a recorded case, by a `programs.Model`."""
+  given, wanted, found = {}, {}, {}
+  for name, array in case.items():
+    kind, _, output = name.rpartition('/')
+    (wanted if kind else given)[output] = array
+  image, affine = given.pop('image').astype(np.float32), given.pop('affine')
+  if model.info['unsupported']:
+    made = script().programs.infer(model, image, **given)
+  else:
+    made = script().predict(model, image, affine, **given)
+  for name, array in wanted.items():
+    if name != 'labels':
+      found[name] = float(np.abs(made[name] - array).max())
+    elif name in made:
+      found[name] = _moved(made, array, wanted['prediction'])
+  return found
 
 
 def _moved(found, labels, probabilities):
