@@ -107,6 +107,7 @@ def _described(made, run):
     'inputs': _shapes(made, sample, shape, inside),
     'outside': outside,
     'inside': inside,
+    'table': preprocessing.of_table(made.config['data']['preprocess'], facts),
     'measured': (inside[0].get('measured') if inside else None) or None,
     'fill': fill,
     'unsupported': unsupported,
@@ -149,6 +150,7 @@ def _function(made, info):
     made,
     members=info['members'],
     inside=info['inside'],
+    table=info.get('table', ()),
     temperature=info['temperature'],
     batched_vectors=not info['windows'],
   )

@@ -28,6 +28,9 @@ def script():
 def cases(made, count=CASES):
   """Raw cases of smooth noise, of the size and spacing of the training's."""
   facts, found = made.facts, []
+  channels = dict(
+    zip(facts.further_images, facts.further_channels, strict=True)
+  )
   spacing = facts.spacing or (1.0,) * facts.rank
   least = made.data.patch_size or (0,) * facts.rank
   shape = [
@@ -43,15 +46,28 @@ def cases(made, count=CASES):
       'id': f'golden{seed}',
       'patient': f'golden{seed}',
     }
+    if any(
+      x['name'] == 'append_mask' for x in made.config['data']['preprocess']
+    ):
+      case['mask'] = (case['image'][..., 0] > 128).astype(np.uint8)
     for name in made.task.inputs[1:]:
       if name == 'covariates':
-        case[name] = rng.normal(size=len(facts.covariate_names)).astype('f4')
+        case[name] = _columns(rng, facts)
       elif name == 'text':
         raise ValueError('export knows no text as an input of a model')
       else:
-        case[name] = _noise(rng, case['image'].shape)
+        count = channels.get(name, facts.channels)
+        case[name] = _noise(rng, (*shape, count))
     found.append(case)
   return found
+
+
+def _columns(rng, facts):
+  """A row of a table, near what the training had."""
+  count = len(facts.covariate_names)
+  moments = facts.covariate_statistics or ((0.0, 1.0),) * count
+  mean, deviation = np.array(moments, float).reshape(-1, 2).T
+  return (mean + deviation * rng.normal(size=count)).astype(np.float32)
 
 
 def _noise(rng, shape):
@@ -88,7 +104,8 @@ def recorded(run, predictor, case, info):
   sample = run.experiment.prepare(case)
   kept = {name: np.asarray(case[name]) for name in names}
   if info['unsupported']:
-    kept = {name: np.asarray(sample[name]) for name in names}
+    table = {k: kept[k] for k in kept if k == 'covariates'}
+    kept = {name: np.asarray(sample[name]) for name in names} | table
     raw = {**sample, 'id': case['id'], 'patient': case['patient']}
     sample = {**sample, 'raw': raw}
   ((_, found),) = predictor([sample])

@@ -29,6 +29,7 @@ ELEMENTWISE = {
   'log': ('Log', np.log),
   'sqrt': ('Sqrt', np.sqrt),
   'tanh': ('Tanh', np.tanh),
+  'asinh': ('Asinh', np.arcsinh),
   'sin': ('Sin', np.sin),
   'cos': ('Cos', np.cos),
   'floor': ('Floor', np.floor),

@@ -14,7 +14,7 @@ from medjax.prediction import forward
 _PORTABLE = ('cuda', 'tpu')
 
 
-def make(experiment, *, members, inside, temperature, batched_vectors):
+def make(experiment, *, members, inside, table, temperature, batched_vectors):
   """program(weights, inputs) → {output: (b, …)}, both dicts of arrays.
 
   weights: {'0/params/…': array}, the first part the member. inputs: those of
@@ -29,6 +29,9 @@ def make(experiment, *, members, inside, temperature, batched_vectors):
       inside, inputs['image'], inputs.get('statistics')
     )
     arrays = [image, *(inputs[name] for name in task.inputs[1:])]
+    if 'covariates' in task.inputs:
+      at = task.inputs.index('covariates')
+      arrays[at] = preprocessing.apply_table(table, arrays[at])
     each = [plain(_member(weights, i), arrays) for i in range(members)]
     found = jax.tree.map(lambda *xs: sum(xs) / len(xs), *each)
     if temperature is not None and batched_vectors:

@@ -15,10 +15,11 @@ import image_files
 import programs
 
 
-def predict(model, image, affine, **others):
+def predict(model, image, affine, *, affines=(), **others):
   """{output: array} of an image (*s, C) and its voxel → mm, on its own grid.
 
-  A map comes with its 'labels'. `others` are further inputs.
+  A map comes with its 'labels'. `others` are further inputs, `affines` of those
+  that do not lie as the image does.
   """
   info, rank = model.info, len(model.info['shape'])
   if image.ndim != rank + 1 or image.shape[-1] != info['channels']:
@@ -32,7 +33,11 @@ def predict(model, image, affine, **others):
     raise ValueError('a voxel is NaN or infinite')
   prepared, grid = image_files.prepare(image, affine, info['outside'])
   others = {
-    k: image_files.prepare(v, affine, info['outside'])[0] if v.ndim > 1 else v
+    k: image_files.prepare(v, dict(affines).get(k, affine), info['outside'], k)[
+      0
+    ]
+    if v.ndim > 1
+    else v
     for k, v in others.items()
   }
   found = programs.infer(model, prepared, **others)
@@ -68,18 +73,18 @@ def main():
   model, out = programs.Model(pathlib.Path(__file__).parent), pathlib.Path(out)
   if model.info['unsupported']:
     sys.exit(f'run.py cannot prepare: {model.info["unsupported"]}')
-  others = {
-    k: image_files.read(v)[0]
-    if pathlib.Path(v).exists()
-    else np.array(v.split(','), np.float32)
-    for k, v in given.items()
-  }
+  others, affines = {}, {}
+  for name, value in given.items():
+    if pathlib.Path(value).exists():
+      others[name], affines[name], _ = image_files.read(value)
+    else:
+      others[name] = np.array(value.split(','), np.float32)
   out.mkdir(parents=True, exist_ok=True)
   table, failed = [], 0
   for path in paths:
     try:
       image, affine, write = image_files.read(path)
-      found = predict(model, image, affine, **others)
+      found = predict(model, image, affine, affines=affines, **others)
     except Exception as e:  # one bad file is not to lose the others
       print(f'{path}: {" ".join(str(e).split())}', file=sys.stderr)
       failed += 1
