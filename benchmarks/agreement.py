@@ -35,7 +35,7 @@ _FEW = {
   'train.log_every': 4,
   'train.eval_every': 4,
   'data.batch_size': 4,
-  'inference.batch_size': 4,
+  'inference.batch_size': 1,  # one program less to compile
 }
 _NONE = {}
 # Config file:variant → fields that are set beside `_FEW`; {data}: --data.

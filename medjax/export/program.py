@@ -35,9 +35,9 @@ def make(experiment, *, members, inside, table, temperature, batched_vectors):
     each = [plain(_member(weights, i), arrays) for i in range(members)]
     found = jax.tree.map(lambda *xs: sum(xs) / len(xs), *each)
     if temperature is not None and batched_vectors:
-      found['calibrated'] = _scaled(
-        found['prediction'], temperature, task.exclusive
-      )
+      # Of a classifier by concepts these are beside the probabilities.
+      name = 'prediction' if 'prediction' in found else 'probability'
+      found['calibrated'] = _scaled(found[name], temperature, task.exclusive)
     return found
 
   return program

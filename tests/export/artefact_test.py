@@ -53,6 +53,23 @@ RUNS = {
     (17, 15, 2),
     dict(patch=(12, 12), members=2, inference={'flips': True}, **CT),
   ),
+  'two images and a table': (
+    dict(name='Fusion', backbone=RESNET | {'stage_sizes': (1,)}),
+    CLASSES | {'inputs': ('image', 'ct', 'covariates')},
+    (
+      dict(name='window', low=-20.0, high=300.0, only='ct'),
+      dict(name='percentile', only=('image',)),
+      dict(name='standardise'),
+      dict(name='compress'),
+    ),
+    (12, 12, 1),
+    dict(
+      covariate_names=('age', 'volume'),
+      covariate_statistics=((60.0, 12.0), (300.0, 500.0)),
+      further_images=('ct',),
+      further_channels=(1,),
+    ),
+  ),
   'only medjax prepares it': (
     RESNET,
     CLASSES,
