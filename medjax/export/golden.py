@@ -28,9 +28,8 @@ def script():
 def cases(made, count=CASES):
   """Raw cases of smooth noise, of the size and spacing of the training's."""
   facts, found = made.facts, []
-  channels = dict(
-    zip(facts.further_images, facts.further_channels, strict=True)
-  )
+  further = zip(facts.further_images, facts.further_channels, strict=True)
+  channels = {'image': facts.channels, **dict(further)}
   spacing = facts.spacing or (1.0,) * facts.rank
   least = made.data.patch_size or (0,) * facts.rank
   shape = [
@@ -39,25 +38,21 @@ def cases(made, count=CASES):
   ]
   for seed in range(count):
     rng = np.random.default_rng(seed)
-    case = {
-      'image': _noise(rng, (*shape, facts.channels)),
-      'affine': np.diag([*spacing, 1.0]),
-      'spacing': np.asarray(spacing, float),
-      'id': f'golden{seed}',
-      'patient': f'golden{seed}',
-    }
-    if any(
-      x['name'] == 'append_mask' for x in made.config['data']['preprocess']
-    ):
-      case['mask'] = (case['image'][..., 0] > 128).astype(np.uint8)
-    for name in made.task.inputs[1:]:
+    case = {'id': f'golden{seed}', 'patient': f'golden{seed}'}
+    for name in made.task.inputs:
       if name == 'covariates':
         case[name] = _columns(rng, facts)
       elif name == 'text':
         raise ValueError('export knows no text as an input of a model')
       else:
-        count = channels.get(name, facts.channels)
-        case[name] = _noise(rng, (*shape, count))
+        case[name] = _noise(rng, (*shape, channels[name]))
+    if 'image' in case:
+      case['affine'] = np.diag([*spacing, 1.0])
+      case['spacing'] = np.asarray(spacing, float)
+    if any(
+      x['name'] == 'append_mask' for x in made.config['data']['preprocess']
+    ):
+      case['mask'] = (case['image'][..., 0] > 128).astype(np.uint8)
     found.append(case)
   return found
 
@@ -100,7 +95,7 @@ def recorded(run, predictor, case, info):
 
   Where scripts cannot prepare it, it is the prepared case.
   """
-  names = ('affine', *run.task.inputs)
+  names = [k for k in ('affine', *run.task.inputs) if k in case]
   sample = run.experiment.prepare(case)
   kept = {name: np.asarray(case[name]) for name in names}
   if info['unsupported']:
@@ -110,11 +105,15 @@ def recorded(run, predictor, case, info):
     sample = {**sample, 'raw': raw}
   ((_, found),) = predictor([sample])
   value = found.prediction
+  if found.probabilities is not None:
+    return kept | {'out/prediction': found.probabilities, 'out/labels': value}
+  if info['calibrated']:
+    last = run.task.calibrated(value, run.calibration)
+    last = last['probability'] if isinstance(last, dict) else last
+    kept['out/calibrated'] = np.ravel(last)
   if isinstance(value, dict):
     return kept | {f'out/{k}': v for k, v in value.items()}
-  if found.probabilities is None:
-    return kept | {'out/prediction': value}
-  return kept | {'out/prediction': found.probabilities, 'out/labels': value}
+  return kept | {'out/prediction': value}
 
 
 def read_weights(folder):
@@ -145,7 +144,8 @@ def errors(model, case):
   for name, array in case.items():
     kind, _, output = name.rpartition('/')
     (wanted if kind else given)[output] = array
-  image, affine = given.pop('image').astype(np.float32), given.pop('affine')
+  image, affine = given.pop('image', None), given.pop('affine', None)
+  image = image if image is None else image.astype(np.float32)
   if model.info['unsupported']:
     made = script().programs.infer(model, image, **given)
   else:

@@ -354,6 +354,15 @@ def _gather(g, eqn, x, index):
   return [g.value(name, eqn.outvars[0].aval.shape, x.order)]
 
 
+@of('cumsum')
+def _cumsum(g, eqn, x):
+  p = eqn.params
+  axis = g.put(np.int64(x.order.index(p['axis'])))
+  name = g.tensor(x, x.order, whole=True)
+  name = g.add('CumSum', name, axis, reverse=int(p['reverse']))
+  return [g.value(name, eqn.outvars[0].aval.shape, x.order)]
+
+
 def folded(eqn, values):
   """The outputs of a primitive whose inputs are all known, or None.
 
