@@ -42,7 +42,7 @@ _NONE = {}
 CONFIGS = {
   'lenet:pneumoniamnist': _NONE,
   'resnet:pneumoniamnist': _NONE,
-  'resnet:pneumoniamnist,private': {'data.batch_size': 32},
+  'resnet:pneumoniamnist,private': {'data.batch_size': 16},
   'resnet:adrenalmnist3d': _NONE,
   'resnet:lidc_nodules': _NONE,
   'resnet:lidc_nodules_mask': _NONE,

@@ -320,6 +320,18 @@ def _unstack(g, eqn, x):
   ]
 
 
+@of('split')
+def _split(g, eqn, x):
+  place = x.order.index(eqn.params['axis'])
+  name, start, found = g.tensor(x, x.order, whole=True), 0, []
+  for size, out in zip(eqn.params['sizes'], eqn.outvars, strict=True):
+    ends = ([start], [start + size], [place])
+    part = g.add('Slice', name, *map(g.numbers, ends))
+    found.append(g.value(part, out.aval.shape, x.order))
+    start += size
+  return found
+
+
 @of('tile')
 def _tile(g, eqn, x):
   times = eqn.params['reps']
