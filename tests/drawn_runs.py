@@ -64,10 +64,10 @@ def make_run_in(
   )
   made = experiment.make(config, facts=facts)
   size = patch or shape[:-1]
-  inputs = [jax.ShapeDtypeStruct((1, *size, shape[-1]), np.float32)]
-  if 'covariates' in made.task.inputs:
-    n = len(facts.covariate_names)
-    inputs.append(jax.ShapeDtypeStruct((1, n), np.float32))
+  shapes = dict.fromkeys(made.task.inputs, (*size, shape[-1]))
+  if 'covariates' in shapes:
+    shapes['covariates'] = (len(facts.covariate_names),)
+  inputs = [jax.ShapeDtypeStruct((1, *s), np.float32) for s in shapes.values()]
   workdir = folder / 'run'
   for i, (each, place) in enumerate(made.runs(workdir)):
     outline = adapted.outline(each.model, inputs)

@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 
 from medjax import files
-from medjax.compress import exported
+from medjax.compress import exported, planes
 from medjax.export import artefact
 
 METHODS = ('MinMax', 'Percentile', 'Entropy')
@@ -69,6 +69,9 @@ def _quantise(folder, out, inputs, method):
       weight_type=q.QuantType.QInt8,
       calibrate_method=getattr(q.CalibrationMethod, method),
     )
+  made = planes.flattened(onnx.load(out / artefact.ONNX))
+  with files.replacing(out / artefact.ONNX, 'wb') as f:
+    f.write(made.SerializeToString())
 
 
 @contextlib.contextmanager

@@ -85,9 +85,14 @@ def _described(made, run):
   # Of several images each has numbers of its own.
   if len(task.inputs) > 1 or unsupported:
     outside, inside, fill = steps, [], [0.0]
+  baseline = _baseline(run)
+  decided = baseline is not None or run.calibration.temperature is not None
+  calibrated = decided and not windows
   cases = golden.cases(made)
   sample = made.prepare(cases[0])
-  shape = tuple(made.data.patch_size) if windows else sample['image'].shape[:-1]
+  shape = tuple(made.data.patch_size)
+  if 'image' in sample and not windows:
+    shape = sample['image'].shape[:-1]
   return {
     'medjax': __version__,
     'task': type(task).__name__,
@@ -97,6 +102,7 @@ def _described(made, run):
     'members': len(run.variables),
     'channels': facts.channels,
     'channel_names': list(facts.channel_names),
+    'columns': list(facts.covariate_names),
     'layout': f'batch, {facts.rank} axes as the file has them, channels',
     'values': 'as stored, slope and intercept applied',
     'trained_at_spacing': list(facts.spacing),
@@ -107,21 +113,44 @@ def _described(made, run):
     'inputs': _shapes(made, sample, shape, inside),
     'outside': outside,
     'inside': inside,
+    'table': preprocessing.of_table(made.config['data']['preprocess'], facts),
     'measured': (inside[0].get('measured') if inside else None) or None,
     'fill': fill,
     'unsupported': unsupported,
-    'names': list(
-      getattr(task, 'label_names', ()) if 'mask' in task.fields else task.names
-    ),
+    'names': list(_names(task)),
     'regions': list(getattr(task, 'region_order', ())),
     'thresholds': run.calibration.thresholds,
     'temperature': run.calibration.temperature,
+    'baseline': baseline,
+    'calibrated': calibrated,
     'batches': sorted({1, int(made.inference.batch_size)}),
     'rebuild': {
       'config': _rebuilt(made.config),
       'facts': dataclasses.asdict(facts),
     },
   }, cases
+
+
+def _names(task):
+  """Of the channels of a map, or the entries of a vector."""
+  if getattr(task, 'from_train', False):  # of a survival, cause and time
+    return [f'{c}/{t:g}' for c in task.named_causes for t in task.grid]
+  return (
+    getattr(task, 'label_names', ()) if 'mask' in task.fields else task.names
+  )
+
+
+def _baseline(run):
+  """The baseline hazard by cause and interval, of a Cox model; else None."""
+  method = getattr(run.task, 'method', None)
+  if not getattr(method, 'relative', False):
+    return None
+  if run.calibration.baseline is None:
+    raise ValueError(
+      'a Cox model is exported with the baseline hazard of its training cases: '
+      'evaluate the run first, --mode=evaluate'
+    )
+  return [list(row) for row in run.calibration.baseline]
 
 
 def _rebuilt(whole):
@@ -149,8 +178,10 @@ def _function(made, info):
     made,
     members=info['members'],
     inside=info['inside'],
-    temperature=info['temperature'],
-    batched_vectors=not info['windows'],
+    table=info.get('table', ()),
+    # Over windows vectors are averaged first.
+    temperature=None if info['windows'] else info['temperature'],
+    baseline=info.get('baseline'),
   )
 
 

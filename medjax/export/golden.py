@@ -28,6 +28,8 @@ def script():
 def cases(made, count=CASES):
   """Raw cases of smooth noise, of the size and spacing of the training's."""
   facts, found = made.facts, []
+  further = zip(facts.further_images, facts.further_channels, strict=True)
+  channels = {'image': facts.channels, **dict(further)}
   spacing = facts.spacing or (1.0,) * facts.rank
   least = made.data.patch_size or (0,) * facts.rank
   shape = [
@@ -36,22 +38,31 @@ def cases(made, count=CASES):
   ]
   for seed in range(count):
     rng = np.random.default_rng(seed)
-    case = {
-      'image': _noise(rng, (*shape, facts.channels)),
-      'affine': np.diag([*spacing, 1.0]),
-      'spacing': np.asarray(spacing, float),
-      'id': f'golden{seed}',
-      'patient': f'golden{seed}',
-    }
-    for name in made.task.inputs[1:]:
+    case = {'id': f'golden{seed}', 'patient': f'golden{seed}'}
+    for name in made.task.inputs:
       if name == 'covariates':
-        case[name] = rng.normal(size=len(facts.covariate_names)).astype('f4')
+        case[name] = _columns(rng, facts)
       elif name == 'text':
         raise ValueError('export knows no text as an input of a model')
       else:
-        case[name] = _noise(rng, case['image'].shape)
+        case[name] = _noise(rng, (*shape, channels[name]))
+    if 'image' in case:
+      case['affine'] = np.diag([*spacing, 1.0])
+      case['spacing'] = np.asarray(spacing, float)
+    if any(
+      x['name'] == 'append_mask' for x in made.config['data']['preprocess']
+    ):
+      case['mask'] = (case['image'][..., 0] > 128).astype(np.uint8)
     found.append(case)
   return found
+
+
+def _columns(rng, facts):
+  """A row of a table, near what the training had."""
+  count = len(facts.covariate_names)
+  moments = facts.covariate_statistics or ((0.0, 1.0),) * count
+  mean, deviation = np.array(moments, float).reshape(-1, 2).T
+  return (mean + deviation * rng.normal(size=count)).astype(np.float32)
 
 
 def _noise(rng, shape):
@@ -66,36 +77,43 @@ def _noise(rng, shape):
 
 def write(path, run, given, info):
   """Writes golden.npz: the cases and what the run predicts of them."""
-  predictor = Predictor(run.experiment, maps=True).with_weights(*run.variables)
-  arrays = {}
+  predictor, arrays = predictor_of(run), {}
   for i, case in enumerate(given):
-    arrays |= {
-      f'{i}/{name}': case[name] for name in ('affine', *run.task.inputs)
-    }
-    if info['unsupported']:  # then what comes after it is compared
-      sample = run.experiment.prepare(case)
-      arrays |= {f'{i}/{k}': np.asarray(sample[k]) for k in run.task.inputs}
-      arrays[f'{i}/affine'] = np.asarray(sample['affine'])
-    arrays |= {
-      f'{i}/{k}': v for k, v in _predicted(run, predictor, case, info).items()
-    }
+    kept = recorded(run, predictor, case, info)
+    arrays |= {f'{i}/{name}': array for name, array in kept.items()}
   with files.replacing(path, 'wb') as f:
     np.savez_compressed(f, **arrays)
 
 
-def _predicted(run, predictor, case, info):
-  """{'out/NAME': array} of a case."""
+def predictor_of(run):
+  """What predicts the cases: the run, and the probabilities of maps."""
+  return Predictor(run.experiment, maps=True).with_weights(*run.variables)
+
+
+def recorded(run, predictor, case, info):
+  """{name: array} of a raw case: what goes in, and 'out/NAME', what comes out.
+
+  Where scripts cannot prepare it, it is the prepared case.
+  """
+  names = [k for k in ('affine', *run.task.inputs) if k in case]
   sample = run.experiment.prepare(case)
+  kept = {name: np.asarray(case[name]) for name in names}
   if info['unsupported']:
+    table = {k: kept[k] for k in kept if k == 'covariates'}
+    kept = {name: np.asarray(sample[name]) for name in names} | table
     raw = {**sample, 'id': case['id'], 'patient': case['patient']}
     sample = {**sample, 'raw': raw}
   ((_, found),) = predictor([sample])
   value = found.prediction
+  if found.probabilities is not None:
+    return kept | {'out/prediction': found.probabilities, 'out/labels': value}
+  if info['calibrated']:
+    last = run.task.calibrated(value, run.calibration)
+    last = last['probability'] if isinstance(last, dict) else last
+    kept['out/calibrated'] = np.ravel(last)
   if isinstance(value, dict):
-    return {f'out/{k}': v for k, v in value.items()}
-  if found.probabilities is None:
-    return {'out/prediction': value}
-  return {'out/prediction': found.probabilities, 'out/labels': value}
+    return kept | {f'out/{k}': v for k, v in value.items()}
+  return kept | {'out/prediction': value}
 
 
 def read_weights(folder):
@@ -108,31 +126,36 @@ def compare(folder, backend):
 
   {'prediction': …, 'labels': share of voxels that differ and are no ties}.
   """
-  shipped = script()
-  model = shipped.programs.Model(folder, backend)
-  info, worst = model.info, {}
+  model, worst = script().programs.Model(folder, backend), {}
   with np.load(pathlib.Path(folder) / 'golden.npz', allow_pickle=False) as kept:
     stored = dict(kept)
   for i in range(CASES):
-    part = {
+    case = {
       k.partition('/')[2]: v for k, v in stored.items() if k.startswith(f'{i}/')
     }
-    image, affine = part.pop('image').astype(np.float32), part.pop('affine')
-    wanted = {k[4:]: v for k, v in part.items() if k.startswith('out/')}
-    others = {k: v for k, v in part.items() if not k.startswith('out/')}
-    if info['unsupported']:
-      found = shipped.programs.infer(model, image, **others)
-    else:
-      found = shipped.predict(model, image, affine, **others)
-    for name, array in wanted.items():
-      if name == 'labels':
-        if 'labels' not in found:
-          continue
-        error = _moved(found, array, wanted['prediction'])
-      else:
-        error = float(np.abs(found[name] - array).max())
+    for name, error in errors(model, case).items():
       worst[name] = max(worst.get(name, 0.0), error)
   return worst
+
+
+def errors(model, case):
+  """{output: its largest error} of a recorded case, by a `programs.Model`."""
+  given, wanted, found = {}, {}, {}
+  for name, array in case.items():
+    kind, _, output = name.rpartition('/')
+    (wanted if kind else given)[output] = array
+  image, affine = given.pop('image', None), given.pop('affine', None)
+  image = image if image is None else image.astype(np.float32)
+  if model.info['unsupported']:
+    made = script().programs.infer(model, image, **given)
+  else:
+    made = script().predict(model, image, affine, **given)
+  for name, array in wanted.items():
+    if name != 'labels':
+      found[name] = float(np.abs(made[name] - array).max())
+    elif name in made:
+      found[name] = _moved(made, array, wanted['prediction'])
+  return found
 
 
 def _moved(found, labels, probabilities):

@@ -3,7 +3,7 @@
 Steps of `medjax.data.transforms` that are numbers per channel, cutting off,
 shifting and scaling, become 'standardise' steps. Those at the end are a part of
 the program; the first of them may need numbers that are measured on the whole
-image, and gets them as an argument.
+image, and gets them as an argument. Steps of a table are always inside.
 """
 
 import jax.numpy as jnp
@@ -18,21 +18,43 @@ _KNOWN = {
   'pad_to_multiple': {'k', 'value', 'mode'},
   'crop_foreground': {'threshold', 'margin'},
 }
+_OF_TABLE = ('standardise', 'compress')
 _INTENSITY = ('scale', 'window', 'normalise', 'zscore', 'percentile')
 
 
 def translated(steps, facts):
-  """Steps of a config, those of intensities as 'standardise'; all plain."""
+  """Steps of an image, those of intensities as 'standardise'; all plain."""
   found, channels = [], facts.channels
   for step in steps:
-    options = {k: v for k, v in step.items() if k != 'name'}
+    options = {k: v for k, v in step.items() if k not in ('name', 'only')}
+    only = step.get('only', ())
+    only = [only] if isinstance(only, str) else [*only]
+    more = {'only': only} if only else {}
+    if step['name'] in _OF_TABLE:
+      continue
     if step['name'] in _INTENSITY:
       made = _STEPS[step['name']](facts, channels, **options)
-      found.append({'name': 'standardise', **made})
+      found.append({'name': 'standardise', **made, **more})
       continue
-    found.append(dict(step))
+    found.append({'name': step['name'], **options, **more})
     channels += step['name'] == 'append_mask'
     channels *= 3 if step['name'] == 'orthogonal_views' else 1
+  return found
+
+
+def of_table(steps, facts):
+  """Steps of a config that are of a table's columns, with their numbers."""
+  found = []
+  for step in steps:
+    if step['name'] == 'standardise':
+      rows = step.get('statistics') or facts.covariate_statistics
+      mean, deviation = np.asarray(rows, float).reshape(-1, 2).T.tolist()
+      found.append(
+        {'name': 'standardise', 'mean': mean, 'deviation': deviation}
+      )
+    elif step['name'] == 'compress':
+      factor = float(step.get('factor', 3.0))
+      found.append({'name': 'compress', 'factor': factor})
   return found
 
 
@@ -42,7 +64,7 @@ def unsupported(steps):
     name = step['name']
     if name == 'standardise':
       continue
-    if name not in _KNOWN or {*step} - {'name'} - _KNOWN[name]:
+    if name not in _KNOWN or {*step} - {'name', 'only'} - _KNOWN[name]:
       return name
     if step.get('order', 'linear') != 'linear':
       return f'{name} of order {step["order"]}'
@@ -117,6 +139,19 @@ def apply(steps, image, statistics):
       out = jnp.where(image != 0, out, 0)
     image = out
   return image
+
+
+def apply_table(steps, covariates):
+  """The steps of a table's columns inside of a program: (b, f) → the same."""
+  for step in steps:
+    if step['name'] == 'compress':
+      covariates = jnp.arcsinh(step['factor'] * covariates)
+    else:
+      mean, deviation = (
+        jnp.array(step[k], jnp.float32) for k in ('mean', 'deviation')
+      )
+      covariates = (covariates - mean) / deviation
+  return covariates
 
 
 # Each step of intensities as what is cut off, shifted and divided by.

@@ -29,6 +29,7 @@ ELEMENTWISE = {
   'log': ('Log', np.log),
   'sqrt': ('Sqrt', np.sqrt),
   'tanh': ('Tanh', np.tanh),
+  'asinh': ('Asinh', np.arcsinh),
   'sin': ('Sin', np.sin),
   'cos': ('Cos', np.cos),
   'floor': ('Floor', np.floor),
@@ -319,6 +320,18 @@ def _unstack(g, eqn, x):
   ]
 
 
+@of('split')
+def _split(g, eqn, x):
+  place = x.order.index(eqn.params['axis'])
+  name, start, found = g.tensor(x, x.order, whole=True), 0, []
+  for size, out in zip(eqn.params['sizes'], eqn.outvars, strict=True):
+    ends = ([start], [start + size], [place])
+    part = g.add('Slice', name, *map(g.numbers, ends))
+    found.append(g.value(part, out.aval.shape, x.order))
+    start += size
+  return found
+
+
 @of('tile')
 def _tile(g, eqn, x):
   times = eqn.params['reps']
@@ -350,6 +363,15 @@ def _gather(g, eqn, x, index):
   name = g.add(
     'Gather', g.tensor(x, x.order, whole=True), rows, axis=x.order.index(axis)
   )
+  return [g.value(name, eqn.outvars[0].aval.shape, x.order)]
+
+
+@of('cumsum')
+def _cumsum(g, eqn, x):
+  p = eqn.params
+  axis = g.put(np.int64(x.order.index(p['axis'])))
+  name = g.tensor(x, x.order, whole=True)
+  name = g.add('CumSum', name, axis, reverse=int(p['reverse']))
   return [g.value(name, eqn.outvars[0].aval.shape, x.order)]
 
 

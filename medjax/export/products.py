@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from medjax.export.graph import Value, sizes
 from medjax.export.primitives import NAMED, of
 
@@ -131,16 +133,31 @@ def _leaky_relu(g, eqn, x, slope):
 
 @of('instance_norm', table=NAMED)
 def _instance_norm(g, eqn, x, scale, bias, epsilon):
+  """Not as InstanceNormalization.
+
+  ONNX Runtime sums all voxels into one float there, and of an image that is
+  mostly background the variance loses four digits. There is no Add, which
+  `medjax.compress` would put into eight bits.
+  """
   rank = len(x.shape)
   order = (0, rank - 1, *range(1, rank - 1))
-  name = g.add(
-    'InstanceNormalization',
-    g.tensor(x, order, whole=True),
-    g.tensor(scale, whole=True),
-    g.tensor(bias, whole=True),
-    epsilon=float(epsilon.const),
-  )
+  along = lambda array: g.put(array.reshape(1, -1, *(1,) * (rank - 2)))
+  x_name = g.tensor(x, order, whole=True)
+  centred = g.add('Sub', x_name, _mean(g, x_name, rank))
+  variance = _mean(g, g.add('Mul', centred, centred), rank)
+  above = g.add('Sub', variance, g.put(np.float32(-epsilon.const)))
+  factor = g.add('Div', along(scale.const), g.add('Sqrt', above))
+  name = g.add('Mul', centred, factor)
+  name = g.add('Sub', name, along(-bias.const))
   return [g.value(name, eqn.outvars[0].aval.shape, order)]
+
+
+def _mean(g, name, rank):
+  """Over the voxels of each channel, rows first: long sums lose digits."""
+  name = g.add('ReduceMean', name, g.numbers([rank - 1]), keepdims=1)
+  if rank == 3:
+    return name
+  return g.add('ReduceMean', name, g.numbers(range(2, rank - 1)), keepdims=1)
 
 
 @of('transposed_conv', table=NAMED)

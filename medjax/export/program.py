@@ -14,27 +14,38 @@ from medjax.prediction import forward
 _PORTABLE = ('cuda', 'tpu')
 
 
-def make(experiment, *, members, inside, temperature, batched_vectors):
+def make(
+  experiment, *, members, inside=(), table=(), temperature=None, baseline=None
+):
   """program(weights, inputs) → {output: (b, …)}, both dicts of arrays.
 
   weights: {'0/params/…': array}, the first part the member. inputs: those of
   the task and, where a step inside is measured, 'statistics' (b, 2, C). With
-  `temperature` 'calibrated' is an output, beside the task's own.
+  the `temperature` of a classifier, or the `baseline` hazard (causes, t) of a
+  Cox model, 'calibrated' is an output, beside the task's own.
   """
   task = experiment.task
   plain = forward.plain(experiment.model, task, experiment.inference.flips)
 
   def program(weights, inputs):
-    image = preprocessing.apply(
-      inside, inputs['image'], inputs.get('statistics')
-    )
-    arrays = [image, *(inputs[name] for name in task.inputs[1:])]
+    inputs = dict(inputs)
+    if inside:
+      inputs['image'] = preprocessing.apply(
+        inside, inputs['image'], inputs.get('statistics')
+      )
+    if table:
+      inputs['covariates'] = preprocessing.apply_table(
+        table, inputs['covariates']
+      )
+    arrays = [inputs[name] for name in task.inputs]
     each = [plain(_member(weights, i), arrays) for i in range(members)]
     found = jax.tree.map(lambda *xs: sum(xs) / len(xs), *each)
-    if temperature is not None and batched_vectors:
-      found['calibrated'] = _scaled(
-        found['prediction'], temperature, task.exclusive
-      )
+    if baseline is not None:
+      found['calibrated'] = _incidence(found['curves'], baseline)
+    if temperature is not None:
+      # Of a classifier by concepts these are beside the probabilities.
+      name = 'prediction' if 'prediction' in found else 'probability'
+      found['calibrated'] = _scaled(found[name], temperature, task.exclusive)
     return found
 
   return program
@@ -60,6 +71,18 @@ def _scaled(p, temperature, exclusive):
     return jax.nn.softmax(jnp.log(jnp.maximum(p, tiny)) / temperature)
   logits = jnp.log(jnp.maximum(p, tiny)) - jnp.log(jnp.maximum(1 - p, tiny))
   return jax.nn.sigmoid(logits / temperature)
+
+
+def _incidence(curves, baseline):
+  """As `tasks.survival_methods.incidence`; (b, causes · t) of both."""
+  base = jnp.array(baseline, jnp.float32)
+  hazard = jnp.exp(curves.reshape(curves.shape[0], len(base), -1)) * base
+  total = hazard.sum(1)
+  after = jnp.exp(-jnp.cumsum(total, -1))
+  before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], -1)
+  leave = (before - after) / jnp.where(total > 0, total, 1)
+  found = jnp.cumsum(hazard * leave[:, None], -1)
+  return found.reshape(curves.shape[0], -1)
 
 
 def _shapes(shapes, batch):

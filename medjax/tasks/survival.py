@@ -160,7 +160,7 @@ class Survival:
   def predict(self, outputs):
     """{'curves': (b, causes · t)}: incidences, or log hazards (see Method)."""
     found = self.method.read(objective.main_head(outputs), self.causes)
-    return {'curves': found.reshape(len(found), -1)}
+    return {'curves': found.reshape(found.shape[0], -1)}
 
   def risk(self, outputs):
     """What is explained: the mean of each cause's curve (b, causes)."""

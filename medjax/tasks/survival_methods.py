@@ -101,12 +101,12 @@ def _hazards(outputs, causes):
 
 def _incidences(outputs, causes):
   mass = jax.nn.softmax(outputs, -1)[:, :-1]
-  return jnp.cumsum(mass.reshape(len(mass), causes, -1), -1)
+  return jnp.cumsum(mass.reshape(mass.shape[0], causes, -1), -1)
 
 
 def _relative(outputs, causes):
   """Log hazards (b, causes, 1 or t)."""
-  return outputs.reshape(len(outputs), causes, -1)
+  return outputs.reshape(outputs.shape[0], causes, -1)
 
 
 METHODS = {

@@ -169,6 +169,15 @@ def test_windows_of_a_volume_calibrate(make_run, tmp_path):
   assert len(found) == 4
   assert found[0]['image'].shape == (1, 8, 8, 8, 1)
   assert found[0]['statistics'].shape == (1, 2, 1)
+  _, left = quantise.quantise(
+    tmp_path / 'out', tmp_path / 'small', cases, lambda _: 0.0
+  )
+  assert left == {}
+  graph = onnx.load(tmp_path / 'small' / artefact.ONNX).graph
+  # Nothing but the last layer sees three axes.
+  small = [x for x in graph.initializer if x.data_type == onnx.TensorProto.INT8]
+  three = [x for x in small if len(x.dims) == 5]
+  assert sorted(np.prod(x.dims[2:]) for x in three) == [1, 8]
   with pytest.raises(ValueError, match='no training case'):
     quantise.quantise(tmp_path / 'out', tmp_path / 'q', [], lambda _: 0.0)
 

@@ -12,6 +12,7 @@ from drawn_runs import CLASSES, MASKS, RESNET, SCALE, UNET, make_run_in
 
 from medjax import config, files
 from medjax.export import artefact, golden, report
+from medjax.prediction import trained
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('flatbuffers')
@@ -52,6 +53,23 @@ RUNS = {
     (dict(name='normalise'),),
     (17, 15, 2),
     dict(patch=(12, 12), members=2, inference={'flips': True}, **CT),
+  ),
+  'two images and a table': (
+    dict(name='Fusion', backbone=RESNET | {'stage_sizes': (1,)}),
+    CLASSES | {'inputs': ('image', 'ct', 'covariates')},
+    (
+      dict(name='window', low=-20.0, high=300.0, only='ct'),
+      dict(name='percentile', only=('image',)),
+      dict(name='standardise'),
+      dict(name='compress'),
+    ),
+    (12, 12, 1),
+    dict(
+      covariate_names=('age', 'volume'),
+      covariate_statistics=((60.0, 12.0), (300.0, 500.0)),
+      further_images=('ct',),
+      further_channels=(1,),
+    ),
   ),
   'only medjax prepares it': (
     RESNET,
@@ -97,6 +115,60 @@ def make_views(make_run, of_run):
   facts |= dict(channels=1, rank=3, shape=[12] * 3, spacing=[1.0] * 3)
   files.write_json(run / 'facts.json', facts, sealed=True)
   return run
+
+
+SURVIVAL = dict(name='Survival', intervals=4)
+SURVIVAL_MODELS = {
+  'cox': ((('baseline', ((0.1, 0.2, 0.0, 0.4),)),), 'MLP'),
+  'competing': (
+    (('baseline', ((0.1, 0.2, 0.0, 0.4), (0.3, 0.0, 0.0, 0.1))),),
+    'MLP',
+  ),
+  'coxtime': ((('baseline', ((0.1, 0.2, 0.3, 0.4),)),), 'CoxTime'),
+  'deephit': ((), 'MLP'),
+}
+
+
+@pytest.mark.parametrize('kind', SURVIVAL_MODELS)
+def test_survival_of_a_table_is_said_by_time(kind, make_run, tmp_path):
+  decided, name = SURVIVAL_MODELS[kind]
+  run = make_run(
+    dict(name=name, hidden=(4,)),
+    SURVIVAL | {'model': kind},
+    (dict(name='standardise'),),
+    (0,),
+    covariate_names=('age', 'stage'),
+    covariate_statistics=((60.0, 12.0), (2.0, 1.0)),
+    event_times=(0.5, 1.0, 2.0, 3.0, 8.0),
+    causes=1 + (kind == 'competing'),
+  )
+  files.write_json(run / 'calibration.json', dict(decided), sealed=True)
+  info = artefact.export(run, tmp_path / 'out', onnx=True)
+  for backend in ('jax', 'onnx'):
+    worst = golden.compare(tmp_path / 'out', backend)
+    assert max(worst.values()) < golden.TOLERANCE
+    assert ('calibrated' in worst) == bool(decided)
+  table = tmp_path / 'patients.csv'
+  table.write_text('stage,age,name\n2,61,a\n,40,b\n')
+  done = subprocess.run(
+    [sys.executable, tmp_path / 'out/run.py', table, tmp_path / 'o'],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  lines = [line.split(',') for line in done.stdout.splitlines()[1:]]
+  output = 'calibrated' if decided else 'curves'
+  of_first = {
+    line[2]: float(line[3])
+    for line in lines
+    if line[0] == f'{table}:2' and line[1] == output
+  }
+  assert [*of_first] == info['names']
+  kept = trained.load(run)
+  wanted = kept.predict(covariates=np.array([61, 2], np.float32))
+  survival = {k: v for k, v in wanted.values.items() if k[:9] == 'survival/'}
+  for name, value in survival.items():
+    time = name.partition('/')[2]
+    lost = [v for k, v in of_first.items() if k.partition('/')[2] == time]
+    assert abs(1 - sum(lost) - value) < 1e-5
 
 
 @pytest.fixture(scope='module')

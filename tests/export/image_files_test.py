@@ -43,6 +43,37 @@ def sample_of(seed=0):
   }
 
 
+def test_a_step_may_be_for_one_image_only():
+  steps = preprocessing.translated(
+    [
+      dict(name='window', low=-1.0, high=1.0, only='ct'),
+      dict(name='scale', std=2.0, only=('image', 'pet')),
+    ],
+    facts(),
+  )
+  image, affine = sample_of()['image'], AFFINE
+  ct, _ = files.prepare(image, affine, steps, 'ct')
+  np.testing.assert_allclose(ct, np.clip((image + 1) / 2, 0, 1), atol=1e-6)
+  for name in ('image', 'pet'):
+    scaled, _ = files.prepare(image, affine, steps, name)
+    np.testing.assert_allclose(scaled, image / 2, atol=1e-6)
+
+
+def test_columns_of_a_table_are_prepared_inside():
+  told = facts(covariate_statistics=((60.0, 12.0), (300.0, 500.0)))
+  steps = [dict(name='standardise'), dict(name='compress', factor=2.0)]
+  columns = np.array([[61.5, np.nan], [20.0, 9000.0]], np.float32)
+  sample = transforms.standardise(
+    {'covariates': columns[1]}, statistics=told.covariate_statistics
+  )
+  wanted = transforms.compress(sample, factor=2.0)['covariates']
+  assert not preprocessing.translated(steps, told)
+  table = preprocessing.of_table(steps, told)
+  found = np.asarray(preprocessing.apply_table(table, columns))
+  np.testing.assert_allclose(found[1], wanted, rtol=1e-6)
+  assert np.isnan(found).tolist() == [[False, True], [False, False]]
+
+
 def facts(**more):
   return DataFacts(channels=2, rank=3, **more)
 

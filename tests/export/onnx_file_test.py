@@ -12,6 +12,7 @@ from drawn_runs import drawn
 from medjax import models
 from medjax.export import onnx_file
 from medjax.finetune import adapted
+from medjax.ops import normalization
 
 pytest.importorskip('onnx')
 ort = pytest.importorskip('onnxruntime')
@@ -118,3 +119,21 @@ def test_half_precision_is_refused():
   model = models.ResNet18(**TINY, width=4, stage_sizes=(1,), dtype='bfloat16')
   with pytest.raises(NotImplementedError, match='bfloat16'):
     converted(model, (12, 12, 1))
+
+
+def test_a_norm_of_an_image_that_is_mostly_background():
+  """One value a million times: a sum in one float drifts away."""
+  rng = np.random.default_rng(0)
+  x = np.full((1, 300, 300, 2), -0.6543, np.float32)
+  x[:, :100] = rng.normal(1, 1, (1, 100, 300, 2))
+  scale, bias = np.array([2, 0.5], 'f4'), np.array([1, -3], 'f4')
+  norm = lambda x: [normalization.instance_norm(x, scale, bias, epsilon=1e-5)]
+  model = onnx_file.convert(norm, {'x': (x.shape[1:], np.float32)}, ['y'])
+  session = ort.InferenceSession(
+    model.SerializeToString(), providers=['CPUExecutionProvider']
+  )
+  (found,) = session.run(None, {'x': x})
+  wide = x.astype(float)
+  mean, var = (f((1, 2), keepdims=True) for f in (wide.mean, wide.var))
+  wanted = (wide - mean) / np.sqrt(var + 1e-5) * scale + bias
+  np.testing.assert_allclose(found, wanted, atol=5e-5)

@@ -118,15 +118,6 @@ def test_one_compiled_function_for_all_volumes():
   assert traces == [(4, 8, 8, 8, 1)]  # 3 rounded up to the two devices
 
 
-def test_the_middle_of_a_patch_weighs_most():
-  weights = windows.gaussian_weights((9, 5))
-  assert weights.shape == (9, 5)
-  assert weights[4, 2] == weights.max() == 1
-  assert weights.min() > 0
-  row = np.exp(-0.5 * ((np.arange(9) - 4) / (9 / 8)) ** 2)
-  np.testing.assert_allclose(weights[:, 2], np.maximum(row, 1e-4), rtol=1e-5)
-
-
 def test_no_samples():
   assert predict(twice, []) == []
 

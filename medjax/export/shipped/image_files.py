@@ -107,11 +107,16 @@ def _read_dicom(path):
 # What is done to an image, step by step: (image, affine, options) → both.
 
 
-def prepare(image, affine, steps):
-  """The image and its affine after the steps of model.json's 'outside'."""
+def prepare(image, affine, steps, name='image'):
+  """The image and its affine after the steps of model.json's 'outside'.
+
+  name: of the input that it is; a step may be only for some.
+  """
   image, affine = np.asarray(image, np.float32), np.asarray(affine, float)
   for step in steps:
-    options = {k: v for k, v in step.items() if k != 'name'}
+    if name not in step.get('only', [name]):
+      continue
+    options = {k: v for k, v in step.items() if k not in ('name', 'only')}
     image, affine = _STEPS[step['name']](image, affine, **options)
   return image, affine
 

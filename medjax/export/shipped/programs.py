@@ -88,7 +88,7 @@ class Model:
 
   def __call__(self, inputs):
     """The outputs of a batch of any size, by the programs that there are."""
-    total, at, found = len(inputs['image']), 0, []
+    total, at, found = len(next(iter(inputs.values()))), 0, []
     while at < total:
       fitting = [n for n in self._calls if n <= total - at]
       size = max(fitting) if fitting else min(self._calls)
@@ -102,9 +102,15 @@ class Model:
 
 
 def infer(model, image, **others):
-  """{output: array} of a prepared image, by windows where the model has any."""
+  """{output: array} of a prepared image, by windows where the model has any.
+
+  Of a model of a table the image is None.
+  """
   info = model.info
   more = {k: np.asarray(v, np.float32) for k, v in others.items()}
+  if image is None:
+    found = model({k: v[None] for k, v in more.items()})
+    return {k: v[0] for k, v in found.items()}
   fill = np.zeros(image.shape[-1], np.float32)
   if info['measured']:
     more['statistics'] = image_files.statistics(image, info['measured'])

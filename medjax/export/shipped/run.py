@@ -1,10 +1,12 @@
 """Predicts with the files beside this one: python run.py IMAGE… OUT [--NAME=…].
 
-IMAGE is what image_files.py reads. NAME is a further input of the model:
-numbers with commas, or an image. Needs numpy, and onnxruntime for model.onnx,
-or else jax and flatbuffers.
+IMAGE is what image_files.py reads; of a model of a table it is a CSV file with
+the columns of model.json. NAME is a further input of the model: numbers with
+commas, or an image. Needs numpy, and onnxruntime for model.onnx, or else jax
+and flatbuffers.
 """
 
+import csv
 import pathlib
 import sys
 
@@ -15,12 +17,15 @@ import image_files
 import programs
 
 
-def predict(model, image, affine, **others):
+def predict(model, image, affine, *, affines=(), **others):
   """{output: array} of an image (*s, C) and its voxel → mm, on its own grid.
 
-  A map comes with its 'labels'. `others` are further inputs.
+  A map comes with its 'labels'. `others` are further inputs, `affines` of those
+  that do not lie as the image does. A model of a table takes image=None.
   """
   info, rank = model.info, len(model.info['shape'])
+  if image is None:
+    return programs.infer(model, None, **others)
   if image.ndim != rank + 1 or image.shape[-1] != info['channels']:
     raise ValueError(
       f'the model takes {rank} axes and {info["channels"]} channels, not an '
@@ -32,7 +37,11 @@ def predict(model, image, affine, **others):
     raise ValueError('a voxel is NaN or infinite')
   prepared, grid = image_files.prepare(image, affine, info['outside'])
   others = {
-    k: image_files.prepare(v, affine, info['outside'])[0] if v.ndim > 1 else v
+    k: image_files.prepare(v, dict(affines).get(k, affine), info['outside'], k)[
+      0
+    ]
+    if v.ndim > 1
+    else v
     for k, v in others.items()
   }
   found = programs.infer(model, prepared, **others)
@@ -48,6 +57,28 @@ def _images(others, rank):
   return [x for x in others.values() if x.ndim > rank]
 
 
+def table_of(path, columns):
+  """Yields (file:line, numbers) of the rows of a CSV file; NaN: empty."""
+  with open(path, newline='', encoding='utf-8-sig') as f:
+    for number, row in enumerate(csv.DictReader(f), 2):
+      if missing := [name for name in columns if name not in row]:
+        raise ValueError(
+          f'the model takes a CSV file with a column {missing[0]}'
+        )
+      values = [float(row[name] or 'nan') for name in columns]
+      yield f'{path}:{number}', np.array(values, np.float32)
+
+
+def of_file(model, path, affines, others):
+  """Yields (name, what is predicted, function that writes a label map)."""
+  if 'image' not in model.info['inputs']:
+    for name, row in table_of(path, model.info['columns']):
+      yield name, predict(model, None, None, covariates=row), None
+    return
+  image, affine, write = image_files.read(path)
+  yield path, predict(model, image, affine, affines=affines, **others), write
+
+
 def labels(info, probabilities):
   """The label map of a map of probabilities (*s, K)."""
   if not info['regions']:
@@ -59,6 +90,15 @@ def labels(info, probabilities):
   return found
 
 
+def lines_of(info, file, found):
+  """A line of predictions.csv for each number that is predicted."""
+  for output, vector in found.items():
+    names = info['names']
+    names = names if len(names) == len(vector) else range(len(vector))
+    for name, value in zip(names, vector, strict=True):
+      yield f'{file},{output},{name},{value:.6f}'
+
+
 def main():
   """Command line entry point."""
   given = dict(x[2:].split('=', 1) for x in sys.argv[1:] if x[:2] == '--')
@@ -68,30 +108,24 @@ def main():
   model, out = programs.Model(pathlib.Path(__file__).parent), pathlib.Path(out)
   if model.info['unsupported']:
     sys.exit(f'run.py cannot prepare: {model.info["unsupported"]}')
-  others = {
-    k: image_files.read(v)[0]
-    if pathlib.Path(v).exists()
-    else np.array(v.split(','), np.float32)
-    for k, v in given.items()
-  }
+  others, affines = {}, {}
+  for name, value in given.items():
+    if pathlib.Path(value).exists():
+      others[name], affines[name], _ = image_files.read(value)
+    else:
+      others[name] = np.array(value.split(','), np.float32)
   out.mkdir(parents=True, exist_ok=True)
   table, failed = [], 0
   for path in paths:
     try:
-      image, affine, write = image_files.read(path)
-      found = predict(model, image, affine, **others)
+      for name, found, write in of_file(model, path, affines, others):
+        if 'labels' in found:
+          write(out / image_files.stem(path), found['labels'])
+        else:
+          table += lines_of(model.info, name, found)
     except Exception as e:  # one bad file is not to lose the others
       print(f'{path}: {" ".join(str(e).split())}', file=sys.stderr)
       failed += 1
-      continue
-    if 'labels' in found:
-      write(out / image_files.stem(path), found['labels'])
-      continue
-    for output, vector in found.items():
-      names = model.info['names']
-      names = names if len(names) == len(vector) else range(len(vector))
-      for name, value in zip(names, vector, strict=True):
-        table.append(f'{path},{output},{name},{value:.6f}')
   if table:
     lines = ['file,output,name,value', *table]
     print(*lines, sep='\n')
