@@ -22,7 +22,7 @@ from medjax import config as config_lib
 from medjax import files, optim, tasks
 from medjax.build import lookup
 from medjax.cases import open_cases
-from medjax.data import held_out, labelled, pipeline, poisson
+from medjax.data import held_out, labelled, pipeline, poisson, transforms
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 from medjax.parts import (
@@ -120,17 +120,7 @@ class Experiment:
       missing = []
       if 'image' not in case:
         return case
-    *shape, channels = np.shape(case.get('image', np.empty(0)))
-    if len(shape) != facts.rank:
-      raise ValueError(
-        f'{name} has {len(shape)} spatial axes, the model was trained on '
-        f'{facts.rank}'
-      )
-    if channels != facts.channels:
-      raise ValueError(
-        f'{name} has {channels} channels, the model was trained on '
-        f'{facts.channels}; convert the file'
-      )
+    facts.check(name, case.get('image', np.empty(0)), one_size=self._one_size)
     if missing:
       raise ValueError(f'{name} has no {missing[0]}, which the model takes')
     columns = len(facts.covariate_names)
@@ -142,6 +132,14 @@ class Experiment:
           f'{", ".join(facts.covariate_names)}'
         )
     return case
+
+  @property
+  def _one_size(self):
+    """Whether whole images are learnt from, which nothing brings to a size."""
+    names = {each['name'] for each in self.config['data']['preprocess']}
+    whole = not self.data.patch_size and self.data.batch_size > 1
+    vector = bool(self.task.fields) and 'mask' not in self.task.fields
+    return whole and vector and names <= transforms.SAME_SIZE
 
   @property
   def optional(self):

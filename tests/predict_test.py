@@ -76,6 +76,30 @@ def test_files_that_the_model_cannot_take(tmp_path):
     made.check(files.read_case(volume))
 
 
+def test_a_picture_of_another_size_than_all_of_the_training(tmp_path):
+  config = default_config()
+  config.model, config.task = dict(name='LeNet5'), dict(name='Classification')
+  config.task.num_classes = 2
+  facts = DataFacts(channels=1, rank=2, shape=(6, 5))
+  large = files.read_case(save_png(tmp_path / 'x.png', (60, 50)))
+
+  def check():
+    return experiment.make(config, facts=facts).check(large)
+
+  config.data.preprocess = (dict(name='zscore'),)
+  with pytest.raises(ValueError, match=r'is of 60 × 50, and all that .* 6 × 5'):
+    check()
+  # A size that a transform makes, one image at a time, maps and patches.
+  config.data.preprocess = (dict(name='resize', shape=(6, 5)),)
+  assert check() is large
+  config.data.update(preprocess=(), batch_size=1)
+  assert check() is large
+  config.data.batch_size = 2
+  config.model = dict(name='UNet', features=(4, 8))
+  config.task = dict(name='Segmentation', num_classes=2)
+  assert check() is large
+
+
 def test_a_picture_gets_a_mask_and_an_overlay(tmp_path):
   case = files.read_case(save_png(tmp_path / 'x.png'))
   labels = np.zeros((6, 5), np.uint8)

@@ -113,6 +113,30 @@ class DataFacts:
       max(min(n, most) // multiple * multiple, multiple) for n in self.shape
     )
 
+  def check(self, name, image, *, one_size=False):
+    """Raises ValueError for an image (*s, C) that a model knows nothing about.
+
+    one_size: images were learnt from as they are, so that all had one size.
+    """
+    *shape, channels = np.shape(image)
+    if len(shape) != self.rank:
+      raise ValueError(
+        f'{name} has {len(shape)} spatial axes, the model was trained on '
+        f'{self.rank}'
+      )
+    if channels != self.channels:
+      raise ValueError(
+        f'{name} has {channels} channels, the model was trained on '
+        f'{self.channels}; convert the file'
+      )
+    if one_size and self.shape and tuple(shape) != self.shape:
+      found, known = (' × '.join(map(str, s)) for s in (shape, self.shape))
+      raise ValueError(
+        f'{name} is of {found}, and all that the model was trained on of '
+        f'{known}: bring it to that size, or train with resize in '
+        'data.preprocess'
+      )
+
   @classmethod
   def read(cls, values):
     """From what JSON gives back of `dataclasses.asdict`.

@@ -54,6 +54,12 @@ __all__ = [
   'zscore',
 ]
 
+# Those that leave the size of an image as it is.
+SAME_SIZE = frozenset((
+  'append_mask', 'compress', 'distance_map', 'hash_text', 'normalise',
+  'percentile', 'scale', 'standardise', 'window', 'zscore',
+))  # fmt: skip
+
 _VIEWS = {
   'middle': lambda x, axis: np.take(x, x.shape[axis] // 2, axis),
   'mean': lambda x, axis: x.mean(axis, dtype=np.float32),
