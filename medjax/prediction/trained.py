@@ -121,7 +121,8 @@ class Trained:
     Maps of every resolution, the embedding and the logits, numpy, without the
     axis of the batch.
     """
-    sample = self.experiment.prepare(self._case(array, spacing, fields))
+    case = self.experiment.check(self._case(array, spacing, fields))
+    sample = self.experiment.prepare(case)
     inputs = [
       jnp.asarray(np.asarray(sample[name], np.float32)[None])
       for name in self.task.inputs
