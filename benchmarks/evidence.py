@@ -209,7 +209,7 @@ MEDMNIST = {
 }
 ROWS = {
   'hippocampus': Row(
-    'MSD Hippocampus, fold 0: U-Net 16-32-64-128, 7000 steps of 2 patches',
+    'MSD Hippocampus, fold 0: U-Net 12-24-48-96, 3000 steps of 2 patches',
     _runs('hippocampus', FOLDS[:1], 'hippocampus.py:{}'),
     segmentation,
     'nnU-Net v2 (32-64-128-256, 1000 epochs): .8922 on these cases',

@@ -57,13 +57,11 @@ def recipe(config):
     dict(name='gamma', p=0.3, exponent=(0.7, 1.5)),
     dict(name='flip', p=0.5, axes=(0,)),
   )
-  config.model = dict(name='UNet', features=(16, 32, 64, 128))
+  config.model = dict(name='UNet', features=(12, 24, 48, 96))
   config.task = dict(name='Segmentation', num_classes=3)
   config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0)
   config.schedule.update(name='cosine', warmup_steps=50)
-  config.train.update(
-    steps=7000, log_every=50, eval_every=500, ema_decay=0.999
-  )
+  config.train.update(steps=3000, log_every=25, eval_every=250, ema_decay=0.995)
   config.inference.update(batch_size=8)
 
 
