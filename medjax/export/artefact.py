@@ -81,7 +81,7 @@ def _described(made, run):
   facts, task, windows = made.facts, made.task, bool(made.data.patch_size)
   steps = preprocessing.translated(made.config['data']['preprocess'], facts)
   outside, inside, fill = preprocessing.divided(steps, windows=windows)
-  unsupported = preprocessing.unsupported(outside)
+  unsupported = preprocessing.unsupported(outside, facts)
   # Of several images each has numbers of its own.
   if len(task.inputs) > 1 or unsupported:
     outside, inside, fill = steps, [], [0.0]

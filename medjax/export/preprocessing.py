@@ -58,8 +58,11 @@ def of_table(steps, facts):
   return found
 
 
-def unsupported(steps):
+def unsupported(steps, facts):
   """What of translated steps only medjax does; '' if nothing."""
+  for name, n in zip(facts.further_images, facts.further_channels, strict=True):
+    if n != facts.channels:  # the numbers of steps are those of the first image
+      return f'{name}, of {n} channels beside an image of {facts.channels}'
   for step in steps:
     name = step['name']
     if name == 'standardise':

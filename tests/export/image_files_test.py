@@ -84,7 +84,7 @@ def test_a_step_is_that_of_medjax(step):
   options = {k: v for k, v in step.items() if k != 'name'}
   wanted = getattr(transforms, step['name'])(sample, **options)
   steps = preprocessing.translated([step], facts())
-  assert not preprocessing.unsupported(steps)
+  assert not preprocessing.unsupported(steps, facts())
   image, affine = files.prepare(sample['image'], sample['affine'], steps)
   np.testing.assert_allclose(image, wanted['image'], atol=2e-6)
   np.testing.assert_allclose(affine, wanted['affine'], atol=1e-9)
@@ -130,7 +130,13 @@ def test_what_only_medjax_does_is_named():
     (dict(name='resample', spacing=1.0, order='cubic'), 'resample of order'),
   ):
     steps = preprocessing.translated([step], facts())
-    assert name in preprocessing.unsupported(steps)
+    assert name in preprocessing.unsupported(steps, facts())
+  # Their numbers would be those of the first image's channels.
+  for channels, said in ((2, ''), (1, 'prior, of 1 channels beside an image')):
+    told = facts(further_images=('prior',), further_channels=(channels,))
+    steps = preprocessing.translated([dict(name='zscore')], told)
+    assert preprocessing.unsupported(steps, told).startswith(said)
+    assert bool(preprocessing.unsupported(steps, told)) == bool(said)
 
 
 @pytest.mark.parametrize(
