@@ -18,18 +18,31 @@ def concept_values(cases, columns, *, table='', covariates=()):
     key, ids = _key(lines, header, [str(c['id']) for c in cases], table)
     by_id = {_stem(line[key]): line for line in lines}
     rows = [by_id.get(_stem(i), {}) for i in ids]
-  known = {k for row in rows for k in row}
+  _check(columns, {k for row in rows for k in row}, table)
   values = {}
+  for column in columns:
+    values[column] = np.array([_number(row.get(column)) for row in rows])
+    if not np.isfinite(values[column]).any():
+      raise ValueError(f'--concepts: {column} holds no number')
+  return values
+
+
+def check(columns, case, *, table='', covariates=()):
+  """Raises ValueError for a column that a table, or a run's case, lacks."""
+  if table:
+    _, known = files.read_csv(table, mend='give another table')
+  else:
+    known = _row(case, covariates)
+  _check(columns, known, table)
+
+
+def _check(columns, known, table):
   for column in columns:
     if column not in known:
       raise ValueError(
         f'--concepts: {table or "the run’s table"} has no column {column!r}; '
         f'there are {", ".join(sorted(map(str, known))[:20])}'
       )
-    values[column] = np.array([_number(row.get(column)) for row in rows])
-    if not np.isfinite(values[column]).any():
-      raise ValueError(f'--concepts: {column} holds no number')
-  return values
 
 
 def _row(case, covariates):

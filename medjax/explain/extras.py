@@ -57,6 +57,9 @@ def check(run, score, asked):
     raise ValueError('--nearest asks for a classifier; this model segments')
   if asked.concepts and dense:
     raise ValueError('--concepts asks for a classifier; this model segments')
+  if asked.concepts:  # before maps are made, which take long
+    columns, told = _columns(run, asked)
+    concept_table.check(columns, run.experiment.cases('train')[0], **told)
 
 
 def found(run, score, results, asked, workdir):
@@ -203,20 +206,24 @@ def planted(run, score, results, asked):
   return points, accuracy
 
 
+def _columns(run, asked):
+  """(columns of --concepts, options of `concept_table` that say whose)."""
+  place, colon, names = asked.concepts.rpartition(':')
+  covariates = run.experiment.facts.covariate_names
+  told = {'table': place if colon else '', 'covariates': covariates}
+  return [n.strip() for n in names.split(',') if n.strip()], told
+
+
 def _concepts(run, score, results, asked):
   """{'layer', 'rows': [{'concept', …}], 'output'} of TCAV."""
-  place, colon, names = asked.concepts.rpartition(':')
-  columns = [n.strip() for n in names.split(',') if n.strip()]
+  columns, told = _columns(run, asked)
   shape = results[0].subject.image.shape
   train, test = (
     cohort.prepared(run, split, _MOST, f'reading the {split} split', fits=shape)
     for split in ('train', 'test')
   )
   values = concept_table.concept_values(
-    [case for case, *_ in train],
-    columns,
-    table=place if colon else '',
-    covariates=run.experiment.facts.covariate_names,
+    [case for case, *_ in train], columns, **told
   )
   output = int(results[0].subject.about['output'])
   work = options.work_of([(results[0].subject, results[0].baseline)], asked)
