@@ -216,9 +216,10 @@ def summarize(table, monitor, *, higher=True):
       one['relative'] = clean[key] - mean(key)
     if 'adapted' in clean:
       one['adapted'] = mean('adapted')
-      gain = one['adapted'] - one[monitor]
-      better = gain > 0 if higher else gain < 0
-      one['adaptation'] = 'better than none' if better else 'worse than none'
+      gain = (one['adapted'] - one[monitor]) * (1 if higher else -1)
+      one['adaptation'] = 'better than none' if gain > 0 else 'worse than none'
+      if abs(gain) < 1e-9:
+        one['adaptation'] = 'as good as none'
     found[name] = one
   keys = [k for k, v in next(iter(found.values())).items()
           if not isinstance(v, str)]  # fmt: skip
