@@ -179,11 +179,8 @@ for specs in (NNUNET_2D + extra, mixup):
 def test_one_device_and_eight_agree_and_do_not_talk():
   here = os.path.dirname(__file__)
   root = os.path.dirname(os.path.dirname(here))
-  environment = os.environ | {
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-    'PYTHONPATH': os.pathsep.join([root, here]),
-  }
+  # Of eight devices, as all tests (conftest.py).
+  environment = os.environ | {'PYTHONPATH': os.pathsep.join([root, here])}
   done = subprocess.run(
     [sys.executable, '-c', ON_EIGHT],
     env=environment,
