@@ -246,7 +246,7 @@ def test_a_site_that_is_killed_is_left_out(
 ):
   home, config = hospitals
   server, address = serving(
-    config, tmp_path / 'served', '--sites=2', '--timeout=20'
+    config, tmp_path / 'served', '--sites=2', '--timeout=45'
   )
   ended.append(server)
   both = [site(n, config, home, tmp_path, address) for n in TWO]
