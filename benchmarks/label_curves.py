@@ -161,6 +161,8 @@ def main():
   if unknown:
     parser.error(f'no curve {sorted(unknown)}; there are {", ".join(CURVES)}')
   for name in args.names or CURVES:
+    if args.what == 'table' and not (KEPT / name).exists():
+      continue
     if args.what == 'train':
       subprocess.run(command(name, args.runs / name), check=True)
     elif args.what == 'keep':

@@ -79,8 +79,6 @@ def mask(config):
   config.task = dict(name='Segmentation', num_classes=2)
   config.optimizer.update(learning_rate=3e-3, weight_decay=1e-4, clip_norm=12.0)
   config.schedule.update(name='cosine', warmup_steps=50)
-  config.train.update(
-    steps=2000, log_every=50, eval_every=500, ema_decay=0.995
-  )
+  config.train.update(steps=2000, log_every=50, eval_every=500, ema_decay=0.995)
   config.inference.batch_size = 8
   return config

@@ -270,4 +270,4 @@ def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):
     '--methods=ig', f'--baseline={other}', *QUICK,
   )  # fmt: skip
   assert code == 1
-  assert '--baseline is (10, 10, 1) after preparation' in said
+  assert 'other.png is of 10 × 10, and all that the model' in said
