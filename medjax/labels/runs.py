@@ -38,7 +38,7 @@ def configured(plan, method, *, count, seed, ids=()):
   words = '' if method in (SUPERVISED, 'pretrained') else f',{method}'
   config = read_config(f'{plan.config}{words}')
   with config.unlocked():
-    config.update_from_flattened_dict(dict(plan.overrides))
+    config.update_from_flattened_dict(_meant(plan.overrides, config))
   data = config.data
   data.seed = config.seed if data.seed is None else data.seed
   data.labelled, data.labelled_ids = (0 if ids else count), tuple(ids)
@@ -50,6 +50,17 @@ def configured(plan, method, *, count, seed, ids=()):
       raise ValueError('pretrained: say --pretrained=WORKDIR')
     config.pretrained.path = plan.pretrained
   return config
+
+
+def _meant(overrides, config):
+  """{field: value}; those of the model are of both networks of a pair."""
+  if config.model.get('name') != 'Pair':
+    return dict(overrides)
+  inside = lambda field: field.startswith('model.')
+  return {
+    f'model.network.{k.removeprefix("model.")}' if inside(k) else k: value
+    for k, value in overrides
+  }
 
 
 def folder(out, method, count, seed):

@@ -85,6 +85,19 @@ def test_members_of_two_seeds_are_not_the_same(pictures):
   assert [one.data.labelled_seed for one in made] == [0, 1]
 
 
+def test_fields_of_the_model_are_those_of_both_networks_of_a_pair():
+  plan = runs.Plan(
+    'configs/semi.py:pneumoniamnist', (('model.width', 8), ('train.steps', 5))
+  )
+  one, pair = (
+    runs.configured(plan, method, count=47, seed=0)
+    for method in ('supervised', 'cps')
+  )
+  assert one.model.width == pair.model.network.width == 8
+  assert 'width' not in pair.model
+  assert one.train.steps == pair.train.steps == 5
+
+
 def test_a_seed_chooses_labels_and_leaves_the_test_split(pictures):
   plan = runs.Plan(f'{pictures}/small.py:pictures')
   ids = {}
