@@ -9,7 +9,6 @@ python benchmarks/evidence.py table: writes what is kept into the tables of
   benchmarks/RESULTS.md and README.md.
 """
 
-import argparse
 import csv
 import dataclasses
 import json
@@ -362,20 +361,15 @@ def table(brief):
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('what', choices=('train', 'keep', 'table'))
-  parser.add_argument('rows', nargs='*', help='[all]')
-  parser.add_argument('--runs', type=pathlib.Path, default='runs/evidence')
-  args = parser.parse_intermixed_args()
-  unknown = set(args.rows) - set(ROWS)
-  if unknown:
-    parser.error(f'no row {sorted(unknown)}; there are {", ".join(ROWS)}')
-  for name in args.rows or ROWS:
-    if args.what == 'train':
-      train(ROWS[name], args.runs)
-    elif args.what == 'keep':
-      keep(name, ROWS[name], args.runs)
-  if args.what == 'table':
+  what, names, folder = harness.asked(
+    __doc__, ROWS, what='row', runs='runs/evidence'
+  )
+  for name in names:
+    if what == 'train':
+      train(ROWS[name], folder)
+    elif what == 'keep':
+      keep(name, ROWS[name], folder)
+  if what == 'table':
     harness.put_table(HERE / 'RESULTS.md', table(brief=False))
     harness.put_table(HERE.parent / 'README.md', table(brief=True))
 

@@ -88,6 +88,22 @@ def main(title, cases, *, rounds=7):
   print(f'\nkept in {path}')
 
 
+def asked(doc, known, *, what, runs):
+  """(what, names, folder) that a script is told which keeps what it trains.
+
+  doc: its docstring; known: {name: …}, of which all are taken by default; what:
+  a word for one of them; runs: the folder by default.
+  """
+  parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+  parser.add_argument('what', choices=('train', 'keep', 'table'))
+  parser.add_argument('names', nargs='*', help='[all]')
+  parser.add_argument('--runs', type=pathlib.Path, default=runs)
+  args = parser.parse_intermixed_args()
+  if unknown := set(args.names) - set(known):
+    parser.error(f'no {what} {sorted(unknown)}; there are {", ".join(known)}')
+  return args.what, args.names or [*known], args.runs
+
+
 def put_table(path, text):
   """Puts a table between the two marks of a Markdown file."""
   begin, end = '<!-- table -->\n', '<!-- end -->\n'

@@ -9,13 +9,13 @@ python benchmarks/label_curves.py keep active: curve.json, a config of each
 python benchmarks/label_curves.py table: what is kept, as tables of Markdown.
 """
 
-import argparse
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
 
+import harness
 import numpy as np
 
 from medjax import files
@@ -152,22 +152,15 @@ def short(value):
 
 def main():
   """Command line entry point."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('what', choices=('train', 'keep', 'table'))
-  parser.add_argument('names', nargs='*', help='[all]')
-  parser.add_argument('--runs', type=pathlib.Path, default='runs/labels')
-  args = parser.parse_intermixed_args()
-  unknown = set(args.names) - set(CURVES)
-  if unknown:
-    parser.error(f'no curve {sorted(unknown)}; there are {", ".join(CURVES)}')
-  for name in args.names or CURVES:
-    if args.what == 'table' and not (KEPT / name).exists():
-      continue
-    if args.what == 'train':
-      subprocess.run(command(name, args.runs / name), check=True)
-    elif args.what == 'keep':
-      keep(name, args.runs / name)
-    else:
+  what, names, folder = harness.asked(
+    __doc__, CURVES, what='curve', runs='runs/labels'
+  )
+  for name in names:
+    if what == 'train':
+      subprocess.run(command(name, folder / name), check=True)
+    elif what == 'keep':
+      keep(name, folder / name)
+    elif (KEPT / name).exists():
       print(table(name))
 
 
