@@ -119,10 +119,4 @@ def _read_once(members, task, read_test):
     concurrent.futures.ThreadPoolExecutor() as threads,
   ):
     futures = [threads.submit(read, *place) for place in places]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        future.result()
-        advance()
-    except BaseException:
-      threads.shutdown(wait=True, cancel_futures=True)
-      raise
+    progress.wait(threads, futures, advance)

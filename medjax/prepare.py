@@ -245,13 +245,7 @@ def _with_processes(count):
       ) as pool,
     ):
       futures = [pool.submit(builders.write_shard, job) for job in jobs]
-      try:
-        for future in concurrent.futures.as_completed(futures):
-          future.result()
-          advance()
-      except BaseException:
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
+      progress.wait(pool, futures, advance)
 
   return write
 

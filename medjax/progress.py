@@ -3,6 +3,7 @@
 rich is imported when there is something to show.
 """
 
+import concurrent.futures
 import contextlib
 import sys
 import time
@@ -43,3 +44,18 @@ def bar(title, total):
   with shown:
     task = shown.add_task(title, total=total)
     yield advance
+
+
+def wait(pool, futures, advance):
+  """Waits for the futures of an executor, and counts each.
+
+  Where one fails, or on Ctrl-C, those under way end, no other begins, and the
+  error is raised.
+  """
+  try:
+    for future in concurrent.futures.as_completed(futures):
+      future.result()
+      advance()
+  except BaseException:
+    pool.shutdown(wait=True, cancel_futures=True)
+    raise
