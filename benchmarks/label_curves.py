@@ -2,14 +2,18 @@
 
 python benchmarks/label_curves.py train active: `medjax labels curve` of a name
   in CURVES (of all if none is named) in --runs [runs/labels]. Again after a
-  break it goes on where it was.
+  break it goes on where it was. `lidc` pre-trains first, and its forest grows
+  on the features of PyRadiomics in $MEDJAX_TEST_DATA.
 python benchmarks/label_curves.py keep active: curve.json, a config of each
   method, and what each run made of each test case, go to
   benchmarks/evidence/labels/.
 python benchmarks/label_curves.py table: what is kept, as tables of Markdown.
 """
 
+import csv
+import gzip
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -32,8 +36,8 @@ _SMALL = (
 CURVES = {
   'hippocampus': (
     'semi.py:hippocampus',
-    '--labels=10',
-    '--seeds=1',
+    '--labels=5,10,20,52',
+    '--seeds=2',
     '--methods=mean_teacher',
   ),
   'pneumonia47': (
@@ -61,14 +65,54 @@ CURVES = {
     '--config.data.splits.train=train[:25%]',
     *_SMALL,
   ),
+  'lidc': (
+    'resnet.py:lidc_nodules',
+    '--labels=20,80',
+    '--seeds=5',
+    '--methods=pretrained',
+    '--pretrained={place}/simclr',
+    '--table={place}/features.csv',
+    '--config.model.width=8',
+    '--config.model.stage_sizes=(1,1,1)',
+    '--config.train.steps=150',
+  ),
+}
+# What teaches the network of a curve without labels.
+PRETRAINING = {
+  'lidc': (
+    'pretrain.py:lidc_nodules,simclr',
+    '--config.model.backbone.width=8',
+    '--config.model.backbone.stage_sizes=(1,1,1)',
+    '--config.train.steps=250',
+  ),
 }
 
 
-def command(name, place):
-  """The command of a curve."""
-  config, *rest = CURVES[name]
-  words = [sys.executable, '-m', 'medjax.labels', 'curve']
-  return [*words, f'--config={CONFIGS / config}', *rest, f'--workdir={place}']
+def train(name, place):
+  """Trains what a curve needs and lacks."""
+  if name in PRETRAINING:
+    _features(place / 'features.csv')
+    _run('medjax.main', PRETRAINING[name], place / 'simclr')
+  _run('medjax.labels curve', CURVES[name], place)
+
+
+def _run(module, words, place):
+  config, *rest = words
+  rest = [word.format(place=place) for word in rest]
+  command = [sys.executable, '-m', *module.split()]
+  command += [f'--config={CONFIGS / config}', f'--workdir={place}', *rest]
+  subprocess.run(command, check=True)
+
+
+def _features(path):
+  """The features of PyRadiomics of the nodules, by id."""
+  data = pathlib.Path(os.environ['MEDJAX_TEST_DATA'])
+  with gzip.open(data / 'lidc_pyradiomics/features.csv.gz', 'rt') as f:
+    rows = [*csv.DictReader(f)]
+  for row in rows:
+    row['id'] = row.pop('file').removesuffix('.nii.gz')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_csv(path, rows)
 
 
 def keep(name, place):
@@ -157,7 +201,7 @@ def main():
   )
   for name in names:
     if what == 'train':
-      subprocess.run(command(name, folder / name), check=True)
+      train(name, folder / name)
     elif what == 'keep':
       keep(name, folder / name)
     elif (KEPT / name).exists():

@@ -12,6 +12,8 @@ format that medjax.data.formats reads, or folders holding one DICOM series:
                                   gt/ and their like, in capitals too
     x.png x_mask.png              also x_seg, x_label, and x_mask_1, x_mask_2
     P001/image.nii.gz, mask.…     a folder for each patient; BIDS
+    P001/ct.nii.gz, P001/segmentations/liver.nii.gz, spleen.nii.gz, …
+                                  the same, with a mask for each structure
     image/*.dcm mask/x.dcm        a DICOM series, and what was drawn on it; or
                                   P001/image/*.dcm P001/mask/x.dcm
     class_a/x.png class_b/y.png   one directory per class; or

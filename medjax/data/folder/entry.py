@@ -23,6 +23,13 @@ _SPLIT_NAMES = {
   'test': 'test',
   'testing': 'test',
 }
+# Folders of masks, in small letters; of several the first is taken.
+MASK_FOLDERS = (
+  '1st_manual', 'manual1', 'manual', 'masks', 'labels', 'labelstr', 'mask',
+  'label', 'gt', 'gts', 'groundtruth', 'ground_truth', 'ground-truth',
+  'annotations', 'annotation', 'segmentations', 'segmentation', 'segs', 'seg',
+  'targets', 'target',
+)  # fmt: skip
 # The end of a mask's name: x_mask, x-seg, x_mask_1, mask.
 _WORDS = 'mask|seg|label|segmentation|annotation|gt|lesion_mask'
 _MASK_STEM = re.compile(rf'^(.+?)([_\- .](?:{_WORDS})s?)([_\- ]?\d+)?$', re.I)

@@ -4,7 +4,13 @@ import dataclasses
 
 from medjax.data import formats, walk
 from medjax.data.folder import pairs, patients
-from medjax.data.folder.entry import Entry, masked, name_of, split_name
+from medjax.data.folder.entry import (
+  MASK_FOLDERS,
+  Entry,
+  masked,
+  name_of,
+  split_name,
+)
 from medjax.data.folder.listing import (
   folders_in,
   images_below,
@@ -12,15 +18,9 @@ from medjax.data.folder.listing import (
   unmasked,
 )
 
-# Names of folders, in small letters; of several masks the first is taken.
+# Names of folders, in small letters.
 _IMAGES = (
   'images', 'image', 'imagestr', 'imgs', 'img', 'inputs', 'input', 'scans',
-)  # fmt: skip
-_MASKS = (
-  '1st_manual', 'manual1', 'manual', 'masks', 'labels', 'labelstr', 'mask',
-  'label', 'gt', 'gts', 'groundtruth', 'ground_truth', 'ground-truth',
-  'annotations', 'annotation', 'segmentations', 'segmentation', 'segs', 'seg',
-  'targets', 'target',
 )  # fmt: skip
 _UNLABELLED = ('unlabelled', 'unlabeled')
 
@@ -131,7 +131,7 @@ def _layout(
 def _named(folders):
   """The folder of images, or None, and those of masks, best first."""
   images = next((folders[n] for n in _IMAGES if n in folders), None)
-  return images, [folders[n] for n in _MASKS if n in folders]
+  return images, [folders[n] for n in MASK_FOLDERS if n in folders]
 
 
 def _one_patient(folder, root):

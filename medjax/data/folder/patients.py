@@ -1,5 +1,7 @@
 """Folders of patients: P001/image.nii.gz beside P001/mask.nii.gz, and BIDS.
 
+Or P001/ct.nii.gz beside P001/segmentations/liver.nii.gz, spleen.nii.gz, ….
+
 They look like folders of classes, and are none: what is in a patient's folder
 is one case, or has to be told by `data.fields`.
 """
@@ -8,8 +10,8 @@ import re
 
 from medjax.data import formats
 from medjax.data.folder import tables
-from medjax.data.folder.entry import Entry, masked, name_of
-from medjax.data.folder.listing import folders_in, images_below
+from medjax.data.folder.entry import MASK_FOLDERS, Entry, masked, name_of
+from medjax.data.folder.listing import folders_in, images_below, images_in
 
 _BIDS = re.compile(r'^sub-[^_/]+$')
 # Columns of participants.tsv that say what a classifier is to learn.
@@ -28,6 +30,9 @@ def entries(folder, folders, root, dense):
     subjects and (folder / 'participants.tsv').is_file()
   ):
     return _bids(folder, subjects, root, dense)
+  drawn = [_structures(place, root) for place in folders]
+  if any(drawn):
+    return _all_drawn(folders, drawn)
   found = {}
   for place in folders:
     every = images_below(place, masks=True)
@@ -51,6 +56,36 @@ def entries(folder, folders, root, dense):
     )
     for place, (images, masks) in found.items()
   ]
+
+
+def _structures(place, root):
+  """The case of an image beside a folder of masks by structure, or None."""
+  images = images_in(place)
+  masks = [p for p in folders_in(place) if p.name.lower() in MASK_FOLDERS]
+  if len(images) != 1 or len(masks) != 1:
+    return None
+  files = images_in(masks[0])
+  names = tuple(formats.stem(f) for f in files)
+  (image,) = images
+  if not files or formats.stem(image) in names or any(map(masked, files)):
+    return None  # whose masks these are, names do not tell
+  return Entry(
+    id=name_of(place, root), images=(image,), masks=tuple(files),
+    structures=names, patient=place.name,
+  )  # fmt: skip
+
+
+def _all_drawn(folders, drawn):
+  """The cases; raises ValueError where a patient has no such masks."""
+  for place, case in zip(folders, drawn, strict=True):
+    if case is None:
+      first = next(filter(None, drawn))
+      raise ValueError(
+        f'{place}: has no image beside a folder of masks, as {first.id} has '
+        f'({first.image.name}, {first.mask.parent.name}/); add them, or take '
+        'the folder away'
+      )
+  return drawn
 
 
 def check_classes(folder, found):

@@ -197,6 +197,36 @@ def test_a_folder_for_each_patient(tmp_path):
     assert cases.class_names == ()
 
 
+def test_a_folder_of_structures_for_each_patient(tmp_path):
+  """As TotalSegmentator has them: ct.nii.gz beside segmentations/liver.…."""
+  for p in range(3):
+    volume(tmp_path / f's{p}' / 'ct.nii.gz')
+    structure(tmp_path / f's{p}/segmentations/liver.nii.gz', 0)
+    if p:  # the spleen is cut off in s0
+      structure(tmp_path / f's{p}/segmentations/spleen.nii.gz', 2)
+  cases = opened(tmp_path, dense=True)
+  assert [c['id'] for c in cases] == [c['patient'] for c in cases]
+  assert cases.class_names == ('background', 'liver', 'spleen')
+  first, second, _ = (c['mask'][:, 0, 0].tolist() for c in cases)
+  assert (first, second) == ([1, 0, 0], [1, 0, 2])
+  assert cases[0]['image'].shape == (3, 4, 5, 1)
+
+  spleen = opened(tmp_path, dense=True, class_names=('background', 'spleen'))
+  assert spleen[1]['mask'][:, 0, 0].tolist() == [0, 0, 1]
+
+  shutil.rmtree(tmp_path / 's1/segmentations')
+  with pytest.raises(ValueError, match=r's1: has no image beside .* as s0 has'):
+    opened(tmp_path, dense=True)
+
+
+def structure(path, plane):
+  """A mask of one of three planes."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  array = np.zeros((3, 4, 5), np.uint8)
+  array[plane] = 1
+  nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+
+
 def test_patients_with_channels_are_told_how(tmp_path):
   for p in range(3):
     for name in ('flair', 't1', 't1ce'):
