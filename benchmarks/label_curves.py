@@ -68,7 +68,7 @@ CURVES = {
   'lidc': (
     'resnet.py:lidc_nodules',
     '--labels=20,80',
-    '--seeds=5',
+    '--seeds=3',
     '--methods=pretrained',
     '--pretrained={place}/simclr',
     '--table={place}/features.csv',

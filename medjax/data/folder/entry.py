@@ -23,7 +23,10 @@ _SPLIT_NAMES = {
   'test': 'test',
   'testing': 'test',
 }
-# Folders of masks, in small letters; of several the first is taken.
+# Names of folders, in small letters; of several masks the first is taken.
+IMAGE_FOLDERS = (
+  'images', 'image', 'imagestr', 'imgs', 'img', 'inputs', 'input', 'scans',
+)  # fmt: skip
 MASK_FOLDERS = (
   '1st_manual', 'manual1', 'manual', 'masks', 'labels', 'labelstr', 'mask',
   'label', 'gt', 'gts', 'groundtruth', 'ground_truth', 'ground-truth',

@@ -5,6 +5,7 @@ import dataclasses
 from medjax.data import formats, walk
 from medjax.data.folder import pairs, patients
 from medjax.data.folder.entry import (
+  IMAGE_FOLDERS,
   MASK_FOLDERS,
   Entry,
   masked,
@@ -18,10 +19,6 @@ from medjax.data.folder.listing import (
   unmasked,
 )
 
-# Names of folders, in small letters.
-_IMAGES = (
-  'images', 'image', 'imagestr', 'imgs', 'img', 'inputs', 'input', 'scans',
-)  # fmt: skip
 _UNLABELLED = ('unlabelled', 'unlabeled')
 
 
@@ -130,7 +127,7 @@ def _layout(
 
 def _named(folders):
   """The folder of images, or None, and those of masks, best first."""
-  images = next((folders[n] for n in _IMAGES if n in folders), None)
+  images = next((folders[n] for n in IMAGE_FOLDERS if n in folders), None)
   return images, [folders[n] for n in MASK_FOLDERS if n in folders]
 
 

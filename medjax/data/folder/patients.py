@@ -1,16 +1,25 @@
 """Folders of patients: P001/image.nii.gz beside P001/mask.nii.gz, and BIDS.
 
-Or P001/ct.nii.gz beside P001/segmentations/liver.nii.gz, spleen.nii.gz, ….
+Or P001/ct.nii.gz beside P001/segmentations/liver.nii.gz, spleen.nii.gz, …; and
+P001/images/x.png with a mask of each cell in P001/masks/.
 
 They look like folders of classes, and are none: what is in a patient's folder
 is one case, or has to be told by `data.fields`.
 """
 
+import collections
+import dataclasses
 import re
 
 from medjax.data import formats
 from medjax.data.folder import tables
-from medjax.data.folder.entry import MASK_FOLDERS, Entry, masked, name_of
+from medjax.data.folder.entry import (
+  IMAGE_FOLDERS,
+  MASK_FOLDERS,
+  Entry,
+  masked,
+  name_of,
+)
 from medjax.data.folder.listing import folders_in, images_below, images_in
 
 _BIDS = re.compile(r'^sub-[^_/]+$')
@@ -30,7 +39,7 @@ def entries(folder, folders, root, dense):
     subjects and (folder / 'participants.tsv').is_file()
   ):
     return _bids(folder, subjects, root, dense)
-  drawn = [_structures(place, root) for place in folders]
+  drawn = [_drawn(place, root) for place in folders]
   if any(drawn):
     return _all_drawn(folders, drawn)
   found = {}
@@ -58,20 +67,27 @@ def entries(folder, folders, root, dense):
   ]
 
 
-def _structures(place, root):
-  """The case of an image beside a folder of masks by structure, or None."""
+def _drawn(place, root):
+  """The case of one image beside a folder of masks that are all its own.
+
+  None where it is none. Masks of other names than the image's are structures.
+  """
+  by_name = {p.name.lower(): p for p in folders_in(place)}
+  masks = [p for name, p in by_name.items() if name in MASK_FOLDERS]
   images = images_in(place)
-  masks = [p for p in folders_in(place) if p.name.lower() in MASK_FOLDERS]
+  if not images:
+    inner = [p for name, p in by_name.items() if name in IMAGE_FOLDERS]
+    images = [i for p in inner for i in images_in(p)]
   if len(images) != 1 or len(masks) != 1:
     return None
   files = images_in(masks[0])
   names = tuple(formats.stem(f) for f in files)
-  (image,) = images
-  if not files or formats.stem(image) in names or any(map(masked, files)):
-    return None  # whose masks these are, names do not tell
+  alike = formats.stem(images[0]) in names or any(map(masked, files))
+  if not files or (alike and len(files) > 1):
+    return None
   return Entry(
-    id=name_of(place, root), images=(image,), masks=tuple(files),
-    structures=names, patient=place.name,
+    id=name_of(place, root), images=tuple(images), masks=tuple(files),
+    structures=() if alike else names, patient=place.name,
   )  # fmt: skip
 
 
@@ -85,6 +101,10 @@ def _all_drawn(folders, drawn):
         f'({first.image.name}, {first.mask.parent.name}/); add them, or take '
         'the folder away'
       )
+  counts = collections.Counter(n for case in drawn for n in case.structures)
+  if len(drawn) > 1 and max(counts.values(), default=0) == 1:
+    # Names of no structure: of cells, each drawn in a file of its own.
+    drawn = [dataclasses.replace(case, structures=()) for case in drawn]
   return drawn
 
 

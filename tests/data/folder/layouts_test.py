@@ -219,6 +219,22 @@ def test_a_folder_of_structures_for_each_patient(tmp_path):
     opened(tmp_path, dense=True)
 
 
+def test_a_mask_of_each_cell(tmp_path):
+  """As the Data Science Bowl of 2018 has them: masks by random names."""
+  for p in ('a1', 'b2'):
+    picture(tmp_path / p / 'images' / f'{p}.png')
+    for i, rows in enumerate(((1, 2), (4, 5))):
+      mask = np.zeros((6, 5), np.uint8)
+      mask[slice(*rows), 1:4] = 255
+      path = tmp_path / p / 'masks' / f'{p}{i}c.png'
+      path.parent.mkdir(exist_ok=True)
+      PIL.Image.fromarray(mask).save(path)
+  cases = opened(tmp_path, dense=True)
+  assert cases.class_names == ()
+  assert [c['patient'] for c in cases] == ['a1', 'b2']
+  assert cases[0]['mask'][:, 2].tolist() == [0, 1, 0, 0, 1, 0]
+
+
 def structure(path, plane):
   """A mask of one of three planes."""
   path.parent.mkdir(parents=True, exist_ok=True)
