@@ -56,6 +56,14 @@ class Passed(collections.Counter):
       )
     return tuple(found)
 
+  def unread_kinds(self):
+    """What else there was, for the end of a message, or ''."""
+    kinds = ', '.join(
+      f'{n} {suffix or "without suffix"}'
+      for suffix, n in self.unread.most_common(4)
+    )
+    return f' (not read: {kinds})' if kinds else ''
+
 
 def check_apart(out, folder):
   """Raises ValueError where results in `out` would be taken for `folder`'s."""

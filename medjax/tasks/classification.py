@@ -84,7 +84,11 @@ class Classification:
           f'{name} has {len(value)} entries, not num_classes={self.num_classes}'
         )
     if self.num_classes < 2 and not self.multi_label:
-      raise ValueError('num_classes must be at least 2: a binary task has 2')
+      name = f' ({self.class_names[0]})' if self.class_names else ''
+      raise ValueError(
+        f'num_classes is {self.num_classes}{name} and must be at least 2, as a '
+        'binary task has; where a table has the labels, data.table says so'
+      )
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(f'label_smoothing={self.label_smoothing} not in [0, 1)')
     self._check_positive()

@@ -131,7 +131,7 @@ def test_predict_and_decode():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ({'num_classes': 1}, 'a binary task has 2'),
+    ({'num_classes': 1, 'class_names': ['images']}, r'is 1 .* and must'),
     ({'num_classes': 2, 'class_weights': [1.0]}, 'has 1 entries'),
     ({'num_classes': 2, 'class_names': ['a']}, 'has 1 entries'),
     ({'num_classes': 2, 'label_smoothing': 1.0}, 'not in'),

@@ -3,7 +3,7 @@
 import dataclasses
 
 from medjax.data import formats, walk
-from medjax.data.folder import pairs, patients
+from medjax.data.folder import class_folders, pairs, patients
 from medjax.data.folder.entry import (
   IMAGE_FOLDERS,
   MASK_FOLDERS,
@@ -16,7 +16,6 @@ from medjax.data.folder.listing import (
   folders_in,
   images_below,
   images_in,
-  unmasked,
 )
 
 _UNLABELLED = ('unlabelled', 'unlabeled')
@@ -112,16 +111,15 @@ def _layout(
   if entries is not None:
     images_in(folder, passed)
     return entries
-  entries = [e for sub in folders for e in _class(sub, root, passed, dense)]
+  entries = class_folders.entries(folder, folders, root, passed, dense)
   if not entries:
     images_in(folder, passed)
     loose = f': {len(files)} images lie in it directly' if files else ''
     raise ValueError(
       f'{folder}: no images found{loose}; expected one directory per class, '
       'images/ and masks/, x.png beside x_mask.png, a cases.csv, or '
-      f'data.fields that say where they are{_unread(passed)}'
+      f'data.fields that say where they are{passed.unread_kinds()}'
     )
-  patients.check_classes(folder, entries)
   return entries
 
 
@@ -160,7 +158,7 @@ def _two_folders(images, masks, root, passed, test, partly):
     passed.add(here)
   if not found:
     raise ValueError(
-      f'{images}: holds no image of a known format{_unread(passed)}'
+      f'{images}: holds no image of a known format{passed.unread_kinds()}'
     )
   if not masks and test:  # to be predicted on
     return [_paired(i, (), i, root) for i in found]
@@ -175,7 +173,7 @@ def _two_folders(images, masks, root, passed, test, partly):
     passed = walk.Passed()
     images_below(folder, passed)
     raise FileNotFoundError(
-      f'{folder}: holds no mask that is read{_unread(passed)}; outlines '
+      f'{folder}: holds no mask that is read{passed.unread_kinds()}; outlines '
       '(COCO, YOLO, LabelMe) become masks with medjax.convert and --images'
     )
   if nested:
@@ -200,42 +198,3 @@ def _tables(images):
 def _paired(image, masks, place, root, parent=None):
   where = (parent / place) if parent else place
   return Entry(id=name_of(where, root), images=(image,), masks=tuple(masks))
-
-
-def _class(folder, root, passed, dense):
-  every = images_below(folder, passed, masks=True)
-  images = unmasked(every)
-  if not images:
-    raise ValueError(
-      f'{folder}: class without images; add some, or remove the directory'
-      f'{_unread(passed)}'
-    )
-  masks = {}
-  if dense:
-    own = [f for f in every if f not in set(images)]
-    masks = dict(pairs.by_name(images, own, beside=True)) if own else {}
-  entries = []
-  for image in images:
-    below = image.relative_to(folder).parts
-    # class/x.png says nothing of the patient; class/patient/x.png does.
-    patient = below[0] if len(below) > 1 else ''
-    entries.append(
-      Entry(
-        id=name_of(image, root),
-        images=(image,),
-        masks=masks.get(image, ()),
-        label=folder.name,
-        patient=patient,
-      )
-    )
-  return entries
-
-
-def _unread(passed):
-  """What else there is, for the end of a message."""
-  if not passed.unread:
-    return ''
-  kinds = ', '.join(
-    f'{n} {s or "without suffix"}' for s, n in passed.unread.most_common(4)
-  )
-  return f' (not read: {kinds})'

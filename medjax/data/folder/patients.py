@@ -25,7 +25,6 @@ from medjax.data.folder.listing import folders_in, images_below, images_in
 _BIDS = re.compile(r'^sub-[^_/]+$')
 # Columns of participants.tsv that say what a classifier is to learn.
 _LABELS = ('label', 'diagnosis', 'class', 'group', 'dx')
-_FEW = 5  # folders of one image each that look like patients
 
 
 def entries(folder, folders, root, dense):
@@ -106,23 +105,6 @@ def _all_drawn(folders, drawn):
     # Names of no structure: of cells, each drawn in a file of its own.
     drawn = [dataclasses.replace(case, structures=()) for case in drawn]
   return drawn
-
-
-def check_classes(folder, found):
-  """Refuses folders that are taken for classes, and are of patients."""
-  places = {}
-  for e in found:
-    places.setdefault(e.label, []).append(e)
-  alike = {re.sub(r'\d+', '#', name) for name in places if name}
-  if len(places) < _FEW or len(alike) > 1 or '#' not in next(iter(alike), ''):
-    return
-  if all(len(own) == 1 for own in places.values()):
-    first = found[0].image
-    raise ValueError(
-      f'{folder}: {len(places)} folders of one image each, which look like '
-      'patients, not classes; say what is what in a cases.csv, or '
-      f"data.fields.image='{{patient}}/{first.name}' and data.fields.label"
-    )
 
 
 def _bare(masks):

@@ -267,6 +267,17 @@ def test_patients_are_no_classes(tmp_path):
     opened(tmp_path)
 
 
+def test_slices_in_a_folder_for_each_patient(tmp_path):
+  for p in range(5):
+    for i in range(2):
+      picture(tmp_path / f'TCGA_{p}' / f'TCGA_{p}_{i}.png')
+      picture(tmp_path / f'TCGA_{p}' / f'TCGA_{p}_{i}_mask.png', 1)
+  cases = opened(tmp_path, dense=True)
+  assert [c['patient'] for c in cases] == [
+    f'TCGA_{p}' for p in range(5) for _ in range(2)
+  ]
+
+
 @pytest.mark.parametrize('dense', [False, True])
 def test_bids(tmp_path, dense):
   rows = ['participant_id\tage\tgroup']

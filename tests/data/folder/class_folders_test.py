@@ -1,0 +1,89 @@
+"""Folders of classes, and what only looks like them."""
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from medjax.data.folder import open_folder
+
+
+def picture(path, value=None):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  rng = np.random.default_rng([*path.as_posix().encode()])
+  array = rng.integers(0, 255, (6, 5), np.uint8)
+  if value is not None:
+    array = np.full((6, 5), value, np.uint8)
+  PIL.Image.fromarray(array).save(path)
+
+
+def opened(path, **options):
+  return open_folder(path, 'train', fractions=(1, 0, 0), **options)
+
+
+def test_images_and_masks_of_each_class(tmp_path):
+  """As the COVID-19 Radiography Database has them."""
+  for name in ('covid', 'normal'):
+    for i in range(3):
+      picture(tmp_path / name / 'images' / f'{name}-{i}.png')
+      picture(tmp_path / name / 'masks' / f'{name}-{i}.png', 1)
+  cases = opened(tmp_path)
+  assert [int(c['label']) for c in cases] == [0, 0, 0, 1, 1, 1]
+  assert all('/images/' in c['id'] for c in cases)
+  assert len({c['patient'] for c in cases}) == 6
+  dense = opened(tmp_path, dense=True)
+  assert len(dense) == 6
+  assert all(c['mask'].all() for c in dense)
+  picture(tmp_path / 'covid' / 'lung masks' / 'covid-0.png', 1)
+  with pytest.raises(ValueError, match='several folders of masks'):
+    opened(tmp_path, dense=True)
+  assert len(opened(tmp_path)) == 6
+
+
+@pytest.mark.parametrize('dense', [False, True])
+def test_images_and_masks_in_folders_of_other_names(tmp_path, dense):
+  for i in range(3):
+    picture(tmp_path / 'Training_Input' / f'ISIC_{i}.jpg')
+    picture(tmp_path / 'Part1_GroundTruth' / f'ISIC_{i}_segmentation.png', 1)
+  with pytest.raises(ValueError, match='as images and their masks') as e:
+    opened(tmp_path, dense=dense)
+  fields = {
+    'image': 'Training_Input/{id}.jpg',
+    'mask': 'Part1_GroundTruth/{id}_segmentation.png',
+  }
+  for field, text in fields.items():
+    assert f"data.fields.{field}='{text}'" in str(e.value)
+  assert len(opened(tmp_path, dense=True, fields=fields)) == 3
+
+
+def test_classes_below_patients(tmp_path):
+  """As IDC patches of breast cancer have them: PATIENT/0/ and PATIENT/1/."""
+  for p in range(5):
+    for label in '01':
+      picture(tmp_path / f'{p}' / label / f'{p}_{label}.png')
+  with pytest.raises(ValueError, match='look like patients') as e:
+    opened(tmp_path)
+  image = '{patient}/{label}/{id}.png'
+  assert f"data.fields.image='{image}'" in str(e.value)
+  cases = opened(tmp_path, fields={'image': image})
+  assert cases.class_names == ('0', '1')
+  assert [c['patient'] for c in cases][:3] == ['0', '0', '1']
+
+
+def test_patients_below_classes_stay(tmp_path):
+  """Numbered from 1 in each of five classes: then they are no classes."""
+  for name in 'abcde':
+    for p in range(6):
+      picture(tmp_path / name / str(p) / '1.png')
+  assert opened(tmp_path).class_names == tuple('abcde')
+
+
+def test_splits_below_classes(tmp_path):
+  for name in 'ab':
+    for split in ('train', 'test'):
+      picture(tmp_path / name / split / '1.png')
+  with pytest.raises(ValueError, match='each class has folders test, tr') as e:
+    opened(tmp_path)
+  image = '{label}/{split}/{id}.png'
+  assert f"data.fields.image='{image}'" in str(e.value)
+  cases = opened(tmp_path, fields={'image': image, 'id': '{label}{split}'})
+  assert len(cases) == 2
