@@ -201,6 +201,8 @@ def _listed(
   )
   if dense:
     about = _dense(root, entries, about, class_names)
+    if not partly:
+      checks.check_masks(entries)
   else:
     stated = fields.get('label'), class_names, uncertain
     entries, about = classes.labelled(entries, about, path or root, *stated)

@@ -9,6 +9,8 @@ import re
 from medjax.build import closest
 from medjax.data import formats, walk
 
+_ASIDE = 'test', 'unlabelled'  # splits whose images may be without a mask
+
 
 def class_names(entries, root, given):
   """Names in the order of their indices; () where no case has a label."""
@@ -30,6 +32,17 @@ def class_names(entries, root, given):
   if all(c.isdecimal() for c in labels):
     return tuple(sorted(labels, key=int))
   return tuple(sorted(labels))
+
+
+def check_masks(entries):
+  """Refuses images without a mask among others, but of splits set aside."""
+  bare = [e for e in entries if not e.dense and e.split not in _ASIDE]
+  if bare:
+    raise ValueError(
+      f'{bare[0].image}: has no mask, nor have {len(bare) - 1} others of '
+      f'{len(entries)} images: take it away, draw one (empty where there is '
+      'nothing), or say in data.labelled how many masks to use'
+    )
 
 
 def label_names(entries, columns, given):

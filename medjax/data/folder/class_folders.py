@@ -17,7 +17,8 @@ from medjax.data.folder.listing import folders_in, images_below, unmasked
 
 _FEW = 5  # folders that look like patients
 # What the folders of masks that others named have in their names.
-_MASK_WORDS = re.compile('mask|ground.?truth|segmentation|annotation', re.I)
+_MASK_WORDS = re.compile('mask|ground.?truth|segm|annotation|label', re.I)
+_PATIENT = re.compile(r'(patient|subject|case)[-_ ]?\d+', re.I)
 
 
 def entries(folder, folders, root, passed, dense):
@@ -31,7 +32,8 @@ def entries(folder, folders, root, passed, dense):
   if found:
     _check_below(folder, found)
     _check_pairs(folder, found)
-    _check_patients(folder, found)
+    if not dense:
+      _check_patients(folder, found)
   numbered = all(re.search(r'\d', place.name) for place in found)
   if dense and numbered and len(found) >= _FEW:  # slices of a patient each
     return [
@@ -103,7 +105,7 @@ def _check_below(folder, found):
   """Refuses patient/class/x.png and class/train/x.png."""
   below = {place: {e.patient for e in own} for place, own in found.items()}
   names = set().union(*below.values())
-  if names == {''}:
+  if '' in names:
     return
   first = next(iter(found.values()))[0].image
   parts = first.relative_to(folder).parts
@@ -151,14 +153,15 @@ def _bare(path):
 
 
 def _check_patients(folder, found):
-  """Refuses folders of one image each that are numbered like patients."""
+  """Refuses folders that are numbered like patients."""
   alike = {re.sub(r'\d+', '#', place.name) for place in found}
-  if len(found) < _FEW or len(alike) > 1 or '#' not in next(iter(alike)):
-    return
-  if all(len(own) == 1 for own in found.values()):
+  single = all(len(own) == 1 for own in found.values())
+  many = len(found) >= _FEW and len(alike) == 1 and '#' in next(iter(alike))
+  if (single and many) or all(_PATIENT.fullmatch(p.name) for p in found):
     first = next(iter(found.values()))[0].image
+    of = 'of one image each, which look' if single else 'that look'
     raise ValueError(
-      f'{folder}: {len(found)} folders of one image each, which look like '
+      f'{folder}: {len(found)} folders {of} like '
       'patients, not classes; say what is what in a cases.csv, or '
       f"data.fields.image='{{patient}}/{first.name}' and data.fields.label"
     )

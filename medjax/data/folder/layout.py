@@ -86,13 +86,8 @@ def _layout(
   if images:
     return _two_folders(images, masks, root, passed, test, partly)
   files = images_in(folder)
-  stems = {formats.stem(f) for f in files}
-  masks = [f for f in files if masked(f) and masked(f)[0]]
-  if files and masks:
-    if not any(masked(m)[0] in stems for m in masks):
-      raise FileNotFoundError(
-        f'{masks[0]}: mask without an image of the same name'
-      )
+  masks = [f for f in files if masked(f)]
+  if any(masked(f)[0] for f in masks) or len(masks) > 1:
     own = [f for f in files if f not in masks]
     found = pairs.by_name(own, masks, partly=partly)
     return [_paired(i, m, i, root) for i, m in found]

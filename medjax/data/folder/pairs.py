@@ -93,6 +93,8 @@ def _joined(masks):
 
 def _without_shared(images, masks):
   """Keys of names without what all images, and all masks, have in common."""
+  if not images or not masks:
+    return None
   stems, others = (
     [formats.stem(f) for f in files] for files in (images, masks)
   )

@@ -33,7 +33,9 @@ def entries(folder, folders, root, dense):
   Raises ValueError where a patient has several images: then fields must say
   which are channels, and which the mask.
   """
-  subjects = [f for f in folders if _BIDS.match(f.name)]
+  raw = [f for f in folders if f.name.lower() == 'rawdata']
+  subjects = folders_in(raw[0]) if raw else folders
+  subjects = [f for f in subjects if _BIDS.match(f.name)]
   if len(subjects) > 1 or (
     subjects and (folder / 'participants.tsv').is_file()
   ):
@@ -50,7 +52,7 @@ def entries(folder, folders, root, dense):
       return None
     found[place] = images, masks
   single = all(len(i) == len(m) == 1 for i, m in found.values())
-  if not found or not (single or any(_bare(m) for _, m in found.values())):
+  if not found or not (single or _apart(found.values())):
     return None  # classes/x.png with x_mask.png beside
   for place, (images, masks) in found.items():
     if len(images) > 1 or len(masks) > 1:
@@ -107,9 +109,12 @@ def _all_drawn(folders, drawn):
   return drawn
 
 
-def _bare(masks):
-  """Whether masks are called mask.nii.gz, without an image's name."""
-  return any(masked(m)[0] == '' for m in masks)
+def _apart(found):
+  """Whether some mask is called mask.nii.gz, or the one of each as no image."""
+  masks = [masked(m)[0] for _, own in found for m in own]
+  stems = {formats.stem(i) for own, _ in found for i in own}
+  one = all(len(own) == 1 for _, own in found)
+  return '' in masks or (one and stems.isdisjoint(masks))
 
 
 def _ask(folder, place, images, masks):

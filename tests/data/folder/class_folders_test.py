@@ -87,3 +87,23 @@ def test_splits_below_classes(tmp_path):
   assert f"data.fields.image='{image}'" in str(e.value)
   cases = opened(tmp_path, fields={'image': image, 'id': '{label}{split}'})
   assert len(cases) == 2
+
+
+@pytest.mark.parametrize('word', ['patient', 'Case_', 'subject-'])
+def test_numbered_patients_are_no_classes(tmp_path, word):
+  for p in range(2):
+    for i in range(2):
+      picture(tmp_path / f'{word}{p}' / f'{i}.png')
+  with pytest.raises(ValueError, match='2 folders that look like patients'):
+    opened(tmp_path)
+
+
+def test_an_image_without_a_mask_among_others(tmp_path):
+  for i in range(3):
+    picture(tmp_path / 'lesions' / f'{i}.png')
+    picture(tmp_path / 'lesions' / f'{i}_mask.png', 1)
+  picture(tmp_path / 'healthy' / 'a.png')
+  with pytest.raises(ValueError, match=r'a.png: has no mask, nor have 0 other'):
+    opened(tmp_path, dense=True)
+  assert len(opened(tmp_path, dense=True, partly=True)) == 4
+  assert opened(tmp_path).class_names == ('healthy', 'lesions')

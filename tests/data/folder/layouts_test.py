@@ -260,6 +260,36 @@ def test_patients_with_channels_are_told_how(tmp_path):
   assert cases[2]['image'].shape == (3, 4, 5, 3)
 
 
+def test_the_one_mask_of_several_channels(tmp_path):
+  """As BraTS has them, in 2023 with hyphens."""
+  for p in range(2):
+    for name in ('t1c', 't2w'):
+      volume(tmp_path / f'B-{p}' / f'B-{p}-{name}.nii.gz')
+    volume(tmp_path / f'B-{p}' / f'B-{p}-seg.nii.gz', 1)
+  with pytest.raises(ValueError, match='looks like a folder for each') as e:
+    opened(tmp_path, dense=True)
+  assert "mask='{patient}/{patient}-seg.nii.gz'" in str(e.value)
+
+
+@pytest.mark.parametrize(
+  ('image', 'mask'),
+  [
+    ('volume-{}', 'segmentation-{}'),  # LiTS
+    ('ct_10{}_image', 'ct_10{}_label'),  # MM-WHS
+    ('Case0{}', 'Case0{}_segmentation'),  # PROMISE12
+  ],
+)
+def test_images_and_masks_in_one_folder(tmp_path, image, mask):
+  for i in range(3):
+    volume(tmp_path / f'{image.format(i)}.nii.gz')
+    volume(tmp_path / f'{mask.format(i)}.nii.gz', 1)
+  cases = opened(tmp_path, dense=True)
+  assert [c['id'] for c in cases] == [image.format(i) for i in range(3)]
+  assert [e.mask.name for e in cases.entries] == [
+    f'{mask.format(i)}.nii.gz' for i in range(3)
+  ]
+
+
 def test_patients_are_no_classes(tmp_path):
   for p in range(6):
     volume(tmp_path / f'P{p:03d}' / 'image.nii.gz')
@@ -325,6 +355,16 @@ def test_bids_by_its_table(tmp_path):
   assert len(cases) == 4
   assert cases[0]['patient'] == 'sub-01'
   assert cases[0]['id'].endswith('T1w')
+
+
+def test_bids_with_raw_data_apart(tmp_path):
+  """As VerSe and ISLES have them."""
+  for p in range(3):
+    volume(tmp_path / f'rawdata/sub-{p}/sub-{p}_ct.nii.gz')
+    volume(tmp_path / f'derivatives/sub-{p}/sub-{p}_seg-vert_msk.nii.gz', 1)
+  cases = opened(tmp_path, dense=True)
+  assert [c['patient'] for c in cases] == ['sub-0', 'sub-1', 'sub-2']
+  assert all(e.mask.name.endswith('_msk.nii.gz') for e in cases.entries)
 
 
 def test_x_rays_of_a_patient_in_one_folder(tmp_path):
