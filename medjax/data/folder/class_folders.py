@@ -9,15 +9,15 @@ from medjax.data.folder.entry import (
   IMAGE_FOLDERS,
   MASK_FOLDERS,
   Entry,
-  masked,
   name_of,
   split_name,
 )
 from medjax.data.folder.listing import folders_in, images_below, unmasked
 
-_FEW = 5  # folders that look like patients
+_FEW, _MANY = 5, 20  # numbered folders that look like patients
 # What the folders of masks that others named have in their names.
 _MASK_WORDS = re.compile('mask|ground.?truth|segm|annotation|label', re.I)
+_FOLD = re.compile(r'(fold|split)[-_ ]?\d+', re.I)
 _PATIENT = re.compile(r'(patient|subject|case)[-_ ]?\d+', re.I)
 
 
@@ -131,33 +131,42 @@ def _check_pairs(folder, found):
   own = [f for f in found if f not in drawn]
   if len(drawn) != 1 or len(own) != 1:
     return
-  image, mask = found[own[0]][0].image, found[drawn[0]][0].image
   stems = {formats.stem(e.image) for e in found[own[0]]}
-  theirs = {_bare(e.image) for e in found[drawn[0]]}
-  if len(stems & theirs) * 2 > len(stems):
-    end = formats.stem(mask).removeprefix(_bare(mask))
+  theirs = {
+    _begun(formats.stem(e.image), stems): e.image for e in found[drawn[0]]
+  }
+  theirs.pop('', None)
+  if len(theirs) * 2 > len(stems):
+    image, (stem, mask) = found[own[0]][0].image, next(iter(theirs.items()))
     text = mask.relative_to(folder).parent.as_posix()
     raise ValueError(
       f'{own[0].name} and {drawn[0].name} of {folder} have files of the same '
       'names, as images and their masks have: say data.fields.image='
       f"'{image.relative_to(folder).parent.as_posix()}/{{id}}"
-      f"{formats.suffix(image)}' and data.fields.mask="
-      f"'{text}/{{id}}{end}{formats.suffix(mask)}'"
+      f"{formats.suffix(image)}' and data.fields.mask='{text}/{{id}}"
+      f"{mask.name.removeprefix(stem)}'"
     )
 
 
-def _bare(path):
-  """The name of the image that a mask is of."""
-  found = masked(path)
-  return found[0] if found and found[0] else formats.stem(path)
+def _begun(name, stems):
+  """The longest of `stems` that a mask's name is, or begins with; or ''."""
+  while name not in stems and name:
+    name = re.sub(r'[A-Za-z0-9]+$|[^A-Za-z0-9]+$', '', name)
+  return name
 
 
 def _check_patients(folder, found):
-  """Refuses folders that are numbered like patients."""
+  """Refuses folders that are numbered like patients, or like folds."""
   alike = {re.sub(r'\d+', '#', place.name) for place in found}
   single = all(len(own) == 1 for own in found.values())
-  many = len(found) >= _FEW and len(alike) == 1 and '#' in next(iter(alike))
-  if (single and many) or all(_PATIENT.fullmatch(p.name) for p in found):
+  numbered = len(alike) == 1 and '#' in next(iter(alike))
+  many = numbered and len(found) >= (_FEW if single else _MANY)
+  if all(_FOLD.fullmatch(place.name) for place in found):
+    raise ValueError(
+      f'{folder}: {", ".join(p.name for p in found)} look like folds, not '
+      "classes: say data.fields.image, as '{split}/{label}/{id}.png'"
+    )
+  if many or all(_PATIENT.fullmatch(p.name) for p in found):
     first = next(iter(found.values()))[0].image
     of = 'of one image each, which look' if single else 'that look'
     raise ValueError(

@@ -34,7 +34,7 @@ MASK_FOLDERS = (
   'targets', 'target',
 )  # fmt: skip
 # The end of a mask's name: x_mask, x-seg, x_mask_1, mask.
-_WORDS = 'mask|msk|seg|dseg|label|segmentation|annotation|gt|lesion_mask'
+_WORDS = 'mask|msk|seg|dseg|label|segmentation|annotation|anno|gt|lesion_mask'
 _MASK_STEM = re.compile(rf'^(.+?)([_\- .](?:{_WORDS})s?)([_\- ]?\d+)?$', re.I)
 _MASK_ONLY = re.compile(rf'^(?:{_WORDS})s?([_\- ]?\d+)?$', re.I)
 

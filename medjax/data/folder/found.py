@@ -81,7 +81,8 @@ def join(table, places, templates, rows, *, by_patient_id):
   if not shared:
     raise ValueError(
       f'{table.path}: nothing says which image a row means: it needs a column '
-      f'path, or {" or ".join(names)}; has {", ".join(table.columns)}'
+      f'path, or {" or ".join(names)}, or one that data.fields.image names; '
+      f'has {", ".join(table.columns)}'
     )
   by_key = collections.defaultdict(list)
   for f in found:

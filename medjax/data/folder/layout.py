@@ -51,6 +51,10 @@ def _with_reference(root, passed, dense, partly):
   }
   if not parts:
     return _layout(root, root, passed, dense, partly=partly)
+  beside = [p for p in folders_in(root) if not split_name(p.name)]
+  for other in beside:
+    if other.name.lower() not in _UNLABELLED and images_below(other):
+      passed[f'folder beside those of splits: {other.name}'] += 1
   # DRIVE's mask/ is the field of view: it stands beside the masks of train, and
   # alone where a test set has none.
   _, ours = _named(_by_name(parts.get('train', root)))

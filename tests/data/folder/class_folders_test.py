@@ -89,6 +89,50 @@ def test_splits_below_classes(tmp_path):
   assert len(cases) == 2
 
 
+def test_masks_whose_names_go_on(tmp_path):
+  """As STARE and IDRiD have them."""
+  for i in range(3):
+    picture(tmp_path / 'stare-images' / f'im{i}.png')
+    picture(tmp_path / 'labels-ah' / 'discs' / f'im{i}.ah.png', 1)
+  with pytest.raises(ValueError, match='as images and their masks') as e:
+    opened(tmp_path)
+  assert "data.fields.mask='labels-ah/discs/{id}.ah.png'" in str(e.value)
+
+
+def test_folds_are_no_classes(tmp_path):
+  for fold in ('fold1', 'fold2'):
+    for name in 'ab':
+      picture(tmp_path / fold / name / f'{fold}{name}.png')
+  with pytest.raises(ValueError, match='look like folds, not classes') as e:
+    opened(tmp_path)
+  image = '{split}/{label}/{id}.png'
+  assert image in str(e.value)
+  fields = {'image': image}
+  assert len(open_folder(tmp_path, 'fold2', fields=fields)) == 2
+
+
+def test_twenty_numbered_folders_are_patients(tmp_path):
+  for count in (19, 20):
+    for i in range(2):
+      picture(tmp_path / f'IMD{count}' / f'{i}.png')
+    for k in range(1, 19):
+      picture(tmp_path / f'IMD{k}' / 'a.png')
+    if count == 19:
+      assert len(opened(tmp_path).class_names) == 19
+  with pytest.raises(ValueError, match='20 folders that look like patients'):
+    opened(tmp_path)
+
+
+def test_a_folder_beside_those_of_splits_is_said(tmp_path):
+  for split in ('train', 'test', 'holdout'):
+    for name in 'ab':
+      picture(tmp_path / split / name / f'{split}.png')
+  (tmp_path / 'documents').mkdir()
+  assert opened(tmp_path).notes == (
+    'passed over: 1 folder beside those of splits: holdout',
+  )
+
+
 @pytest.mark.parametrize('word', ['patient', 'Case_', 'subject-'])
 def test_numbered_patients_are_no_classes(tmp_path, word):
   for p in range(2):
