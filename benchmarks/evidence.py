@@ -19,17 +19,13 @@ import sys
 from collections.abc import Callable
 
 import harness
-import numpy as np
-import vessels
+import judges
 
-from medjax.data import records
 from medjax.files import write_json
-from medjax.metrics import bootstrap, classification, delong
-from medjax.run import per_case
 
 HERE = pathlib.Path(__file__).resolve().parent
 CONFIGS = HERE.parent / 'configs' / 'benchmarks'
-KEPT = HERE / 'evidence'
+KEPT = judges.KEPT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,152 +42,6 @@ class Row:
   published: str = ''
 
 
-# --- from the workdirs of a row, what it says --------------------------------
-
-
-def _cases(runs):
-  """The test cases of all runs, as they stand in per_case.csv."""
-  return per_case.read(','.join(map(str, runs.values())))
-
-
-def _summed(values, patients):
-  """{name: value and interval by patient} of values (n, k) by name.
-
-  The mean over the cases that define it, then over classes.
-  """
-
-  def statistic(weights):
-    return {
-      name: classification.defined_mean(bootstrap.weighted_mean(v, weights))
-      for name, v in values.items()
-    }
-
-  point = statistic(np.ones((1, len(patients))))
-  bounds = bootstrap.intervals(statistic, patients)
-  return {
-    name: {'value': float(point[name][0]), 'interval': bounds[name].tolist()}
-    for name in values
-  }
-
-
-def segmentation(runs):
-  """Dice, HD95 and NSD over the cases of all folds."""
-  cases = list(_cases(runs).values())
-  values = {}
-  for metric in ('dice', 'hd95', 'nsd'):
-    columns = [k for k in cases[0] if k.startswith(f'{metric}/')]
-    table = [[float(case[k] or 'nan') for k in columns] for case in cases]
-    values[metric] = np.array(table)
-    for i, column in enumerate(columns):
-      values[column] = values[metric][:, i : i + 1]
-  said = _summed(values, [case['patient'] for case in cases])
-  parts = [
-    f'{name.partition("/")[2]} {_number(v["value"])}'
-    for name, v in said.items()
-    if name.startswith('dice/')
-  ]
-  text = (
-    f'{", ".join(parts[1:] and parts)}; HD95 {_number(said["hd95"]["value"])} '
-    f'mm, NSD {_number(said["nsd"]["value"])}'
-  ).removeprefix('; ')
-  return {
-    'score': 'Dice',
-    **said.pop('dice'),
-    'n': len(cases),
-    'text': text,
-    'also': said,
-  }
-
-
-def seeds(runs):
-  """AUROC and accuracy of each seed, and their means."""
-  scores = [
-    json.loads((folder / 'metrics.json').read_text())['test']['scores']
-    for folder in runs.values()
-  ]
-  each = {
-    name: [s[name] for s in scores]
-    for name in ('auroc', 'accuracy', 'accuracy_at_threshold')
-  }
-  also = {k: {'value': float(np.mean(v)), 'each': v} for k, v in each.items()}
-  said = also.pop('auroc')
-  said['interval'] = [min(said['each']), max(said['each'])]
-  text = (
-    f'accuracy {_number(also["accuracy"]["value"])}, at the threshold of '
-    f'validation {_number(also["accuracy_at_threshold"]["value"])}'
-  )
-  (first, *_) = runs.values()
-  n = len(per_case.read(str(first)))
-  return {'score': 'AUROC', **said, 'n': n, 'text': text, 'also': also}
-
-
-def nodules(runs):
-  """AUROC of the cases of all folds, beside that of the diameter alone."""
-  cases = _cases(runs)
-  diameters = {}
-  for name in runs:
-    fold = records.open_split('lidc_idri/nodules', name.rpartition('_')[2])
-    diameters |= {case['id']: case['diameter'] for case in fold}
-  rows = cases.values()
-  truth = np.array([row['label'] == '1' for row in rows])
-  ours = np.array([float(row['probability/malignant']) for row in rows])
-  size = np.array([diameters[i] for i in cases], float)
-
-  def statistic(weights):
-    a, b = (
-      classification.auroc(truth[:, None], s[:, None], weights=weights)[..., 0]
-      for s in (size, ours)
-    )
-    return {'diameter alone': a, 'ours': b, 'difference': b - a}
-
-  bounds = bootstrap.intervals(statistic, [row['patient'] for row in rows])
-  test = delong.delong(truth, size, ours)
-  values = (test.auroc_a, test.auroc_b, test.difference)
-  said = {
-    name: {'value': value, 'interval': bounds[name].tolist()}
-    for name, value in zip(bounds, values, strict=True)
-  }
-  said['difference'] |= {'DeLong': test.interval, 'p': test.p}
-  text = (
-    f'diameter alone {_number(test.auroc_a)}: {test.difference:+.4f}, '
-    f'{bounds["difference"][0]:+.4f} to {bounds["difference"][1]:+.4f} by '
-    f'patient; DeLong p = {test.p:.3f}'
-  )
-  return {
-    'score': 'AUROC',
-    **said.pop('ours'),
-    'n': len(cases),
-    'text': text,
-    'also': said,
-  }
-
-
-def _number(x, digits=3):
-  """.886, or 1.47 from one on."""
-  return f'{x:.{digits}f}'.lstrip('0') if x < 1 else f'{x:.2f}'
-
-
-def _span(bounds, digits=3):
-  return ' to '.join(_number(x, digits) for x in bounds)
-
-
-def fundus(runs):
-  """F1 of the pictures, and what vessels.py says of their pixels."""
-  (workdir,) = runs.values()
-  said, pixels = segmentation(runs), vessels.judge(workdir)
-  ours, observer = pixels['at one half'], pixels['second observer']
-  chosen = pixels['at the threshold']
-  text = (
-    f'pixels pooled: AUC {_number(pixels["auroc"], 4)}, F1 '
-    f'{_number(ours["f1"])}, sensitivity {_number(ours["sensitivity"])}, '
-    f'specificity {_number(ours["specificity"])}; at the threshold of '
-    f'validation F1 {_number(chosen["f1"])}; second observer F1 '
-    f'{_number(observer["f1"])}'
-  )
-  also = pixels | said['also']
-  return said | {'score': 'F1', 'text': text, 'also': also}
-
-
 # --- the rows ----------------------------------------------------------------
 
 
@@ -202,6 +52,8 @@ def _runs(name, variants, config):
 
 FOLDS = [f'fold{k}' for k in range(5)]
 CHANGES = ('no_augmentation', 'deep_supervision', 'no_ema', 'bfloat16')
+MORE_CHANGES = ('cross_entropy', 'wide', 'large_patch', 'sgd', 'residual')
+_LONG = 'hippocampus.py:fold0,long'
 MEDMNIST = {
   'pneumoniamnist': 'ResNet-18, 28 px: .944 AUC, .854 accuracy (MedMNIST v2)',
   'adrenalmnist3d': 'ResNet-18 + 3D: .827 AUC, .721 accuracy (MedMNIST v2)',
@@ -210,7 +62,7 @@ ROWS = {
   'hippocampus': Row(
     'MSD Hippocampus, fold 0: U-Net 12-24-48-96, 3000 steps of 2 patches',
     _runs('hippocampus', FOLDS[:1], 'hippocampus.py:{}'),
-    segmentation,
+    judges.segmentation,
     'nnU-Net v2 (32-64-128-256, 1000 epochs): .8922 on these cases',
   ),
   **{
@@ -221,7 +73,7 @@ ROWS = {
         (0, 1, 2),
         f'medmnist.py:{name},{recipe} --config.seed={{}}',
       ),
-      seeds,
+      judges.seeds,
       published,
     )
     for name, published in MEDMNIST.items()
@@ -230,40 +82,55 @@ ROWS = {
   'chase_db1': Row(
     'CHASE_DB1, first 20 / last 8, field of view: U-Net 16-32-64-128',
     {'chase_db1': 'chase_db1.py'},
-    fundus,
+    judges.fundus,
     'U-Net F1 .778, AUC .977; IterNet .807, .985; W-Net .820',
   ),
   'chase_db1_wnet': Row(
     'CHASE_DB1, the same: W-Net of 61 k parameters, 3000 steps at 512 x 512',
     {'chase_db1_wnet': 'vessels_wnet.py'},
-    fundus,
+    judges.fundus,
     'W-Net F1 .820',
   ),
   'nodules': Row(
     'LIDC-IDRI nodules, malignant or benign, 5 folds: small ResNet, 3 members',
     _runs('nodules', FOLDS, 'lidc_nodules.py:malignancy,{}'),
-    nodules,
+    judges.nodules,
     'the diameter alone: .920',
   ),
   'nodule_masks': Row(
     'LIDC-IDRI nodules, outlines, 5 folds: 3-D U-Net 12-24-48, 2000 steps',
     _runs('nodule_masks', FOLDS, 'lidc_nodules.py:mask,{}'),
-    segmentation,
+    judges.segmentation,
     'pairs of readers .762, a reader and what half of them drew .869 '
     '(benchmarks/readers.py)',
   ),
   'ablation': Row(
     'Hippocampus at a small budget, fold 0: U-Net 8-16-32-64, 300 steps',
     {'ablation': 'hippocampus.py:fold0,small'},
-    segmentation,
+    judges.segmentation,
   ),
   **{
     f'ablation_{change}': Row(
       f'… {change.replace("_", " ")}',
       {f'ablation_{change}': f'hippocampus.py:fold0,small-{change}'},
-      segmentation,
+      judges.segmentation,
     )
     for change in CHANGES
+  },
+  'long': Row(
+    'Hippocampus, fold 0: U-Net 8-16-32-64, 3000 steps, 3 seeds',
+    _runs('long', (0, 1, 2), f'{_LONG} --config.seed={{}}'),
+    judges.over_seeds,
+  ),
+  **{
+    f'long_{change}': Row(
+      f'… {change.replace("_", " ")}',
+      _runs(
+        f'long_{change}', (0, 1, 2), f'{_LONG}-{change} --config.seed={{}}'
+      ),
+      judges.over_seeds,
+    )
+    for change in (*CHANGES, *MORE_CHANGES)
   },
 }
 
@@ -340,15 +207,15 @@ def table(brief):
   )
   lines = []
   for name, row in ROWS.items():
-    if brief and name.startswith('ablation'):
+    if brief and name.startswith(('ablation', 'long')):
       continue
     cells = [f'`{name}`', row.title, '', 'not run', '', row.published, '']
     if (kept := KEPT / f'{name}.json').exists():
       said = json.loads(kept.read_text())
-      span = _span(said['interval'])
+      span = judges.span(said['interval'])
       if 'each' in said:
         span = f'seeds: {span}'
-      score = f'{said["score"]} **{_number(said["value"], 4)}** ({span})'
+      score = f'{said["score"]} **{judges.number(said["value"], 4)}** ({span})'
       cells[2:5] = str(said['n']), score, said['text']
       cells[6] = f'{said["hours"]:.2f}'
     elif brief:
