@@ -74,7 +74,8 @@ CURVES = {
     '--table={place}/features.csv',
     '--config.model.width=8',
     '--config.model.stage_sizes=(1,1,1)',
-    '--config.train.steps=150',
+    '--config.train.steps=60',
+    '--config.schedule.warmup_steps=10',
   ),
 }
 # What teaches the network of a curve without labels.

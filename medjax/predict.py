@@ -80,7 +80,7 @@ def _predict_images(
   run, workdir, inputs, out, maps, calibrated, *, judge, skip_existing
 ):
   """Writes what a run finds in image files; `maps`: which of them, by name."""
-  found = _input_files(run, inputs)
+  found = files.inputs_of(run, inputs)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   _check(run, workdir, found, out, **maps)
@@ -120,13 +120,6 @@ def _conclude(found, out, errors):
   if errors:
     few = f'{len(errors)} of {len(found)} images failed; the first: '
     raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
-
-
-def _input_files(run, inputs):
-  """The images among files and folders, by the pattern the run was told."""
-  fields = run.experiment.config['data'].get('fields', {})
-  numbered = len(run.experiment.facts.channel_names)
-  return files.input_files(inputs, fields.get('image', ''), numbered)
 
 
 def _maps_of(task, seg, uncertainty, probabilities):

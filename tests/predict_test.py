@@ -44,6 +44,18 @@ def test_inputs_whose_results_would_have_one_name(tmp_path):
     files.input_files([a, b])
 
 
+def test_inputs_in_a_folder_for_each_patient(tmp_path):
+  image = save_png(tmp_path / 'P1' / 'a' / 'x.png')
+  save_png(tmp_path / 'P1' / 'masks' / 'liver.png')
+  save_png(tmp_path / 'P2' / 'x.png')
+  first, second = files.input_files([tmp_path])
+  assert (first.id, first.images, second.id) == ('P1', (image,), 'P2')
+  assert files.read_case(second)['id'] == 'P2'
+  save_png(tmp_path / 'P2' / 'y.png')
+  with pytest.raises(ValueError, match=r'P2: holds 2 images \(x.png, y.png'):
+    files.input_files([tmp_path])
+
+
 def test_an_empty_folder(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no image file'):
     files.input_files([tmp_path])

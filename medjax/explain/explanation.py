@@ -40,11 +40,7 @@ def explain(workdir, inputs, out, asked=None, **options):
   score = score_of(run)
   output = target.output_of(run.task, asked.target) if asked.target else None
   extras.check(run, score, asked)
-  config, facts = run.experiment.config, run.experiment.facts
-  found = files.input_files(
-    inputs, config['data'].get('fields', {}).get('image', ''),
-    len(facts.channel_names),
-  )  # fmt: skip
+  found = files.inputs_of(run, inputs)
   out = pathlib.Path(out)
   errors, results = [], []
   read = subjects.Reader(

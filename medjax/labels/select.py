@@ -154,7 +154,7 @@ def select(
   """
   run = trained.load(workdir, trust=trust, checkpoint=checkpoint)
   check(strategy, len(run.variables))
-  found = case_files.input_files(inputs)
+  found = case_files.inputs_of(run, inputs)
   if not 0 < n <= len(found):
     raise ValueError(f'{n} cases of {len(found)}: choose from 1 to all of them')
   pool = look(run, _Files(found))

@@ -22,9 +22,10 @@ COLOURS = np.array(
 def input_files(paths, image='', numbered=0):
   """The images among `paths` and, sorted, those in its folders.
 
-  A folder of DICOM files is one image. `image`: the run's data.fields.image;
-  if it has a file for each channel, paths are folders of such files, and each
-  image is a `folder.Found`. So it is where the run's data were one of nnU-Net's
+  A folder of DICOM files is one image; one of patients' folders has the image
+  of each, called as its folder. `image`: the run's data.fields.image; if it has
+  a file for each channel, paths are folders of such files, and each image is a
+  `folder.Found`. So it is where the run's data were one of nnU-Net's
   folders, whose files are numbered by channel: then `numbered` is their number.
   """
   found = []
@@ -36,9 +37,7 @@ def input_files(paths, image='', numbered=0):
       found += folder.find_numbered(path, numbered)
     elif path.is_dir() and not formats.is_image(path):
       inside = sorted(p for p in path.iterdir() if formats.is_image(p))
-      if not inside:
-        raise FileNotFoundError(f'{path} holds no image file')
-      found += inside
+      found += inside or folder.find_in_folders(path)
     else:
       found.append(path)
   stems = collections.Counter(map(_id, found))
@@ -46,9 +45,17 @@ def input_files(paths, image='', numbered=0):
   if twice:
     raise ValueError(
       f'two inputs are called {twice[0]!r}; their results would overwrite '
-      'each other: predict them into two --out folders'
+      'each other: predict them into two --out folders, or name the folder '
+      'above them'
     )
   return found
+
+
+def inputs_of(run, paths):
+  """`input_files` for a trained run, by the pattern that it was told."""
+  fields = run.experiment.config['data'].get('fields', {})
+  numbered = len(run.experiment.facts.channel_names)
+  return input_files(paths, fields.get('image', ''), numbered)
 
 
 def paths_of(file):

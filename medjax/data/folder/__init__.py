@@ -52,6 +52,7 @@ from medjax.data.folder.found import (
   Found,
   channels,
   find_channels,
+  find_in_folders,
   find_numbered,
 )
 from medjax.data.folder.layout import has_unlabelled
@@ -62,6 +63,7 @@ __all__ = [
   'Found',
   'channels',
   'find_channels',
+  'find_in_folders',
   'find_numbered',
   'has_unlabelled',
   'open_folder',

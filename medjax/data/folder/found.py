@@ -7,7 +7,8 @@ import re
 
 from medjax.data import formats
 from medjax.data.folder import pattern
-from medjax.data.folder.listing import images_below, images_in
+from medjax.data.folder.entry import MASK_FOLDERS, masked
+from medjax.data.folder.listing import folders_in, images_below, images_in
 from medjax.data.folder.tables import MISSING
 
 
@@ -177,6 +178,31 @@ def find_numbered(folder, count):
     Found(tuple(files[k] for k in sorted(files)), {'id': name})
     for name, files in sorted(groups.items())
   ]
+
+
+def find_in_folders(folder):
+  """[`Found`]: the one image below each folder in a folder, called as that is.
+
+  As a folder for each patient has it; masks by their names are no images.
+  Raises FileNotFoundError where there is none, ValueError where several.
+  """
+  found = []
+  for place in folders_in(folder):
+    images = [
+      path
+      for path in images_below(place)
+      if not masked(path) and path.parent.name.lower() not in MASK_FOLDERS
+    ]
+    if len(images) > 1:
+      names = ', '.join(str(i.relative_to(place)) for i in images[:3])
+      raise ValueError(
+        f'{place}: holds {len(images)} images ({names}, …); '
+        'name the files to predict'
+      )
+    found += [Found((path,), {'id': place.name}) for path in images]
+  if not found:
+    raise FileNotFoundError(f'{folder} holds no image file')
+  return found
 
 
 def channels(image):
