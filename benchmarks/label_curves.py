@@ -93,7 +93,8 @@ def train(name, place):
   """Trains what a curve needs and lacks."""
   if name in PRETRAINING:
     _features(place / 'features.csv')
-    _run('medjax.main', PRETRAINING[name], place / 'simclr')
+    if not (place / 'simclr/metrics.json').exists():
+      _run('medjax.main', PRETRAINING[name], place / 'simclr')
   _run('medjax.labels curve', CURVES[name], place)
 
 
