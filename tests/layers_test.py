@@ -95,8 +95,8 @@ ALLOWED = {
     'shipped', 'tasks',
   },
   'main': {
-    'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report', 'run',
-    'tabular', 'tasks', 'train',
+    'cli', 'evaluate', 'experiment', 'external', 'overrides', 'report',
+    'reports', 'run', 'tabular', 'train',
   },
   'public': {'data', 'experiment', 'prediction', 'shipped'},
   '__main__': {'build', 'cli'},
