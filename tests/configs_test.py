@@ -305,17 +305,6 @@ def referenced(cases):
   return found
 
 
-@pytest.fixture
-def quick_compilation():
-  """These programs run a few times: making them fast is not worth it."""
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)
-
-
-@pytest.mark.usefixtures('quick_compilation')
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
   cases, smaller = EXPERIMENTS[name]
