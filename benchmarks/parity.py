@@ -26,7 +26,10 @@ import numpy as np
 from medjax import models
 
 # XLA's effort is better spent elsewhere: these programs run once.
-_QUICK = {'xla_backend_optimization_level': 0}
+_QUICK = {
+  'xla_backend_optimization_level': 0,
+  'xla_cpu_use_fusion_emitters': False,
+}
 
 
 @dataclasses.dataclass(frozen=True)

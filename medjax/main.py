@@ -26,9 +26,9 @@ from medjax import (
   tabular,
 )
 from medjax.evaluate import evaluate
+from medjax.reports import text
 from medjax.run.processes import joined
 from medjax.run.programs import keep_programs
-from medjax.tasks import summary
 from medjax.train import train
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -142,7 +142,7 @@ def _evaluate_other(workdir, training):
 
 def _say(results, written):
   """The main scores with their intervals, then where the report is."""
-  print(summary.spoken(results))
+  print(text.spoken(results))
   print(f'report: {written}')
 
 

@@ -54,7 +54,8 @@ def test_notebook_runs(path, tmp_path, request):
   )
   environment = {
     **os.environ,
-    'XLA_FLAGS': '',
+    'XLA_FLAGS': os.environ['XLA_FLAGS']
+    + ' --xla_force_host_platform_device_count=1',
     'PYTHONPATH': str(ROOT),
     'MEDJAX_DATA_DIR': str(tmp_path / 'data'),
     'IPYTHONDIR': str(tmp_path / 'ipython'),

@@ -4,13 +4,16 @@ import os
 import pathlib
 
 # Before jax is imported: tests of the mesh need several devices. Most of the
-# suite's time is compiling programs that run once: the demo runs them at full
-# optimisation. What several tests compile is kept, be it ever so quick.
+# suite's time is compiling programs that run a few times: without fusion
+# emitters and optimisation it is a quarter. The demo and tests/attack_test.py
+# compile as users do. What several tests compile is kept, be it ever so quick.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '')
   + ' --xla_force_host_platform_device_count=8'
-  + ' --xla_backend_optimization_level=1'
+  + ' --xla_backend_optimization_level=0'
+  + ' --xla_llvm_disable_expensive_passes=true'
+  + ' --xla_cpu_use_fusion_emitters=false'
 )
 os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',

@@ -5,7 +5,6 @@ import json
 import shutil
 
 import flax.linen as nn
-import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -45,7 +44,6 @@ def write_classes(root, n=12, first=0, patient='p'):
 def run(tmp_path_factory):
   """(workdir, its data) of a run of few steps, evaluated; not to be changed."""
   root = tmp_path_factory.mktemp('external')
-  jax.config.update('jax_disable_most_optimizations', True)
   config = default_config()
   config.data.update(name='folder', batch_size=8)
   config.data.path = str(write_classes(root / 'own', 20))
@@ -56,8 +54,7 @@ def run(tmp_path_factory):
   made = experiment.make(config)
   train(made, root / 'run')
   evaluate(made, root / 'run')
-  yield root / 'run', root / 'own'
-  jax.config.update('jax_disable_most_optimizations', False)
+  return root / 'run', root / 'own'
 
 
 def evaluate_on(run, data, **options):

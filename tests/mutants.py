@@ -1,19 +1,22 @@
 """Breaks the code in one place at a time and sees whether the tests notice.
 
-    python tests/mutants.py [--count=80] [--seed=0] [--jobs=2] [MODULE …]
+    python tests/mutants.py [--count=80] [--seed=0] [--jobs=2] [--log=FILE]
+      [MODULE …]
 
 Mutants are drawn by rule, not by hand: from every place of the modules below
 where a comparison, an operator, a number, a condition or an argument could be
 another, `count` are taken by the seed, as many of each module as its share of
 the places. A mutant is killed when one of the test files of its module fails.
 Prints each survivor with its line, and the share killed. Some survivors are
-the same program in other words; read them.
+the same program in other words; read them. With --log what is known stands in
+FILE, and the same command goes on where it was broken off.
 """
 
 import argparse
 import ast
 import concurrent.futures
 import copy
+import json
 import os
 import pathlib
 import random
@@ -31,7 +34,7 @@ _WAIT = 3600  # seconds
 # The test files that are to notice, quickest first.
 TESTS = {
   'engine': ('engine_test', 'finetune/adapted_test'),
-  'train': ('clock_test', 'seam_test', 'run/member_test'),
+  'train': ('run/clock_test', 'seam_test', 'run/member_test'),
   'evaluate': ('evaluate_test', 'prediction/ensemble_test', 'run/member_test'),
   'experiment': ('experiment_test', 'run/member_test'),
   'optim': ('optim_test',),
@@ -149,9 +152,13 @@ def files_of(module):
   return [path.with_suffix('.py')]
 
 
-def tests_of(module):
-  """The test files of a module, as arguments of pytest."""
-  found = []
+def noticing(module, file=None):
+  """The test files of a module, as arguments of pytest.
+
+  Of a package all, and first those of the file that is broken.
+  """
+  own = file and ROOT / 'tests' / module / f'{file.stem}_test.py'
+  found = [own] if own and own.exists() else []
   for name in TESTS[module]:
     path = ROOT / 'tests' / name
     found.append(path if path.is_dir() else path.with_suffix('.py'))
@@ -207,7 +214,26 @@ def survives(module, file=None, place=None):
     shutil.copy(ROOT / 'pyproject.toml', home)
     if file is not None:
       (home / file.relative_to(ROOT)).write_text(mutant(file, place))
-    return passes(home, tests_of(module))
+    return passes(home, noticing(module, file))
+
+
+def remembered(path, found):
+  """survives(), by what a file knows already; what is new is written there."""
+  known = {}
+  if path and path.exists():
+    known = dict(map(json.loads, path.read_text().splitlines()))
+
+  def ask(module, file=None, place=None):
+    at = file and str(file.relative_to(ROOT))
+    key = json.dumps([module, at, place])
+    if key not in known:
+      known[key] = found(module, file, place)
+      if path:
+        with path.open('a') as f:
+          f.write(json.dumps([key, known[key]]) + '\n')
+    return known[key]
+
+  return ask
 
 
 def main():
@@ -216,19 +242,20 @@ def main():
   parser.add_argument('--count', type=int, default=80)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--jobs', type=int, default=2)
+  parser.add_argument('--log', type=pathlib.Path)
   args = parser.parse_args()
   os.environ.setdefault(
     'MEDJAX_TEST_DATA', str(ROOT.parent / 'shared' / 'data')
   )
   drawn = draw(args.modules, args.count, args.seed)
-  killed = 0
+  killed, ask = 0, remembered(args.log, survives)
   with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
     # Tests that fail as it is would kill every mutant.
     modules = sorted({module for module, _, _ in drawn})
-    for module, whole in zip(modules, pool.map(survives, modules), strict=True):
+    for module, whole in zip(modules, pool.map(ask, modules), strict=True):
       if not whole:
-        raise SystemExit(f'{tests_of(module)} fail on the code as it is')
-    broken = pool.map(survives, *zip(*drawn, strict=True))
+        raise SystemExit(f'{noticing(module)} fail on the code as it is')
+    broken = pool.map(ask, *zip(*drawn, strict=True))
     for (_, file, place), alive in zip(drawn, broken, strict=True):
       killed += not alive
       where = f'{file.relative_to(ROOT)}:{place[2]}'

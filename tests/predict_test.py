@@ -1,7 +1,6 @@
 import types
 
 import flax.linen as nn
-import jax
 import nibabel as nib
 import numpy as np
 import pytest
@@ -201,7 +200,6 @@ class Net(nn.Module):
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   """A workdir with checkpoints of steps 1, 2 and 3; not to be changed."""
-  jax.config.update('jax_disable_most_optimizations', True)
   root, rng = tmp_path_factory.mktemp('predict'), np.random.default_rng(0)
   for i in range(6):
     for folder in ('images', 'masks'):
@@ -218,8 +216,7 @@ def run(tmp_path_factory):
   config.train.update(steps=3, log_every=1, eval_every=1)
   workdir = tmp_path_factory.mktemp('predict') / 'run'
   train(experiment.make(config), workdir)
-  yield workdir, root / 'images'
-  jax.config.update('jax_disable_most_optimizations', False)
+  return workdir, root / 'images'
 
 
 def test_options_of_inference_are_those_of_the_command(run, tmp_path):

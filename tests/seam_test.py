@@ -237,16 +237,6 @@ def make_config(kind):
   return config
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-  """These programs run a few times: making them fast is not worth it."""
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)
-
-
 @pytest.fixture(params=[*KINDS])
 def kind(request, monkeypatch):
   seeds = {'train': 0, 'validation': 1, 'test': 2}

@@ -20,7 +20,7 @@ from medjax.explain import (
 from medjax.explain.options import Asked, Result, work_of
 from medjax.finetune import adapted
 from medjax.prediction import files, trained
-from medjax.tasks.summary import counted
+from medjax.reports.text import counted
 
 _GROUP = 16  # images whose maps are held at a time
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from medjax.explain import faithfulness, methods, sanity
-from medjax.tasks.summary import counted
+from medjax.reports.text import counted
 
 
 def of_method(name, results, checks):

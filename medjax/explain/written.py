@@ -10,8 +10,7 @@ from medjax.data import formats
 from medjax.explain import faithfulness, intervention, methods, verdict
 from medjax.reports import figures, page
 from medjax.reports.gallery import display_slice
-from medjax.reports.text import number
-from medjax.tasks.summary import counted
+from medjax.reports.text import counted, number
 
 MAPS = 'maps'
 _CAUTION = (

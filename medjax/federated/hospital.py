@@ -21,7 +21,7 @@ from medjax.federated import (
   spending,
   state,
 )  # fmt: skip
-from medjax.tasks import summary
+from medjax.reports import text
 
 
 class Hospital:
@@ -165,7 +165,7 @@ class Hospital:
       self._models.save(fields['step'], *self._model(fields, arrays), None)
     self._models.close()
     results = evaluate(self._experiment, self.workdir)
-    print(summary.spoken(results), flush=True)
+    print(text.spoken(results), flush=True)
     self.results = results
     test = results['test']
     found = {

@@ -123,13 +123,16 @@ def rows_of(place):
 
 def _grown(plan, place, count, seed, table):
   """(rows, minutes) of a forest, kept as a run is."""
+  config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
   before = files.read_json(place / 'metrics.json', mend='delete it')
   source = '' if table is None else plan.table
   if before and before.get('table', '') != source:
     raise ValueError(f'{place} is of {before["table"]}: take another --workdir')
-  if before is None:
-    config = runs.configured(plan, runs.SUPERVISED, count=count, seed=seed)
+  # Older forests do not say of which config they are: they grow again.
+  told = (place / 'config.json').exists()
+  if not (told and runs.done(config, place)):
     made = experiment.make(config)
+    made.store(place)
     rows, minutes = forest.rows(made, seed=seed, table=table)
     lines = [{'split': 'test', **row} for row in rows]
     per_case.write(place / 'per_case.csv', lines, made.task.names)

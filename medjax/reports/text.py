@@ -1,4 +1,4 @@
-"""Numbers and names as the text of pages, tables and figures."""
+"""Numbers and names as text: of pages, tables, figures and lines."""
 
 import math
 
@@ -40,3 +40,38 @@ def shorten(text, length):
   text = str(text)
   half = (length - 1) // 2
   return text if len(text) <= length else f'{text[:half]}…{text[-half:]}'
+
+
+def counted(n, what):
+  """'1 case', '2 cases'."""
+  return f'{n} {what}{"" if n == 1 else "s"}'
+
+
+def spoken(results, split='test', most=4):
+  """A line of what metrics.json holds of a split: its main scores.
+
+  The score that chose the checkpoint first, then the first of the measures.
+  Of validation where the split was not scored.
+  """
+  split = split if split in results else 'validation'
+  found, measures = results[split], results['measures']
+  scores, bounds = found['scores'], found.get('intervals') or {}
+  first = results['run'].get('monitor')
+  names = [n for n in dict.fromkeys([first, *measures]) if n in scores]
+  parts = []
+  for name in names[:most]:
+    measure = measures.get(name) or {'title': name, 'unit': ''}
+    unit = measure['unit']
+    unit = results.get('unit_of_length', unit) if unit == 'mm' else unit
+    score = number(scores[name]) if is_defined(scores[name]) else 'undefined'
+    text = f'{measure["title"]} {score}'
+    if between := interval(bounds.get(name)):
+      text += f' ({between})'
+    parts.append(f'{text} {unit}'.strip())
+  if found.get('positive'):
+    parts.append(f'the positive class being {found["positive"]}')
+  cases = counted(found['n'], 'case')
+  cases += f' of {counted(found["patients"], "patient")}'
+  if again := found.get('repeated', {}).get('n'):
+    cases += f', {again} of them also in training, exactly or nearly'
+  return f'{split}: {", ".join(parts)}; {cases}'

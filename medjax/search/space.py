@@ -1,5 +1,6 @@
 """A search space: a function of a file, `space(trial) → {field: value}`."""
 
+import ast
 import hashlib
 import pathlib
 import runpy
@@ -62,14 +63,25 @@ def configured(config, overrides, fold=None):
 def digest(config, path):
   """Hexadecimal digits of what a config and the file of a space say.
 
-  Where things lie does not count: another machine may say otherwise.
+  Where things lie does not count: another machine may say otherwise. Nor do
+  comments and docstrings.
   """
   made = config_lib.complete(configured(config, {}))
   for name in config_lib.PLACES:
     part, last = name.split('.')
     del made[part][last]
-  text = config_lib.to_json(made) + pathlib.Path(_find(path)).read_text('utf-8')
+  text = config_lib.to_json(made) + _code(_find(path))
   return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _code(path):
+  """A Python file without comments and docstrings, which do nothing."""
+  tree = ast.parse(pathlib.Path(path).read_text('utf-8'))
+  for node in ast.walk(tree):
+    told = isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+    if told and ast.get_docstring(node) is not None:
+      node.body[:1] = [] if node.body[1:] else [ast.Pass()]
+  return ast.unparse(tree)
 
 
 def plain(overrides):

@@ -45,48 +45,6 @@ def classes(names, metrics, values, bounds, used, outcomes):
   }
 
 
-def spoken(results, split='test', most=4):
-  """A line of what metrics.json holds of a split: its main scores.
-
-  The score that chose the checkpoint first, then the first of the measures.
-  Of validation where the split was not scored.
-  """
-  split = split if split in results else 'validation'
-  found, measures = results[split], results['measures']
-  scores, bounds = found['scores'], found.get('intervals') or {}
-  first = results['run'].get('monitor')
-  names = [n for n in dict.fromkeys([first, *measures]) if n in scores]
-  parts = []
-  for name in names[:most]:
-    measure = measures.get(name) or {'title': name, 'unit': ''}
-    unit = measure['unit']
-    unit = results.get('unit_of_length', unit) if unit == 'mm' else unit
-    text = f'{measure["title"]} {_number(scores[name])}'
-    if bounds.get(name) and None not in bounds[name]:
-      low, high = map(_number, bounds[name])
-      text += f' ({low} to {high})'
-    parts.append(f'{text} {unit}'.strip())
-  if found.get('positive'):
-    parts.append(f'the positive class being {found["positive"]}')
-  cases = counted(found['n'], 'case')
-  cases += f' of {counted(found["patients"], "patient")}'
-  if again := found.get('repeated', {}).get('n'):
-    cases += f', {again} of them also in training, exactly or nearly'
-  return f'{split}: {", ".join(parts)}; {cases}'
-
-
-def counted(n, what):
-  """'1 case', '2 cases'."""
-  return f'{n} {what}{"" if n == 1 else "s"}'
-
-
-def _number(value):
-  if value is None:
-    return 'undefined'
-  # A distance under a microscope is not zero.
-  return f'{value:.1g}' if 0 < abs(value) < 0.0005 else f'{value:.3f}'
-
-
 def outside(name):
   """(name, Measure) of a function of masks, outside of medjax."""
   short, function, about = _named(name)

@@ -92,16 +92,6 @@ class Task:
     )
 
 
-@pytest.fixture
-def quick():
-  """Programs that run once: making them fast is not worth it."""
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)
-
-
 def batch_of(n=SIZE, *, filled=SIZE, shape=(8, 8, 1), spread=1.0):
   """n places; the images of some are much brighter."""
   rng = np.random.default_rng(0)
@@ -193,7 +183,7 @@ def state_after(gradient, devices=1, steps=3, batch=None):
 
 
 @pytest.mark.parametrize('together', [False, True])
-def test_one_program_of_several_noises(together, quick):
+def test_one_program_of_several_noises(together):
   """Noise of a site of its own, without a program of its own."""
   mesh = engine.make_mesh(jax.devices()[:1])
   ways = [PrivateGradient(0.5, noise, SIZE, mesh=mesh) for noise in (0.5, 2.0)]
@@ -243,7 +233,7 @@ def one_by_one(loss, params, variables, batch, key):
   'name',
   [*MODELS, *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)],
 )
-def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name, quick):
+def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name):
   """Against the step that takes its batch one by one, train.microbatches."""
   model = (MODELS | MORE)[name]
   batch = batch_of(4, filled=4, shape=shape_of(name))

@@ -77,9 +77,6 @@ def make_config(**privacy):
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
   devices(monkeypatch, 1)
   seeds = {'train': 0, 'validation': 1, 'test': 2}
   monkeypatch.setattr(
@@ -90,8 +87,7 @@ def one_device(monkeypatch):
   # The search for the noise takes seconds.
   noise_for = accounting.noise_for
   monkeypatch.setattr(accounting, 'noise_for', lambda *a: 0.9)
-  yield noise_for
-  jax.config.update(flag, before)
+  return noise_for
 
 
 def devices(monkeypatch, count):

@@ -108,8 +108,8 @@ def start(verb, config, *options):
   environment = {
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # as `quick_compilation`
-    'XLA_FLAGS': '',
+    'XLA_FLAGS': os.environ['XLA_FLAGS']
+    + ' --xla_force_host_platform_device_count=1',
     'PYTHONPATH': os.pathsep.join(sys.path),
   }
   if sys.executable != PYTHON:
@@ -150,6 +150,22 @@ def ended():
     process.wait()
 
 
+@pytest.fixture
+def begun(hospitals, tmp_path, ended):
+  """Starts a server and its sites: (the server, [the sites])."""
+  home, _ = hospitals
+
+  def begin(config, *options, names=TWO, more=()):
+    server, address = serving(
+      config, tmp_path / 'served', f'--sites={len(names)}', *options
+    )
+    sites = [site(n, config, home, tmp_path, address, *more) for n in names]
+    ended.extend([server, *sites])
+    return server, sites
+
+  return begin
+
+
 def simulated(config, workdir, name, monkeypatch, names=TWO):
   one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: one)
@@ -174,18 +190,9 @@ def model(workdir, which='last'):
 
 
 @pytest.mark.slow
-def test_processes_are_the_simulation(hospitals, tmp_path, ended, monkeypatch):
-  home, config = hospitals
-  server, address = serving(
-    config,
-    tmp_path / 'served',
-    '--sites=2',
-    '--algorithm=scaffold',
-    '--timeout=120',
-  )
-  ended.append(server)
-  both = [site(n, config, home, tmp_path, address) for n in TWO]
-  ended.extend(both)
+def test_processes_are_the_simulation(hospitals, tmp_path, begun, monkeypatch):
+  _, config = hospitals
+  server, both = begun(config, '--algorithm=scaffold', '--timeout=120')
   said = server.communicate(timeout=300)[0]
   assert server.returncode == 0, said
   for name, process in zip(TWO, both, strict=True):
@@ -206,15 +213,11 @@ def test_processes_are_the_simulation(hospitals, tmp_path, ended, monkeypatch):
 
 @pytest.mark.slow
 def test_private_processes_are_the_private_simulation(
-  private, tmp_path, ended, monkeypatch
+  private, tmp_path, begun, monkeypatch
 ):
   """Each by noise of its own, which the site draws from the secret it has."""
-  home, config = private
-  server, address = serving(
-    config, tmp_path / 'served', '--sites=2', '--timeout=400'
-  )
-  both = [site(n, config, home, tmp_path, address) for n in TWO]
-  ended.extend([server, *both])
+  _, config = private
+  server, both = begun(config, '--timeout=400')
   said = server.communicate(timeout=900)[0]
   assert server.returncode == 0, said
   simulated(config, tmp_path / 'simulated', 'fedavg', monkeypatch)
@@ -242,15 +245,10 @@ def test_private_processes_are_the_private_simulation(
 
 @pytest.mark.slow
 def test_a_site_that_is_killed_is_left_out(
-  hospitals, tmp_path, ended, monkeypatch
+  hospitals, tmp_path, begun, monkeypatch
 ):
-  home, config = hospitals
-  server, address = serving(
-    config, tmp_path / 'served', '--sites=2', '--timeout=45'
-  )
-  ended.append(server)
-  both = [site(n, config, home, tmp_path, address) for n in TWO]
-  ended.extend(both)
+  _, config = hospitals
+  server, both = begun(config, '--timeout=45')
   for line in both[1].stdout:
     if line.startswith('step 2'):
       both[1].kill()
@@ -263,11 +261,7 @@ def test_a_site_that_is_killed_is_left_out(
   assert 'the server ended it: 1 of at least 2 sites' in out
 
   # The rest is done when it comes back, as if nothing had been.
-  server, address = serving(
-    config, tmp_path / 'served', '--sites=2', '--timeout=120'
-  )
-  again = [site(n, config, home, tmp_path, address) for n in TWO]
-  ended.extend([server, *again])
+  server, _ = begun(config, '--timeout=120')
   said = server.communicate(timeout=300)[0]
   assert server.returncode == 0, said
   simulated(config, tmp_path / 'simulated', 'fedavg', monkeypatch)
@@ -276,15 +270,11 @@ def test_a_site_that_is_killed_is_left_out(
 
 @pytest.mark.slow
 def test_masked_rounds_are_the_plain_ones_to_the_levels(
-  hospitals, tmp_path, ended, monkeypatch
+  hospitals, tmp_path, begun, monkeypatch
 ):
-  home, config = hospitals
-  server, address = serving(
-    config, tmp_path / 'served', '--sites=3', '--algorithm=scaffold',
-    '--range=0.5', '--most=10', '--timeout=120',
-  )  # fmt: skip
-  three = [site(n, config, home, tmp_path, address, '--masked') for n in SITES]
-  ended.extend([server, *three])
+  _, config = hospitals
+  options = '--algorithm=scaffold', '--range=0.5', '--most=10', '--timeout=120'
+  server, _ = begun(config, *options, names=SITES, more=('--masked',))
   said = server.communicate(timeout=400)[0]
   assert server.returncode == 0, said
   simulated(config, tmp_path / 'simulated', 'scaffold', monkeypatch, SITES)
@@ -296,16 +286,10 @@ def test_masked_rounds_are_the_plain_ones_to_the_levels(
 
 
 @pytest.mark.slow
-def test_a_step_beyond_the_range_is_refused_and_not_clipped(
-  hospitals, tmp_path, ended
-):
-  home, config = hospitals
-  server, address = serving(
-    config, tmp_path / 'served', '--sites=3', '--range=1e-6', '--most=10',
-    '--timeout=120',
-  )  # fmt: skip
-  three = [site(n, config, home, tmp_path, address) for n in SITES]
-  ended.extend([server, *three])
+def test_a_step_beyond_the_range_is_refused_and_not_clipped(hospitals, begun):
+  _, config = hospitals
+  options = '--range=1e-6', '--most=10', '--timeout=120'
+  server, _ = begun(config, *options, names=SITES)
   said = server.communicate(timeout=400)[0]
   assert server.returncode == 1
   assert 'secure aggregation: too few of 3 sites finished' in said

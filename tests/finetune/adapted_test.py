@@ -58,16 +58,6 @@ class Task:
     )
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-  """These programs run a few times: making them fast is not worth it."""
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)
-
-
 def flat(tree):
   """{'collection/path': leaf}."""
   return flatten_dict(tree, sep='/')

@@ -64,8 +64,7 @@ def assert_equal(tmp_path):
     variables, report = loading.load(path, model, outline)
     with torch.no_grad():
       y = net.eval()(torch.tensor(np.moveaxis(x, -1, 1).copy())).numpy()
-    quick = {'xla_backend_optimization_level': 0}
-    found = jax.jit(model.apply, compiler_options=quick)(variables, x)
+    found = jax.jit(model.apply)(variables, x)
     y = np.moveaxis(y, 1, -1)
     np.testing.assert_allclose(found, y, atol=1e-4 * np.abs(y).max())
     return report

@@ -10,9 +10,6 @@ from flax.traverse_util import flatten_dict
 from medjax import models
 from medjax.finetune import adapted, files, fitting, loading
 
-QUICK = {'xla_backend_optimization_level': 0}
-
-
 # State dicts as torchvision and timm write them: names and shapes.
 
 
@@ -507,7 +504,7 @@ def test_backbones(safetensors, tmp_path, monkeypatch):
   classifier = RESNET(3, (1, 1))
   whole = models.EncoderDecoder(2, RESNET(1, (1, 1)), features=(4,))
   x = jnp.ones((1, 40, 40, 3))
-  init = jax.jit(whole.init, compiler_options=QUICK)
+  init = jax.jit(whole.init)
   own, _ = load(safetensors(resnet((1, 1), 4, 3)), classifier, x.shape)
   file, report = load(safetensors(resnet((1, 1), 4, 3)), whole, x.shape)
   same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
@@ -600,7 +597,7 @@ def test_an_inflated_network_sees_a_constant_volume_as_its_slice(safetensors):
     stats = variables['batch_stats']
     variables['batch_stats'] = jax.tree.map(np.abs, stats)
     see = functools.partial(model.apply, features=True)
-    maps.append(jax.jit(see, compiler_options=QUICK)(variables, x)['stage_0'])
+    maps.append(jax.jit(see)(variables, x)['stage_0'])
   # Three convolutions reach three slices in from the zeros beyond the ends.
   inner = maps[1][:, 3:6]
   expected = np.repeat(maps[0][:, None], 3, 1)

@@ -40,12 +40,6 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-  """One device, and programs that run a few times."""
+def one_device(monkeypatch):
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: mesh)
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)

@@ -72,6 +72,10 @@ def test_a_curve_by_the_command(pictures, tmp_path, capsys, monkeypatch):
   with pytest.raises(SystemExit):
     program.main([*words, f'--table={tmp_path}/other.csv'])
   assert 'take another --workdir' in capsys.readouterr()[1]
+  with pytest.raises(SystemExit):  # a forest is of its config, as a run is
+    program.main([*words, '--config.train.steps=5'])
+  said = capsys.readouterr()[1]
+  assert 'runs/forest/n0006/seed0/config.json belongs to a run with' in said
 
 
 def test_members_of_two_seeds_are_not_the_same(pictures):

@@ -73,13 +73,13 @@ def gradient(model, variables, x):
 
 
 @pytest.mark.parametrize('name', sorted(TINY.keys() - {'inception'}))
-def test_an_ensemble_and_a_gradient_on_an_odd_image_alone(name, quick):
+def test_an_ensemble_and_a_gradient_on_an_odd_image_alone(name):
   model = TINY[name]
   x = np.random.default_rng(0).normal(size=(1, 27, 18, 1)).astype('f')
   members = [draw(model, x, seed) for seed in (1, 2)]
   stacked = jax.tree.map(lambda *v: np.stack(v), *members)
 
-  @quick
+  @jax.jit
   def run(stacked, member, x):
     of_members = jax.vmap(functools.partial(outputs, model), (0, None))
     return of_members(stacked, x), gradient(model, member, x)
@@ -100,7 +100,7 @@ def test_an_ensemble_and_a_gradient_on_an_odd_image_alone(name, quick):
 
 
 @pytest.mark.parametrize('name', sorted(TINY.keys() - {'inception'}))
-def test_half_precision_on_odd_volumes(name, quick):
+def test_half_precision_on_odd_volumes(name):
   model = TINY[name].clone(dtype=jnp.bfloat16)
   shape = (2, 16, 18, 17, 2) if name == 'lenet' else (2, 9, 11, 10, 2)
   x = np.random.default_rng(0).normal(size=shape).astype('f')
@@ -109,17 +109,17 @@ def test_half_precision_on_odd_volumes(name, quick):
   half, full = (
     functools.partial(outputs, m) for m in (model, model.clone(dtype=None))
   )
-  y, maps = quick(half)(variables, x)
+  y, maps = jax.jit(half)(variables, x)
   assert y.dtype == maps.pop('pooled').dtype == jnp.float32
   assert {v.dtype for v in maps.values()} == {jnp.dtype('bfloat16')}
-  expected, _ = quick(full)(variables, x)
+  expected, _ = jax.jit(full)(variables, x)
   np.testing.assert_allclose(y, expected, atol=0.1 * jnp.abs(expected).max())
 
 
 @pytest.mark.parametrize(
   'name', sorted(k for k, v in TINY.items() if hasattr(v, 'remat'))
 )
-def test_recomputation_changes_no_gradient(name, quick):
+def test_recomputation_changes_no_gradient(name):
   x = np.ones((1, 75, 75, 1) if name == 'inception' else (1, 9, 8, 1), 'f')
   kept, recomputed = (TINY[name].clone(remat=remat) for remat in (False, True))
   variables = draw(kept, x, 0)
@@ -127,7 +127,7 @@ def test_recomputation_changes_no_gradient(name, quick):
   assert 'remat' in str(program(variables, x))
   if name == 'densenet':  # whose layers take several maps
     gradients = [
-      quick(functools.partial(gradient, m))(variables, x)
+      jax.jit(functools.partial(gradient, m))(variables, x)
       for m in (kept, recomputed)
     ]
     scale = max(jnp.abs(g).max() for g in jax.tree.leaves(gradients))

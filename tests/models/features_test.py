@@ -61,9 +61,9 @@ def test_logits_come_with_the_maps_unless_there_are_no_classes(name):
   ],
   ids=lambda model: type(model).__name__,
 )
-def test_logits_of_one_pass_are_those_of_the_call(model, quick):
+def test_logits_of_one_pass_are_those_of_the_call(model):
   x = jax.random.normal(KEY, (2, 8, 8, 1))
-  variables = quick(model.init)(KEY, x)
+  variables = jax.jit(model.init)(KEY, x)
 
   def both(variables, train):
     apply = functools.partial(
@@ -72,7 +72,7 @@ def test_logits_of_one_pass_are_those_of_the_call(model, quick):
     return apply()[0], apply(features=True)[0]['logits']
 
   for train in (False, True):
-    y, logits = quick(functools.partial(both, train=train))(variables)
+    y, logits = jax.jit(functools.partial(both, train=train))(variables)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
     jax.tree.map(close, y, logits)
 

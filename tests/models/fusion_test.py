@@ -17,8 +17,7 @@ TEXT = RNG.normal(size=(4, 9)).astype('f')
 
 
 def made(model, *inputs):
-  quick = {'xla_backend_optimization_level': 0}
-  return jax.jit(model.init, compiler_options=quick)(jax.random.key(0), *inputs)
+  return jax.jit(model.init)(jax.random.key(0), *inputs)
 
 
 @pytest.fixture(scope='module')
@@ -84,13 +83,13 @@ def test_is_what_its_docstring_says(fuse):
 
 
 @pytest.mark.parametrize('fuse', WAYS)
-def test_what_is_missing_is_not_seen_and_the_gradient_is_finite(fuse, quick):
+def test_what_is_missing_is_not_seen_and_the_gradient_is_finite(fuse):
   """Several images, a table and a text; any of it, or all, is missing."""
   model = MODEL.clone(fuse=fuse)
   inputs = (IMAGE, TABLE, -IMAGE, TEXT)
   params = made(model, *inputs)['params']
   assert {'backbone', 'backbone_1', 'image_1', 'table_1'} <= set(params)
-  run = quick(lambda *inputs: model.apply({'params': params}, *inputs))
+  run = jax.jit(lambda *inputs: model.apply({'params': params}, *inputs))
   whole = run(*inputs)
   for i, x in enumerate(inputs):
     nothing = np.full_like(x, np.nan)
@@ -110,11 +109,11 @@ def test_what_is_missing_is_not_seen_and_the_gradient_is_finite(fuse, quick):
 
   missing = [np.array(x) for x in inputs]
   missing[0][0], missing[3][1:] = np.nan, np.nan
-  for g in jax.tree.leaves(quick(jax.grad(loss, (0, 1)))(params, missing)):
+  for g in jax.tree.leaves(jax.jit(jax.grad(loss, (0, 1)))(params, missing)):
     assert jnp.isfinite(g).all()
 
 
-def test_training_leaves_inputs_out_but_never_all(quick):
+def test_training_leaves_inputs_out_but_never_all():
   model = MODEL.clone(fuse='late', dropout=0.0, drop=0.7)
   params = made(model, IMAGE, TABLE)['params']
   alone = lambda i: model.apply(
@@ -122,7 +121,7 @@ def test_training_leaves_inputs_out_but_never_all(quick):
     *(x if i == j else x * np.nan for j, x in enumerate((IMAGE, TABLE))),
   )
   choices = [model.apply({'params': params}, IMAGE, TABLE), alone(0), alone(1)]
-  train = quick(
+  train = jax.jit(
     lambda key: model.apply(
       {'params': params}, IMAGE, TABLE, train=True, rngs={'dropout': key}
     )
@@ -135,20 +134,20 @@ def test_training_leaves_inputs_out_but_never_all(quick):
   np.testing.assert_allclose(share, [both, 0.21, 0.21], atol=0.08)
 
 
-def test_a_missing_column_is_not_zero(variables, quick):
+def test_a_missing_column_is_not_zero(variables):
   missing = TABLE.copy()
   missing[:, 2] = np.nan
   zero = np.where(np.isnan(missing), 0, missing)
-  run = quick(MODEL.apply)
+  run = jax.jit(MODEL.apply)
   y, z = run(variables, IMAGE, missing), run(variables, IMAGE, zero)
   assert jnp.abs(y - z).max() > 1e-3
 
 
-def test_over_members_and_in_half_precision(variables, quick):
+def test_over_members_and_in_half_precision(variables):
   members = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), variables)
-  run = quick(jax.vmap(MODEL.apply, (0, None, None)))
+  run = jax.jit(jax.vmap(MODEL.apply, (0, None, None)))
   y = run(members, IMAGE, TABLE)
-  one = quick(MODEL.apply)(variables, IMAGE, TABLE)
+  one = jax.jit(MODEL.apply)(variables, IMAGE, TABLE)
   np.testing.assert_allclose(y[0], one, rtol=1e-4, atol=1e-5)
   for fuse in WAYS:
     half = MODEL.clone(dtype=jnp.bfloat16, fuse=fuse)

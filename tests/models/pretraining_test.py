@@ -32,28 +32,28 @@ BACKBONES = {
 }
 
 
-def made(name, quick):
+def made(name):
   """(model, variables, an image)."""
   backbone, options, shape = BACKBONES[name]
   model = models.MaskedAutoencoder(
     shape[-1], backbone, width=8, depth=1, heads=2, **options
   )
   x = jax.random.normal(jax.random.key(1), shape)
-  return model, quick(model.init)(KEY, x), x
+  return model, jax.jit(model.init)(KEY, x), x
 
 
-def seen(quick, model, variables, x, key=KEY):
+def seen(model, variables, x, key=KEY):
   """What the model gives in training; statistics of the batch do not stay."""
   apply = lambda variables, x: model.apply(
     variables, x, train=True, rngs={'dropout': key}
   )
-  return quick(apply)(variables, x)
+  return jax.jit(apply)(variables, x)
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_what_is_hidden_is_not_seen(name, quick):
-  model, variables, x = made(name, quick)
-  found = seen(quick, model, variables, x)
+def test_what_is_hidden_is_not_seen(name):
+  model, variables, x = made(name)
+  found = seen(model, variables, x)
   count = found.hidden.shape[1]
   # The same share of each image, of another place.
   assert (found.hidden.sum(1) == count - round(count / 4)).all()
@@ -66,53 +66,53 @@ def test_what_is_hidden_is_not_seen(name, quick):
   mask = lambda chosen: blocks.join(
     every * chosen[..., None], size, x.shape[1:-1]
   )
-  behind = seen(quick, model, variables, x + mask(found.hidden))
+  behind = seen(model, variables, x + mask(found.hidden))
   np.testing.assert_array_equal(behind.hidden, found.hidden)
   np.testing.assert_allclose(behind.blocks, found.blocks, atol=1e-5)
-  before = seen(quick, model, variables, x + mask(~found.hidden))
+  before = seen(model, variables, x + mask(~found.hidden))
   assert np.abs(before.blocks - found.blocks).max() > 1e-3
   # Another step hides others.
-  other = seen(quick, model, variables, x, jax.random.key(5))
+  other = seen(model, variables, x, jax.random.key(5))
   assert (other.hidden != found.hidden).any()
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_in_evaluation_all_is_seen(name, quick):
-  model, variables, x = made(name, quick)
-  found = quick(model.apply)(variables, x)
+def test_in_evaluation_all_is_seen(name):
+  model, variables, x = made(name)
+  found = jax.jit(model.apply)(variables, x)
   assert not found.hidden.any()
   own = {'params': variables['params']['backbone']}
   apply = functools.partial(model.backbone.apply, features=True)
-  alone = quick(apply)(own, x)
+  alone = jax.jit(apply)(own, x)
   np.testing.assert_allclose(found.pooled, alone['pooled'], atol=1e-5)
 
 
-def test_a_vit_that_keeps_all_is_itself(quick):
+def test_a_vit_that_keeps_all_is_itself():
   model, x = VIT(), jax.random.normal(KEY, (2, 16, 16, 1))
-  variables = quick(model.init)(KEY, x)
+  variables = jax.jit(model.init)(KEY, x)
   order = jnp.stack([jnp.arange(16), jnp.arange(16)[::-1]])
   apply = functools.partial(model.apply, features=True)
-  whole = quick(apply)(variables, x)
-  kept = quick(apply)(variables, x, keep=order)
+  whole = jax.jit(apply)(variables, x)
+  kept = jax.jit(apply)(variables, x, keep=order)
   np.testing.assert_allclose(whole['logits'], kept['logits'], atol=1e-5)
   tokens = whole['stage_0'].reshape(2, 16, -1)
   np.testing.assert_allclose(kept['stage_0'][1], tokens[1, ::-1], atol=1e-5)
 
 
-def test_a_projector_stands_on_the_embedding(quick):
+def test_a_projector_stands_on_the_embedding():
   model = models.Projected(
     7, RESNET, hidden=6, predictor=True, prototypes=True, bottleneck=3
   )
   x = jax.random.normal(KEY, (2, 8, 8, 1))
-  variables = quick(model.init)(KEY, x)
+  variables = jax.jit(model.init)(KEY, x)
   assert set(variables['params']) == {
     'backbone', 'head_projector', 'head_predictor', 'head_prototypes',
   }  # fmt: skip
   assert 'head' not in variables['params']['backbone']
-  found = quick(model.apply)(variables, x)
+  found = jax.jit(model.apply)(variables, x)
   assert found.projection.shape == found.prediction.shape == (2, 7)
   assert (np.abs(found.projection) <= 1 + 1e-6).all()  # cosines
-  whole = quick(functools.partial(model.apply, features=True))(variables, x)
+  whole = jax.jit(functools.partial(model.apply, features=True))(variables, x)
   np.testing.assert_allclose(whole['pooled'], found.pooled, atol=1e-6)
   jax.tree.map(np.testing.assert_allclose, whole['logits'], found)
 

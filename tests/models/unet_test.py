@@ -15,9 +15,7 @@ TINY = dict(num_classes=3, features=(4, 6))
 
 
 def init(model, x, seed=0):
-  # Random numbers compile slowly, and here they are drawn once.
-  quick = {'xla_backend_optimization_level': 0}
-  return jax.jit(model.init, compiler_options=quick)(jax.random.key(seed), x)
+  return jax.jit(model.init)(jax.random.key(seed), x)
 
 
 def apply(model, variables, x, **options):

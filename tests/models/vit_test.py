@@ -9,7 +9,7 @@ from medjax.models.swin_unetr import SwinBlock
 TINY = dict(num_classes=3, width=8, depth=1, heads=2, hidden=12)
 
 
-def test_positions_are_resized_to_the_image(quick):
+def test_positions_are_resized_to_the_image():
   torch = pytest.importorskip('torch')
   model = models.ViT(**TINY, patch_size=4, image_size=20)
   x = jax.random.normal(jax.random.key(0), (1, 27, 12, 1))
@@ -20,7 +20,7 @@ def test_positions_are_resized_to_the_image(quick):
   )
   positions = variables['params']['positions']
   assert positions.shape == (1 + 25, 8)
-  y = quick(model.apply)(variables, x)
+  y = jax.jit(model.apply)(variables, x)
   resized = torch.nn.functional.interpolate(
     torch.tensor(np.asarray(positions[1:]).reshape(1, 5, 5, 8)).movedim(3, 1),
     (7, 3), mode='bicubic', antialias=True, align_corners=False,
@@ -30,7 +30,7 @@ def test_positions_are_resized_to_the_image(quick):
   # The image's own size: no resizing, and what is missing of a patch is zero.
   model = models.ViT(**TINY, patch_size=4, image_size=(28, 12))
   x = jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)))
-  expected = quick(model.apply)(variables, x)
+  expected = jax.jit(model.apply)(variables, x)
   np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
 
 

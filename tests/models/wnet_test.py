@@ -17,10 +17,10 @@ def one():
 
 
 @pytest.mark.parametrize('shape', [(1, 9, 12, 3), (2, 5, 8, 6, 1)])
-def test_the_second_network_sees_the_image_and_the_first_s_logits(shape, quick):
+def test_the_second_network_sees_the_image_and_the_first_s_logits(shape):
   model = models.WNet(2, **SMALL)
   x = jax.random.normal(KEY, shape)
-  variables = quick(model.init)(KEY, x)
+  variables = jax.jit(model.init)(KEY, x)
   params = variables['params']
 
   def by_hand(params):
@@ -28,8 +28,8 @@ def test_the_second_network_sees_the_image_and_the_first_s_logits(shape, quick):
     both = jnp.concatenate([x, first], -1)
     return first, one().apply({'params': params['second']}, both)
 
-  first, second = quick(by_hand)(params)
-  apply = quick(model.apply, static_argnames=('train', 'features'))
+  first, second = jax.jit(by_hand)(params)
+  apply = jax.jit(model.apply, static_argnames=('train', 'features'))
   np.testing.assert_allclose(apply(variables, x), second, rtol=1e-5, atol=1e-6)
   both = apply(variables, x, train=True)
   for found, expected in zip(both, (second, first), strict=True):
@@ -39,11 +39,11 @@ def test_the_second_network_sees_the_image_and_the_first_s_logits(shape, quick):
   jax.tree.map(np.testing.assert_array_equal, maps['logits'], both)
 
 
-def test_both_networks_learn_from_the_mask(quick):
+def test_both_networks_learn_from_the_mask():
   model = models.WNet(2, **SMALL)
   x = jax.random.normal(KEY, (2, 8, 8, 1))
   batch = {'image': x, 'mask': (x[..., 0] > 0).astype(jnp.int32)}
-  params = quick(model.init)(KEY, x)['params']
+  params = jax.jit(model.init)(KEY, x)['params']
 
   def gradient(weights):
     task = Segmentation(num_classes=2, level_weights=weights)
@@ -52,7 +52,7 @@ def test_both_networks_learn_from_the_mask(quick):
       forward = lambda image: model.apply({'params': params}, image, train=True)
       return task.loss(forward, batch).mean()
 
-    return quick(jax.grad(loss))(params)
+    return jax.jit(jax.grad(loss))(params)
 
   def size(tree):
     return sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(tree))

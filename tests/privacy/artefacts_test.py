@@ -5,7 +5,6 @@ import json
 import zlib
 
 import flax.linen as nn
-import jax
 import nibabel as nib
 import numpy as np
 import pytest
@@ -28,13 +27,6 @@ class Net(nn.Module):
   @nn.compact
   def __call__(self, x, *, train=False):
     return nn.Conv(self.num_classes, (1, 1, 1))(x)
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def write_study(root, n=16):

@@ -11,7 +11,7 @@ from PIL import Image
 from medjax.reports import figures
 from medjax.reports.figures import cases, images, look
 from medjax.reports.measures import UNNAMED, Measures
-from medjax.reports.text import number
+from medjax.reports.text import number, spoken
 
 
 def _drawn(figure):
@@ -260,6 +260,35 @@ def test_small_masks_are_shown_larger():
 )
 def test_numbers_as_text(value, text):
   assert number(value) == text
+
+
+def test_what_a_run_says_is_written_as_its_page_writes_it():
+  said = {
+    'run': {'monitor': 'dice'},
+    'measures': {
+      'slope': {'title': 'Slope', 'unit': ''},
+      'hd95': {'title': 'HD95', 'unit': 'mm'},
+      'dice': {'title': 'Dice', 'unit': ''},
+      'none': {'title': 'None', 'unit': ''},
+      'fifth': {'title': 'Fifth', 'unit': ''},
+    },
+    'unit_of_length': 'px',
+    'test': {
+      'scores': {
+        'slope': -0.5, 'hd95': 12.34, 'dice': 0.91249, 'none': None,
+        'fifth': 1.0,
+      },
+      'intervals': {'dice': [0.9, 0.95], 'slope': [None, None]},
+      'n': 2, 'patients': 1, 'positive': 'ill', 'repeated': {'n': 1},
+    },
+  }  # fmt: skip
+  assert spoken(said) == (
+    'test: Dice 0.912 (0.900 to 0.950), Slope −0.500, HD95 12.3 px, None '
+    'undefined, the positive class being ill; 2 cases of 1 patient, 1 of them '
+    'also in training, exactly or nearly'
+  )
+  said['validation'] = said.pop('test')
+  assert spoken(said, most=1).startswith('validation: Dice 0.912 (0.900')
 
 
 def test_cuts_show_lines_and_outlines_where_they_are():

@@ -6,7 +6,6 @@ import shutil
 import types
 from typing import ClassVar
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -23,19 +22,6 @@ from medjax.run.member import stalled
 from medjax.run.stop import Stopped
 
 TIMES = {'train/examples_per_second', 'train/waiting', 'seconds'}
-
-
-class Net(nn.Module):
-  """With all that could differ between members: BatchNorm and dropout."""
-
-  num_classes: int
-
-  @nn.compact
-  def __call__(self, x, *, train=False):
-    x = nn.Conv(4, (3, 3), use_bias=False)(x)
-    x = nn.BatchNorm(use_running_average=not train)(x)
-    x = nn.Dropout(0.1, deterministic=not train)(nn.relu(x))
-    return nn.Dense(self.num_classes)(x.mean((1, 2)))
 
 
 @pytest.fixture(scope='module')
@@ -56,7 +42,7 @@ def make(pictures, **fields):
   config.data.fractions = (0.4, 0.4, 0.2)
   config.data.preprocess = (dict(name='zscore'),)
   config.augment = (dict(name='gaussian_noise', p=0.5),)
-  config.model = dict(name=f'{__name__}:Net')
+  config.model = dict(name='run.small_net:Net')
   config.task = dict(name='Classification', monitor='auroc')
   config.optimizer.update(name='sgd', learning_rate=0.1)
   config.train.update(steps=6, log_every=2, eval_every=2, ema_decay=0.5)

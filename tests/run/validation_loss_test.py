@@ -4,7 +4,6 @@ import dataclasses
 import json
 import types
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -17,19 +16,6 @@ from medjax.prediction.samples import samples
 from medjax.run.validation_loss import ValidationLoss, _Evaluated
 
 CASES = 11  # of validation: a last batch that is not full
-
-
-class Net(nn.Module):
-  """With what evaluation does otherwise: BatchNorm and dropout."""
-
-  num_classes: int
-
-  @nn.compact
-  def __call__(self, x, *, train=False):
-    x = nn.Conv(4, (3, 3), use_bias=False)(x)
-    x = nn.BatchNorm(use_running_average=not train)(x)
-    x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
-    return nn.Dense(self.num_classes)(x.mean((1, 2)))
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +33,7 @@ def made(tmp_path_factory):
   config.data.update(name='folder', path=str(root), batch_size=8)
   config.data.preprocess = (dict(name='zscore'),)
   config.augment = (dict(name='gaussian_noise', p=1.0),)
-  config.model = dict(name=f'{__name__}:Net')
+  config.model = dict(name='run.small_net:Net', dropout=0.5)
   config.task = dict(name='Classification')
   # Evaluations so far apart are worth the two batches of 11 cases.
   config.train.update(steps=4, eval_every=20, log_every=2, ema_decay=0.9)

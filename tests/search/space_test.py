@@ -67,5 +67,12 @@ def test_a_digest_is_of_what_is_said_and_not_of_where_it_lies(tmp_path):
   first = digest()
   assert digest() == digest("config.data.data_dir = '/elsewhere'") == first
   assert digest('config.optimizer.weight_decay = 0.123') != first
+  path.write_text('''"""Words."""
+
+def space(trial):  # more
+  """And words."""
+  ...
+''')
+  assert digest() == first
   path.write_text('def space(trial): return {}')
   assert digest() != first

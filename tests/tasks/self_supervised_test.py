@@ -55,16 +55,6 @@ KINDS = {
 AVERAGED = ('MoCo', 'BYOL', 'DINO')
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-  """These programs run a few times: making them fast is not worth it."""
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)
-
-
 def mesh(count):
   return jax.sharding.Mesh(np.array(jax.devices()[:count]), ('data',))
 

@@ -76,15 +76,6 @@ def trained(task, model, *, dense, steps=2, devices=1, rank=2, **options):
   return np.array(losses), jax.tree.map(np.asarray, state.eval_variables)
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)
-
-
 SINGLE = {
   'MeanTeacherClassification': dict(consistency=0.0),
   'MeanTeacherSegmentation': dict(consistency=0.0),

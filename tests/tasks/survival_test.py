@@ -69,16 +69,6 @@ def devices(monkeypatch, count):
   monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: mesh)
 
 
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  """These programs run a few times: making them fast is not worth it."""
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  yield
-  jax.config.update(flag, before)
-
-
 # From outputs to curves.
 
 

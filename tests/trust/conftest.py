@@ -1,6 +1,5 @@
 """A trained, evaluated run of a small set."""
 
-import jax
 import pytest
 from trust.small_run import SIZES, make_cases, make_config
 
@@ -29,12 +28,6 @@ def workdir(data, tmp_path_factory):
   """A trained, evaluated run."""
   folder = tmp_path_factory.mktemp('trust') / 'run'
   made = experiment.make(make_config())
-  flag = 'jax_disable_most_optimizations'
-  before = jax.config.read(flag)
-  jax.config.update(flag, True)
-  try:
-    train(made, folder)
-    evaluate(made, folder)
-  finally:
-    jax.config.update(flag, before)
+  train(made, folder)
+  evaluate(made, folder)
   return folder
