@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORT = {
   'quickstart': 'STEPS = 4\nFEATURES = (4, 8)',
   'your_own_data': 'PATIENTS = 20\nSTEPS = 4',
-  'prognosis': 'PATIENTS = 200\nSTEPS = 10',
+  'prognosis': 'PATIENTS = 200\nSTEPS = 4',
   'surgery': 'STRIDE = 4\nDRAWS = 50',
   'reproduce_a_benchmark': 'STEPS = 4\nMANUAL_DIR = {pneumoniamnist!r}',
   'trust': 'STEPS = 4\nCASES = 20\nMANUAL_DIR = {pneumoniamnist!r}',
@@ -32,10 +32,16 @@ def _shortened(notebook, source):
   return notebook
 
 
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  """Where data sets are prepared: two notebooks have one."""
+  return tmp_path_factory.mktemp('prepared')
+
+
 @pytest.mark.parametrize(
   'path', sorted((ROOT / 'colabs').glob('*.ipynb')), ids=lambda p: p.stem
 )
-def test_notebook_runs(path, tmp_path, request):
+def test_notebook_runs(path, tmp_path, prepared, request):
   notebook = nbformat.read(path, as_version=4)
   nbformat.validate(notebook)
   if path.stem in SHORT:
@@ -57,7 +63,7 @@ def test_notebook_runs(path, tmp_path, request):
     'XLA_FLAGS': os.environ['XLA_FLAGS']
     + ' --xla_force_host_platform_device_count=1',
     'PYTHONPATH': str(ROOT),
-    'MEDJAX_DATA_DIR': str(tmp_path / 'data'),
+    'MEDJAX_DATA_DIR': str(prepared),
     'IPYTHONDIR': str(tmp_path / 'ipython'),
   }
   client.execute(env=environment)

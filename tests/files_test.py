@@ -64,6 +64,26 @@ def test_damaged_tables(tmp_path, text):
   assert '\n' not in str(e.value)
 
 
+def test_a_damaged_line_is_named(tmp_path):
+  (tmp_path / 'x.csv').write_text('a,b\n1,2\n3\n')
+  with pytest.raises(ValueError, match='line 3 has more or fewer fields'):
+    files.read_csv(tmp_path / 'x.csv', mend='mend it')
+
+
+def test_a_secret_is_there_and_long_enough(tmp_path):
+  said, path = (
+    dict(called='key', lacking='make one', kind='key'),
+    tmp_path / 'a',
+  )
+  with pytest.raises(FileNotFoundError, match='key: no such file; make one'):
+    files.read_secret(path, **said)
+  path.write_text(f' {"x" * 15}\n')
+  with pytest.raises(ValueError, match=r'key: has 15 bytes, .* has 16 or more'):
+    files.read_secret(path, **said)
+  path.write_text(f' {"x" * 16}\n')
+  assert files.read_secret(path, **said) == b'x' * 16
+
+
 def test_pipes_and_devices_are_not_opened(tmp_path):
   os.mkfifo(tmp_path / 'a.csv')
   for path in (tmp_path / 'a.csv', pathlib.Path('/dev/zero')):

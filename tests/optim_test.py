@@ -28,6 +28,12 @@ def test_cosine_with_warmup():
   )
 
 
+def test_cosine_ends_at_its_last_factor():
+  values = schedule_values(dict(name='cosine', final=0.2))
+  np.testing.assert_allclose(values[50], 0.1 * (1 + 0.2) / 2, rtol=1e-5)
+  assert 0.02 < values[-1] < 0.0201
+
+
 def test_poly_is_nnunets():
   values = schedule_values(dict(name='poly'))
   np.testing.assert_allclose(

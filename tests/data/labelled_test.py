@@ -113,6 +113,15 @@ def test_too_many_and_a_class_that_is_absent(count, message):
     chosen(make_cases(), count)
 
 
+def test_of_several_labels_at_once_each_must_be_there():
+  cases = make_cases()
+  for case in cases:
+    case['label'] = np.array([1, 1, case['label'] == 2], np.uint8)
+  with pytest.raises(ValueError, match=r"class 'c' has no labelled case"):
+    chosen(cases, 2)
+  assert len(chosen(cases, 60)) == 60
+
+
 def test_the_number_that_is_told_is_enough_and_the_fewest():
   with pytest.raises(ValueError, match='no labelled case') as e:
     chosen(make_cases(), 2)
