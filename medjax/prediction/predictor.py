@@ -12,7 +12,6 @@ from flax import errors
 
 from medjax import engine
 from medjax.finetune import adapted
-from medjax.ops import platform
 from medjax.prediction import ensemble, forward, windows
 from medjax.prediction.fixed import Fixed
 from medjax.prediction.regrid import NativeMap
@@ -73,7 +72,8 @@ class Predictor:
       options['features'] = True
     self._compiled = make(experiment.model, self._task, self._mesh, **options)
     self._plain = None
-    if make is forward.make_forward and mesh.size == 1 and platform.is_cpu():
+    on_cpu = mesh.devices.flat[0].platform == 'cpu'
+    if on_cpu and mesh.size == 1 and make is forward.make_forward:
       self._plain = forward.plain(experiment.model, self._task, **options)
     self.weights, self._alone = (), None
 
