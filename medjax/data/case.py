@@ -8,7 +8,7 @@ table has no image, and neither affine nor spacing.
 
 import numpy as np
 
-from medjax.data.formats import spacing_of
+from medjax.data.formats import is_invertible, spacing_of
 
 
 def check_case(case):
@@ -45,7 +45,7 @@ def check_case(case):
   if 'mask' in case:
     _check_mask(name, np.asarray(case['mask']), image.shape[:n])
   affine = np.asarray(case.get('affine', np.eye(n + 1)), np.float64)
-  if affine.shape != (n + 1, n + 1) or not _invertible(affine):
+  if affine.shape != (n + 1, n + 1) or not is_invertible(affine):
     raise ValueError(
       f'{name}: affine must be an invertible {n + 1}x{n + 1} matrix (voxel '
       f'index → mm), not {affine.tolist()}'
@@ -86,10 +86,3 @@ def _check_label(name, label):
       f'{name}: label has shape {label.shape}; needs one class index or a '
       'vector of 0 and 1'
     )
-
-
-def _invertible(affine):
-  """Whether it is, whatever the unit: a microscope's voxels are nanometres."""
-  if not np.isfinite(affine).all():
-    return False
-  return np.linalg.matrix_rank(affine[:-1, :-1]) == len(affine) - 1

@@ -57,7 +57,9 @@ def scale(sample, *, mean=0.0, std=255.0, low=None, high=None, channels=None):
   if np.any(np.asarray(std) == 0):
     raise ValueError('scale: std must not be 0')
   image = sample['image'].astype(np.float32)
-  chosen = _channels('scale', channels, image.shape[-1])
+  chosen = slice(None)  # an index of all would copy them
+  if channels is not None:
+    chosen = _channels('scale', channels, image.shape[-1])
   part = image[..., chosen]
   if low is not None or high is not None:
     part = np.clip(part, low, high)

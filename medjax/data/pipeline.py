@@ -14,6 +14,8 @@ import numpy as np
 
 from medjax.data import transforms
 
+_SMALL = 2**16  # bytes of a sample
+
 
 class Cached:
   """A sequence of preprocessed cases, held in memory up to a budget.
@@ -119,6 +121,7 @@ class TrainStream:
       self._groups = np.flatnonzero(referenced), np.flatnonzero(~referenced)
       self._labelled = min(max(round(batch_size * share), 1), batch_size - 1)
     self._inputs, self._fields = inputs, fields
+    self.sample_bytes = 0  # of those looked at, before a patch is cut
     self._form = self._find_form()
 
   def __len__(self):
@@ -160,7 +163,9 @@ class TrainStream:
     names = [*dict.fromkeys((*self._inputs, *self._fields))]
     form = {}
     for place in range(len(self._samples)):
-      sample = self._patch(self._samples[place], 0)
+      sample = self._samples[place]
+      self.sample_bytes = max(self.sample_bytes, _size(sample))
+      sample = self._patch(sample, 0)
       for name in names:
         if name in sample and name not in form:
           x = np.asarray(sample[name])
@@ -245,8 +250,10 @@ def _stacked(examples):
   return batch
 
 
-def train_batches(stream, *, local_batch_size, start_step, threads=4):
+def train_batches(stream, *, local_batch_size, start_step):
   """Iterates the batches of this process from `start_step` on (numpy)."""
+  # Small samples take Python's time, for which threads would fight.
+  threads = 1 if stream.sample_bytes < _SMALL else 4
   dataset = grain.MapDataset.source(_Batches(stream, local_batch_size))
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4)
   return iter(dataset[start_step:].to_iter_dataset(options))

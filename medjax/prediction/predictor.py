@@ -13,6 +13,7 @@ from flax import errors
 from medjax import engine
 from medjax.finetune import adapted
 from medjax.prediction import ensemble, forward, windows
+from medjax.prediction.fixed import Fixed
 from medjax.prediction.regrid import NativeMap
 
 
@@ -70,12 +71,22 @@ class Predictor:
       _check_features(experiment)
       options['features'] = True
     self._compiled = make(experiment.model, self._task, self._mesh, **options)
-    self.weights = ()
+    self._plain = None
+    on_cpu = mesh.devices.flat[0].platform == 'cpu'
+    if on_cpu and mesh.size == 1 and make is forward.make_forward:
+      self._plain = forward.plain(experiment.model, self._task, **options)
+    self.weights, self._alone = (), None
 
-  def with_weights(self, *members):
-    """This predictor with the variables of a model, or of each of several."""
+  def with_weights(self, *members, fixed=False):
+    """This predictor with the variables of a model, or of each of several.
+
+    `fixed` says that they stay: on a CPU one image by itself then has a program
+    of these weights, which is faster and made anew for others.
+    """
     other = copy.copy(self)
     other.weights = [self._placed(variables) for variables in members]
+    if fixed and self._plain:
+      other._alone = Fixed(self._plain, other.weights, self._mesh)
     return other
 
   def __call__(self, samples, **options):
@@ -98,7 +109,10 @@ class Predictor:
 
   def _forward(self, inputs):
     try:
-      parts = [self._compiled(variables, inputs) for variables in self.weights]
+      if self._alone and len(inputs[0]) == 1:
+        parts = self._alone(inputs)
+      else:
+        parts = [self._compiled(w, inputs) for w in self.weights]
     except errors.FlaxError as e:
       line = str(e).partition(' (https:')[0]
       raise ValueError(

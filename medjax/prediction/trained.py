@@ -142,7 +142,9 @@ class Trained:
     kind = maps, features
     if kind not in self._predictors:
       predictor = Predictor(self.experiment, maps=maps, features=features)
-      self._predictors[kind] = predictor.with_weights(*self.variables)
+      self._predictors[kind] = predictor.with_weights(
+        *self.variables, fixed=True
+      )
     return self._predictors[kind]
 
   def _case(self, array, spacing, fields):

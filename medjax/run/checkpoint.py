@@ -4,6 +4,7 @@ The data stream needs no state of its own: batch k is a pure function of the
 seed and k, so `state.step` says where it was.
 """
 
+import concurrent.futures
 import hashlib
 import json
 import math
@@ -30,7 +31,7 @@ def _digest(value):
       return ''
     value = np.asarray(value)
   if isinstance(value, np.ndarray | np.generic):
-    data = np.ascontiguousarray(value).tobytes()
+    data = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
   else:
     data = json.dumps(value).encode()
   return hashlib.blake2b(data, digest_size=8).hexdigest()
@@ -38,13 +39,14 @@ def _digest(value):
 
 def _digests(tree, prefix):
   """{path: digest} of the leaves of a tree."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    f'{prefix}/{jax.tree_util.keystr(path, simple=True, separator="/")}': (
-      _digest(leaf)
-    )
-    for path, leaf in leaves
-  }
+  paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
+  names = (
+    jax.tree_util.keystr(path, simple=True, separator='/') for path in paths
+  )
+  # Training waits for them, and hashing leaves the interpreter to others.
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    digests = threads.map(_digest, leaves)
+    return {f'{prefix}/{n}': d for n, d in zip(names, digests, strict=True)}
 
 
 def _check(found, saved):

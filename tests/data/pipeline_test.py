@@ -62,6 +62,23 @@ def test_a_batch_that_does_not_divide_is_refused():
     stream(process_count=3)
 
 
+def test_threads_read_large_samples_and_one_thread_small_ones(monkeypatch):
+  """Of small ones several would fight for the interpreter."""
+  asked = []
+  options = pipeline.grain.ReadOptions
+  monkeypatch.setattr(
+    pipeline.grain,
+    'ReadOptions',
+    lambda **o: asked.append(o['num_threads']) or options(**o),
+  )
+  for shape in ((6, 5), (200, 200)):
+    patches = pipeline.TrainStream(
+      cases(3, shape), batch_size=1, steps=1, patch_size=(3, 3)
+    )
+    next(pipeline.train_batches(patches, local_batch_size=1, start_step=0))
+  assert asked == [1, 4]
+
+
 @pytest.mark.parametrize(
   ('shape', 'advice'), [((6, 4, 1), 'set data.patch_size'), ((6, 5, 3), 'conv')]
 )
@@ -72,20 +89,16 @@ def test_images_that_make_no_batch_are_refused(shape, advice):
     next(pipeline.train_batches(samples, local_batch_size=4, start_step=0))
 
 
-@pytest.mark.parametrize('threads', [0, 4])
-def test_starting_late_gives_the_rest(threads):
-  batches = [
+@pytest.mark.parametrize('small', [0, 2**16])  # of a sample: many threads, one
+def test_starting_late_gives_the_rest(small, monkeypatch):
+  monkeypatch.setattr(pipeline, '_SMALL', small)
+  indices = lambda start: [
     b['index']
     for b in pipeline.train_batches(
-      stream(), local_batch_size=4, start_step=0, threads=threads
+      stream(), local_batch_size=4, start_step=start
     )
   ]
-  late = [
-    b['index']
-    for b in pipeline.train_batches(
-      stream(), local_batch_size=4, start_step=13, threads=threads
-    )
-  ]
+  batches, late = indices(0), indices(13)
   np.testing.assert_array_equal(np.concatenate(batches), np.arange(80))
   np.testing.assert_array_equal(late, batches[13:])
 

@@ -32,7 +32,7 @@ from medjax.data.formats.dicom import (
   take_patient,
 )
 from medjax.data.formats.dicom.segments import plain as plain_name
-from medjax.data.formats.volume import Volume, spacing_of
+from medjax.data.formats.volume import Volume, is_invertible, spacing_of
 
 __all__ = [
   'COMPANIONS',
@@ -44,6 +44,7 @@ __all__ = [
   'holds_image',
   'is_dicom',
   'is_image',
+  'is_invertible',
   'is_segmentation',
   'label_map',
   'patient_digest',
@@ -346,18 +347,9 @@ def _read(module, path, **options):
         f'{path}: {bad} of {array.size} voxels are NaN or infinite; replace '
         'them first (numpy.nan_to_num)'
       )
-  if volume.meta.get('unit') != 'pixel' and not _invertible(affine):
+  if volume.meta.get('unit') != 'pixel' and not is_invertible(affine):
     raise ValueError(
       f'{path}: its affine cannot be inverted (a voxel size of 0?); mend the '
       'header'
     )
   return volume
-
-
-def _invertible(affine):
-  """Whether voxels have a size, and their axes are not all but parallel."""
-  with np.errstate(all='ignore'):
-    sizes = spacing_of(affine)
-    directions = affine[:-1, :-1] / sizes
-    whole = np.isfinite(affine).all() and np.isfinite(directions).all()
-    return bool(whole and abs(np.linalg.det(directions)) > 1e-6)

@@ -23,7 +23,7 @@ _MAGIC = (
   b'P6',
 )  # fmt: skip
 # Pillow knows many more, some of which run other programs.
-_PILLOW = ('BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'WEBP')
+_PILLOW = ('PNG', 'JPEG', 'BMP', 'GIF', 'JPEG2000', 'PPM', 'WEBP')
 # Pillow mode → the mode whose samples are returned.
 _MODES = {
   '1': 'L',
@@ -202,7 +202,8 @@ def samples(path, image, labels, *, lossy=False):
   """((row, column, C), notes, palette) of an open picture, turned upright."""
   shades = colours.shades_of(image)  # before loading, which forgets them
   image.load()
-  if image.getexif().get(_ORIENTATION, 1) != 1:
+  # Pillow takes long to find no tags; they are in `info`, or of a TIFF.
+  if image.info and image.getexif().get(_ORIENTATION, 1) != 1:
     image = PIL.ImageOps.exif_transpose(image)
   if labels:
     array, notes, palette = colours.labels_of(path, image, shades, lossy=lossy)

@@ -10,7 +10,21 @@ import numpy as np
 def spacing_of(affine):
   """Voxel size in mm, (n,): column norms of an (n+1, n+1) affine."""
   n = affine.shape[0] - 1
-  return np.linalg.norm(affine[:n, :n], axis=0)
+  axes = affine[:n, :n]
+  return np.sqrt((axes * axes).sum(0))
+
+
+def is_invertible(affine):
+  """Whether voxels have a size, and their axes are not all but parallel.
+
+  Whatever the unit: a microscope's voxels are nanometres.
+  """
+  if (affine == np.eye(len(affine))).all():  # of every picture: no LAPACK
+    return True
+  with np.errstate(all='ignore'):
+    directions = affine[:-1, :-1] / spacing_of(affine)
+    whole = np.isfinite(affine).all() and np.isfinite(directions).all()
+    return bool(whole and abs(np.linalg.det(directions)) > 1e-6)
 
 
 def orientation_of(affine):

@@ -6,8 +6,7 @@ import pytest
 from medjax.ops.convolution import conv
 from medjax.ops.cpu import few_voxels
 
-
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
   ('size', 'window', 'strides', 'padding', 'dilation'),
   [
     ((5, 4), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
@@ -18,6 +17,9 @@ from medjax.ops.cpu import few_voxels
     ((2, 3, 1), (3, 1, 3), (2, 1, 1), ((1, 1), (0, 0), (1, 1)), (1, 1, 1)),
   ],
 )
+
+
+@CASES
 def test_agrees_with_lax(
   size, window, strides, padding, dilation, reference, assert_same_map
 ):
@@ -30,6 +32,38 @@ def test_agrees_with_lax(
   )  # fmt: skip
   theirs = lambda x, w: reference(x, w, strides, padding, dilation, 1)
   assert_same_map(ours, theirs, x, w)
+
+
+@CASES
+def test_a_fixed_kernel_agrees_with_lax(
+  size, window, strides, padding, dilation, reference
+):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(1, *size, 3)), 'f')
+  w = jnp.asarray(rng.normal(size=(*window, 3, 4)), 'f')
+  ours = jax.jit(
+    lambda x: few_voxels.one_product(
+      x, w, window_strides=strides, padding=padding, rhs_dilation=dilation,
+      precision=None,
+    )
+  )  # fmt: skip
+  theirs = reference(x, w, strides, padding, dilation, 1)
+  np.testing.assert_allclose(ours(x), theirs, atol=1e-5)
+
+
+@pytest.mark.usefixtures('sizes_matter')
+def test_a_fixed_kernel_is_turned_once_and_lies_on_the_left():
+  w = jnp.ones((3, 3, 8, 5))
+  traced = lambda n: jax.make_jaxpr(lambda x: conv(x, w, (1, 1), 'SAME'))(
+    jnp.ones((1, n, n, 8))
+  )
+  closed = traced(4)
+  assert [c.shape for c in closed.consts] == [(5, 72)]
+  (product,) = (e for e in closed.eqns if e.primitive.name == 'dot_general')
+  assert product.invars[0] is closed.jaxpr.constvars[0]
+  # Of one voxel only the middle tap is kept; of many voxels nothing is turned.
+  assert [c.shape for c in traced(1).consts] == [(5, 8)]
+  assert [c.shape for c in traced(5).consts] == [(3, 3, 8, 5)]
 
 
 @pytest.mark.usefixtures('sizes_matter')
