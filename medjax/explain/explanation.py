@@ -57,6 +57,11 @@ def explain(workdir, inputs, out, asked=None, **options):
       results += _explained(score, group, asked, given, errors, advance)
   if not results:
     raise ValueError(f'no image could be explained: {errors[0]}')
+  if asked.masks and all(r.subject.mask is None for r in results):
+    errors.append(
+      f'--masks={asked.masks} has no mask that is called as an image is, '
+      f'{results[0].subject.id}, say'
+    )
   checks = _checks(run, score, results, asked)
   more = extras.found(run, score, results, asked, pathlib.Path(workdir))
   path = written.write(out, run, asked, results, checks, more, errors)
@@ -119,6 +124,8 @@ def _explained(score, group, asked, given, errors, advance):
     (s, subjects.baseline(s.image, asked.baseline, given)) for s in group
   ]
   work = work_of(items, asked)
+  tcav = ('gradcam',) if asked.concepts else ()  # looks at a layer, too
+  methods.check((*asked.methods, *tcav), score, work)
   shown = score.network.target.shown
   values = np.asarray(shown(score(work.images, work.about)), float)
   results = [

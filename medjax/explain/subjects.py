@@ -112,6 +112,10 @@ class Reader:
     """Of a segmenter: one class, in the region where it sees it."""
     run, raw = self._run, parts['raw']
     given = self._regions(file, raw)
+    if given is None and self._regions.asked:
+      raise ValueError(
+        f'{raw["path"]}: --region has no mask that is called {raw["id"]}'
+      )
     labels = run.predict_case(raw).labels if given is None else given
     region = run.experiment.prepare({**raw, 'mask': labels})['mask']
     output = self._output
@@ -198,7 +202,7 @@ class _Masks:
 
   def __init__(self, place):
     self._place = place and pathlib.Path(place)
-    self._named = {}
+    self.asked, self._named = bool(place), {}
     if self._place is None:
       return
     if not self._place.exists():

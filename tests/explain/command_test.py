@@ -261,6 +261,20 @@ def test_a_gradient_that_is_not_finite(
   assert ids == ['01']
 
 
+def test_masks_of_other_names_are_told(classifier, medjax, tmp_path):
+  root, run = classifier
+  (tmp_path / 'masks').mkdir()
+  mask = (root / 'masks/01.png').read_bytes()
+  (tmp_path / 'masks/patient_1.png').write_bytes(mask)
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path / "out"}',
+    '--methods=gradient', '--sanity=0', f'--masks={tmp_path / "masks"}',
+  )  # fmt: skip
+  assert code == 1
+  assert 'has no mask that is called as an image is, 01, say' in said
+  assert len(lines(tmp_path / 'out/explain.csv')) == 1
+
+
 def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):
   root, run = classifier
   other = tmp_path / 'other.png'
