@@ -19,7 +19,7 @@ from medjax.explain import (
 )
 from medjax.explain.options import Asked, Result, work_of
 from medjax.finetune import adapted
-from medjax.prediction import files, trained
+from medjax.prediction import files, tables, trained
 from medjax.tasks.summary import counted
 
 _GROUP = 16  # images whose maps are held at a time
@@ -40,11 +40,7 @@ def explain(workdir, inputs, out, asked=None, **options):
   score = score_of(run)
   output = target.output_of(run.task, asked.target) if asked.target else None
   extras.check(run, score, asked)
-  config, facts = run.experiment.config, run.experiment.facts
-  found = files.input_files(
-    inputs, config['data'].get('fields', {}).get('image', ''),
-    len(facts.channel_names),
-  )  # fmt: skip
+  found = _found(run, inputs, asked)
   out = pathlib.Path(out)
   errors, results = [], []
   read = subjects.Reader(
@@ -70,6 +66,19 @@ def explain(workdir, inputs, out, asked=None, **options):
     failed = counted(len(errors), 'explanation')
     raise ValueError(f'{failed} failed; the first: {errors[0]}')
   return path
+
+
+def _found(run, inputs, asked):
+  """The files to explain, or the rows of tables as raw cases."""
+  config, facts = run.experiment.config, run.experiment.facts
+  if not tables.takes(run, inputs):
+    field = config['data'].get('fields', {}).get('image', '')
+    return files.input_files(inputs, field, len(facts.channel_names))
+  if asked.masks or asked.region:
+    raise ValueError(
+      '--masks and --region go with image files; a table has a column mask'
+    )
+  return [case for path in inputs for case in tables.cases(run, path)]
 
 
 def score_of(run):

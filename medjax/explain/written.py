@@ -77,7 +77,8 @@ def _lines(results):
 
 def _write_maps(folder, result):
   """Each map on the input's grid: a NIfTI, or a picture and the numbers."""
-  subject, place = result.subject, result.subject.raw['place']
+  subject, affine = result.subject, result.subject.raw['affine']
+  place = subject.raw.get('place', affine if len(affine) == 4 else None)
   native = subject.is_native
   maps = {
     name: subject.native(values) if native else values
