@@ -12,8 +12,7 @@ group train, which is what there is to be won by any training for other sites.
 
 First by 107 radiomics features and a logistic regression, in seconds. With
 --networks also by a small ResNet on three planes of the CT alone, three seeds:
-plain, and with histogram matching, mixed amplitudes, MixStyle, GroupDRO; some
-ten minutes on two cores that do nothing else.
+plain, and with histogram matching, mixed amplitudes, MixStyle, GroupDRO.
 
 `train` keeps each nodule's probability in evidence/sites.csv; what is there is
 not trained again. Differences are paired, intervals by patient; the worst site
