@@ -268,7 +268,7 @@ METHODS = {
   'gradient': Method(_gradient, 'Gradient'),
   'ig': Method(_ig, 'Integrated gradients'),
   'smoothgrad': Method(_smoothgrad, 'SmoothGrad'),
-  'guided': Method(_guided, 'Guided backpropagation (a control)'),
+  'guided': Method(_guided, 'Guided backprop (a control)'),
   'occlusion': Method(_occlusion, 'Occlusion'),
   'rise': Method(_rise, 'RISE'),
   'shap': Method(_shap, 'KernelSHAP'),

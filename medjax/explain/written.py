@@ -156,10 +156,11 @@ def _method_table(rows):
 def _case(result, pictures, i, more):
   """What the page shows of an image."""
   subject = result.subject
-  maps = {
-    methods.METHODS[name].title: (values, methods.METHODS[name].signed)
-    for name, values in result.maps.items()
-  }
+  maps = {}
+  for name, values in result.maps.items():
+    method = methods.METHODS[name]
+    title = method.title if values.any() else f'{method.title}: nothing'
+    maps[title] = values, method.signed
   changes = [
     row for row in more.get('counterfactuals', ()) if row['id'] == subject.id
   ]
