@@ -9,6 +9,7 @@ from medjax.data import pipeline
 from medjax.dp import private
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
+from medjax.prediction import novelty
 from medjax.prediction.samples import samples
 from medjax.run.member import Member, check_goes_on
 
@@ -16,9 +17,10 @@ from medjax.run.member import Member, check_goes_on
 def members(experiment, workdir, mesh):
   """The runs of an experiment, each with its data.
 
-  Preprocessed cases that fit are held in memory. A split that is missing shows
-  now, not after the training.
+  Preprocessed cases that fit are held in memory. A split that is missing, or
+  what the evaluation cannot give, shows now, not after the training.
   """
+  novelty.check(experiment)
   settings, task = experiment.train, experiment.task
   batch_size = experiment.data.batch_size
   if batch_size % (parts := mesh.size * settings.microbatches):

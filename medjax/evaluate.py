@@ -144,6 +144,7 @@ def test_rows(experiment, workdir):
 def _evaluate(experiment, workdir, facts, beside=None):
   """What metrics.json holds, the rows of each split, and of changed inputs."""
   _check_same(experiment.config, workdir)
+  novelty.check(experiment)
   task = experiment.task
   members = {
     folder: _evaluate(each, workdir / folder, facts)
@@ -326,7 +327,6 @@ def _novelty(experiment, workdir, predictor, rows):
   Returns what metrics.json says of it.
   """
   names = tuple(experiment.inference.ood)
-  novelty.check_names(names)
   train = samples(experiment, 'train')
   places = novelty.drawn(len(train), experiment.seed)
   with progress.bar('learning what is known', len(places)) as advance:

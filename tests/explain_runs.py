@@ -73,6 +73,16 @@ def bottleneck(root):
   return config
 
 
+def fusion(root):
+  """A config that joins the pictures and the table's two columns."""
+  config = bottleneck(root)
+  config.model = dict(
+    name='Fusion', backbone=config.model.backbone.to_dict(), hidden=4
+  )
+  config.task = dict(name='Classification', inputs=('image', 'covariates'))
+  return config
+
+
 def survival(root):
   """A Cox model of the pictures, in which those with a blob die early."""
   lines = ['path,time,event']

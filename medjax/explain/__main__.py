@@ -56,7 +56,9 @@ def main():
     '--do=Spiculation_value=1 --concepts=Spiculation_value,Margin_value',
   )
   defaults = Asked()
-  parser.add_argument('inputs', nargs='+', help='image files or folders')
+  parser.add_argument(
+    'inputs', nargs='+', help='image files or folders, or tables'
+  )
   parser.add_argument('--workdir', required=True, help='a trained workdir')
   parser.add_argument('--out', required=True, help='folder for the results')
   parser.add_argument(

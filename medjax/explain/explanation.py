@@ -19,7 +19,7 @@ from medjax.explain import (
 )
 from medjax.explain.options import Asked, Result, work_of
 from medjax.finetune import adapted
-from medjax.prediction import files, trained
+from medjax.prediction import files, tables, trained
 from medjax.reports.text import counted
 
 _GROUP = 16  # images whose maps are held at a time
@@ -40,7 +40,7 @@ def explain(workdir, inputs, out, asked=None, **options):
   score = score_of(run)
   output = target.output_of(run.task, asked.target) if asked.target else None
   extras.check(run, score, asked)
-  found = files.inputs_of(run, inputs)
+  found = _found(run, inputs, asked)
   out = pathlib.Path(out)
   errors, results = [], []
   read = subjects.Reader(
@@ -53,6 +53,11 @@ def explain(workdir, inputs, out, asked=None, **options):
       results += _explained(score, group, asked, given, errors, advance)
   if not results:
     raise ValueError(f'no image could be explained: {errors[0]}')
+  if asked.masks and all(r.subject.mask is None for r in results):
+    errors.append(
+      f'--masks={asked.masks} has no mask that is called as an image is, '
+      f'{results[0].subject.id}, say'
+    )
   checks = _checks(run, score, results, asked)
   more = extras.found(run, score, results, asked, pathlib.Path(workdir))
   path = written.write(out, run, asked, results, checks, more, errors)
@@ -61,6 +66,17 @@ def explain(workdir, inputs, out, asked=None, **options):
     failed = counted(len(errors), 'explanation')
     raise ValueError(f'{failed} failed; the first: {errors[0]}')
   return path
+
+
+def _found(run, inputs, asked):
+  """The files to explain, or the rows of tables as raw cases."""
+  if not tables.takes(run, inputs):
+    return files.inputs_of(run, inputs)
+  if asked.masks or asked.region:
+    raise ValueError(
+      '--masks and --region go with image files; a table has a column mask'
+    )
+  return [case for path in inputs for case in tables.cases(run, path)]
 
 
 def score_of(run):
@@ -115,6 +131,8 @@ def _explained(score, group, asked, given, errors, advance):
     (s, subjects.baseline(s.image, asked.baseline, given)) for s in group
   ]
   work = work_of(items, asked)
+  tcav = ('gradcam',) if asked.concepts else ()  # looks at a layer, too
+  methods.check((*asked.methods, *tcav), score, work)
   shown = score.network.target.shown
   values = np.asarray(shown(score(work.images, work.about)), float)
   results = [

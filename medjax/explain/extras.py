@@ -17,6 +17,7 @@ from medjax.explain import (
   subjects,
 )
 from medjax.metrics import embeddings
+from medjax.prediction.predictor import check_features
 
 _TAUGHT = 256  # training images that the marker is put into
 _MARKED = 40  # others, on which a method must find it
@@ -55,6 +56,8 @@ def check(run, score, asked):
       )
   if asked.nearest and dense:
     raise ValueError('--nearest asks for a classifier; this model segments')
+  if asked.nearest:
+    check_features(run.experiment)
   if asked.concepts and dense:
     raise ValueError('--concepts asks for a classifier; this model segments')
   if asked.concepts:  # before maps are made, which take long

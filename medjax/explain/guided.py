@@ -6,6 +6,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+_CALLS = ('jit', 'pjit')  # what they call is looked into
+
 
 @jax.custom_vjp
 def _relu(x):
@@ -42,6 +44,20 @@ class Guided:
     return _run(closed.jaxpr, closed.consts, flat)[0]
 
 
+def has_relu(score, images, about):
+  """Whether there is a ReLU in a score, for `Guided` to change."""
+  return _has_relu(jax.make_jaxpr(score)(images, about).jaxpr)
+
+
+def _has_relu(jaxpr):
+  return any(
+    (name == 'custom_jvp_call' and _is_relu(eqn.params['call_jaxpr']))
+    or (name in _CALLS and _has_relu(eqn.params['jaxpr'].jaxpr))
+    for eqn in jaxpr.eqns
+    for name in [eqn.primitive.name]
+  )
+
+
 def _run(jaxpr, consts, values):
   """Evaluates a program with our ReLU in place of its own."""
   env = dict(zip(jaxpr.constvars, consts, strict=True))
@@ -52,7 +68,7 @@ def _run(jaxpr, consts, values):
     name = eqn.primitive.name
     if name == 'custom_jvp_call' and _is_relu(eqn.params['call_jaxpr']):
       found = [_relu(*inputs)]
-    elif name in ('jit', 'pjit'):
+    elif name in _CALLS:
       inner = eqn.params['jaxpr']
       found = _run(inner.jaxpr, inner.consts, inputs)
     else:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 
 from medjax.explain import gradients, network, perturbing, shapley
-from medjax.explain.guided import Guided
+from medjax.explain.guided import Guided, has_relu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,33 +126,63 @@ def _cam(score, work, layer, grid, signed):
   return np.concatenate([np.asarray(x) for x in each])
 
 
+def check(names, score, work):
+  """Raises ValueError where the model has not what a method of `names` needs.
+
+  Asked before any of them, as the others may take long.
+  """
+  if any(name.startswith('gradcam') for name in names):
+    _maps_of(score, work)
+  if 'rollout' in names:
+    _tokens_of(score, work)
+  if 'guided' in names and not has_relu(score, *_first(work)):
+    raise ValueError(
+      'guided backpropagation changes ReLUs, and this model has none: it would '
+      'be the gradient, --methods=gradient'
+    )
+
+
+def _maps_of(score, work):
+  """{path: grid} of the layers that Grad-CAM may look at."""
+  shapes = _layers(score, work)
+  found = network.maps(shapes, work.images.ndim - 2)
+  if not found:
+    raise ValueError(
+      'this model has no layer that gives a map of the image, so there is no '
+      f'Grad-CAM of it; its layers are {", ".join(list(shapes)[:8])}'
+    )
+  if work.layer and work.layer not in found:
+    has = 'gives no map' if work.layer in shapes else 'is not there'
+    raise ValueError(
+      f'--layer: {work.layer!r} {has}; those that give one are '
+      f'{", ".join(network.candidates(found)[:12])}, …'
+    )
+  return found
+
+
+def _layers(score, work):
+  return score.layers(*_first(work))
+
+
+def _first(work):
+  """Image and about of the first image."""
+  return jax.tree.map(lambda x: np.asarray(x)[:1], work.near[:2])
+
+
 def chosen_layer(score, work):
   """(layer, grid) of Grad-CAM: the one asked for, or the likeliest.
 
   The likeliest is the last of the coarsest maps on which the score depends.
   Raises ValueError for a layer that there is not, or gives no map.
   """
-  rank = work.images.ndim - 2
-  one = jax.tree.map(lambda x: np.asarray(x)[:1], work.near[:2])
-  shapes = score.layers(*one)
-  found = network.maps(shapes, rank)
-  if not found:
-    raise ValueError(
-      'this model has no layer that gives a map of the image, so there is no '
-      f'Grad-CAM of it; its layers are {", ".join(list(shapes)[:8])}'
-    )
+  found = _maps_of(score, work)
   if work.layer:
-    if work.layer not in found:
-      has = 'gives no map' if work.layer in shapes else 'is not there'
-      raise ValueError(
-        f'--layer: {work.layer!r} {has}; those that give one are '
-        f'{", ".join(network.candidates(found)[:12])}, …'
-      )
     return work.layer, found[work.layer]
   for layer in network.candidates(found):
     maps = network.gradcam(
-      score.alone()[0], *one, layer=layer, grid=found[layer], signed=True
-    )
+      score.alone()[0], *_first(work), layer=layer, grid=found[layer],
+      signed=True,
+    )  # fmt: skip
     if np.any(np.asarray(maps)):
       return layer, found[layer]
   raise ValueError('this score depends on none of the maps of the model')
@@ -208,17 +239,25 @@ def _shapley(score, work):
 
 
 def _rollout(score, work):
-  one = jax.tree.map(lambda x: np.asarray(x)[:1], work.near[:2])
-  shapes = score.layers(*one)
-  if not any(path.endswith('attention/qkv') for path in shapes):
-    raise ValueError('rollout is of attention, and this model has none: a ViT')
-  found = network.maps(shapes, work.images.ndim - 2)
-  grid = found.get('patches') or next(iter(found.values()))
+  grid = _tokens_of(score, work)
   each = [
     network.rollout(s, *work.near[:2]).reshape(-1, *grid) for s in score.alone()
   ]
   large = network.enlarged(sum(each) / len(each), work.images.shape[1:-1])
   return np.asarray(large), None
+
+
+def _tokens_of(score, work):
+  """The grid of the patches that a class token attends to."""
+  shapes = _layers(score, work)
+  tokens = {s[1] for k, s in shapes.items() if k.endswith('attention/qkv')}
+  for grid in network.maps(shapes, work.images.ndim - 2).values():
+    if tokens == {math.prod(grid) + 1}:
+      return grid
+  raise ValueError(
+    'rollout is of the attention of a class token to the patches of an image, '
+    'and this model has none: a ViT'
+  )
 
 
 METHODS = {
@@ -229,7 +268,7 @@ METHODS = {
   'gradient': Method(_gradient, 'Gradient'),
   'ig': Method(_ig, 'Integrated gradients'),
   'smoothgrad': Method(_smoothgrad, 'SmoothGrad'),
-  'guided': Method(_guided, 'Guided backpropagation (a control)'),
+  'guided': Method(_guided, 'Guided backprop (a control)'),
   'occlusion': Method(_occlusion, 'Occlusion'),
   'rise': Method(_rise, 'RISE'),
   'shap': Method(_shap, 'KernelSHAP'),

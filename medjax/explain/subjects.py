@@ -64,12 +64,13 @@ class Reader:
     self._dense = 'mask' in run.task.fields
 
   def __call__(self, file):
-    """The `Subject` of one of `prediction.files.input_files`.
+    """The `Subject` of one of `prediction.files.input_files`, or a raw case.
 
     Raises ValueError for a file that cannot be explained.
     """
-    raw = files.read_case(file)
-    known = self._masks(file, raw)
+    given = isinstance(file, Mapping)  # a row of a table
+    raw = dict(file) if given else files.read_case(file)
+    known = raw.get('mask') if given else self._masks(file, raw)
     if known is not None:
       raw['mask'] = known
     run = self._run
@@ -94,7 +95,8 @@ class Reader:
       about['output'] = self._answer(image, about)
     name = target.name_of(run.task, int(about['output']))
     mask = None if mask is None else mask > 0
-    return Subject(**parts, about=about, name=name, mask=mask)
+    note = _beside(run.task.inputs[1:], raw)
+    return Subject(**parts, about=about, name=name, mask=mask, note=note)
 
   def _answer(self, image, about):
     """The output whose score is the highest."""
@@ -112,6 +114,10 @@ class Reader:
     """Of a segmenter: one class, in the region where it sees it."""
     run, raw = self._run, parts['raw']
     given = self._regions(file, raw)
+    if given is None and self._regions.asked:
+      raise ValueError(
+        f'{raw["path"]}: --region has no mask that is called {raw["id"]}'
+      )
     labels = run.predict_case(raw).labels if given is None else given
     region = run.experiment.prepare({**raw, 'mask': labels})['mask']
     output = self._output
@@ -146,6 +152,16 @@ class Reader:
     return Subject(
       **parts, about=about, name=name, mask=arrays['mask'], note=note
     )
+
+
+def _beside(inputs, raw):
+  """What is said of the further inputs of a model, of which are no maps."""
+  known = [name for name in inputs if name in raw]
+  absent = [name for name in inputs if name not in raw]
+  said = [f'{", ".join(known)} as in the table'] if known else []
+  if absent:
+    said.append(f'without {", ".join(absent)}: a table may have more')
+  return '; '.join(said)
 
 
 def _labels_of(task, output):
@@ -198,7 +214,7 @@ class _Masks:
 
   def __init__(self, place):
     self._place = place and pathlib.Path(place)
-    self._named = {}
+    self.asked, self._named = bool(place), {}
     if self._place is None:
       return
     if not self._place.exists():

@@ -76,7 +76,8 @@ def _lines(results):
 
 def _write_maps(folder, result):
   """Each map on the input's grid: a NIfTI, or a picture and the numbers."""
-  subject, place = result.subject, result.subject.raw['place']
+  subject, affine = result.subject, result.subject.raw['affine']
+  place = subject.raw.get('place', affine if len(affine) == 4 else None)
   native = subject.is_native
   maps = {
     name: subject.native(values) if native else values
@@ -154,10 +155,11 @@ def _method_table(rows):
 def _case(result, pictures, i, more):
   """What the page shows of an image."""
   subject = result.subject
-  maps = {
-    methods.METHODS[name].title: (values, methods.METHODS[name].signed)
-    for name, values in result.maps.items()
-  }
+  maps = {}
+  for name, values in result.maps.items():
+    method = methods.METHODS[name]
+    title = method.title if values.any() else f'{method.title}: nothing'
+    maps[title] = values, method.signed
   changes = [
     row for row in more.get('counterfactuals', ()) if row['id'] == subject.id
   ]

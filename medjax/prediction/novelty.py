@@ -8,6 +8,7 @@ import numpy as np
 
 from medjax import files
 from medjax.metrics import novelty
+from medjax.prediction.predictor import check_features
 
 FILE = 'novelty.npz'
 DOUBT = 0.05  # below this p one abstains
@@ -139,6 +140,16 @@ def seen(predictor, samples, watch=lambda: None):
     np.array(label) if single else None,
     tuple(ids),
   )
+
+
+def check(experiment):
+  """Raises ValueError for scores of inference.ood that it cannot give.
+
+  Asked before the training: the evaluation that fits them comes after it.
+  """
+  if names := tuple(experiment.inference.ood):
+    check_names(names)
+    check_features(experiment)
 
 
 def check_names(names):

@@ -68,7 +68,7 @@ class Predictor:
     )
     options, self._features = {'flips': settings.flips}, features
     if features:
-      _check_features(experiment)
+      check_features(experiment)
       options['features'] = True
     self._compiled = make(experiment.model, self._task, self._mesh, **options)
     self._plain = None
@@ -162,7 +162,7 @@ class Predictor:
     return Found(*read, **more)
 
 
-def _check_features(experiment):
+def check_features(experiment):
   """Raises ValueError for a model or a setting that gives no embedding."""
   model = getattr(experiment.model, 'model', experiment.model)
   if 'features' not in inspect.signature(model.__call__).parameters:

@@ -5,6 +5,7 @@ Both may make it worse: what they change is measured beside the model as it was.
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +26,9 @@ def adapted(experiment, variables, batches, *, way, seed=0):
   the scales and biases of those norms take a step down the entropy of each
   batch's predictions (Wang et al. 2021).
 
-  batches: lists of the inputs of the model, each (b, …). Raises ValueError for
-  what `check` refuses.
+  batches: those of `batches_of`. Raises ValueError for what `check` refuses.
   """
   check(variables, experiment.task, way)
-  batches = list(batches)
   if way == 'tent':
     variables = _tent(experiment, variables, batches, seed)
   return _statistics(experiment, variables, batches, seed)
@@ -104,8 +103,6 @@ def _statistics(experiment, variables, batches, seed):
     _of_batch(*_parts(experiment), variables, inputs, _key(seed, i))
     for i, inputs in enumerate(batches)
   ]
-  if not found:
-    return variables
   sizes = np.array([len(inputs[0]) for inputs in batches], np.float32)
   mean = jax.tree.map(lambda *xs: jnp.average(jnp.stack(xs), 0, sizes), *found)
   return {**variables, 'batch_stats': mean}
@@ -173,26 +170,31 @@ def _key(seed, i):
 
 
 def batches_of(experiment, samples):
-  """Yields the inputs of a model in batches of one shape, without labels.
+  """Batches of the inputs of a model, lists of (b, …), without labels.
 
-  Of a run on patches one patch of each sample, from its middle; whole images
-  of another shape than the first are passed by. The last batch is as long as
-  it comes, but never of one alone, of which no statistics are.
+  Of a run on patches one patch of each sample, from its middle. A batch is of
+  one shape; a sample whose shape no other one has is in none, as one alone has
+  no statistics. Raises ValueError where there is no batch.
   """
-  size, held, shape = experiment.inference.batch_size, [], None
+  patch, alike = tuple(experiment.data.patch_size), {}
   for sample in samples:
-    image = np.asarray(sample['image'], np.float32)
-    image = _middle(image, tuple(experiment.data.patch_size))
-    shape = shape or image.shape
-    if image.shape != shape:
-      continue
+    image = _middle(np.asarray(sample['image'], np.float32), patch)
     rest = [np.asarray(sample[k]) for k in experiment.task.inputs[1:]]
-    held.append([image, *rest])
-    if len(held) == size:
-      yield [np.stack(parts) for parts in zip(*held, strict=True)]
-      held = []
-  if len(held) > 1:
-    yield [np.stack(parts) for parts in zip(*held, strict=True)]
+    inputs = [image, *rest]
+    alike.setdefault(tuple(x.shape for x in inputs), []).append(inputs)
+  size, batches = max(2, experiment.inference.batch_size), []
+  for group in alike.values():
+    # The last batch takes one that would be alone.
+    starts = [*range(0, len(group) - 1, size), len(group)]
+    for start, end in itertools.pairwise(starts):
+      parts = zip(*group[start:end], strict=True)
+      batches.append([np.stack(part) for part in parts])
+  if not batches:
+    raise ValueError(
+      '--adapt asks for two images of one shape, and each of these has another '
+      'one: bring them to one by data.preprocess, or train on patches'
+    )
+  return batches
 
 
 def _middle(image, patch):

@@ -11,6 +11,7 @@ from medjax.trust import ct, mri, xray
 
 SUITES = {'xray': xray.SUITE, 'mri': mri.SUITE, 'ct': ct.SUITE}
 SEVERITIES = (1, 2, 3, 4, 5)
+_AIR = -1024.0  # HU; scanners store nothing below
 _VOXELS = 2**22  # of the images that are on the device at once
 
 
@@ -29,13 +30,14 @@ def _compiled(kind, name, keys, images, amount, low, high, severity):
   """Images (b, *s, C) float32 corrupted, in the units they came in.
 
   low, high (b,): what becomes 0 and 1 of X-ray and MR images, and bounds them.
+  CT has no bound above; below it is _AIR, or its own where it has been padded.
   Severity 0 is the identity, bit by bit.
   """
   function, _ = SUITES[kind][name]
 
   def one(key, image, low, high):
     if kind == 'ct':
-      return function(key, image, amount)
+      return jnp.maximum(function(key, image, amount), jnp.minimum(low, _AIR))
     span = jnp.where(high > low, high - low, 1)
     out = function(key, (image - low) / span, amount)
     return jnp.clip(out, 0, 1) * span + low

@@ -2,8 +2,6 @@
 
 import datetime
 
-import numpy as np
-
 from medjax import files
 from medjax.reports import figures, page
 from medjax.reports.gallery import display_slice
@@ -19,10 +17,11 @@ _TITLES = {
 _CURVES = ('ece', *_TITLES)
 
 
-def write(out, found, pictures):
+def write(out, found, pictures, affine):
   """Writes stress.html into `out` of what stress.json holds; returns its path.
 
-  pictures: [(corruption, [image (*s, C) clean and at each severity])].
+  pictures: [(corruption, [image (*s, C) clean and at each severity])], all of
+  one case with this affine.
   """
   monitor = found['monitor']
   measures = Measures(found['measures'])
@@ -43,7 +42,10 @@ def write(out, found, pictures):
     looks = draw(
       'stress_pictures',
       figures.corrupted(
-        [(name, [_flat(x) for x in images]) for name, images in pictures],
+        [
+          (name, [_flat(x, affine) for x in images])
+          for name, images in pictures
+        ],
         severities,
       ),
       'A case under each corruption at each severity',
@@ -55,6 +57,7 @@ def write(out, found, pictures):
     written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
     about=f'{found["cases"]} test cases of {found["workdir"]}, suite '
     f'{found["suite"]}, seed {found["seed"]}.',
+    left=found['cases'] - clean.get('adapted_to', found['cases']),
     cards=_cards(found, title),
     corruptions=_corruptions(found, title),
     adaptation=found['adapt'],
@@ -67,10 +70,8 @@ def write(out, found, pictures):
   return path
 
 
-def _flat(image):
+def _flat(image, affine):
   """A picture (h, w) of an image: of a volume its middle slice."""
-  n = image.ndim - 1
-  affine = np.eye(n + 1)
   (picture,) = display_slice(image, affine=affine)
   return picture if picture.ndim == 2 else picture.mean(-1)
 

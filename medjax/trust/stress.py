@@ -144,8 +144,9 @@ def measure(stress, kind, *, severities=corrupt.SEVERITIES, way=None, seed=0):
   """[{'corruption', 'severity', scores, 'change', …}] of a suite.
 
   The first is of the clean images, severity 0. With a `way` of `adapt` each
-  also has 'adapted', the monitor after adaptation to those very images, and
-  'gain' over none, paired, with its interval.
+  also has 'adapted', the monitor after adaptation to those very images,
+  'adapted_to', how many of them had the shape of another one, and 'gain' over
+  none, paired, with its interval.
   """
   names = list(corrupt.suite(kind))
   # One case of the suite shows whether it is for these images.
@@ -184,15 +185,16 @@ def _adapted(stress, cases, before, way, seed):
   before: rows of the same cases without.
   """
   made = stress.experiment
-  samples = [made.prepare(case) for case in cases]
+  batches = adapt_lib.batches_of(made, map(made.prepare, cases))
   variables = [
-    adapt_lib.adapted(
-      made, v, adapt_lib.batches_of(made, samples), way=way, seed=seed
-    )
+    adapt_lib.adapted(made, v, batches, way=way, seed=seed)
     for v in stress.variables
   ]
   rows = stress.rows(cases, variables)
-  found = {'adapted': stress.scores(rows)[made.task.monitor]}
+  found = {
+    'adapted': stress.scores(rows)[made.task.monitor],
+    'adapted_to': sum(len(images) for images, *_ in batches),
+  }
   if (gain := stress.change(before, rows)) is not None:
     found['gain'], (found['gain_low'], found['gain_high']) = gain
   return found
@@ -280,7 +282,9 @@ def run(
   out = pathlib.Path(out or pathlib.Path(workdir) / 'stress' / suite)
   files.write_csv(out / 'stress.csv', table)
   files.write_json(out / 'stress.json', found, sealed=True)
-  return page.write(out, found, _pictures(stress.cases[0], suite, severities))
+  case = stress.cases[0]
+  looks = _pictures(case, suite, severities)
+  return page.write(out, found, looks, case['affine'])
 
 
 def _pictures(case, suite, severities):

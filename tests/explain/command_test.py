@@ -191,6 +191,32 @@ def test_what_a_bottleneck_would_answer(bottleneck, medjax, tmp_path):
   assert told['assumption']
 
 
+def test_of_an_image_and_a_table_rows_are_explained(medjax, tmp_path):
+  root = workdirs.write_pictures(tmp_path / 'data')
+  run = workdirs.trained(workdirs.fusion(root), tmp_path / 'run')
+  rows = (root / 'cases.csv').read_text().splitlines()
+  few = root / 'few.csv'
+  few.write_text('\n'.join(rows[:4]) + '\n')
+  code, said = medjax(
+    few, f'--workdir={run}', f'--out={tmp_path / "out"}',
+    '--methods=occlusion', '--sanity=0', '--target=1',
+  )  # fmt: skip
+  assert code == 0, said
+  values = {r['id']: r['value'] for r in lines(tmp_path / 'out/explain.csv')}
+  assert len(values) == 3
+  page = (tmp_path / 'out/explain.html').read_text()
+  assert 'covariates as in the table' in page
+  # Of a file alone the model knows less, and the page says so.
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path / "one"}',
+    '--methods=occlusion', '--sanity=0', '--target=1',
+  )  # fmt: skip
+  assert code == 0, said
+  assert 'without covariates' in (tmp_path / 'one/explain.html').read_text()
+  (alone,) = lines(tmp_path / 'one/explain.csv')
+  assert alone['value'] != values['1']
+
+
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
@@ -259,6 +285,20 @@ def test_a_gradient_that_is_not_finite(
   assert '1 explanation failed' in said
   ids = [r['id'] for r in lines(tmp_path / 'explain.csv')]
   assert ids == ['01']
+
+
+def test_masks_of_other_names_are_told(classifier, medjax, tmp_path):
+  root, run = classifier
+  (tmp_path / 'masks').mkdir()
+  mask = (root / 'masks/01.png').read_bytes()
+  (tmp_path / 'masks/patient_1.png').write_bytes(mask)
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path / "out"}',
+    '--methods=gradient', '--sanity=0', f'--masks={tmp_path / "masks"}',
+  )  # fmt: skip
+  assert code == 1
+  assert 'has no mask that is called as an image is, 01, say' in said
+  assert len(lines(tmp_path / 'out/explain.csv')) == 1
 
 
 def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):

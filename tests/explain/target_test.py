@@ -111,7 +111,7 @@ def test_of_survival_it_is_the_mean_of_each_curve():
   np.testing.assert_allclose(task.risk(outputs), curves.mean(-1), rtol=1e-6)
 
 
-def test_a_model_without_maps_has_no_gradcam():
+def test_what_a_model_has_not_is_said_before_the_work():
   net = explain_nets.linear(np.ones((4, 4, 1), np.float32)).score
   images = np.ones((1, 4, 4, 1), np.float32)
   work = methods.Work(
@@ -120,5 +120,12 @@ def test_a_model_without_maps_has_no_gradcam():
     baseline=0 * images,
     spacing=np.ones(2),
   )
-  with pytest.raises(ValueError, match='no layer that gives a map'):
-    methods.chosen_layer(net, work)
+  for name, message in (
+    ('gradcam', 'no layer that gives a map'),
+    ('rollout', 'of a class token'),
+    ('guided', 'changes ReLUs, and this model has none'),
+  ):
+    # Before methods that any model has, as those take long.
+    with pytest.raises(ValueError, match=message):
+      methods.check(('ig', 'rise', name), net, work)
+  methods.check(('ig', 'rise'), net, work)

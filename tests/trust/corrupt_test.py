@@ -120,6 +120,17 @@ def test_noise_has_the_spread_it_says():
   assert waves[0, 0] < 0.05 * waves.mean()  # no noise of the mean
 
 
+def test_ct_has_no_value_below_that_of_air():
+  air = np.full((16, 16, 2, 1), -1000, np.int16)
+  for name in ('dose', 'streak', 'rings'):
+    found = applied('ct', name, 5, air)
+    assert found.min() == -1024, name
+    assert found.max() > -900
+  padded = air.copy()
+  padded[:4] = -3024
+  assert applied('ct', 'dose', 5, padded).min() == -3024
+
+
 def test_ghosts_stand_a_third_of_the_field_away():
   image = jnp.zeros((32, 48, 1)).at[14:18, 4:8].set(1)
   found = np.asarray(mri.ghosting(KEY, image, 0.9))[..., 0]

@@ -6,14 +6,15 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from trust.small_run import make_cases
+from trust.small_run import make_cases, make_config
 
 import medjax
-from medjax import files
+from medjax import experiment, files
 from medjax.predict import predict
 from medjax.prediction import novelty
 from medjax.report import write_report
 from medjax.tasks.task import Calibration
+from medjax.train import train
 
 
 def metrics(workdir):
@@ -140,6 +141,20 @@ def test_training_cases_do_not_calibrate():
 def test_two_scores_and_one_of_features_are_needed(names):
   with pytest.raises(ValueError, match=r'inference\.ood'):
     novelty.Novelty.of(seen(), seen(seed=1, ids='b'), names)
+
+
+def test_what_novelty_cannot_be_told_by_is_said_before_the_training(
+  data, tmp_path
+):
+  config = make_config()
+  config.inference.ood = ('mahalanobis',)
+  with pytest.raises(ValueError, match='name two or more of'):
+    train(experiment.make(config), tmp_path)
+  config.inference.ood = ('mahalanobis', 'knn')
+  config.model.name = 'trust.small_run:Blind'
+  with pytest.raises(ValueError, match='Blind gives no features'):
+    train(experiment.make(config), tmp_path)
+  assert not any(tmp_path.glob('checkpoints/*'))
 
 
 def test_novelty_is_what_was_saved(tmp_path):

@@ -22,6 +22,16 @@ class Net(nn.Module):
     return named if features else logits
 
 
+class Blind(nn.Module):
+  """A model that gives logits and nothing else."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    return nn.Dense(self.num_classes)(x.mean((1, 2)))
+
+
 class Cases(list):
   """Raw cases as a data set gives them."""
 

@@ -80,7 +80,7 @@ def variables_of(workdir):
 def batches(made):
   cases = made.cases('test')
   samples = [made.prepare({**cases[i], 'id': str(i)}) for i in range(20)]
-  return list(adapt.batches_of(made, samples))
+  return adapt.batches_of(made, samples)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,20 @@ def test_adapted_statistics_are_those_of_the_batches(workdir, data):
     each = [function(x, (0, 1, 2)) for x in maps]
     wanted = np.average(each, 0, [15, 5])
     np.testing.assert_allclose(stats[name], wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_batches_for_adapting_are_of_one_shape(workdir, data):
+  made, _ = variables_of(workdir)
+  sample = lambda k, side: {
+    'image': np.full((side, side, 1), k, np.float32),
+  }  # fmt: skip
+  small, large = [sample(k, 8) for k in range(33)], [sample(99, 12)]
+  found = adapt.batches_of(made, [*small[:3], *large, *small[3:]])
+  # 33 are a batch of 32 and one, which would be alone; the large one is left.
+  ((images,),) = found
+  np.testing.assert_array_equal(images[:, 0, 0, 0], range(33))
+  with pytest.raises(ValueError, match='two images of one shape'):
+    adapt.batches_of(made, [small[0], *large])
 
 
 def test_a_model_without_batch_norm_cannot_adapt(workdir, data):
