@@ -76,6 +76,8 @@ def of_file(model, path, affines, others):
       yield name, predict(model, None, None, covariates=row), None
     return
   image, affine, write = image_files.read(path)
+  if said := image_files.other_spacing(affine, model.info):
+    print(f'{path}: {said}', file=sys.stderr)
   yield path, predict(model, image, affine, affines=affines, **others), write
 
 
