@@ -14,7 +14,7 @@ def main():
   )
   parser.add_argument('--workdir', required=True, help='a trained workdir')
   parser.add_argument(
-    '--to', required=True, help='int8, prune:SHARE or student:CONFIG'
+    '--to', required=True, help='int8, float16, prune:SHARE or student:CONFIG'
   )
   parser.add_argument('--out', required=True, help='folder for the version')
   parser.add_argument('--steps', type=int, help='of training, if it trains')

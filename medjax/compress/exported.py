@@ -4,7 +4,8 @@ import pathlib
 
 import numpy as np
 
-from medjax.export import golden
+from medjax import files
+from medjax.export import artefact, golden
 from medjax.prediction.predictor import Found
 
 
@@ -78,3 +79,19 @@ def _zeros(info):
 def size(folder):
   """MB of the model that is run."""
   return (pathlib.Path(folder) / 'model.onnx').stat().st_size / 1e6
+
+
+def seal(folder, out, quantised):
+  """Makes of `out`, which holds another model.onnx, an exported folder.
+
+  quantised: what model.json says of that model.
+  """
+  names = [*artefact.SCRIPTS, artefact.GOLDEN]
+  artefact.copy(folder, out, names)
+  info = files.read_json(
+    pathlib.Path(folder) / artefact.MODEL, mend='export again'
+  )
+  names.append(artefact.ONNX)
+  digests = {name: files.digest_of(out / name) for name in names}
+  info |= {'quantised': quantised, 'files': digests}
+  files.write_json(out / artefact.MODEL, info, sealed=True)

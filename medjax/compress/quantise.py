@@ -39,9 +39,8 @@ def quantise(folder, out, cases, judge):
     for method in METHODS:
       place = pathlib.Path(home) / method
       place.mkdir()
-      artefact.copy(folder, place, [*artefact.SCRIPTS, artefact.GOLDEN])
       _quantise(folder, place, inputs, method)
-      _sealed(folder, place, method)
+      exported.seal(folder, place, {'bits': 8, 'calibrated_by': method})
       scores[method] = judge(place)
     best = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-1))
     shutil.copytree(pathlib.Path(home) / best, out, dirs_exist_ok=True)
@@ -118,14 +117,3 @@ def _left(path):
       if source is None or source.op_type != 'DequantizeLinear':
         found[node.op_type] = found.get(node.op_type, 0) + 1
   return found
-
-
-def _sealed(folder, out, method):
-  """model.json of the new folder: of its files, and what was done."""
-  info = files.read_json(
-    pathlib.Path(folder) / artefact.MODEL, mend='export again'
-  )
-  info['quantised'] = {'bits': 8, 'calibrated_by': method}
-  names = [*artefact.SCRIPTS, artefact.GOLDEN, artefact.ONNX]
-  info['files'] = {name: files.digest_of(out / name) for name in names}
-  files.write_json(out / artefact.MODEL, info, sealed=True)

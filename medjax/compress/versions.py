@@ -1,4 +1,4 @@
-"""The ways to make a run smaller: eight bits, fewer channels, a student."""
+"""The ways to make a run smaller: fewer bits, fewer channels, a student."""
 
 import json
 import pathlib
@@ -9,9 +9,9 @@ import numpy as np
 
 from medjax import config, experiment, files, public
 from medjax.build import closest
-from medjax.compress import exported, narrow, price, quantise
+from medjax.compress import exported, halves, narrow, price, quantise
 from medjax.evaluate import evaluate
-from medjax.export import adopted, artefact
+from medjax.export import adopted, artefact, report
 from medjax.finetune import adapted
 from medjax.prediction import trained
 from medjax.report import write_report
@@ -24,8 +24,9 @@ _STEPS = 4  # of how many parts of the run's steps one is enough to mend a cut
 def compress(workdir, to, out, *, steps=None, trust=False):
   """Writes a smaller version of a run into `out`; returns the table's rows.
 
-  to: 'int8', 'prune:SHARE' of the channels that stay, or 'student:CONFIG'.
-  int8 is an exported folder, the others are workdirs. steps: of what trains.
+  to: 'int8', 'float16', 'prune:SHARE' of the channels that stay, or
+  'student:CONFIG'. Fewer bits are an exported folder, the others are workdirs.
+  steps: of what trains.
   """
   kind, value = _way(to, steps)
   run, out = trained.load(workdir, trust=trust), pathlib.Path(out)
@@ -47,8 +48,8 @@ def _way(to, steps):
   kind, _, value = to.partition(':')
   if kind not in _WAYS:
     raise ValueError(f'--to={to}: no way {kind!r}{closest(kind, _WAYS)}')
-  if kind == 'int8' and (value or steps):
-    raise ValueError('--to=int8 takes neither a value nor --steps')
+  if kind in ('int8', 'float16') and (value or steps):
+    raise ValueError(f'--to={kind} takes neither a value nor --steps')
   if kind == 'prune':
     try:
       value = float(value)
@@ -84,6 +85,14 @@ def _int8(run, workdir, value, out, original, steps):
   if left:
     kinds = ', '.join(f'{n} {kind}' for kind, n in left.items())
     print(f'left in float32: {kinds}')
+  return out
+
+
+def _float16(run, workdir, value, out, original, steps):
+  """Weights of sixteen bits; prints what they change of the golden cases."""
+  adopted.check_new(out)
+  halves.halve(original, out)
+  report.check(out)
   return out
 
 
@@ -189,4 +198,9 @@ def _trained(made, out):
   write_report(out)
 
 
-_WAYS = {'int8': _int8, 'prune': _prune, 'student': _student}
+_WAYS = {
+  'int8': _int8,
+  'float16': _float16,
+  'prune': _prune,
+  'student': _student,
+}

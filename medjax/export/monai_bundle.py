@@ -28,7 +28,8 @@ def read(folder):
   network = _plain(inference, inference.get('network_def'), 'network_def')
   model, rank, channels, classes = _network(network)
   dense = model['name'] not in ('DenseNet', 'DenseNet121', 'DenseNet169')
-  preprocess, spacing = _preprocess(inference)
+  preprocess, spacing = _preprocess(inference, channels)
+  left_out = _postprocessing(inference)
   patch, settings, notes = _windows(inference, rank, dense)
   names = _names(folder, classes)
   return {
@@ -54,6 +55,7 @@ def read(folder):
       f'model: {model}',
       f'data.preprocess: {preprocess}',
       *notes,
+      *left_out,
       *([_SPACED] if spacing else []),
     ],
   }
@@ -80,10 +82,7 @@ def _weights(folder):
 def _plain(whole, value, where):
   """A value whose references, '@name', are looked up; no expressions."""
   if isinstance(value, str) and value.startswith('@'):
-    name = value[1:]
-    if name not in whole:
-      raise ValueError(f'{where}: {value} refers to nothing in the bundle')
-    return _plain(whole, whole[name], where)
+    return _plain(whole, _referred(whole, value, where), where)
   if isinstance(value, str) and value.startswith('$'):
     raise ValueError(f'{where}: {value!r} is an expression, which is not run')
   if isinstance(value, dict):
@@ -91,6 +90,20 @@ def _plain(whole, value, where):
   if isinstance(value, list):
     return [_plain(whole, v, where) for v in value]
   return value
+
+
+def _referred(whole, value, where):
+  """What '@name', '@name#part' or '@name::0' stands for."""
+  found = whole
+  for part in value[1:].replace('::', '#').split('#'):
+    part = int(part) if isinstance(found, list) and part.isdigit() else part
+    try:
+      found = found[part]
+    except (KeyError, IndexError, TypeError):
+      raise ValueError(
+        f'{where}: {value} refers to nothing in the bundle'
+      ) from None
+  return found
 
 
 def _kind(entry, where):
@@ -120,7 +133,7 @@ def _network(entry):
       f'network_def: {name} is not known, only {", ".join(readers)}'
     )
   take = _Taken(name, given)
-  rank = take('spatial_dims')
+  rank = take('spatial_dims', 3)
   channels, classes = take('in_channels'), take('out_channels')
   model = readers[name](take)
   take.end()
@@ -240,24 +253,60 @@ def _tuples(values):
 # What is done to an image, and how it is cut.
 
 
-def _preprocess(inference):
+def _preprocess(inference, channels):
   """(entries of data.preprocess, spacing or None)."""
-  entry = inference.get('preprocessing')
-  if entry is None:
-    return [], None
-  _, arguments = _kind(entry, 'preprocessing')
   steps, spacing = [], None
-  for i, step in enumerate(arguments.get('transforms', [])):
-    where = f'preprocessing.transforms[{i}]'
-    name, given = _kind(step, where)
+  for where, name, given in _transforms(inference, 'preprocessing'):
     if name in _READING:
       continue
     if name not in _STEPS:
       raise ValueError(f'{where}: {name} is not known')
-    made = _STEPS[name](_plain(inference, given, where), where)
-    spacing = made.get('spacing', spacing)
-    steps.append(made)
+    given = _plain(inference, given, where)
+    measured = name in ('NormalizeIntensityd', 'ScaleIntensityd')
+    measured &= not {'subtrahend', 'divisor'} & {*given}
+    if measured and channels > 1 and not given.get('channel_wise'):
+      raise ValueError(
+        f'{where}: {name} over all channels at once is not known: channel_wise '
+        'is'
+      )
+    made = _STEPS[name](given, where)
+    spacing = made[0].get('spacing', spacing)
+    steps += made
   return steps, spacing
+
+
+def _transforms(inference, part):
+  """Yields (where, name, arguments) of the steps of a part."""
+  if inference.get(part) is not None:
+    _, arguments = _kind(inference[part], part)
+    for i, step in enumerate(arguments.get('transforms', [])):
+      where = f'{part}.transforms[{i}]'
+      yield where, *_kind(step, where)
+
+
+def _postprocessing(inference):
+  """A note for each step that is left out; of probabilities softmax is known.
+
+  Raises ValueError for channels that do not exclude each other.
+  """
+  notes = []
+  for where, name, given in _transforms(inference, 'postprocessing'):
+    for option in ('sigmoid', 'threshold'):
+      if given.get(option):
+        raise ValueError(
+          f'{where}: {name} with {option} is not known: channels that overlap, '
+          'whose labels the bundle does not say'
+        )
+    if name not in _READING:
+      notes.append(f'note: {where}, {name}, is left out')
+  return notes
+
+
+def _spaced(given, where):
+  spacing = given['pixdim']
+  if not isinstance(spacing, list) or min(spacing) <= 0:
+    raise ValueError(f'{where}: Spacingd with pixdim={spacing} is not known')
+  return [dict(name='resample', spacing=tuple(spacing))]
 
 
 def _scaled(given, where):
@@ -266,36 +315,43 @@ def _scaled(given, where):
   )
   slope = (top - bottom) / (high - low)
   cut = given.get('clip')
-  return dict(
-    name='scale',
-    mean=low - bottom / slope,
-    std=1 / slope,
-    low=low if cut else None,
-    high=high if cut else None,
-  )
+  return [
+    dict(
+      name='scale',
+      mean=low - bottom / slope,
+      std=1 / slope,
+      low=low if cut else None,
+      high=high if cut else None,
+    )
+  ]
+
+
+def _between(given, where):
+  """From the least value to the largest."""
+  if given.get('factor') is not None:
+    raise ValueError(f'{where}: ScaleIntensityd with factor is not known')
+  bottom, top = given.get('minv', 0.0), given.get('maxv', 1.0)
+  steps = [dict(name='percentile', low=0.0, high=100.0)]
+  if (bottom, top) != (0, 1):
+    width = top - bottom
+    steps.append(dict(name='scale', mean=-bottom / width, std=1 / width))
+  return steps
 
 
 def _normalised(given, where):
   if 'subtrahend' in given or 'divisor' in given:
-    return dict(
-      name='scale', mean=given.get('subtrahend', 0), std=given.get('divisor', 1)
-    )
-  if not given.get('channel_wise'):
-    raise ValueError(
-      f'{where}: NormalizeIntensityd over all channels at once is not known: '
-      'channel_wise is'
-    )
-  return dict(name='zscore', nonzero=bool(given.get('nonzero')))
+    mean, std = given.get('subtrahend', 0), given.get('divisor', 1)
+    return [dict(name='scale', mean=mean, std=std)]
+  return [dict(name='zscore', nonzero=bool(given.get('nonzero')))]
 
 
 _STEPS = {
-  'Orientationd': lambda given, _: dict(
-    name='reorient', codes=given['axcodes']
-  ),
-  'Spacingd': lambda given, _: dict(
-    name='resample', spacing=tuple(given['pixdim'])
-  ),
+  'Orientationd': lambda given, _: [
+    dict(name='reorient', codes=given['axcodes'])
+  ],
+  'Spacingd': _spaced,
   'ScaleIntensityRanged': _scaled,
+  'ScaleIntensityd': _between,
   'NormalizeIntensityd': _normalised,
 }
 

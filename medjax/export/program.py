@@ -95,8 +95,9 @@ def _shapes(shapes, batch):
 def for_cpu(program, weights, shapes, batch):
   """(Exported program of a fixed batch for CPUs, which form of the operations).
 
-  Two forms are timed, medjax's for CPUs and XLA's plain ones: of tiny images
-  the former spends more on its transforms than they save.
+  Of two forms the one that costs less is taken, medjax's for CPUs or XLA's
+  plain one: of tiny images the former may spend more on its transforms than
+  they save.
   """
   found = {}
   inputs = {
@@ -111,15 +112,18 @@ def for_cpu(program, weights, shapes, batch):
   return found[form][0], form
 
 
-def _seconds(call, inputs, most=0.5):
-  """The shortest time of a call, of those in `most` seconds."""
+def _seconds(call, inputs, least=3, most=0.5):
+  """CPU seconds of a call, the mean of those in `most` seconds.
+
+  Not the clock's: small operations wait for their threads, and on a busy
+  machine that is all that the clock sees.
+  """
   jax.block_until_ready(call(inputs))
-  times, begun = [], time.perf_counter()
-  while not times or time.perf_counter() - begun < most:
-    before = time.perf_counter()
+  count, begun, spent = 0, time.perf_counter(), time.process_time()
+  while count < least or time.perf_counter() - begun < most:
     jax.block_until_ready(call(inputs))
-    times.append(time.perf_counter() - before)
-  return min(times)
+    count += 1
+  return (time.process_time() - spent) / count
 
 
 def portable(program, weights, shapes):

@@ -7,6 +7,14 @@ import pathlib
 from medjax import cli, files
 from medjax.export import golden
 
+# By the bits of its numbers, what a model may differ by: with fewer it is to be
+# near the run, not the same.
+_LIMITS = {
+  32: {'labels': 0.0, '': golden.TOLERANCE},
+  16: {'labels': 0.01, '': 0.05},
+  8: {'labels': 0.1, '': 0.5},
+}
+
 
 def contents(folder, info):
   """A line for each file."""
@@ -44,9 +52,7 @@ def check(folder):
     worst = golden.compare(folder, backend)
     text = ', '.join(f'{k} {v:.1e}' for k, v in worst.items())
     print(f'{backend}: largest error on {golden.CASES} golden cases: {text}')
-    limits = {'labels': 0.0, '': golden.TOLERANCE}
-    if 'quantised' in info:  # Then it is to be near the run, not the same.
-      limits = {'labels': 0.1, '': 0.5}
+    limits = _LIMITS[info.get('quantised', {}).get('bits', 32)]
     limit = lambda name, limits=limits: limits.get(name, limits[''])
     wrong += [backend for k, v in worst.items() if not v <= limit(k)]
   if wrong:

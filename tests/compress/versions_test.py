@@ -8,8 +8,8 @@ from drawn_runs import CLASSES, MASKS, RESNET, UNET
 from PIL import Image
 
 from medjax import config, experiment
-from medjax.compress import exported, price, quantise, versions
-from medjax.export import artefact
+from medjax.compress import exported, halves, price, quantise, versions
+from medjax.export import artefact, golden
 from medjax.prediction import trained
 from medjax.tasks import DistilledClassification
 
@@ -84,6 +84,29 @@ def test_eight_bits(workdir, tmp_path, capsys):
   ((_, found),) = predictor([sample])
   wanted = run.predict_case(made.cases('test')[0]).probabilities
   assert 0 < np.abs(found.prediction - wanted).max() < 0.1
+
+
+def test_halves_are_half_the_file_and_nearly_the_run(workdir, tmp_path, capsys):
+  rows = versions.compress(workdir, 'float16', tmp_path / 'out')
+  assert 0.5 < rows[1]['mb'] / rows[0]['mb'] < 0.75  # the rest are nodes
+  assert 'largest error on 3 golden cases' in capsys.readouterr().out
+  weights = onnx.load(tmp_path / 'out' / artefact.ONNX).graph.initializer
+  large = [x for x in weights if np.prod(x.dims) >= 1024]
+  assert {x.data_type for x in large} == {onnx.TensorProto.FLOAT16}
+  assert 0 < golden.compare(tmp_path / 'out', 'onnx')['prediction'] < 1e-2
+
+
+def test_a_weight_that_halves_cannot_hold_stays():
+  kept = [
+    onnx.numpy_helper.from_array(np.full(1024, value, np.float32), name)
+    for name, value in (('small', 1.5), ('large', 1e5))
+  ]
+  graph = onnx.helper.make_graph([], 'graph', [], [], kept)
+  graph = halves.halved(onnx.helper.make_model(graph)).graph
+  small, large = map(onnx.numpy_helper.to_array, graph.initializer)
+  assert (small.dtype, large.dtype) == (np.float16, np.float32)
+  assert (small[0], large[0]) == (1.5, 1e5)
+  assert [node.op_type for node in graph.node] == ['Cast']
 
 
 def test_all_heavy_operators_of_a_resnet_have_eight_bits(workdir, tmp_path):

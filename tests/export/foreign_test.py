@@ -42,6 +42,12 @@ def bundle(folder, target, arguments, net, **more):
   torch.save(net.state_dict(), folder / 'models/model.pt')
 
 
+def composed(part, *words):
+  """A part of a bundle with one step, of names and values in turn."""
+  step = dict(zip(words[::2], words[1::2], strict=True))
+  return {part: {'_target_': 'Compose', 'transforms': [step]}}
+
+
 def random(net):
   torch.manual_seed(0)
   for parameter in net.parameters():
@@ -104,6 +110,39 @@ def test_a_bundle_predicts_as_its_network(name, tmp_path):
   np.testing.assert_allclose(run.probabilities(image), wanted, atol=2e-5)
 
 
+def test_steps_as_published_bundles_have_them(tmp_path):
+  """One channel, values between its ends; a part of a part is referred to."""
+  nets = pytest.importorskip('monai.networks.nets')
+  transforms = pytest.importorskip('monai.transforms')
+  net = random(nets.UNet(**UNET))
+  steps = [
+    {'_target_': 'NormalizeIntensityd', 'keys': 'image', 'nonzero': True},
+    {'_target_': 'ScaleIntensityd', 'keys': 'image', 'minv': -1.0, 'maxv': 3.0},
+  ]
+  after = [
+    {'_target_': 'Activationsd', 'keys': 'pred', 'softmax': True},
+    {'_target_': 'KeepLargestConnectedComponentd', 'keys': 'pred'},
+  ]
+  bundle(
+    tmp_path / 'bundle', 'UNet', UNET, net,
+    preprocessing={'_target_': 'Compose', 'transforms': steps},
+    postprocessing={'_target_': 'Compose', 'transforms': after},
+    shown={'windows': [{'overlap': 0.75}]},
+    inferer=WINDOWS | {'overlap': '@shown#windows::0#overlap'},
+  )  # fmt: skip
+  said = foreign.adopt(tmp_path / 'bundle', tmp_path / 'run')
+  assert 'KeepLargestConnectedComponentd, is left out' in said
+  run = trained.load(tmp_path / 'run')
+  assert run.experiment.inference.overlap == 0.75
+  image = np.random.default_rng(0).normal(50, 9, (16, 16, 1)).astype('f4')
+  image[:4] = 0
+  case = {'image': torch.from_numpy(np.moveaxis(image, -1, 0).copy())}
+  case = transforms.NormalizeIntensityd('image', nonzero=True)(case)
+  case = transforms.ScaleIntensityd('image', minv=-1.0, maxv=3.0)(case)
+  wanted = theirs(net, np.moveaxis(np.asarray(case['image']), 0, -1))
+  np.testing.assert_allclose(run.probabilities(image), wanted, atol=2e-5)
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
@@ -131,6 +170,23 @@ def test_a_bundle_predicts_as_its_network(name, tmp_path):
       'CropForegroundd is not known',
     ),
     ({'inferer': {'_target_': 'SliceInferer'}}, 'SliceInferer is not known'),
+    (
+      {'inferer': WINDOWS | {'overlap': '@shown#overlap'}},
+      'refers to nothing in the bundle',
+    ),
+    (
+      composed('postprocessing', '_target_', 'Activationsd', 'sigmoid', True),
+      'sigmoid is not known: channels that overlap',
+    ),
+    (
+      {'network_def': {'_target_': 'UNet', **UNET, 'in_channels': 2}}
+      | composed('preprocessing', '_target_', 'ScaleIntensityd'),
+      'over all channels at once',
+    ),
+    (
+      composed('preprocessing', '_target_', 'Spacingd', 'pixdim', [1, -1]),
+      r'Spacingd with pixdim=\[1, -1\]',
+    ),
   ],
 )  # fmt: skip
 def test_what_is_unknown_is_refused_by_name(change, message, tmp_path):

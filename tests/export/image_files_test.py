@@ -182,3 +182,27 @@ def test_a_dicom_series_is_read_as_medjax_reads_it(shared_data):
   array, affine, _ = files.read(series)
   np.testing.assert_allclose(affine, wanted.affine, atol=1e-3)
   np.testing.assert_allclose(array, wanted.array, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ('spacing', 'outside', 'unit', 'said'),
+  [
+    ((1, 1, 3), (), 'mm', False),
+    ((3.3, 1, 0.9), (), 'mm', False),  # axes in another order
+    ((1, 1, 1), (), 'mm', True),
+    ((1, 1, 6), (), 'mm', True),
+    ((1, 1, 6), ('crop_or_pad',), 'mm', True),
+    ((1, 1, 6), ('resample',), 'mm', False),
+    ((1, 1, 6), ('resize',), 'mm', False),
+    ((1, 1, 6), (), 'px', False),
+  ],
+)
+def test_voxels_unlike_the_training_s_are_said(spacing, outside, unit, said):
+  info = {
+    'trained_at_spacing': [1.0, 1.0, 3.0],
+    'unit_of_length': unit,
+    'outside': [{'name': name} for name in outside],
+  }
+  found = files.other_spacing(np.diag([*spacing, 1.0]), info)
+  assert bool(found) == said
+  assert not said or 'learnt from 1 x 1 x 3 mm' in found

@@ -1,6 +1,10 @@
 """Programs: any batch on an accelerator, temperature as medjax has it."""
 
+import functools
+import time
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
@@ -53,3 +57,34 @@ def test_temperature_is_that_of_medjax(exclusive):
   found = program._scaled(p, 1.7, exclusive)
   np.testing.assert_allclose(found[1:], wanted[1:], atol=1e-6)
   assert np.isfinite(found).all()
+
+
+def _heavy(x):
+  for _ in range(200):
+    x = jnp.sin(x @ x)
+  return x
+
+
+@pytest.mark.parametrize('cheap', ['cpu', 'plain'])
+def test_of_two_forms_the_cheaper_is_taken(cheap):
+  def made(weights, inputs):
+    form = 'cpu' if platform.is_cpu() else 'plain'
+    x = inputs['image'] * weights['0/params/w']
+    return {'prediction': x if form == cheap else _heavy(x)}
+
+  weights = {'0/params/w': np.ones((), np.float32)}
+  exported, form = program.for_cpu(made, weights, {'image': [64, 64]}, 1)
+  assert form == cheap
+  assert exported.in_avals[-1].shape == (1, 64, 64)
+
+
+def test_a_form_that_waits_for_its_threads_is_not_dearer():
+  """As small operations do on a busy machine."""
+
+  def works(_):
+    begun = time.process_time()
+    while time.process_time() - begun < 5e-3:
+      pass
+
+  cost = functools.partial(program._seconds, inputs=None, most=0.0)
+  assert cost(lambda _: time.sleep(2e-2)) < cost(works)

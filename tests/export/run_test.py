@@ -126,6 +126,29 @@ def test_what_it_cannot_take_is_one_line(array, message, make_run, tmp_path):
   assert 'good.nii,prediction,a,' in done.stdout
 
 
+def test_a_mistake_is_one_line_that_mends_it(make_run, tmp_path):
+  picture, out = tmp_path / 'a.png', tmp_path / 'out'
+  Image.fromarray(np.zeros((12, 12), np.uint8)).save(picture)
+  run = make_run(RESNET, CLASSES, SCALE, (12, 12, 1))
+  artefact.export(run, out, onnx=True)
+  assert 'python run.py IMAGE' in alone(out, '--help', fails=True).stderr
+
+  def said(*words, without=()):
+    text = alone(out, *words, tmp_path / 'o', without=without, fails=True)
+    assert text.stderr.count('\n') == 1
+    return text.stderr
+
+  assert 'no --age, only files' in said('--age=3', picture)
+  assert 'pip install pillow' in said(picture, without=('PIL',))
+  absent = 'onnxruntime', 'jax'
+  assert 'pip install onnxruntime' in said(picture, without=absent)
+  with open(out / artefact.ONNX, 'ab') as f:
+    f.write(b'!')
+  assert 'model.onnx was changed: take another copy' in said(picture)
+  (out / artefact.MODEL).unlink()
+  assert artefact.MODEL in said(picture)
+
+
 def test_a_table_is_a_further_input(make_run, tmp_path):
   rng = np.random.default_rng(0)
   picture = tmp_path / 'a.png'

@@ -16,7 +16,7 @@ LAYOUTS = {2: ('NHWC', 'HWIO', 'NHWC'), 3: ('NDHWC', 'DHWIO', 'NDHWC')}
 def no_size_is_small(monkeypatch, request):
   """Forms for large images serve small ones too, but where sizes are tested."""
   if 'sizes_matter' not in request.fixturenames:
-    monkeypatch.setattr(convolution, '_FEW', 0)
+    monkeypatch.setattr(convolution, '_is_small', lambda *_, **__: False)
     monkeypatch.setattr(convolution, '_VOXELS', {2: 0, 3: 0})
 
 

@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 
+_APART = 1.5  # times the training's voxels: other anatomy fills a window
 _EDGE = 0.751  # voxels beyond the outermost centres that still count
 
 
@@ -102,6 +103,23 @@ def _read_dicom(path):
   affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's LPS to RAS
   array = np.stack([arrays[i].T for i in order], -1)[..., None]
   return array.astype(np.float32), affine, _nifti_writer(affine)
+
+
+def other_spacing(affine, info):
+  """What to say of voxels unlike the training's; '' where a step mends them."""
+  n, trained = len(affine) - 1, info['trained_at_spacing']
+  mended = {'resample', 'resize'} & {step['name'] for step in info['outside']}
+  if mended or info['unit_of_length'] != 'mm' or len(trained) != n:
+    return ''
+  given = np.linalg.norm(affine[:n, :n], axis=0)
+  factor = np.sort(given) / np.sort(trained)  # axes may lie otherwise
+  if 1 / _APART < factor.min() <= factor.max() < _APART:
+    return ''
+  sizes = [' x '.join(f'{x:.3g}' for x in each) for each in (given, trained)]
+  return (
+    f'voxels of {sizes[0]} mm, but the model learnt from {sizes[1]} mm and '
+    'does not resample: resample the file first'
+  )
 
 
 # What is done to an image, step by step: (image, affine, options) → both.

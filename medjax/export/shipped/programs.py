@@ -1,4 +1,4 @@
-"""The programs of a folder, with their weights, and windows over an image.
+"""The programs of a folder, with their weights, windows over an image, labels.
 
 Beside run.py. ONNX by onnxruntime, StableHLO by jax and flatbuffers.
 """
@@ -23,9 +23,14 @@ class Model:
     text = json.dumps(self.info, sort_keys=True)
     if hashlib.sha256(text.encode()).hexdigest() != seal:
       raise ValueError('model.json was changed: take another copy')
-    has = importlib.util.find_spec('onnxruntime') is not None
-    onnx = 'model.onnx' in self.info['files'] and has
-    kind = backend or ('onnx' if onnx else 'jax')
+    has = lambda name: importlib.util.find_spec(name) is not None
+    onnx = 'model.onnx' in self.info['files']
+    kind = backend or ('onnx' if onnx and has('onnxruntime') else 'jax')
+    if kind == 'jax' and not (self.info['programs'] and has('jax')):
+      raise ValueError(
+        'it needs a package: pip install '
+        + ('onnxruntime' if onnx else 'jax flatbuffers')
+      )
     self._calls = {'onnx': self._onnx, 'jax': self._jax}[kind]()
 
   def _bytes(self, name):
@@ -50,8 +55,6 @@ class Model:
     import jax
 
     programs, platform = self.info['programs'], jax.default_backend()
-    if not programs:
-      raise ValueError('there is model.onnx only: pip install onnxruntime')
     weights = self._weights()
     names = programs['cpu' if platform == 'cpu' else 'portable']
     return {int(k): self._program(v, weights) for k, v in names.items()}
@@ -189,3 +192,14 @@ def _weight(size):
     place = (np.arange(n) - (n - 1) / 2) / (n / 8)
     weight = weight[..., None] * np.exp(-0.5 * place**2)
   return np.maximum(weight / weight.max(), 1e-4).astype(np.float32)
+
+
+def labels(info, probabilities):
+  """The label map of a map of probabilities (*s, K)."""
+  if not info['regions']:
+    few = probabilities.shape[-1] <= 256
+    return probabilities.argmax(-1).astype(np.uint8 if few else np.uint16)
+  found = np.zeros(probabilities.shape[:-1], np.uint8)
+  for i, label in enumerate(info['regions']):
+    found[probabilities[..., i] > 0.5] = label
+  return found

@@ -1,9 +1,9 @@
 """Predicts with the files beside this one: python run.py IMAGE… OUT [--NAME=…].
 
-IMAGE is what image_files.py reads; of a model of a table it is a CSV file with
-the columns of model.json. NAME is a further input of the model: numbers with
-commas, or an image. Needs numpy, and onnxruntime for model.onnx, or else jax
-and flatbuffers.
+IMAGE: NIfTI (needs nibabel), PNG or JPEG (pillow), a DICOM file or the folder
+of a series (pydicom); of a model of a table a CSV file with its columns. OUT: a
+folder for masks, or predictions.csv. NAME: a further input of the model, an
+image or numbers with commas. Needs numpy, and onnxruntime or jax.
 """
 
 import csv
@@ -49,7 +49,7 @@ def predict(model, image, affine, *, affines=(), **others):
     if array.ndim > 1:
       found[name] = image_files.to_grid(array, grid, affine, image.shape[:-1])
   if 'prediction' in found and found['prediction'].ndim > 1:
-    found['labels'] = labels(info, found['prediction'])
+    found['labels'] = programs.labels(info, found['prediction'])
   return found
 
 
@@ -76,18 +76,9 @@ def of_file(model, path, affines, others):
       yield name, predict(model, None, None, covariates=row), None
     return
   image, affine, write = image_files.read(path)
+  if said := image_files.other_spacing(affine, model.info):
+    print(f'{path}: {said}', file=sys.stderr)
   yield path, predict(model, image, affine, affines=affines, **others), write
-
-
-def labels(info, probabilities):
-  """The label map of a map of probabilities (*s, K)."""
-  if not info['regions']:
-    few = probabilities.shape[-1] <= 256
-    return probabilities.argmax(-1).astype(np.uint8 if few else np.uint16)
-  found = np.zeros(probabilities.shape[:-1], np.uint8)
-  for i, label in enumerate(info['regions']):
-    found[probabilities[..., i] > 0.5] = label
-  return found
 
 
 def lines_of(info, file, found):
@@ -99,15 +90,37 @@ def lines_of(info, file, found):
       yield f'{file},{output},{name},{value:.6f}'
 
 
+def arguments(words):
+  """(files, folder for the answers, {further input: text}) of a command."""
+  given = dict(x[2:].partition('=')[::2] for x in words if x[:2] == '--')
+  *paths, out = [x for x in words if x[:2] != '--'] or ['']
+  if not paths or 'help' in given:
+    sys.exit(__doc__)
+  return paths, pathlib.Path(out), given
+
+
+def said(error):
+  """An error in one line; of a package that is missing, how to get it."""
+  if isinstance(error, ImportError):
+    name = {'PIL': 'pillow'}.get(error.name, error.name)
+    return f'reading it needs a package: pip install {name}'
+  return ' '.join(str(error).split())
+
+
 def main():
   """Command line entry point."""
-  given = dict(x[2:].split('=', 1) for x in sys.argv[1:] if x[:2] == '--')
-  *paths, out = [x for x in sys.argv[1:] if x[:2] != '--'] or ['']
-  if not paths:
-    sys.exit(__doc__)
-  model, out = programs.Model(pathlib.Path(__file__).parent), pathlib.Path(out)
+  paths, out, given = arguments(sys.argv[1:])
+  folder = pathlib.Path(__file__).parent
+  try:
+    model = programs.Model(folder)
+  except (OSError, ValueError) as e:
+    sys.exit(f'{folder}: {e}')
   if model.info['unsupported']:
     sys.exit(f'run.py cannot prepare: {model.info["unsupported"]}')
+  further = set(model.info['inputs']) - {'image', 'statistics'}
+  if unknown := {*given} - further:
+    known = ', '.join(f'--{name}' for name in sorted(further)) or 'files'
+    sys.exit(f'the model takes no --{min(unknown)}, only {known}')
   others, affines = {}, {}
   for name, value in given.items():
     if pathlib.Path(value).exists():
@@ -115,7 +128,7 @@ def main():
     else:
       others[name] = np.array(value.split(','), np.float32)
   out.mkdir(parents=True, exist_ok=True)
-  table, failed = [], 0
+  table, failed = [], False
   for path in paths:
     try:
       for name, found, write in of_file(model, path, affines, others):
@@ -124,14 +137,13 @@ def main():
         else:
           table += lines_of(model.info, name, found)
     except Exception as e:  # one bad file is not to lose the others
-      print(f'{path}: {" ".join(str(e).split())}', file=sys.stderr)
-      failed += 1
+      print(f'{path}: {said(e)}', file=sys.stderr)
+      failed = True
   if table:
-    lines = ['file,output,name,value', *table]
-    print(*lines, sep='\n')
-    (out / 'predictions.csv').write_text('\n'.join(lines) + '\n')
-  if failed:
-    sys.exit(1)
+    text = '\n'.join(['file,output,name,value', *table])
+    print(text)
+    (out / 'predictions.csv').write_text(f'{text}\n')
+  sys.exit(failed)
 
 
 if __name__ == '__main__':

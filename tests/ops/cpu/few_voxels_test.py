@@ -74,6 +74,8 @@ def test_few_voxels_are_a_product_and_the_kernel_is_not_copied(text_for):
   assert 'convolution' not in text(1, 8, 8)
   assert 'transpose' not in text(1, 8, 8)
   assert 'convolution' in text(2, 8, 8)
+  assert 'convolution' not in text(32, 2, 4)  # 8 voxels below 9 taps
+  assert 'convolution' in text(32, 3, 3)
   assert 'convolution' in text_for('cuda', f, jnp.ones((1, 4, 4, 64)), w)
 
 
