@@ -131,15 +131,20 @@ class Experiment:
           f'{name} has {own} covariates, the model was trained on {columns}: '
           f'{", ".join(facts.covariate_names)}'
         )
-    return case
+    note = facts.unlike(case.get('spacing', ()), self.preprocess_names)
+    return {**case, 'notes': (*case.get('notes', ()), note)} if note else case
+
+  @property
+  def preprocess_names(self):
+    """Names of the steps of data.preprocess."""
+    return {each['name'] for each in self.config['data']['preprocess']}
 
   @property
   def _one_size(self):
     """Whether whole images are learnt from, which nothing brings to a size."""
-    names = {each['name'] for each in self.config['data']['preprocess']}
     whole = not self.data.patch_size and self.data.batch_size > 1
     vector = bool(self.task.fields) and 'mask' not in self.task.fields
-    return whole and vector and names <= transforms.SAME_SIZE
+    return whole and vector and self.preprocess_names <= transforms.SAME_SIZE
 
   @property
   def optional(self):

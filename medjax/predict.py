@@ -185,6 +185,8 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
         result = f'{result}, but abstain: {prediction.judgement["reason"]}'
       advance()
       print(f'{i + 1}/{len(found)} {case["path"]} → {result}', flush=True)
+      for note in case['notes']:
+        print(f'  note: {note}', flush=True)
   return errors
 
 

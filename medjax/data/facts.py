@@ -7,8 +7,9 @@ import numpy as np
 
 from medjax.data import telling
 
-# Told by the cases themselves, where they can.
 _QUANTILES = 201  # of event times
+_APART = 1.5  # times the training's voxels: other anatomy fills a window
+# Told by the cases themselves, where they can.
 _TOLD = (
   'regions', 'region_order', 'ignore', 'num_labels', 'channel_names',
   'normalisation', 'covariate_names', 'notes',
@@ -112,6 +113,25 @@ class DataFacts:
     return tuple(
       max(min(n, most) // multiple * multiple, multiple) for n in self.shape
     )
+
+  def unlike(self, spacing, steps):
+    """What to say of voxels of another size than the training's; '' if none.
+
+    steps: names of data.preprocess, of which some bring voxels to a size. Axes
+    may lie otherwise; the training's are those of its first case.
+    """
+    given, known = np.sort(np.array(spacing)), np.sort(self.spacing)
+    if {'resample', 'resize'} & steps or self.unit_of_length != 'mm':
+      return ''
+    if given.shape != known.shape or not known.size:
+      return ''
+    if (np.abs(np.log(given / known)) < np.log(_APART)).all():
+      return ''
+    sizes = (' × '.join(f'{x:.3g}' for x in s) for s in (spacing, self.spacing))
+    return (
+      'voxels of {} mm; training began with {} mm, and data.preprocess does '
+      'not resample: doubt what was found'
+    ).format(*sizes)
 
   def check(self, name, image, *, one_size=False):
     """Raises ValueError for an image (*s, C) that a model knows nothing about.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +158,9 @@ class Trained:
     if spacing.shape != (rank,) or not (spacing > 0).all():
       raise ValueError(f'spacing {spacing} is not {rank} lengths above 0')
     affine = np.diag([*spacing, 1.0])
+    made = self.experiment
+    if note := made.facts.unlike(spacing, made.preprocess_names):
+      warnings.warn(note, stacklevel=3)
     return {
       **name,
       'image': array,

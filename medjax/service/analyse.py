@@ -170,8 +170,8 @@ def _outcome(model, source, age):
   """(outcome, prediction or None, views) of a series."""
   run = model.run
   try:
-    case = prediction_files.read_case(source)
-    sample = run.experiment.prepare(run.experiment.check(case))
+    case = run.experiment.check(prediction_files.read_case(source))
+    sample = run.experiment.prepare(case)
   except (ValueError, OSError) as e:
     where = source.parent if source.is_file() else source
     found = outcome.abstained('input refused', _said(e, where))
