@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from medjax.radiomics import lattice
 from medjax.radiomics.averages import entropy
 
-_KRYLOV = 28  # steps after which an extreme eigenvalue has settled
+_KRYLOV = 40  # steps after which an extreme eigenvalue has settled
 
 
 def counts(levels, beside, z, *, num_levels, planar, slices=1):
