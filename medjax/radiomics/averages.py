@@ -37,6 +37,11 @@ def mean(features, matrices):
   }
 
 
-def entropy(p, axes):
-  """-Σ p log₂ p, in which nothing counts for nothing."""
-  return -jnp.where(p > 0, p * jnp.log2(jnp.where(p > 0, p, 1)), 0).sum(axes)
+def entropy(counts, axes):
+  """-Σ p log₂ p of whole numbers (…), of which p is the part of their sum.
+
+  Of the numbers themselves, which needs one pass over them: Σ c log₂ c.
+  """
+  total = jnp.maximum(counts.sum(axes), 1).astype(jnp.result_type(float))
+  weighed = counts * jnp.log2(jnp.maximum(counts, 1).astype(total.dtype))
+  return jnp.log2(total) - weighed.sum(axes) / total

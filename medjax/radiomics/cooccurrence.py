@@ -6,25 +6,21 @@ import jax.numpy as jnp
 from medjax.radiomics import lattice
 from medjax.radiomics.averages import entropy
 
-_KRYLOV = 48  # steps after which an extreme eigenvalue has settled
+_KRYLOV = 40  # steps after which an extreme eigenvalue has settled
 
 
-def counts(levels, mask, dims, *, num_levels, planar, slices=1):
+def counts(levels, beside, z, *, num_levels, planar, slices=1):
   """Pairs of neighbours (slices, directions, G, G), both ways round.
 
-  levels: (P,) 1 … G. slices: how many the box may have; 1 takes all as one.
+  levels: (P,) 1 … G, 0 for what does not count. z: (P,) of slices, how many
+  there may be, or 0 with all as one.
   """
-  z = lattice.coordinates(dims, levels.size)[2] if slices > 1 else 0
   row = (z * num_levels + levels - 1) * num_levels - 1
-
-  def of(places):
-    both = mask & lattice.shifted(mask, places)
-    index = jnp.where(both, row + lattice.shifted(levels, places), -1)
-    found = lattice.counts(index, slices * num_levels**2)
-    found = found.reshape(slices, num_levels, num_levels)
-    return found + found.swapaxes(-1, -2)
-
-  return lattice.each(of, dims, planar).swapaxes(0, 1)
+  other = lattice.taken(levels, lattice.ahead(beside, planar), 0)
+  index = jnp.where((levels > 0) & (other > 0), row + other, -1)
+  found = lattice.counts(index, slices * num_levels**2)
+  found = found.reshape(-1, slices, num_levels, num_levels).swapaxes(0, 1)
+  return found + found.swapaxes(-1, -2)
 
 
 def _diagonals(p):
@@ -50,12 +46,11 @@ def features(counts, most, *, correlation=False):
   Names are those of the standard (IBSI reference manual, 3.6). `correlation`
   adds the maximal correlation coefficient, which the standard does not have.
   """
-  total = counts.sum((1, 2))
+  by_level, (by_sum, by_diff) = counts.sum(2), _diagonals(counts)
   dtype = jnp.result_type(float)
-  p = counts / jnp.maximum(total, 1)[:, None, None].astype(dtype)
-  size = p.shape[-1]
-  px = p.sum(2)
-  p_sum, p_diff = _diagonals(p)
+  total = jnp.maximum(by_level.sum(1), 1).astype(dtype)
+  px, p_sum, p_diff = (x / total[:, None] for x in (by_level, by_sum, by_diff))
+  size = counts.shape[-1]
   level, k = jnp.arange(1, size + 1, dtype=dtype), jnp.arange(size, dtype=dtype)
   s = jnp.arange(2, 2 * size + 1, dtype=dtype)
   mu = px @ level
@@ -64,7 +59,7 @@ def features(counts, most, *, correlation=False):
   centred = s - 2 * mu[:, None]
   tendency = (p_sum * centred**2).sum(1)
   auto = (p_sum @ s**2 - contrast) / 4
-  joint, hx = entropy(p, (1, 2)), entropy(px, 1)
+  joint, hx = entropy(counts, (1, 2)), entropy(by_level, 1)
   # Of a symmetric matrix both entropies against independence are 2 HX.
   second = jnp.maximum(1 - jnp.exp(-2 * jnp.maximum(2 * hx - joint, 0)), 0)
   several = (px > 0).sum(1) > 1
@@ -72,17 +67,17 @@ def features(counts, most, *, correlation=False):
   ratio = k / most
   covariance = (tendency - contrast) / 4
   found = {
-    'joint_max': p.max((1, 2)),
+    'joint_max': counts.max((1, 2)) / total,
     'joint_avg': mu,
     'joint_var': variance,
     'joint_entr': joint,
     'diff_avg': diff_avg,
     'diff_var': (p_diff * (k - diff_avg[:, None]) ** 2).sum(1),
-    'diff_entr': entropy(p_diff, 1),
+    'diff_entr': entropy(by_diff, 1),
     'sum_avg': 2 * mu,
     'sum_var': tendency,
-    'sum_entr': entropy(p_sum, 1),
-    'energy': (p**2).sum((1, 2)),
+    'sum_entr': entropy(by_sum, 1),
+    'energy': ((counts / total[:, None, None]) ** 2).sum((1, 2)),
     'contrast': contrast,
     'dissimilarity': diff_avg,
     'inv_diff': p_diff @ (1 / (1 + k)),
@@ -101,52 +96,50 @@ def features(counts, most, *, correlation=False):
     'info_corr2': jnp.where(several, jnp.sqrt(second), 0),
   }
   if correlation:
-    found['mcc'] = jnp.where(most > 1, maximal_correlation(p, px), 1.0)
+    found['mcc'] = jnp.where(most > 1, maximal_correlation(counts), 1.0)
   return found
 
 
-def maximal_correlation(p, px):
-  """The second largest singular value of p over √(px px) (n,).
+def maximal_correlation(counts):
+  """The second largest singular value of p / √(px px) (n,), 0 to 1.
 
   The largest is 1, of the vector √px, which is taken away. The square is the
   second eigenvalue of Q(i, j) = Σ p(i, k) p(j, k) / (px(i) py(k)).
   """
-  root = jnp.sqrt(px)
+  by_level = counts.sum(2).astype(jnp.result_type(float))
+  root = jnp.sqrt(by_level)
   inverse = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
-  rest = (
-    p * inverse[:, :, None] * inverse[:, None]
-    - root[:, :, None] * root[:, None]
-  )
-  if rest.shape[-1] > _KRYLOV:
-    rest = _tridiagonal(rest, _KRYLOV)
-  return jnp.abs(jnp.linalg.eigvalsh(rest)).max(-1)
+  unit = root / jnp.sqrt(jnp.maximum(by_level.sum(1), 1))[:, None]
+  rest = counts * inverse[:, :, None] * inverse[:, None]
+  rest -= unit[:, :, None] * unit[:, None]
+  square = _tridiagonal(rest, min(_KRYLOV, rest.shape[-1]))
+  return jnp.sqrt(jnp.linalg.eigvalsh(square)[:, -1])
 
 
 def _tridiagonal(matrices, steps):
-  """Lanczos' (n, steps, steps), whose extreme eigenvalues are the matrices'."""
+  """Lanczos' (n, steps, steps) of the squares of symmetric matrices (n, G, G).
+
+  Its extreme eigenvalues are theirs: that vectors lose what they are at right
+  angles to brings them again, and no other (Paige 1980).
+  """
   n, size, _ = matrices.shape
-  start = jnp.cos(1.7 * jnp.arange(size) ** 1.3)
+  start = jnp.cos(1.7 * jnp.arange(size) ** 1.3).astype(matrices.dtype)
   start = jnp.broadcast_to(start / jnp.linalg.norm(start), (n, size))
-  basis = jnp.zeros((n, steps + 1, size), matrices.dtype).at[:, 0].set(start)
 
-  def step(i, state):
-    basis, alpha, beta = state
-    last = basis[:, i]
-    v = jnp.einsum('nij,nj->ni', matrices, last)
-    alpha = alpha.at[i].set((v * last).sum(1))
-    for _ in range(2):  # twice is enough (Parlett)
-      v = v - jnp.einsum(
-        'nk,nki->ni', jnp.einsum('nki,ni->nk', basis, v), basis
-      )
-    norm = jnp.linalg.norm(v, axis=1)
+  def times(v):
+    return jnp.einsum('nij,nj->ni', matrices, v)
+
+  def step(state, _):
+    before, v, beta = state
+    w = times(times(v)) - beta[:, None] * before
+    alpha = (w * v).sum(1)
+    w -= alpha[:, None] * v
+    norm = jnp.linalg.norm(w, axis=1)
     norm = jnp.where(norm > 1e-10, norm, 0)  # nothing is left to be found
-    v = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)[:, None] * v
-    return basis.at[:, i + 1].set(v), alpha, beta.at[i].set(norm)
+    w = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)[:, None] * w
+    return (v, w, norm), (alpha, norm)
 
-  zeros = jnp.zeros((steps, n), matrices.dtype)
-  _, alpha, beta = jax.lax.fori_loop(0, steps, step, (basis, zeros, zeros))
-  place = jnp.arange(steps)
-  found = jnp.zeros((n, steps, steps), matrices.dtype)
-  found = found.at[:, place, place].set(alpha.T)
-  found = found.at[:, place[1:], place[:-1]].set(beta[:-1].T)
-  return found.at[:, place[:-1], place[1:]].set(beta[:-1].T)
+  state = jnp.zeros_like(start), start, jnp.zeros(n, start.dtype)
+  _, (alpha, beta) = jax.lax.scan(step, state, length=steps)
+  side = jax.vmap(lambda b: jnp.diag(b, 1))(beta[:-1].T)
+  return jax.vmap(jnp.diag)(alpha.T) + side + side.swapaxes(1, 2)

@@ -23,20 +23,23 @@ def features(counts, size, voxels):
   level = jnp.arange(1, counts.shape[1] + 1, dtype=dtype)
   size = jnp.maximum(size.astype(dtype), 1)
   p = counts / total[:, None, None]
-  by_level, by_size = p.sum(2), p.sum(1)
+  by_level = p @ jnp.stack([jnp.ones_like(size), size**-2, size**2], 1)
+  (low, small_low, large_low), (high, small_high, large_high) = (
+    jnp.einsum('g,ngk->kn', level**power, by_level) for power in (-2, 2)
+  )
+  by_level, small, large = jnp.moveaxis(by_level, 2, 0)
+  by_size = p.sum(1)
   mean_level, mean_size = by_level @ level, by_size @ size
-  found = {
-    'small': by_size @ size**-2,
-    'large': by_size @ size**2,
-    'low': by_level @ level**-2,
-    'high': by_level @ level**2,
-  }
-  for a in ('small', 'large'):
-    weighted = p @ (size**-2 if a == 'small' else size**2)
-    found[f'{a}_low'] = weighted @ level**-2
-    found[f'{a}_high'] = weighted @ level**2
   level_nu, size_nu = (by_level**2).sum(1), (by_size**2).sum(1)
-  return found | {
+  return {
+    'small': small.sum(1),
+    'large': large.sum(1),
+    'low': low,
+    'high': high,
+    'small_low': small_low,
+    'small_high': small_high,
+    'large_low': large_low,
+    'large_high': large_high,
     'level_nu': level_nu * total,
     'level_nu_norm': level_nu,
     'size_nu': size_nu * total,
@@ -44,6 +47,6 @@ def features(counts, size, voxels):
     'percentage': total / jnp.maximum(voxels, 1),
     'level_var': (by_level * (level - mean_level[:, None]) ** 2).sum(1),
     'size_var': (by_size * (size - mean_size[:, None]) ** 2).sum(1),
-    'entropy': entropy(p, (1, 2)),
+    'entropy': entropy(counts, (1, 2)),
     'energy': (p**2).sum((1, 2)),
   }

@@ -7,17 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medjax.radiomics import hull, names, prepare, shape
+from medjax.radiomics import hull, lattice, names, peaks, prepare
 from medjax.radiomics import settings as settings_lib
-from medjax.radiomics.lattice import Box
 from medjax.radiomics.measure import Room, measure
 
-# Sizes that programs are compiled for; beyond the last it doubles.
-_PLACES = (2048, 6144, 16384, 49152)
-_LEVELS = (48, 128)
-_LARGE = 49152  # places from which a region may well be long
+# Sizes that programs are compiled for; beyond the last they double.
+_VOXELS = (2048, 8192, 32768)
+_LEVELS = (48, 80, 128)
+_LARGE = 8192  # voxels from which a region may well be long
 _SLICES = (16, 64)
-_TOGETHER, _VOXELS = 64, 2**20  # boxes of a batch, and their voxels
+_TOGETHER, _MOST_VOXELS = 64, 2**18  # boxes of a batch, and their voxels
 _MOST_LEVELS = 2048  # a matrix for each direction has their square
 _MANY_LEVELS = 1000
 
@@ -55,16 +54,15 @@ def values_of(regions, settings):
   for place, region in enumerate(regions):
     groups[sizes(region, settings)].append(place)
   found = [None] * len(regions)
-  for (room, places, steps), members in sorted(groups.items()):
-    devices, most = _devices(), _at_once(places, len(members))
+  for (room, voxels), members in sorted(groups.items()):
+    devices, most = _devices(), _at_once(voxels, len(members))
     devices = devices if len(members) >= devices else 1
     for start in range(0, len(members), devices * most):
       chosen = members[start : start + devices * most]
       # Filled up: one size of batch is compiled, and no other.
       chosen += [chosen[-1]] * (devices * most - len(chosen))
-      boxes = [boxed(regions[i], places, settings) for i in chosen]
-      balls = [_ball(regions[i], steps) for i in chosen]
-      values = _run(boxes, balls, settings, room, devices)
+      boxes = [boxed(regions[i], voxels, settings) for i in chosen]
+      values = _run(boxes, settings, room, devices)
       for row, i in enumerate(chosen):
         found[i] = {k: float(v[row]) for k, v in values.items()}
   return found
@@ -80,18 +78,18 @@ def _devices():
   return 1 if cpu else jax.local_device_count()
 
 
-def _at_once(places, count):
+def _at_once(voxels, count):
   """How many boxes of `count` a device measures together.
 
   One on a CPU, whose scatter is slow for several at once.
   """
   if count == 1 or jax.default_backend() == 'cpu':
     return 1
-  return max(1, min(_TOGETHER, _VOXELS // places))
+  return max(1, min(_TOGETHER, _MOST_VOXELS // voxels))
 
 
 def sizes(region, settings):
-  """(room, places in the list, steps of the ball) a region needs."""
+  """(room, voxels in the list) a region needs."""
   dims = np.array(region.values.shape)
   levels = count_levels(region, settings)
   if levels > _MOST_LEVELS:
@@ -100,16 +98,13 @@ def sizes(region, settings):
       'made: give wider bins, or a number of them'
     )
   by_slice = any(a.startswith('2D') for a in settings.aggregations)
-  places = _up(dims.prod(), _PLACES)
+  voxels = _up(np.count_nonzero(region.shape), _VOXELS)
   room = Room(
     levels=_up(levels, _LEVELS),
-    longest=_up(dims.max(), (64 if places < _LARGE else 128,)),
+    longest=_up(dims.max(), (64 if voxels < _LARGE else 128,)),
     slices=_up(dims[2], _SLICES) if by_slice else 1,
   )
-  steps = 0
-  if settings.standard and settings.shapes:
-    steps = len(shape.ball_steps(region.spacing))
-  return room, places, steps
+  return room, voxels
 
 
 def notes_of(region, settings):
@@ -155,38 +150,34 @@ def _up(number, steps):
   return step * 2 ** int(np.ceil(np.log2(number / step)))
 
 
-def boxed(region, places, settings=None):
-  """A `Region` as a `Box` of lists of so many places, numpy arrays.
+def boxed(region, size, settings=None):
+  """A `Region` as a `lattice.Box` of lists of `size` voxels, numpy arrays.
 
-  With settings whose shapes are the standard's, with the bodies around it.
+  With settings whose shapes are the standard's, with what is around it.
   """
 
   def listed(array):
-    return np.pad(array.ravel(), (0, places - array.size))
+    found = array[region.shape]
+    return np.pad(found, (0, size - found.size))
 
-  around = np.full(hull.COUNT, np.nan)
+  around, peak = np.full(hull.COUNT, np.nan), np.full(2, np.nan)
   if settings is not None and settings.standard and settings.shapes:
     around = hull.bodies(region.shape, region.spacing)
-  return Box(
-    *map(listed, (region.values, region.mask, region.shape, region.inside)),
-    np.array(region.values.shape, np.int32),
+    peak = peaks.peaks(region)
+  return lattice.Box(
+    *map(listed, (region.values, region.shape, region.mask)),
+    *lattice.listed(region.shape, size),
     np.asarray(region.spacing, float),
     around,
+    peak,
   )
 
 
-def _ball(region, steps):
-  return (
-    shape.ball_steps(region.spacing) if steps else np.zeros((0, 3), np.int32)
-  )
-
-
-def _run(boxes, balls, settings, room, devices):
+def _run(boxes, settings, room, devices):
   """{name: (n,)} of boxes of one size."""
-  stack = lambda *arrays: np.stack(arrays)
   with jax.enable_x64(True):
     program = _program(settings, room, devices)
-    found = program(jax.tree.map(stack, *boxes), stack(*balls))
+    found = program(jax.tree.map(lambda *arrays: np.stack(arrays), *boxes))
     return jax.device_get(found)
 
 
@@ -194,14 +185,14 @@ def _run(boxes, balls, settings, room, devices):
 def _program(settings, room, devices):
   """Compiled: boxes (n, …) → {name: (n,)}, shared out over devices."""
 
-  def one(box, ball):
-    return measure(box, ball, settings, room)
+  def one(box):
+    return measure(box, settings, room)
 
-  def all_of(box, ball):
-    if len(ball) == 1:
-      found = one(jax.tree.map(lambda x: x[0], box), ball[0])
+  def all_of(box):
+    if len(box.values) == 1:
+      found = one(jax.tree.map(lambda x: x[0], box))
       return {k: jnp.asarray(v)[None] for k, v in found.items()}
-    return jax.vmap(one)(box, ball)
+    return jax.vmap(one)(box)
 
   if devices == 1:
     return jax.jit(all_of)

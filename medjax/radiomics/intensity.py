@@ -1,5 +1,6 @@
 """Intensities of a region: statistics, grey levels, histograms."""
 
+import jax
 import jax.numpy as jnp
 
 from medjax.radiomics.averages import entropy
@@ -11,7 +12,7 @@ class Ordered:
   def __init__(self, values, mask):
     self.count = mask.sum()
     self.n = self.count.astype(values.dtype)
-    self.sorted = jnp.sort(jnp.where(mask, values, jnp.inf))
+    self.sorted = _sorted(jnp.where(mask, values, jnp.inf))
 
   def at(self, place):
     """The value at a place of the order, 0 the least."""
@@ -23,6 +24,27 @@ class Ordered:
     below = jnp.floor(place).astype(jnp.int32)
     low, high = self.at(below), self.at(below + 1)
     return low + (high - low) * (place - below)
+
+
+@jax.custom_jvp
+def _sorted(values):
+  """Values (P,) in order, as whole numbers, which XLA sorts five times faster.
+
+  Bits of floats have their order; of negative ones all but the sign are turned.
+  """
+  whole = jnp.int64 if values.dtype.itemsize == 8 else jnp.int32
+
+  def turned(bits):
+    return bits ^ ((bits >> 8 * bits.dtype.itemsize - 1) & jnp.iinfo(whole).max)
+
+  bits = turned(jax.lax.bitcast_convert_type(values, whole))
+  return jax.lax.bitcast_convert_type(turned(jnp.sort(bits)), values.dtype)
+
+
+@_sorted.defjvp
+def _of_order(primals, tangents):
+  order = jnp.argsort(primals[0])
+  return primals[0][order], tangents[0][order]
 
 
 def statistics(values, mask):
@@ -112,7 +134,7 @@ def histogram_features(levels, mask, histogram, num_bins):
   apart = jnp.where(top, jnp.abs(place + 1 - found['mean']), jnp.inf)
   return found | {
     'mode': apart.argmin() + 1,
-    'entropy': entropy(p, 0),
+    'entropy': entropy(histogram, 0),
     'uniformity': (p**2).sum(),
     'max_grad': most.max(),
     'max_grad_g': most.argmax() + 1,

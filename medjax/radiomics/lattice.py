@@ -1,14 +1,16 @@
-"""Voxels of a box as one list, in which a neighbour is a number of places on.
+"""Voxels of a region as one list, and where in it their neighbours are.
 
-A region of interest is cut out with one empty voxel around it, its box is
-written as a list, and the list filled up: then boxes of every shape that hold
-about as many voxels run through one compiled program.
+The list has the region's voxels only, which are a fifth of its box, and is
+filled up: then regions of every shape that have about as many voxels run
+through one compiled program. What lies beside a voxel is a gather.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # One of each pair of opposite neighbours; the first four lie in a slice.
 DIRECTIONS = (
@@ -16,81 +18,83 @@ DIRECTIONS = (
   (0, 0, 1), (1, 0, 1), (1, 0, -1), (0, 1, 1), (0, 1, -1),
   (1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1),
 )  # fmt: skip
+# The 27 steps to a voxel and all around it, in the order of `beside`.
+STEPS = np.array(list(np.ndindex(3, 3, 3))) - 1
 
 
 class Box(NamedTuple):
-  """A region in its box, as lists of P voxels; slices are along the last axis.
+  """A region as lists of P voxels; slices are along the last axis.
 
-  values: (P,) intensities. mask: (P,) bool, the voxels whose intensities count.
-  shape: (P,) bool, the region itself, before outliers were taken out of it.
-  inside: (P,) bool, the voxels that the image has. dims: (3,) int32 of the box,
-  whose outermost voxels are in no mask. spacing: (3,) mm. around: (8,) the
-  bodies around the region (`hull.bodies`), NaN where nobody asks for them.
+  values: (P,) intensities. shape: (P,) bool, whether there is a voxel, or the
+  list is filled up. mask: (P,) bool, the voxels whose intensities count, fewer
+  where outliers were taken out. place: (3, P) int32 of a voxel in its box.
+  beside: (27, P) int32, the place in the list of each neighbour, P for none.
+  spacing: (3,) mm. around: (8,) the bodies around the region (`hull.bodies`),
+  and peaks: (2,) of intensity (`peaks.peaks`), NaN where nobody asks.
   """
 
   values: jax.Array
-  mask: jax.Array
   shape: jax.Array
-  inside: jax.Array
-  dims: jax.Array
+  mask: jax.Array
+  place: jax.Array
+  beside: jax.Array
   spacing: jax.Array
   around: jax.Array
+  peaks: jax.Array
 
 
-def directions(planar):
-  """The 13 directions of space, or the 4 of a slice: (n, 3) int32."""
-  return jnp.array(DIRECTIONS[:4] if planar else DIRECTIONS, jnp.int32)
+def listed(mask, size):
+  """On the host: (place (3, size), beside (27, size)) of a mask (x, y, z).
 
-
-def each(function, dims, planar):
-  """Stacks `function(places to the neighbour)` of all directions.
-
-  A loop, so that a program holds the function once, and not 13 times.
+  Its outermost voxels are in no mask.
   """
-  return jax.lax.map(lambda d: function(offset(d, dims)), directions(planar))
+  at = np.flatnonzero(mask)
+  where = np.full(mask.size, size, np.int32)
+  where[at] = np.arange(len(at))
+  strides = np.array([mask.shape[1] * mask.shape[2], mask.shape[2], 1])
+  place = np.zeros((3, size), np.int32)
+  place[:, : len(at)] = np.unravel_index(at, mask.shape)
+  beside = np.full((27, size), size, np.int32)
+  beside[:, : len(at)] = where[at + (STEPS @ strides)[:, None]]
+  return place, beside
 
 
-def summed(function, start, dims, planar):
-  """Adds `function(places)` over both ways of all directions to a tree."""
-  ways = directions(planar)
-  ways = jnp.concatenate([ways, -ways])
-
-  def add(i, total):
-    found = function(offset(ways[i], dims))
-    return jax.tree.map(jnp.add, total, found)
-
-  return jax.lax.fori_loop(0, len(ways), add, start)
+def index_of(step):
+  """Where a step, or several (…, 3), is among `STEPS`."""
+  return (np.asarray(step) + 1) @ (9, 3, 1)
 
 
-def offset(direction, dims):
-  """How many places further in the list a neighbour is."""
-  x, y, z = direction
-  return (x * dims[1] + y) * dims[2] + z
+def ahead(beside, planar):
+  """Neighbours (n, P), one of each opposite pair: 13, or 4 of a slice."""
+  return beside[index_of(DIRECTIONS[:4] if planar else DIRECTIONS)]
 
 
-def shifted(values, places):
-  """The list of what lies `places` further on; its end goes on at its start.
-
-  No voxel of a mask reads past an end: the box is empty around it.
-  """
-  size = values.shape[0]
-  twice = jnp.concatenate([values, values])
-  return jax.lax.dynamic_slice(twice, (places % size,), (size,))
+def behind(beside, planar):
+  """The opposite ones of `ahead`."""
+  return beside[26 - index_of(DIRECTIONS[:4] if planar else DIRECTIONS)]
 
 
-def coordinates(dims, size):
-  """x, y and z of each voxel, three (P,) int32."""
-  place = jnp.arange(size, dtype=jnp.int32)
-  plane = dims[1] * dims[2]
-  return place // plane, place % plane // dims[2], place % dims[2]
+def around(beside, planar):
+  """All neighbours (n, P): 26, or 8 of a slice."""
+  return jnp.concatenate([ahead(beside, planar), behind(beside, planar)])
+
+
+def taken(values, places, beyond):
+  """Values (P,) at places of the list, and `beyond` where there is none."""
+  values = jnp.append(values, jnp.asarray(beyond, values.dtype))
+  return values.at[places].get(mode='promise_in_bounds')
 
 
 def counts(index, size, weights=None):
-  """How often each number below `size` is in `index`; others are left out.
+  """How often (…, size) each number below `size` is in an index (…, P).
 
-  Integers are added: XLA is ten times slower with floats. Float weights go.
+  Others are left out. Float weights (P,) are added in place of 1.
   """
-  index = jnp.where((index >= 0) & (index < size), index, size)
+  rows = math.prod(index.shape[:-1])
+  first = size * jnp.arange(rows, dtype=jnp.int32)[:, None]
+  flat = index.reshape(rows, -1)
+  flat = jnp.where((flat >= 0) & (flat < size), flat + first, rows * size)
   weights = jnp.int32(1) if weights is None else weights
-  found = jnp.zeros(size + 1, weights.dtype)
-  return found.at[index].add(weights, mode='promise_in_bounds')[:size]
+  found = jnp.zeros(rows * size + 1, weights.dtype)
+  found = found.at[flat].add(weights, mode='promise_in_bounds')
+  return found[:-1].reshape(*index.shape[:-1], size)

@@ -29,14 +29,14 @@ class Room(NamedTuple):
   slices: int
 
 
-def measure(box, ball, settings, room):
+def measure(box, settings, room):
   """{name: value} of a `lattice.Box`; pure, for jit, vmap and grad.
 
-  ball: of `shape.ball_steps`, or None without peaks. Names are 'family_feature'
-  in the standard's short form, with '_' and the aggregation where there is one.
-  What a `Settings` says is done, but for its resampling and choice of voxels.
+  Names are 'family_feature' in the standard's short form, with '_' and the
+  aggregation where there is one. What a `Settings` says is done, but for its
+  resampling and choice of voxels.
   """
-  found = _shapes(box, ball, settings) if settings.shapes else {}
+  found = _shapes(box, settings, room) if settings.shapes else {}
   levels = grey_levels(box, settings)
   index = jnp.where(box.mask, levels - 1, -1)
   histogram = lattice.counts(index, room.levels)
@@ -63,10 +63,10 @@ def measure(box, ball, settings, room):
       'stat_energy': shifted,
       'stat_rms': jnp.sqrt(shifted / box.mask.sum()),
       'stat_total_energy': shifted * box.spacing.prod(),
-      'ih_entropy': averages.entropy(p, 0),
+      'ih_entropy': averages.entropy(histogram, 0),
       'ih_uniformity': (p**2).sum(),
     }
-  return found | texture(levels, box.mask, box.dims, most, settings, room)
+  return found | texture(levels, box.place, box.beside, most, settings, room)
 
 
 def grey_levels(box, settings):
@@ -87,31 +87,38 @@ def grey_levels(box, settings):
   )
 
 
-def _shapes(box, ball, settings):
-  if not settings.standard:
-    return {f'morph_{k}': v for k, v in shape.sizes(box).items()}
-  found = {f'morph_{k}': v for k, v in shape.morphology(box).items()}
-  return found | {f'loc_{k}': v for k, v in shape.peaks(box, ball).items()}
+def _shapes(box, settings, room):
+  if settings.standard:
+    found = shape.morphology(box, room.longest)
+  else:
+    found = shape.sizes(box, room.longest)
+  found = {f'morph_{k}': v for k, v in found.items()}
+  if settings.standard:
+    found['loc_peak_loc'], found['loc_peak_glob'] = box.peaks
+  return found
 
 
-def texture(levels, mask, dims, most, settings, room):
-  """{name: value} of all matrices of grey levels (P,)."""
+def texture(levels, place, beside, most, settings, room):
+  """{name: value} of all matrices of grey levels (P,), 0 for what is not in.
+
+  place, beside: of `lattice.listed`. most: the region's highest level.
+  """
   found = {}
   for planar in sorted(settings.ranges):
     names = [a for a in settings.aggregations if a.startswith('2') == planar]
     by_slice = any(a.startswith('2D') for a in names)
-    slices = room.slices if by_slice else 1
+    z, slices = (place[2], room.slices) if by_slice else (0, 1)
     options = dict(num_levels=room.levels, planar=planar, slices=slices)
-    found |= _directed(levels, mask, dims, most, names, room, options, settings)
+    found |= _directed(levels, beside, z, most, names, room, options, settings)
     ranges = list(dict.fromkeys(a.partition('_')[0] for a in names))
-    found |= _undirected(levels, mask, dims, ranges, room, options, settings)
+    found |= _undirected(levels, beside, z, ranges, room, options, settings)
   return found
 
 
-def _directed(levels, mask, dims, most, names, room, options, settings):
+def _directed(levels, beside, z, most, names, room, options, settings):
   """Features of the matrices that are made by direction."""
   found = {}
-  pairs = cooccurrence.counts(levels, mask, dims, **options)
+  pairs = cooccurrence.counts(levels, beside, z, **options)
   for name in names:
     chosen = averages.merged(pairs, name)
     features = cooccurrence.features(
@@ -119,7 +126,7 @@ def _directed(levels, mask, dims, most, names, room, options, settings):
     )
     means = averages.mean(features, chosen)
     found |= {f'cm_{k}_{name}': v for k, v in means.items()}
-  lines = runs.counts(levels, mask, dims, longest=room.longest, **options)
+  lines = runs.counts(levels, beside, z, longest=room.longest, **options)
   length = jnp.arange(1, room.longest + 1)
   for name in names:
     chosen = averages.merged(lines, name)
@@ -130,19 +137,19 @@ def _directed(levels, mask, dims, most, names, room, options, settings):
   return found
 
 
-def _undirected(levels, mask, dims, ranges, room, options, settings):
+def _undirected(levels, beside, z, ranges, room, options, settings):
   """Features of zones and of neighbourhoods."""
   planar, slices = options['planar'], options['slices']
-  label = zones.labelled(levels, mask, dims, planar=planar)
+  label = zones.labelled(levels, beside, planar=planar)
   distance = None
   if settings.standard:
-    distance = zones.distances(mask, dims, planar=planar)
+    distance = zones.distances(levels > 0, beside, planar=planar)
   sized, size, distant = zones.counts(
-    label, levels, dims, distance,
+    label, levels, z, distance,
     num_levels=room.levels, longest=room.longest, slices=slices,
   )  # fmt: skip
   n, s, dependence = neighbours.counts(
-    levels, mask, dims, lonely=not settings.standard, **options
+    levels, beside, z, lonely=not settings.standard, **options
   )
   kinds = {
     'szm': (sized, size),

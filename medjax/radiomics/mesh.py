@@ -167,116 +167,166 @@ def _table():
 
 
 _POINTS = _table()
+_CUT = np.array(_CORNERS, np.int32)[:, ::-1]  # of a cube, as steps (x, y, z)
+_FACES = np.concatenate([np.eye(3), -np.eye(3)]).astype(np.int32)
+_ROUNDING = 1e-9  # relative, of distances
 
 
-def cubes(mask, dims):
-  """Which corners of the cube at each voxel are in the mask: (P,) 0 … 255."""
-  steps = jnp.array(_CORNERS, jnp.int32)[:, ::-1]
+def surroundings(beside):
+  """Which voxels are around each: (P,) int32, and the same mirrored.
 
-  def add(bit, found):
-    corner = lattice.shifted(mask, lattice.offset(steps[bit], dims))
-    return found + (corner.astype(jnp.int32) << bit)
+  Bit k says that the one at `lattice.STEPS[k]` is there; mirrored, the one
+  opposite of it.
+  """
+  there = (beside < beside.shape[1]).astype(jnp.int32)
+  bit = np.arange(27, dtype=np.int32)[:, None]
+  return (there << bit).sum(0), (there << (26 - bit)).sum(0)
 
-  zero = jnp.zeros(mask.size, jnp.int32)
-  return jax.lax.fori_loop(0, len(steps), add, zero)
+
+def cubes(bits):
+  """Which corners of the 8 cubes around each voxel are there: (8, P) 0 … 255.
+
+  The voxel is corner k of cube k.
+  """
+  corner = lattice.index_of(_CUT[:, None] - _CUT)  # (of the cube, the voxel)
+  return sum(
+    (bits >> corner[k].astype(np.int32)[:, None] & 1) << k for k in range(8)
+  )
 
 
-def volume_and_area(mask, dims, spacing):
+def volume_and_area(box):
   """Volume in mm³ and area in mm² of the surface at half between voxels.
 
   Marching cubes as PyRadiomics has them, so that both agree (IBSI reference
   manual, 3.1). Where the mask has holes by a diagonal the surface is not quite
   closed, and the volume is as seen from the corner of the region's box.
   """
-  case = cubes(mask, dims)
-  points = jnp.asarray(_POINTS, spacing.dtype) * spacing
+  case = jnp.where(box.shape, cubes(surroundings(box.beside)[0]), 0)
+  points = jnp.asarray(_POINTS, box.spacing.dtype) * box.spacing
   a, b, c = points[:, :, 0], points[:, :, 1], points[:, :, 2]
   across = jnp.cross(b - a, c - a)
-  area = jnp.linalg.norm(across, axis=-1).sum(1) / 2
+  # Each cube is seen from all of its corners that are there.
+  share = 1 / np.maximum([n.bit_count() for n in range(256)], 1)
+  area = share * jnp.linalg.norm(across, axis=-1).sum(1) / 2
   # Six times the volume under a triangle, as seen from the origin: of the
   # triangle in its cube, and what its place adds.
-  local = (jnp.cross(a, b) * c).sum((1, 2))
-  across = across.sum(1)
-  volume = local[case].sum()
-  for axis, place in enumerate(lattice.coordinates(dims, mask.size)):
-    first = jnp.where(mask, place, mask.size).min() - 1
-    far = (place - first) * spacing[axis]
-    volume += (across[:, axis][case] * far).sum()
-  return jnp.abs(volume) / 6, area[case].sum()
+  local = share * (jnp.cross(a, b) * c).sum((1, 2))
+  across = share[:, None] * across.sum(1) * box.spacing
+  first = jnp.where(box.shape, box.place, box.shape.size).min(1) - 1
+  far = (box.place - first[:, None]).T - _CUT[:, None]  # (8, P, 3)
+  number = jnp.concatenate([jnp.ones_like(far[..., :1]), far], -1)
+  number = number.astype(area.dtype)
+  number = jnp.zeros((256, 4), area.dtype).at[case].add(number)
+  volume = (number * jnp.concatenate([local[:, None], across], 1)).sum()
+  return jnp.abs(volume) / 6, number[:, 0] @ area
 
 
-def diameters(mask, dims, spacing):
+def diameters(box, longest):
   """Largest distances in mm: (in space, at one z, at one y, at one x).
 
-  Of the points where the surface cuts the edges between voxels. The farthest
-  of a set are ends of all lines through them, so few points are paired.
+  Of the points where the surface cuts the edges between voxels. longest: no
+  box is longer, in voxels.
   """
-  place = jnp.stack(lattice.coordinates(dims, mask.size))
-  units = jnp.eye(3, dtype=jnp.int32)
-  cut = jnp.stack(
-    [mask != lattice.shifted(mask, lattice.offset(u, dims)) for u in units]
+  bits, mirrored = surroundings(box.beside)
+  place = 2 * box.place[:, None] + _FACES.T[:, :, None]  # doubled: (3, 6, P)
+  points = place * (box.spacing / 2)[:, None, None]
+  # In space all points are of one plane.
+  planes = jnp.stack([jnp.zeros_like(place[0]), *place[::-1]])
+  chosen = jnp.stack([_ends(bits, mirrored, axis) for axis in (None, 2, 1, 0)])
+  return jax.lax.map(
+    lambda of: _longest(points, *of, 2 * longest), (planes, chosen & box.shape)
   )
-  # Doubled, so that half voxels are whole numbers: (axes, edges, P).
-  points = 2 * place[:, None] + units[:, :, None]
-  flat = [cut & jax.lax.map(lambda c, k=k: _ends(c, place, dims, k), cut)
-          for k in range(3)]  # fmt: skip
-  columns, count = pairs.compacted(
-    points.reshape(3, -1), (flat[0] & flat[1] & flat[2]).ravel()
-  )
-  squares = jnp.square(spacing / 2)[:, None, None]
-  zero = jnp.zeros((), spacing.dtype)
-
-  def longest(a, b, valid):
-    square = (jnp.square(a - b) * squares).sum(0)
-    return jnp.where(valid, square, 0).max()
-
-  found = [pairs.reduced(columns, count, longest, jnp.maximum, zero)]
-  for axis in (2, 1, 0):
-
-    def across(a, b, valid, axis=axis):
-      return longest(a, b, valid & (a[axis] == b[axis]))
-
-    # In the order of the axis, points of a plane follow one another.
-    order = _along(dims, mask.size, axis)
-    columns, count = pairs.compacted(
-      points[:, :, order].swapaxes(1, 2).reshape(3, -1),
-      flat[axis][:, order].T.ravel(),
-    )
-    found.append(
-      pairs.reduced(columns, count, across, jnp.maximum, zero, along=axis)
-    )
-  return jnp.sqrt(jnp.stack(found))
 
 
-def _along(dims, size, axis):
-  """The places of a box (P,) with this axis outermost; what is beyond stays."""
-  place = jnp.arange(size, dtype=jnp.int32)
-  if axis == 0:
-    return place
-  sizes = [dims[axis], *(dims[k] for k in range(3) if k != axis)]
-  steps = [dims[1] * dims[2], dims[2], 1]
-  steps = [steps[axis], *(steps[k] for k in range(3) if k != axis)]
-  first, rest = place // (sizes[1] * sizes[2]), place % (sizes[1] * sizes[2])
-  found = (
-    first * steps[0] + rest // sizes[2] * steps[1] + rest % sizes[2] * steps[2]
-  )
-  return jnp.where(place < dims.prod(), found, place)
+def _ends(bits, mirrored, axis):
+  """Which points at the faces of voxels (6, P) may be ends of a diameter.
 
-
-def _ends(cut, place, dims, axis):
-  """Which points (P,) are ends of their lines in the plane across an axis.
-
-  Lines along its two axes and its two diagonals.
+  Not those between two others, next to them in opposite directions: in space,
+  or in the plane across an axis. What is cut by the surface, or lies inside of
+  it, is between others; in a plane between two slices only what is cut.
   """
-  size = 2 * cut.size
-  a, b = (k for k in range(3) if k != axis)
-  x, y, z = place[a], place[b], place[axis]
-  found = jnp.ones(cut.shape, bool)
-  for along, row in ((y, x), (x, y), (x, x + y), (x, x - y + dims[b])):
-    row = row * dims[axis] + z
-    last = jnp.full(size, -1, jnp.int32)
-    last = last.at[row].max(jnp.where(cut, along, -1))
-    first = jnp.full(size, cut.size, jnp.int32)
-    first = first.at[row].min(jnp.where(cut, along, cut.size))
-    found &= (along == last[row]) | (along == first[row])
-  return found
+  found = []
+  for step in _FACES:
+    side = int(lattice.index_of(step)) - 13  # how far on in the list of steps
+    stays = [k for k in range(27) if abs(lattice.STEPS[k] + step).max() < 2]
+    inner = sum(1 << k for k in stays)  # steps after which there is one more
+    outer = sum(1 << (26 - k) for k in stays)
+    beyond = _moved(bits, -side) & inner
+    against = _moved(mirrored, side) & outer
+    if axis is None or not step[axis]:
+      pair = (bits | beyond) & (mirrored | against)
+    else:
+      pair = (bits ^ beyond) & (mirrored ^ against)
+    around = [
+      k for k, s in enumerate(lattice.STEPS)
+      if s.any() and (axis is None or not s[axis])
+    ]  # fmt: skip
+    between = pair & sum(1 << k for k in around)
+    found.append((bits >> (13 + side) & 1 == 0) & (between == 0))
+  return jnp.stack(found)
+
+
+def _moved(bits, by):
+  return bits << by if by > 0 else bits >> -by
+
+
+def _longest(points, plane, chosen, num_planes):
+  """The largest distance of two chosen points (3, 6, P) of one plane (6, P).
+
+  The points of a plane lie in a ball around the middle of their box. Few are
+  far enough from it to have another of the ball farther away than any box is
+  long, and only those are paired.
+  """
+  size = chosen.size
+  plane = jnp.where(chosen, plane, num_planes)
+  number = jnp.arange(size, dtype=jnp.int32).reshape(chosen.shape)
+  source, count = pairs.compacted(chosen.any(0))
+
+  def visit(function, state):
+    """Calls function(state, points (6, block, 3), planes, numbers) of all."""
+
+    def block(i, state):
+      at, valid = pairs.block(source, count, i)
+      rows = jnp.moveaxis(points[:, :, at], 0, -1)
+      planes = jnp.where(valid, plane[:, at], num_planes)
+      return function(state, rows, planes, number[:, at])
+
+    return jax.lax.fori_loop(0, pairs.blocks(count), block, state)
+
+  def widen(state, rows, planes, _):
+    low, high = state
+    return low.at[planes].min(rows), high.at[planes].max(rows)
+
+  far = jnp.full((num_planes + 1, 3), jnp.inf, points.dtype)
+  low, high = visit(widen, (far, -far))
+  longest = (high - low)[:num_planes].max(initial=0) * (1 - _ROUNDING)
+  middle = (low + high) / 2
+
+  def radius(rows, planes):
+    return jnp.linalg.norm(rows - middle[planes], axis=-1)
+
+  def extend(reach, rows, planes, _):
+    return reach.at[planes].max(radius(rows, planes))
+
+  reach = visit(extend, jnp.zeros(num_planes + 1, points.dtype))
+
+  def keep(state, rows, planes, number):
+    kept, count = state
+    near = radius(rows, planes) + reach[planes] >= longest
+    near = (near & (planes < num_planes)).ravel()
+    place = jnp.where(near, count + jnp.cumsum(near, dtype=jnp.int32) - 1, size)
+    kept = kept.at[place].set(number.ravel())
+    return kept, count + near.sum(dtype=jnp.int32)
+
+  kept = jnp.zeros(size + pairs.BLOCK, jnp.int32)
+  kept, count = visit(keep, (kept, jnp.int32(0)))
+
+  def farthest(a, b, valid):
+    square = jnp.square(a[:3] - b[:3]).sum(0)
+    return jnp.where(valid & (a[3] == b[3]), square, 0).max()
+
+  columns = jnp.concatenate([points, plane[None]]).reshape(4, -1)
+  zero = jnp.zeros((), points.dtype)
+  return jnp.sqrt(
+    pairs.reduced(columns, kept, count, farthest, jnp.maximum, zero)
+  )

@@ -5,31 +5,19 @@ import jax.numpy as jnp
 from medjax.radiomics import lattice
 
 
-def around(levels, mask, dims, *, planar):
-  """Of neighbours in the mask: sum of levels, count, equal ones (P,)."""
-  known = jnp.where(mask, levels, 0)
-
-  def of(places):
-    other = lattice.shifted(known, places)
-    return tuple(
-      x.astype(jnp.int32) for x in (other, other > 0, other == known)
-    )
-
-  zero = jnp.zeros(levels.size, jnp.int32)
-  return lattice.summed(of, (zero, zero, zero), dims, planar)
-
-
-def counts(levels, mask, dims, *, num_levels, planar, slices=1, lonely=False):
+def counts(levels, beside, z, *, num_levels, planar, slices=1, lonely=False):
   """Counts (slices, 1, G), differences (slices, 1, G), dependences (…, G, 27).
 
   The first two are of the neighbourhood grey tone difference matrix. A voxel
   without neighbours is not in it, or with `lonely` is, with a difference of 0.
   """
-  total, number, equal = around(levels, mask, dims, planar=planar)
-  z = lattice.coordinates(dims, levels.size)[2] if slices > 1 else 0
+  mask = levels > 0
+  other = lattice.taken(levels, lattice.around(beside, planar), 0)
+  number = (other > 0).sum(0, dtype=jnp.int32)
+  equal = (other == levels).sum(0, dtype=jnp.int32)
   row, size = z * num_levels + levels - 1, slices * num_levels
   counted = mask if lonely else mask & (number > 0)
-  average = total / jnp.maximum(number, 1).astype(jnp.result_type(float))
+  average = other.sum(0) / jnp.maximum(number, 1).astype(jnp.result_type(float))
   difference = jnp.where(counted & (number > 0), jnp.abs(levels - average), 0)
   place = jnp.where(counted, row, -1)
   n = lattice.counts(place, size)

@@ -3,52 +3,49 @@
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 64
+BLOCK = 64
 
 
-def compacted(columns, chosen):
-  """The chosen of columns (C, P) moved to the front, and how many they are."""
+def compacted(chosen):
+  """Where the chosen of points (P,) are in a list of all; how many they are."""
   size = chosen.size
-  room = -(-size // _BLOCK) * _BLOCK
-  place = jnp.where(chosen, jnp.cumsum(chosen, dtype=jnp.int32) - 1, room)
-  source = jnp.zeros(room + 1, jnp.int32)
-  source = source.at[place].set(jnp.arange(size, dtype=jnp.int32))
-  return columns[:, source[:room]], chosen.sum(dtype=jnp.int32)
+  place = jnp.cumsum(chosen, dtype=jnp.int32) - 1
+  source = jnp.zeros(size + BLOCK, jnp.int32)
+  source = source.at[jnp.where(chosen, place, size)].set(
+    jnp.arange(size, dtype=jnp.int32)
+  )
+  return source, chosen.sum(dtype=jnp.int32)
 
 
-def reduced(columns, count, function, combine, start, *, along=None):
+def blocks(count):
+  """How many blocks so many points are."""
+  return (count + BLOCK - 1) // BLOCK
+
+
+def block(source, count, i):
+  """What block i has of a compacted list: places, and which of them are one."""
+  within = i * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
+  return jax.lax.dynamic_slice(source, (i * BLOCK,), (BLOCK,)), within < count
+
+
+def reduced(columns, source, count, function, combine, start):
   """Combines `function(a, b, valid)` of blocks of points over all i ≤ j.
 
-  columns: (C, P), of which the first `count` are points. a is (C, block, 1), b
+  columns: (C, P), of which `source` tells `count` points. a is (C, block, 1), b
   (C, 1, block), and valid (block, block) says which pairs are of two points,
-  each pair once. along: only pairs that are alike in this column are asked
-  for, by half of which the points are in order: 2 p and 2 p + 1 may alternate.
+  each pair once.
   """
-  blocks = (count + _BLOCK - 1) // _BLOCK
-  within = jnp.arange(_BLOCK, dtype=jnp.int32)
-
-  def block(i):
-    return jax.lax.dynamic_slice_in_dim(columns, i * _BLOCK, _BLOCK, axis=1)
+  within = jnp.arange(BLOCK, dtype=jnp.int32)
+  number = blocks(count)
 
   def rows(i, found):
-    a = block(i)
-    last = None if along is None else a[along, -1] | 1
+    a = columns[:, block(source, count, i)[0], None]
 
-    def more(state):
-      j, _ = state
-      if along is None:
-        return j < blocks
-      full = (i + 1) * _BLOCK <= count
-      near = columns[along, jnp.minimum(j * _BLOCK, count - 1)] <= last
-      return (j < blocks) & ((j == i) | (near & full))
+    def column(j, found):
+      at, valid = block(source, count, j)
+      valid &= i * BLOCK + within[:, None] < j * BLOCK + within
+      return combine(found, function(a, columns[:, None, at], valid))
 
-    def column(state):
-      j, found = state
-      first, second = i * _BLOCK + within[:, None], j * _BLOCK + within
-      valid = (first < second) & (second < count)
-      b = block(j)[:, None]
-      return j + 1, combine(found, function(a[:, :, None], b, valid))
+    return jax.lax.fori_loop(i, number, column, found)
 
-    return jax.lax.while_loop(more, column, (i, found))[1]
-
-  return jax.lax.fori_loop(0, blocks, rows, start)
+  return jax.lax.fori_loop(0, number, rows, start)

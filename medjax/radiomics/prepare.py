@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from medjax.radiomics import shape
+from medjax.radiomics import peaks
 
 _MARGIN = (
   16  # voxels after which a cubic spline has forgotten what lies outside
@@ -94,7 +94,7 @@ def _cut(image, mask, spacing, settings, notes, respond, wide):
   """The region with what is around it, and what of it counts."""
   reach = np.ones(3, int)
   if settings.standard:  # peaks look a ball's radius around
-    reach += np.floor(shape.ball_radius() / spacing).astype(int)
+    reach += np.floor(peaks.RADIUS / spacing).astype(int)
   ends = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {a}))) for a in range(3)]
   low = np.array([e[0] for e in ends]) - reach
   high = np.array([e[-1] for e in ends]) + 1 + reach
@@ -157,7 +157,7 @@ def _resampled(image, mask, spacing, settings, wide):
   size, step = np.array(image.shape), asked / spacing
   count = np.ceil(size / step - 1e-9)
   first = (size - 1 - (count - 1) * step) / 2  # of the new grid, in old voxels
-  far = max(shape.ball_radius(), wide, wide * asked.max())
+  far = max(peaks.RADIUS, wide, wide * asked.max())
   reach = np.minimum(np.ceil(far / spacing) + 2, size).astype(int)
   ends = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {a}))) for a in range(3)]
   low = np.array([e[0] for e in ends]) - reach

@@ -6,32 +6,39 @@ import jax.numpy as jnp
 from medjax.radiomics import lattice
 
 
-def counts(levels, mask, dims, *, num_levels, longest, planar, slices=1):
+def counts(levels, beside, z, *, num_levels, longest, planar, slices=1):
   """Runs (slices, directions, G, longest) by grey level and length.
 
   longest: at least as many voxels as the region is wide.
   """
-  z = lattice.coordinates(dims, levels.size)[2] if slices > 1 else 0
-  row = (z * num_levels + levels - 1) * longest
+  size, row = levels.size, (z * num_levels + levels - 1) * longest
 
-  def of(places):
-    same = mask & lattice.shifted(mask, places)
-    same &= levels == lattice.shifted(levels, places)
+  def same(places):
+    return (levels > 0) & (levels == lattice.taken(levels, places, 0))
 
-    # How many steps the run goes on, doubling how far that is known for as
-    # long as a run goes on that far.
-    def double(state):
-      steps, known = state
-      further = lattice.shifted(steps, known * places)
-      return jnp.where(steps == known, known + further, steps), 2 * known
+  follower = lattice.ahead(beside, planar)
+  goes_on = same(follower)
+  starts = (levels > 0) & ~same(lattice.behind(beside, planar))
+  # How many steps a run goes on: each voxel adds what is known of the one it
+  # points at and points as far as that, so that what is known doubles. All
+  # directions are one list, each with a place that points at itself at its end.
+  end = (size + 1) * jnp.arange(1, len(follower) + 1, dtype=jnp.int32) - 1
+  first = end[:, None] - size
+  follower = jnp.where(goes_on, follower + first, end[:, None])
+  follower = jnp.concatenate([follower, end[:, None]], 1).ravel()
+  steps = jnp.pad(goes_on, ((0, 0), (0, 1))).ravel().astype(jnp.int32)
 
-    start = same.astype(jnp.int32), jnp.int32(1)
-    steps, _ = jax.lax.while_loop(
-      lambda state: (state[0] == state[1]).any(), double, start
-    )
-    starts = mask & ~lattice.shifted(same, -places)
-    index = jnp.where(starts, row + steps, -1)
-    found = lattice.counts(index, slices * num_levels * longest)
-    return found.reshape(slices, num_levels, longest)
+  def double(state):
+    steps, follower = state
+    gather = dict(mode='promise_in_bounds')
+    further = steps.at[follower].get(**gather)
+    return steps + further, follower.at[follower].get(**gather)
 
-  return lattice.each(of, dims, planar).swapaxes(0, 1)
+  def unfinished(state):
+    return state[0].at[state[1]].get(mode='promise_in_bounds').any()
+
+  steps, _ = jax.lax.while_loop(unfinished, double, (steps, follower))
+  steps = steps.reshape(len(end), size + 1)[:, :size]
+  index = jnp.where(starts, row + steps, -1)
+  found = lattice.counts(index, slices * num_levels * longest)
+  return found.reshape(-1, slices, num_levels, longest).swapaxes(0, 1)

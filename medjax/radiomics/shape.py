@@ -2,21 +2,19 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from medjax.radiomics import hull, lattice, mesh, pairs
-
-_NO_STEP = 2**20
+from medjax.radiomics import hull, mesh, pairs
 
 
-def sizes(box, *, sample=False):
+def sizes(box, longest, *, sample=False):
   """{name: value} that every profile has: mesh, voxels, diameters, axes.
 
-  sample: variances along the axes are over n - 1 voxels, as the standard's
-  values have them, and not over n, as PyRadiomics'.
+  longest: no box is longer, in voxels. sample: variances along the axes are
+  over n - 1 voxels, as the standard's values have them, and not over n, as
+  PyRadiomics'.
   """
-  volume, area = mesh.volume_and_area(box.shape, box.dims, box.spacing)
-  space, slice_, column, row = mesh.diameters(box.shape, box.dims, box.spacing)
+  volume, area = mesh.volume_and_area(box)
+  space, slice_, column, row = mesh.diameters(box, longest)
   count = box.shape.sum()
   eigen, _ = axes(box, sample=sample)
   # Rounding may leave a flat region's least axis below nothing.
@@ -41,8 +39,7 @@ def sizes(box, *, sample=False):
 
 def points(box):
   """Centres of the voxels (P, 3) in mm."""
-  place = jnp.stack(lattice.coordinates(box.dims, box.mask.size), -1)
-  return place * box.spacing
+  return box.place.T * box.spacing
 
 
 def axes(box, *, sample=False):
@@ -55,9 +52,9 @@ def axes(box, *, sample=False):
   return jnp.linalg.eigvalsh(apart.T @ apart / (count - sample)), centre
 
 
-def morphology(box):
+def morphology(box, longest):
   """{name: value} of the standard's morphological features (IBSI, 3.1)."""
-  found = sizes(box, sample=True)
+  found = sizes(box, longest, sample=True)
   volume, area = found['volume'], found['area_mesh']
   at = points(box)
   _, centre = axes(box)
@@ -96,7 +93,7 @@ def autocorrelation(box):
   mean = jnp.where(box.mask, box.values, 0).sum() / box.mask.sum()
   centred = box.values - mean
   columns = jnp.concatenate([at.T, centred[None]])
-  columns, count = pairs.compacted(columns, box.mask)
+  source, count = pairs.compacted(box.mask)
 
   def weighed(a, b, valid):
     square = jnp.square(a[:3] - b[:3]).sum(0)
@@ -111,57 +108,10 @@ def autocorrelation(box):
 
   zero = jnp.zeros(3, at.dtype)
   weight, product, square = pairs.reduced(
-    columns, count, weighed, jnp.add, zero
+    columns, source, count, weighed, jnp.add, zero
   )
   spread = jnp.where(box.mask, centred**2, 0).sum()
   # Each pair was taken once, and counts in both directions.
   moran = count / weight * product / spread
   geary = (count - 1) / (2 * weight) * square / spread
   return moran, geary
-
-
-def peaks(box, ball):
-  """Local and global intensity peak: means over a ball of 1 cm³ (IBSI, 3.2).
-
-  ball: (K, 3) int32 steps to its voxels; a step out of the way is no voxel.
-  """
-  inside = box.inside
-  values = jnp.where(inside, box.values, 0)
-
-  def add(step, found):
-    total, count = found
-    # A voxel of the mask has the whole ball around it inside of the box.
-    places = (step[0] * box.dims[1] + step[1]) * box.dims[2] + step[2]
-    real = step[0] < _NO_STEP
-    total += jnp.where(real, lattice.shifted(values, places), 0)
-    count += jnp.where(real, lattice.shifted(inside, places), 0)
-    return total, count
-
-  zero = jnp.zeros_like(values), jnp.zeros(values.size, jnp.int32)
-  total, count = jax.lax.fori_loop(
-    0, ball.shape[0], lambda i, found: add(ball[i], found), zero
-  )
-  mean = jnp.where(box.mask, total / jnp.maximum(count, 1), -jnp.inf)
-  highest = jnp.where(box.mask, box.values, -jnp.inf).max()
-  local = jnp.where(box.mask & (box.values == highest), mean, -jnp.inf)
-  return {'peak_loc': local.max(), 'peak_glob': mean.max()}
-
-
-def ball_radius():
-  """Of a ball of 1 cm³, in mm."""
-  return float(np.cbrt(3 / (4 * np.pi)) * 10)
-
-
-def ball_steps(spacing):
-  """Steps (K, 3) int32 to the voxels within a ball of 1 cm³.
-
-  K is of a few sizes only; what fills it up is no step.
-  """
-  radius = ball_radius()
-  reach = [range(-int(radius / s), int(radius / s) + 1) for s in spacing]
-  steps = np.stack(np.meshgrid(*reach, indexing='ij'), -1).reshape(-1, 3)
-  steps = steps[np.linalg.norm(steps * spacing, axis=1) <= radius]
-  room = max(64, 2 ** int(np.ceil(np.log2(len(steps)))))
-  found = np.full((room, 3), _NO_STEP, np.int32)
-  found[: len(steps)] = steps
-  return found

@@ -33,8 +33,9 @@ def maps(image, mask, spacing, feature, *, radius=2, settings='pyradiomics'):
   key = find_key(feature, settings)
   region = prepare.region(image, mask, spacing, settings)
   with jax.enable_x64(True):
-    box = extract.boxed(region, region.values.size)
-    levels = np.asarray(_levels(settings)(box)).reshape(region.values.shape)
+    box = extract.boxed(region, np.count_nonzero(region.shape))
+    levels = np.zeros(region.shape.shape, np.int32)
+    levels[region.shape] = _levels(settings)(box)
     base, aggregation = names.split(key)
     direct = base.removeprefix('cm_') in MEANS and aggregation.endswith('_avg')
     if direct and not aggregation.startswith('2D'):
@@ -214,15 +215,15 @@ def _of_matrices(levels, key, radius, settings):
 def _matrix_program(key, radius, settings, levels):
   side = 2 * radius + 3
   room = measure.Room(levels=levels, longest=side, slices=side)
-  dims = jnp.full(3, side, jnp.int32)
+  cube = np.pad(np.ones((side - 2,) * 3, bool), 1)
+  place, beside = lattice.listed(cube, cube.sum())
+  cube = np.flatnonzero(cube)
 
-  def one(wide, place, most):
-    box = jax.lax.dynamic_slice(wide, place, (side,) * 3)
-    inner = jnp.pad(jnp.ones((side - 2,) * 3, bool), 1)
-    box = jnp.where(inner, box, 0).ravel().astype(jnp.int32)
-    return measure.texture(box, box > 0, dims, most, settings, room)[key]
+  def one(wide, start, most):
+    box = jax.lax.dynamic_slice(wide, start, (side,) * 3).ravel()[cube]
+    return measure.texture(box, place, beside, most, settings, room)[key]
 
   def program(wide, places, most):
-    return jax.lax.map(lambda place: one(wide, place, most), places)
+    return jax.lax.map(lambda start: one(wide, start, most), places)
 
   return jax.jit(program)

@@ -4,37 +4,26 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from medjax.radiomics import lattice
 
 
-def labelled(levels, mask, dims, *, planar):
-  """The first place (P,) of the zone each voxel is in; P outside the mask.
+def labelled(levels, beside, *, planar):
+  """The first place (P,) of the zone each voxel is in; P where none counts.
 
   Zones touch by faces, edges or corners. Labels spread to neighbours, and then
   each takes that of its label, so that long zones are done in few rounds.
   """
   size = levels.size
-
-  def linked(places):
-    same = mask & lattice.shifted(mask, places)
-    return same & (levels == lattice.shifted(levels, places))
-
-  links = lattice.each(linked, dims, planar)
-  ways = lattice.directions(planar)
-  start = jnp.where(mask, jnp.arange(size, dtype=jnp.int32), size)
+  links = lattice.around(beside, planar)
+  same = (levels > 0) & (levels == lattice.taken(levels, links, 0))
+  links = jnp.where(same, links, size)
+  start = jnp.where(levels > 0, jnp.arange(size, dtype=jnp.int32), size)
 
   def spread(state):
     label, _ = state
-
-    def meet(i, least):
-      places = lattice.offset(ways[i], dims)
-      ahead = jnp.where(links[i], lattice.shifted(label, places), size)
-      behind = jnp.where(links[i], label, size)
-      behind = lattice.shifted(behind, -places)
-      return jnp.minimum(least, jnp.minimum(ahead, behind))
-
-    least = jax.lax.fori_loop(0, len(ways), meet, label)
+    least = jnp.minimum(label, lattice.taken(label, links, size).min(0))
     # The root of a zone that met a smaller one follows it.
     table = jnp.append(label, size)
     table = table.at[label].min(least, mode='promise_in_bounds')
@@ -46,19 +35,17 @@ def labelled(levels, mask, dims, *, planar):
   return jax.lax.while_loop(lambda s: s[1], spread, (start, jnp.array(True)))[0]
 
 
-def distances(mask, dims, *, planar):
+def distances(mask, beside, *, planar):
   """Steps (P,) from each voxel to the nearest outside of a mask: 1 at its edge.
 
   Steps go through faces; in 2-D those of a slice.
   """
-  axes = ((1, 0, 0), (0, 1, 0), (0, 0, 1))[: 2 if planar else 3]
+  faces = lattice.index_of(np.eye(3, dtype=int)[: 2 if planar else 3])
+  beside = beside[np.concatenate([faces, 26 - faces])]
 
   def erode(state):
     left, found = state
-    inner = left
-    for axis in axes:
-      places = lattice.offset(axis, dims)
-      inner &= lattice.shifted(left, places) & lattice.shifted(left, -places)
+    inner = left & lattice.taken(left, beside, False).all(0)
     return inner, found + inner
 
   start = mask, mask.astype(jnp.int32)
@@ -70,7 +57,7 @@ def sizes(size):
   return math.isqrt(2 * size) + 2
 
 
-def counts(label, levels, dims, distance, *, num_levels, longest, slices=1):
+def counts(label, levels, z, distance, *, num_levels, longest, slices=1):
   """Zones by level and size (slices, 1, G, K), size (K,), and by distance.
 
   Few of all sizes occur, so columns are those that do. distance: (P,) of each
@@ -85,7 +72,6 @@ def counts(label, levels, dims, distance, *, num_levels, longest, slices=1):
   rank, most = jnp.cumsum(occurs) - 1, sizes(size)
   column = jnp.where(root, rank[voxels], 0)
   width = jnp.zeros(most, jnp.int32).at[column].max(jnp.where(root, voxels, 0))
-  z = lattice.coordinates(dims, size)[2] if slices > 1 else 0
   row = z * num_levels + levels - 1
   by_size = lattice.counts(
     jnp.where(root, row * most + column, -1), slices * num_levels * most
