@@ -15,7 +15,6 @@ import gzip
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -68,7 +67,7 @@ CURVES = {
   'lidc': (
     'resnet.py:lidc_nodules',
     '--labels=20,80',
-    '--seeds=3',
+    '--seeds=1',
     '--methods=pretrained',
     '--pretrained={place}/simclr',
     '--table={place}/features.csv',
@@ -131,7 +130,10 @@ def keep(name, place):
     method, labels, seed = run.parent.relative_to(place / 'runs').parts
     stored = kept / f'{method}.json'
     if not stored.exists() and (run.parent / 'config.json').exists():
-      shutil.copy(run.parent / 'config.json', stored)
+      text = (run.parent / 'config.json').read_text()
+      config = json.loads(text.replace(f'{place}/', ''))  # as elsewhere
+      config.pop('sha256', None)
+      files.write_json(stored, config)
     for row in curve.rows_of(run.parent):
       line = cases.setdefault(row['id'], {'id': row['id']})
       line |= {'label': row['label']} if 'label' in row else {}
