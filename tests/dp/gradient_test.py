@@ -233,7 +233,7 @@ def one_by_one(loss, params, variables, batch, key):
   'name',
   [*MODELS, *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)],
 )
-def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name):
+def test_in_the_same_order_it_is_the_plain_step(name):
   """Against the step that takes its batch one by one, train.microbatches."""
   model = (MODELS | MORE)[name]
   batch = batch_of(4, filled=4, shape=shape_of(name))
@@ -253,8 +253,10 @@ def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name):
       PrivateGradient(clip_norm=FREE, noise=0.0, expected=4),
     )
   )
-  assert np.abs(flat(plain)).max() > 0
-  jax.tree.map(np.testing.assert_array_equal, plain, free)
+  most = np.abs(flat(plain)).max()
+  assert most > 0
+  # To the bit as users compile; as tests do, sums differ in the last one.
+  np.testing.assert_allclose(flat(free), flat(plain), rtol=0, atol=3e-7 * most)
 
 
 def test_devices_do_not_matter():
