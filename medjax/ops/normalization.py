@@ -14,9 +14,10 @@ def moments(
 ) -> tuple[Float[Array, 'b c'], Float[Array, 'b c']]:
   """Mean and biased variance of every channel of every image, float32 or wider.
 
-  The variance is E[y²] − E[y]² of y = x − the image's first voxel: of x itself,
-  whose mean may be a hundred standard deviations, float32 would lose half a
-  percent of it. The last spatial axis and the channels are summed as one long
+  The variance is E[y²] − E[y]² of y = x − the mean of the image's first line.
+  Of x itself, whose mean may be a hundred standard deviations, float32 would
+  lose half a percent of it; and a single voxel in place of the line may itself
+  be far out. The last spatial axis and the channels are summed as one long
   vector first: a sum over voxels of few channels would leave most of a CPU's
   vector empty.
 
@@ -24,7 +25,7 @@ def moments(
     x: (b, *spatial, c), one spatial axis or more.
   """
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  first = wide[:, *[slice(1)] * (x.ndim - 2)]
+  first = wide[:, *[slice(1)] * (x.ndim - 3)].mean(-2, keepdims=True)
   first = lax.stop_gradient(first)  # the variance does not depend on it
   # (b, *others, last · c)
   lanes = (wide - first).reshape(*x.shape[:-2], -1)

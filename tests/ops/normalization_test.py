@@ -19,6 +19,14 @@ def test_moments_agree_with_float64(shape, mean):
   np.testing.assert_allclose(got[1], x.var(axes), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('far', [100, 1000])  # standard deviations
+def test_one_voxel_far_out_spoils_no_variance(far):
+  x = np.random.default_rng(0).normal(0, 1, (1, 256, 256, 1)).astype('f')
+  x[0, 0, 0] = far
+  got = jax.jit(moments)(x)[1]
+  np.testing.assert_allclose(got, x.astype('d').var((1, 2)), rtol=1e-5)
+
+
 def test_a_constant_image_becomes_the_bias():
   x = jnp.full((2, 4, 4, 3), 7.0)
   bias = jnp.array([1.0, -2.0, 0.0])
