@@ -39,14 +39,14 @@ def _digest(value):
 
 def _digests(tree, prefix):
   """{path: digest} of the leaves of a tree."""
-  paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
-  names = (
-    jax.tree_util.keystr(path, simple=True, separator='/') for path in paths
-  )
+  leaves = {
+    f'{prefix}/{jax.tree_util.keystr(path, simple=True, separator="/")}': leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
   # Training waits for them, and hashing leaves the interpreter to others.
   with concurrent.futures.ThreadPoolExecutor() as threads:
-    digests = threads.map(_digest, leaves)
-    return {f'{prefix}/{n}': d for n, d in zip(names, digests, strict=True)}
+    digests = threads.map(_digest, leaves.values())
+    return dict(zip(leaves, digests, strict=True))
 
 
 def _check(found, saved):
