@@ -51,7 +51,7 @@ def test_inputs_in_a_folder_for_each_patient(tmp_path):
   assert (first.id, first.images, second.id) == ('P1', (image,), 'P2')
   assert files.read_case(second)['id'] == 'P2'
   save_png(tmp_path / 'P2' / 'y.png')
-  with pytest.raises(ValueError, match=r'P2: holds 2 images \(x.png, y.png'):
+  with pytest.raises(ValueError, match=r'P2: holds 2 images \(x.png, y.png\)'):
     files.input_files([tmp_path])
 
 

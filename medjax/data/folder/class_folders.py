@@ -5,14 +5,13 @@ import re
 
 from medjax.data import formats
 from medjax.data.folder import pairs
-from medjax.data.folder.entry import (
-  IMAGE_FOLDERS,
-  MASK_FOLDERS,
-  Entry,
-  name_of,
-  split_name,
+from medjax.data.folder.entry import MASK_FOLDERS, Entry, name_of, split_name
+from medjax.data.folder.listing import (
+  folders_in,
+  images_below,
+  named_folders,
+  unmasked,
 )
-from medjax.data.folder.listing import folders_in, images_below, unmasked
 
 _FEW, _MANY = 5, 20  # numbered folders that look like patients
 # What the folders of masks that others named have in their names.
@@ -45,9 +44,8 @@ def entries(folder, folders, root, passed, dense):
 
 
 def _class(folder, root, passed, dense):
-  inner = folders_in(folder)
-  place = next((f for f in inner if f.name.lower() in IMAGE_FOLDERS), folder)
-  theirs = [f for f in inner if _of_masks(f)] if place != folder else []
+  place, _ = named_folders(folder)
+  theirs = [f for f in folders_in(folder) if _of_masks(f)] if place else []
   if not theirs:
     place = folder
   every = images_below(place, passed, masks=True)

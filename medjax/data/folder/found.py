@@ -195,8 +195,9 @@ def find_in_folders(folder):
     ]
     if len(images) > 1:
       names = ', '.join(str(i.relative_to(place)) for i in images[:3])
+      names += ', …' if len(images) > 3 else ''
       raise ValueError(
-        f'{place}: holds {len(images)} images ({names}, …); '
+        f'{place}: holds {len(images)} images ({names}); '
         'name the files to predict'
       )
     found += [Found((path,), {'id': place.name}) for path in images]

@@ -4,18 +4,12 @@ import dataclasses
 
 from medjax.data import formats, walk
 from medjax.data.folder import class_folders, pairs, patients
-from medjax.data.folder.entry import (
-  IMAGE_FOLDERS,
-  MASK_FOLDERS,
-  Entry,
-  masked,
-  name_of,
-  split_name,
-)
+from medjax.data.folder.entry import Entry, masked, name_of, split_name
 from medjax.data.folder.listing import (
   folders_in,
   images_below,
   images_in,
+  named_folders,
 )
 
 _UNLABELLED = ('unlabelled', 'unlabeled')
@@ -57,7 +51,7 @@ def _with_reference(root, passed, dense, partly):
       passed[f'folder beside those of splits: {other.name}'] += 1
   # DRIVE's mask/ is the field of view: it stands beside the masks of train, and
   # alone where a test set has none.
-  _, ours = _named(_by_name(parts.get('train', root)))
+  _, ours = named_folders(parts.get('train', root))
   other = {p.name.lower() for p in ours[1:]}
   return [
     dataclasses.replace(e, split=split)
@@ -74,16 +68,11 @@ def _with_reference(root, passed, dense, partly):
   ]
 
 
-def _by_name(folder):
-  """{its name in small letters: a folder in it}."""
-  return {p.name.lower(): p for p in folders_in(folder)}
-
-
 def _layout(
   folder, root, passed, dense, *, test=False, partly=False, other=frozenset()
 ):
   """The cases of a folder; `other`: what is called so holds no masks."""
-  images, masks = _named(_by_name(folder))
+  images, masks = named_folders(folder)
   masks = [m for m in masks if m.name.lower() not in other]
   if (images or masks) and (one := _one_patient(folder, root)):
     return [one]
@@ -122,17 +111,10 @@ def _layout(
   return entries
 
 
-def _named(folders):
-  """The folder of images, or None, and those of masks, best first."""
-  images = next((folders[n] for n in IMAGE_FOLDERS if n in folders), None)
-  return images, [folders[n] for n in MASK_FOLDERS if n in folders]
-
-
 def _one_patient(folder, root):
   """The case of image/*.dcm and mask/…: a series, and one file drawn on it."""
-  folders = _by_name(folder)
-  images, masks = _named(folders)
-  rest = [p for p in folders.values() if p not in masks]
+  images, masks = named_folders(folder)
+  rest = [p for p in folders_in(folder) if p not in masks]
   if masks and not images and len(rest) == 1:  # a series by any name
     images = rest[0]
   if not images or not masks or not formats.is_image(images):

@@ -1,7 +1,7 @@
 """What lies in a folder, as images: files, or folders of a DICOM series."""
 
 from medjax.data import formats, walk
-from medjax.data.folder.entry import masked
+from medjax.data.folder.entry import IMAGE_FOLDERS, MASK_FOLDERS, masked
 from medjax.data.formats import dicom
 
 _DICOM = dicom.SUFFIXES
@@ -63,6 +63,13 @@ def unmasked(images):
 def folders_in(folder, passed=None):
   """The folders in a folder, sorted."""
   return walk.listed(folder, passed)[0]
+
+
+def named_folders(folder):
+  """(the folder of images, or None; those of masks, best first) in a folder."""
+  by_name = {p.name.lower(): p for p in folders_in(folder)}
+  images = next((by_name[n] for n in IMAGE_FOLDERS if n in by_name), None)
+  return images, [by_name[n] for n in MASK_FOLDERS if n in by_name]
 
 
 def _is_image(file, passed):

@@ -13,14 +13,13 @@ import re
 
 from medjax.data import formats
 from medjax.data.folder import tables
-from medjax.data.folder.entry import (
-  IMAGE_FOLDERS,
-  MASK_FOLDERS,
-  Entry,
-  masked,
-  name_of,
+from medjax.data.folder.entry import Entry, masked, name_of
+from medjax.data.folder.listing import (
+  folders_in,
+  images_below,
+  images_in,
+  named_folders,
 )
-from medjax.data.folder.listing import folders_in, images_below, images_in
 
 _BIDS = re.compile(r'^sub-[^_/]+$')
 # Columns of participants.tsv that say what a classifier is to learn.
@@ -73,13 +72,11 @@ def _drawn(place, root):
 
   None where it is none. Masks of other names than the image's are structures.
   """
-  by_name = {p.name.lower(): p for p in folders_in(place)}
-  masks = [p for name, p in by_name.items() if name in MASK_FOLDERS]
-  images = images_in(place)
-  if not images:
-    inner = [p for name, p in by_name.items() if name in IMAGE_FOLDERS]
-    images = [i for p in inner for i in images_in(p)]
-  if len(images) != 1 or len(masks) != 1:
+  inner, masks = named_folders(place)
+  if len(masks) != 1:
+    return None
+  images = images_in(place) or (images_in(inner) if inner else [])
+  if len(images) != 1:
     return None
   files = images_in(masks[0])
   names = tuple(formats.stem(f) for f in files)
