@@ -153,8 +153,11 @@ def told(row, run):
 def table(name):
   """The kept curve as Markdown."""
   found = json.loads((KEPT / name / 'curve.json').read_text())
+  # What was trained, which CURVES may have left behind.
+  supervised = json.loads((KEPT / name / 'supervised.json').read_text())
+  steps = supervised['train']['steps']
   lines = [
-    f'{name}: {" ".join(CURVES.get(name, ()))}\n',
+    f'{name}: {found["config"]}, {steps} steps\n',
     '| method | labels | score (95 %) | each seed | against | minutes |',
     '|---|---|---|---|---|---|',
   ]
