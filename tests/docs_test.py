@@ -115,8 +115,9 @@ def parse(command, words, monkeypatch):
     raise Parsed
 
   def parse_known_args(self, args=None, namespace=None):
-    _, rest = known(self, args, namespace)
-    assert all(word.startswith('--config.data.') for word in rest), rest
+    args, rest = known(self, args, namespace)
+    fields = '--config.' if 'config' in args else '--config.data.'
+    assert all(word.startswith(fields) for word in rest), rest
     raise Parsed
 
   parser = argparse.ArgumentParser

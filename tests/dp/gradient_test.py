@@ -212,51 +212,32 @@ def test_without_noise_and_clipping_it_is_the_plain_step():
   close(state_after(free).params, plain.params)
 
 
-def one_by_one(loss, params, variables, batch, key):
-  """The plain step as `engine.Microbatches`, in a loop of traced length."""
-
-  def body(k, total):
-    one = jax.tree.map(
-      lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=True), batch
-    )
-    grads = engine.whole_batch(loss, params, variables, one, key)[2]
-    # Else the scatter of a table's gradient would begin with the total.
-    grads = jax.lax.optimization_barrier(grads)
-    return jax.tree.map(jnp.add, total, grads)
-
-  count, zeros = (~batch['padding']).sum(), jax.tree.map(jnp.zeros_like, params)
-  total = jax.lax.fori_loop(0, count, body, zeros)
-  return None, variables, jax.tree.map(lambda g: g / count, total)
-
-
 @pytest.mark.parametrize(
   'name',
   [*MODELS, *(pytest.param(k, marks=pytest.mark.slow) for k in MORE)],
 )
-def test_in_the_same_order_it_is_the_plain_step(name):
-  """Against the step that takes its batch one by one, train.microbatches."""
+def test_in_the_same_order_it_is_the_plain_step_to_the_bit(name):
+  """Against the step that takes its batch one by one, train.microbatches.
+
+  Operation by operation: as two programs, XLA may round them differently.
+  """
   model = (MODELS | MORE)[name]
-  batch = batch_of(4, filled=4, shape=shape_of(name))
+  batch = batch_of(3, filled=3, shape=shape_of(name))
   params = init(model, batch)
   # Dropout alike: each example has another key in the two.
   loss = lambda params, variables, batch, key: loss_of(model)(
     params, variables, batch, KEY
   )
-  # Of a loop whose length it knows XLA takes out what does not change, and
-  # then multiplies in another order; and it adds up within a scatter. In these
-  # two that is 2e-7 of the largest gradient, clipped or not.
-  known = name not in ('convnext', 'swin_unetr')
-  plain, free = (
-    jax.jit(functools.partial(gradient, loss))(params, {}, batch, KEY)[2]
-    for gradient in (
-      engine.Microbatches(4) if known else one_by_one,
-      PrivateGradient(clip_norm=FREE, noise=0.0, expected=4),
+  with jax.disable_jit():
+    plain, free = (
+      gradient(loss, params, {}, batch, KEY)[2]
+      for gradient in (
+        engine.Microbatches(3),
+        PrivateGradient(clip_norm=FREE, noise=0.0, expected=3),
+      )
     )
-  )
-  most = np.abs(flat(plain)).max()
-  assert most > 0
-  # To the bit as users compile; as tests do, sums differ in the last one.
-  np.testing.assert_allclose(flat(free), flat(plain), rtol=0, atol=3e-7 * most)
+  assert np.abs(flat(plain)).max() > 0
+  jax.tree.map(np.testing.assert_array_equal, plain, free)
 
 
 def test_devices_do_not_matter():

@@ -29,12 +29,14 @@ class Net(nn.Module):
   batch_norm: bool = False
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x, *, train=False, features=False):
     x = nn.Conv(4, (3, 3))(x)
     if self.batch_norm:
       x = nn.BatchNorm(use_running_average=not train)(x)
     x = nn.Dropout(0.1, deterministic=not train)(nn.relu(x))
-    return nn.Dense(self.num_classes)(x.mean((1, 2)))
+    pooled = x.mean((1, 2))
+    logits = nn.Dense(self.num_classes)(pooled)
+    return {'logits': logits, 'pooled': pooled} if features else logits
 
 
 def swapped(key, example):

@@ -1,5 +1,7 @@
 """One image by itself: a program of the weights that are there."""
 
+from types import SimpleNamespace
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -7,11 +9,13 @@ import pytest
 
 from medjax import engine
 from medjax.models import layers
-from medjax.prediction import forward
+from medjax.prediction import forward, predictor
 from medjax.prediction.fixed import Fixed
 
 
 class Task:
+  inputs = ('image',)
+
   def predict(self, outputs):
     return jax.nn.softmax(outputs)
 
@@ -66,3 +70,32 @@ def test_weights_are_arguments_of_one_program(members):
   first, second = ([x.shape for x in each] for each in constants)
   assert first == second
   assert (8, 32) in first  # four taps of nine see the 2 × 2 voxels
+
+
+def test_one_image_of_weights_that_stay_takes_it(members, monkeypatch):
+  mesh, calls = engine.make_mesh(jax.devices()[:1]), []
+  monkeypatch.setattr(engine, 'make_mesh', lambda devices=None: mesh)
+
+  class Watched(Fixed):
+    def __call__(self, inputs):
+      calls.append(len(inputs[0]))
+      return super().__call__(inputs)
+
+  monkeypatch.setattr(predictor, 'Fixed', Watched)
+  settings = dict(shard_space=False, batch_size=2, overlap=0.5, flips=False)
+  made = predictor.Predictor(
+    SimpleNamespace(
+      task=Task(),
+      model=MODEL,
+      inference=SimpleNamespace(**settings),
+      data=SimpleNamespace(patch_size=()),
+    )
+  )
+  x = np.random.default_rng(0).normal(size=(2, *IMAGE.shape[1:]))
+  x, fixed = x.astype(np.float32), made.with_weights(*members, fixed=True)
+  for images, expected in (([x[:1]], [1]), ([x], [1])):
+    found = fixed._forward(images)['prediction']
+    assert calls == expected
+    others = made.with_weights(*members)._forward(images)['prediction']
+    assert calls == expected
+    np.testing.assert_allclose(found, others, atol=1e-6)

@@ -42,7 +42,7 @@ def make(pictures, **fields):
   config.data.fractions = (0.4, 0.4, 0.2)
   config.data.preprocess = (dict(name='zscore'),)
   config.augment = (dict(name='gaussian_noise', p=0.5),)
-  config.model = dict(name='run.small_net:Net')
+  config.model = dict(name='small_net:Net')
   config.task = dict(name='Classification', monitor='auroc')
   config.optimizer.update(name='sgd', learning_rate=0.1)
   config.train.update(steps=6, log_every=2, eval_every=2, ema_decay=0.5)

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
   config.data.update(name='folder', path=str(root), batch_size=8)
   config.data.preprocess = (dict(name='zscore'),)
   config.augment = (dict(name='gaussian_noise', p=1.0),)
-  config.model = dict(name='run.small_net:Net', dropout=0.5)
+  config.model = dict(name='small_net:Net', dropout=0.5)
   config.task = dict(name='Classification')
   # Evaluations so far apart are worth the two batches of 11 cases.
   config.train.update(steps=4, eval_every=20, log_every=2, ema_decay=0.9)

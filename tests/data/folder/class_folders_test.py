@@ -77,6 +77,16 @@ def test_patients_below_classes_stay(tmp_path):
   assert opened(tmp_path).class_names == tuple('abcde')
 
 
+def test_few_patients_each_in_some_of_many_classes_stay(tmp_path):
+  """A name below half of the folders only is no class."""
+  for name, patients in zip('abcdef', ('12', '34', '1', '2', '3', '4')):
+    for p in patients:
+      picture(tmp_path / name / f'patient-{p}' / f'{name}{p}.png')
+  cases = opened(tmp_path)
+  assert cases.class_names == tuple('abcdef')
+  assert {c['patient'] for c in cases} == {f'patient-{i}' for i in '1234'}
+
+
 def test_splits_below_classes(tmp_path):
   for name in 'ab':
     for split in ('train', 'test'):
