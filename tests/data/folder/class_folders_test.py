@@ -79,7 +79,8 @@ def test_patients_below_classes_stay(tmp_path):
 
 def test_few_patients_each_in_some_of_many_classes_stay(tmp_path):
   """A name below half of the folders only is no class."""
-  for name, patients in zip('abcdef', ('12', '34', '1', '2', '3', '4')):
+  sets = ('12', '34', '1', '2', '3', '4')
+  for name, patients in zip('abcdef', sets, strict=True):
     for p in patients:
       picture(tmp_path / name / f'patient-{p}' / f'{name}{p}.png')
   cases = opened(tmp_path)
