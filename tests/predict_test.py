@@ -69,28 +69,6 @@ def test_inputs_with_a_file_for_each_channel(tmp_path):
   assert case['image'].shape == (6, 5, 2)
 
 
-@pytest.mark.parametrize(
-  ('spacing', 'steps', 'unit', 'said'),
-  [
-    ((1, 1, 3), (), 'mm', False),
-    ((3.3, 1, 0.9), (), 'mm', False),  # axes in another order
-    ((1, 1, 1), (), 'mm', True),
-    ((1, 1, 6), ('zscore',), 'mm', True),
-    ((1, 1, 6), ('resample',), 'mm', False),
-    ((1, 1, 6), ('resize',), 'mm', False),
-    ((1, 1, 6), (), 'px', False),
-    ((1, 1), (), 'mm', False),
-  ],
-)
-def test_voxels_unlike_the_training_s_are_said(spacing, steps, unit, said):
-  facts = DataFacts(
-    channels=1, rank=3, spacing=(1.0, 1.0, 3.0), unit_of_length=unit
-  )
-  note = facts.unlike(spacing, set(steps))
-  assert bool(note) == said
-  assert not said or 'began with 1 × 1 × 3 mm' in note
-
-
 def test_a_case_has_a_note_on_its_voxels(tmp_path):
   config = default_config()
   config.model = dict(name='UNet', features=(2, 2))

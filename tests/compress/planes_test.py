@@ -54,6 +54,7 @@ def quantised(kernel, options, tmp_path):
   q.quantize_static(
     model, tmp_path / 'q.onnx', Reader(), quant_format=q.QuantFormat.QDQ,
     per_channel=True, op_types_to_quantize=['Conv'],
+    reduce_range=True, activation_type=q.QuantType.QUInt8,
   )  # fmt: skip
   return onnx.load(tmp_path / 'q.onnx'), x
 

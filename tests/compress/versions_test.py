@@ -71,6 +71,9 @@ def test_eight_bits(workdir, tmp_path, capsys):
   kernels = [x for x in kept if len(x.dims) == 4 and np.prod(x.dims) > 1]
   assert len(kernels) == 6
   assert {x.data_type for x in kernels} == {onnx.TensorProto.INT8}
+  # Seven bits: two products with bytes fit sixteen, on any CPU.
+  most = [int(abs(onnx.numpy_helper.to_array(x)).max()) for x in kernels]
+  assert max(most) == 64
   # It is used as any exported run is; weights of four bytes are not in it.
   info = json.loads((tmp_path / 'out/model.json').read_text())
   assert info['quantised']['bits'] == 8

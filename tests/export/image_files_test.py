@@ -195,9 +195,11 @@ def test_a_dicom_series_is_read_as_medjax_reads_it(shared_data):
     ((1, 1, 6), ('resample',), 'mm', False),
     ((1, 1, 6), ('resize',), 'mm', False),
     ((1, 1, 6), (), 'px', False),
+    ((1, 1), (), 'mm', False),
   ],
 )
 def test_voxels_unlike_the_training_s_are_said(spacing, outside, unit, said):
+  """By the shipped script, and by what `medjax predict` asks."""
   info = {
     'trained_at_spacing': [1.0, 1.0, 3.0],
     'unit_of_length': unit,
@@ -206,3 +208,9 @@ def test_voxels_unlike_the_training_s_are_said(spacing, outside, unit, said):
   found = files.other_spacing(np.diag([*spacing, 1.0]), info)
   assert bool(found) == said
   assert not said or 'learnt from 1 x 1 x 3 mm' in found
+  facts = DataFacts(
+    channels=1, rank=3, spacing=(1.0, 1.0, 3.0), unit_of_length=unit
+  )
+  note = facts.unlike(spacing, set(outside))
+  assert bool(note) == said
+  assert not said or 'began with 1 × 1 × 3 mm' in note
