@@ -14,10 +14,13 @@ SHORT = {
   'quickstart': 'STEPS = 4\nFEATURES = (4, 8)',
   'your_own_data': 'PATIENTS = 20\nSTEPS = 4',
   'prognosis': 'PATIENTS = 200\nSTEPS = 4',
-  'surgery': 'STRIDE = 4\nDRAWS = 50',
+  'surgery': 'STRIDE = 6\nDRAWS = 20',
   'reproduce_a_benchmark': 'STEPS = 4\nMANUAL_DIR = {pneumoniamnist!r}',
   'trust': 'STEPS = 4\nCASES = 20\nMANUAL_DIR = {pneumoniamnist!r}',
 }
+# A minute each: they run with the slow tests.
+LONG = ('reproduce_a_benchmark', 'surgery', 'trust')
+NOTEBOOKS = sorted((ROOT / 'colabs').glob('*.ipynb'))
 
 
 def _shortened(notebook, source):
@@ -39,7 +42,11 @@ def prepared(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'path', sorted((ROOT / 'colabs').glob('*.ipynb')), ids=lambda p: p.stem
+  'path',
+  [
+    pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem)
+    for p in NOTEBOOKS
+  ],
 )
 def test_notebook_runs(path, tmp_path, prepared, request):
   notebook = nbformat.read(path, as_version=4)
@@ -69,9 +76,7 @@ def test_notebook_runs(path, tmp_path, prepared, request):
   client.execute(env=environment)
 
 
-@pytest.mark.parametrize(
-  'path', sorted((ROOT / 'colabs').glob('*.ipynb')), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_is_small_and_clean(path):
   notebook = nbformat.read(path, as_version=4)
   assert path.stat().st_size < 200_000
