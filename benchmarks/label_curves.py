@@ -36,7 +36,13 @@ CURVES = {
   'hippocampus': (
     'semi.py:hippocampus',
     '--labels=5,10,20,52',
-    '--seeds=2',
+    '--seeds=1',
+    '--methods=mean_teacher',
+  ),
+  'hippocampus10': (
+    'semi.py:hippocampus',
+    '--labels=10',
+    '--seeds=3',
     '--methods=mean_teacher',
   ),
   'pneumonia47': (
