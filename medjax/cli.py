@@ -130,9 +130,16 @@ def aligned(header, rows, sides):
   return '\n'.join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+  """One whose words show on any terminal, '…' on one of ASCII too."""
+
+  def _print_message(self, message, file=None):
+    super()._print_message(message, file and terminal.Terminal(file))
+
+
 def parser(doc, *examples):
   """An ArgumentParser: the first line of a module, its options, examples."""
-  return argparse.ArgumentParser(
+  return _Parser(
     description=doc.partition('\n')[0],
     epilog='\n'.join(['examples:', *(f'  medjax {e}' for e in examples)]),
     formatter_class=argparse.RawDescriptionHelpFormatter,

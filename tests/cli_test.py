@@ -1,5 +1,7 @@
+import io
 import os
 import signal
+import sys
 
 import jax
 import pytest
@@ -69,3 +71,14 @@ def test_nobodys_home(monkeypatch):
   keep_programs()
   with pytest.raises(ValueError, match='say where prepared data lie'):
     records.default_data_dir()
+
+
+def test_help_shows_on_a_terminal_of_ascii(monkeypatch):
+  stream = io.TextIOWrapper(io.BytesIO(), 'ascii')
+  monkeypatch.setattr(sys, 'stdout', stream)
+  parser = cli.parser('Looks: `--spacing=…`.')
+  with pytest.raises(SystemExit) as e:
+    parser.parse_args(['--help'])
+  assert e.value.code == 0
+  stream.flush()
+  assert rb'--spacing=\u2026' in stream.buffer.getvalue()
