@@ -88,6 +88,11 @@ def test_settings_are_checked(tmp_path, text, line):
     settings.read(tmp_path)
 
 
+def test_settings_with_a_mark_of_byte_order(tmp_path):
+  (tmp_path / settings.NAME).write_text('[http]\nport = 1', 'utf-8-sig')
+  assert settings.read(tmp_path).http.port == 1
+
+
 def test_the_template_says_the_defaults(tmp_path):
   settings.write(tmp_path)
   assert settings.read(tmp_path) == settings.Settings(tmp_path.resolve())
