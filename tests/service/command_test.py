@@ -1,11 +1,13 @@
 """The verbs, as an administrator types them."""
 
+import os
 import subprocess
 import sys
 
 import hospital
 import pytest
 
+from medjax.service import __main__ as service
 from medjax.service import settings, supervise
 
 
@@ -53,6 +55,24 @@ def test_errors_are_one_line(home, arguments, line):
   assert done.returncode == 1
   assert done.stderr.count('\n') == 1
   assert line in done.stderr
+
+
+def test_codes_are_utf8_whatever_the_locale(tmp_path):
+  path = tmp_path / 'codes.json'
+  path.write_text('{"a": ["1", "99X", "Entzündung"]}', 'utf-8')
+  code = (
+    'from medjax.service import __main__ as service; '
+    f'print(ascii(service._codes({str(path)!r})))'
+  )
+  off = {'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0', 'LC_ALL': 'POSIX'}
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, **off}, capture_output=True, text=True,
+  )  # fmt: skip
+  assert r"'Entz\xfcndung'" in done.stdout
+  path.write_text('{')
+  with pytest.raises(ValueError, match=r'codes\.json is not JSON'):
+    service._codes(path)
 
 
 def test_a_home_that_is_none(tmp_path):
