@@ -36,6 +36,21 @@ def parse_flags(argv):
     raise flags.Error(last.removeprefix('ValueError: ')) from None
 
 
+def at_home(words):
+  """Words with the home folder for '~', which shells leave in --out=~/x.
+
+  In a field of a config it stays: on another machine home is another.
+  """
+
+  def whole(word):
+    name, equals, value = word.partition('=')
+    if name.startswith('--config.') or not name.startswith('--'):
+      name, equals, value = '', '', word
+    return f'{name}{equals}{os.path.expanduser(value)}'
+
+  return [whole(word) for word in words]
+
+
 def _of_config(error):
   """The line for an error within get_config: mostly, of an unknown variant."""
   for frame in traceback.extract_tb(error.__traceback__):
@@ -131,7 +146,11 @@ def aligned(header, rows, sides):
 
 
 class _Parser(argparse.ArgumentParser):
-  """One whose words show on any terminal, '…' on one of ASCII too."""
+  """One that knows '~', and whose words show on a terminal of ASCII too."""
+
+  def parse_known_args(self, args=None, namespace=None):
+    words = sys.argv[1:] if args is None else args
+    return super().parse_known_args(at_home(words), namespace)
 
   def _print_message(self, message, file=None):
     super()._print_message(message, file and terminal.Terminal(file))

@@ -82,3 +82,15 @@ def test_help_shows_on_a_terminal_of_ascii(monkeypatch):
   assert e.value.code == 0
   stream.flush()
   assert rb'--spacing=\u2026' in stream.buffer.getvalue()
+
+
+def test_home_is_known_where_the_shell_leaves_it(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/anna')
+  parser = cli.parser('Looks.')
+  parser.add_argument('path')
+  parser.add_argument('--out')
+  monkeypatch.setattr(sys, 'argv', ['look', '~/a', '--out=~/b=~/c'])
+  args = parser.parse_args()
+  assert (args.path, args.out) == ('/home/anna/a', '/home/anna/b=~/c')
+  words = ['--workdir=~/x', '--config.data.path=~/d', '--a=b~/c', '-1', '']
+  assert cli.at_home(words) == ['--workdir=/home/anna/x', *words[1:]]
