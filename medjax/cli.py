@@ -106,6 +106,18 @@ def said(error):
     )
   if isinstance(error, RuntimeError) and 'home directory' in line:
     return 'no home folder is known: set HOME, or give whole paths'
+  return _of_devices(error)
+
+
+def _of_devices(error):
+  """The line for a JAX_PLATFORMS that this machine has not; else None."""
+  wanted = os.environ.get('JAX_PLATFORMS')
+  frames = traceback.extract_tb(error.__traceback__)
+  if wanted and frames and frames[-1].filename.endswith('xla_bridge.py'):
+    return (
+      f'JAX_PLATFORMS={wanted}, but jax finds no such device here: unset it, '
+      'or install the jax for it'
+    )
   return None
 
 

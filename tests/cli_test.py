@@ -1,6 +1,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 
 import jax
@@ -94,3 +95,20 @@ def test_home_is_known_where_the_shell_leaves_it(monkeypatch):
   assert (args.path, args.out) == ('/home/anna/a', '/home/anna/b=~/c')
   words = ['--workdir=~/x', '--config.data.path=~/d', '--a=b~/c', '-1', '']
   assert cli.at_home(words) == ['--workdir=/home/anna/x', *words[1:]]
+
+
+@pytest.mark.parametrize('platform', ['cuda', 'abacus'])
+def test_a_platform_that_is_not_here_is_one_line(platform):
+  """As where a cluster's profile sets it, and the node has no GPU."""
+  code = (
+    'from medjax import cli\nimport jax\n'
+    'with cli.one_line_errors(): assert not jax.devices("cpu")'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'JAX_PLATFORMS': platform, 'CUDA_VISIBLE_DEVICES': ''},
+    capture_output=True,
+    text=True,
+  )
+  last = done.stderr.splitlines()[-1]
+  assert last.startswith(f'medjax: JAX_PLATFORMS={platform}, but jax')
