@@ -96,6 +96,12 @@ def said(error):
   line = ' '.join(str(error).split()).removeprefix(_LATER)
   if isinstance(error, PermissionError) and error.filename:
     return f'{error.filename}: may not be opened; change its rights, or move it'
+  names = sys.getfilesystemencoding()
+  if isinstance(error, UnicodeEncodeError) and names not in ('utf-8', 'utf8'):
+    return (
+      f'a file is called {error.object}, which is not {names}, in which the '
+      'locale has names of files: set one of UTF-8, as LC_ALL=C.UTF-8'
+    )
   if isinstance(error, USER_ERRORS):
     return line
   # jax's own type is not named: commands that need no jax are quick.

@@ -112,3 +112,11 @@ def test_a_platform_that_is_not_here_is_one_line(platform):
   )
   last = done.stderr.splitlines()[-1]
   assert last.startswith(f'medjax: JAX_PLATFORMS={platform}, but jax')
+
+
+def test_a_file_that_the_locale_cannot_name(monkeypatch):
+  monkeypatch.setattr(sys, 'getfilesystemencoding', lambda: 'ascii')
+  with pytest.raises(UnicodeEncodeError) as e:
+    'Jürgen.png'.encode('ascii')
+  assert cli.said(e.value).startswith('a file is called Jürgen.png, which is')
+  assert 'LC_ALL=C.UTF-8' in cli.said(e.value)
