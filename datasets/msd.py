@@ -245,7 +245,7 @@ def declared(folder, task):
   if not path.is_file():
     return task.classes, task.channels
   try:
-    about = json.loads(path.read_text())
+    about = json.loads(path.read_text('utf-8-sig'))
     classes, channels = (
       tuple(about[k][str(i)] for i in range(len(about[k])))
       for k in ('labels', 'modality')

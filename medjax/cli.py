@@ -36,6 +36,21 @@ def parse_flags(argv):
     raise flags.Error(last.removeprefix('ValueError: ')) from None
 
 
+def at_home(words):
+  """Words with the home folder for '~', which shells leave in --out=~/x.
+
+  In a field of a config it stays: on another machine home is another.
+  """
+
+  def whole(word):
+    name, equals, value = word.partition('=')
+    if name.startswith('--config.') or not name.startswith('--'):
+      name, equals, value = '', '', word
+    return f'{name}{equals}{os.path.expanduser(value)}'
+
+  return [whole(word) for word in words]
+
+
 def _of_config(error):
   """The line for an error within get_config: mostly, of an unknown variant."""
   for frame in traceback.extract_tb(error.__traceback__):
@@ -81,6 +96,12 @@ def said(error):
   line = ' '.join(str(error).split()).removeprefix(_LATER)
   if isinstance(error, PermissionError) and error.filename:
     return f'{error.filename}: may not be opened; change its rights, or move it'
+  names = sys.getfilesystemencoding()
+  if isinstance(error, UnicodeEncodeError) and names not in ('utf-8', 'utf8'):
+    return (
+      f'a file is called {error.object}, which is not {names}, in which the '
+      'locale has names of files: set one of UTF-8, as LC_ALL=C.UTF-8'
+    )
   if isinstance(error, USER_ERRORS):
     return line
   # jax's own type is not named: commands that need no jax are quick.
@@ -91,6 +112,18 @@ def said(error):
     )
   if isinstance(error, RuntimeError) and 'home directory' in line:
     return 'no home folder is known: set HOME, or give whole paths'
+  return _of_devices(error)
+
+
+def _of_devices(error):
+  """The line for a JAX_PLATFORMS that this machine has not; else None."""
+  wanted = os.environ.get('JAX_PLATFORMS')
+  frames = traceback.extract_tb(error.__traceback__)
+  if wanted and frames and frames[-1].filename.endswith('xla_bridge.py'):
+    return (
+      f'JAX_PLATFORMS={wanted}, but jax finds no such device here: unset it, '
+      'or install the jax for it'
+    )
   return None
 
 
@@ -130,9 +163,20 @@ def aligned(header, rows, sides):
   return '\n'.join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+  """One that knows '~', and whose words show on a terminal of ASCII too."""
+
+  def parse_known_args(self, args=None, namespace=None):
+    words = sys.argv[1:] if args is None else args
+    return super().parse_known_args(at_home(words), namespace)
+
+  def _print_message(self, message, file=None):
+    super()._print_message(message, file and terminal.Terminal(file))
+
+
 def parser(doc, *examples):
   """An ArgumentParser: the first line of a module, its options, examples."""
-  return argparse.ArgumentParser(
+  return _Parser(
     description=doc.partition('\n')[0],
     epilog='\n'.join(['examples:', *(f'  medjax {e}' for e in examples)]),
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -120,7 +120,7 @@ def read_json(path, *, mend):
     return None
   check_text(path)
   try:
-    tree = json.loads(path.read_text(encoding='utf-8'))
+    tree = json.loads(path.read_text(encoding='utf-8-sig'))
   except (ValueError, RecursionError) as e:
     raise ValueError(f'{path} is not JSON: {e}; {mend}') from None
   seal = tree.pop(_SEAL, None) if isinstance(tree, dict) else None

@@ -40,6 +40,7 @@ def parse(argv):
   if {'--help', '-help', '-h', '--helpfull'} & {*argv}:
     print(_help(argv))
     sys.exit()
+  argv = cli.at_home(argv)
   argv = [
     _found(a, before) for before, a in zip(['', *argv], argv, strict=False)
   ]

@@ -1,5 +1,8 @@
+import io
 import os
 import signal
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -69,3 +72,51 @@ def test_nobodys_home(monkeypatch):
   keep_programs()
   with pytest.raises(ValueError, match='say where prepared data lie'):
     records.default_data_dir()
+
+
+def test_help_shows_on_a_terminal_of_ascii(monkeypatch):
+  stream = io.TextIOWrapper(io.BytesIO(), 'ascii')
+  monkeypatch.setattr(sys, 'stdout', stream)
+  parser = cli.parser('Looks: `--spacing=…`.')
+  with pytest.raises(SystemExit) as e:
+    parser.parse_args(['--help'])
+  assert e.value.code == 0
+  stream.flush()
+  assert rb'--spacing=\u2026' in stream.buffer.getvalue()
+
+
+def test_home_is_known_where_the_shell_leaves_it(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/anna')
+  parser = cli.parser('Looks.')
+  parser.add_argument('path')
+  parser.add_argument('--out')
+  monkeypatch.setattr(sys, 'argv', ['look', '~/a', '--out=~/b=~/c'])
+  args = parser.parse_args()
+  assert (args.path, args.out) == ('/home/anna/a', '/home/anna/b=~/c')
+  words = ['--workdir=~/x', '--config.data.path=~/d', '--a=b~/c', '-1', '']
+  assert cli.at_home(words) == ['--workdir=/home/anna/x', *words[1:]]
+
+
+@pytest.mark.parametrize('platform', ['cuda', 'abacus'])
+def test_a_platform_that_is_not_here_is_one_line(platform):
+  """As where a cluster's profile sets it, and the node has no GPU."""
+  code = (
+    'from medjax import cli\nimport jax\n'
+    'with cli.one_line_errors(): assert not jax.devices("cpu")'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'JAX_PLATFORMS': platform, 'CUDA_VISIBLE_DEVICES': ''},
+    capture_output=True,
+    text=True,
+  )
+  last = done.stderr.splitlines()[-1]
+  assert last.startswith(f'medjax: JAX_PLATFORMS={platform}, but jax')
+
+
+def test_a_file_that_the_locale_cannot_name(monkeypatch):
+  monkeypatch.setattr(sys, 'getfilesystemencoding', lambda: 'ascii')
+  with pytest.raises(UnicodeEncodeError) as e:
+    'Jürgen.png'.encode('ascii')
+  assert cli.said(e.value).startswith('a file is called Jürgen.png, which is')
+  assert 'LC_ALL=C.UTF-8' in cli.said(e.value)

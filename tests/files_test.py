@@ -32,6 +32,8 @@ def test_json_has_null_for_what_it_cannot_say(tmp_path):
 
 def test_reading_json(tmp_path):
   assert files.read_json(tmp_path / 'none.json', mend='') is None
+  (tmp_path / 'b.json').write_text('{"a": 1}', 'utf-8-sig')
+  assert files.read_json(tmp_path / 'b.json', mend='') == {'a': 1}
   (tmp_path / 'x.json').write_text('{')
   with pytest.raises(ValueError, match=r'x\.json is not JSON.*; run it again'):
     files.read_json(tmp_path / 'x.json', mend='run it again')

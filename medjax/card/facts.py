@@ -42,7 +42,7 @@ def read(path):
     raise FileNotFoundError(f'{path}: no such file of facts')
   files.check_text(path)
   try:
-    found = tomllib.loads(path.read_text(encoding='utf-8'))
+    found = tomllib.loads(path.read_text(encoding='utf-8-sig'))
   except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
     raise ValueError(f'{path} is not TOML: {e}') from None
   for name, value in found.items():

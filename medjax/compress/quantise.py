@@ -30,8 +30,9 @@ def quantise(folder, out, cases, judge):
   Weights are quantised by channel, to seven bits: a CPU without VNNI adds two
   products in sixteen bits, and those of eight would not fit there, which is an
   error that only shows on that machine. Activations are quantised by what
-  `cases` of the training feed the model; the method that `judge(folder) → score`
-  likes best is taken. Returns {method: score} and the ops that stay float32, {kind: count}.
+  `cases` of the training feed the model; the method that `judge(folder) →
+  score` likes best is taken. Returns {method: score} and the ops that stay
+  float32, {kind: count}.
   """
   inputs = exported.fed(folder, cases, CALIBRATION)
   if not inputs:

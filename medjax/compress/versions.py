@@ -29,6 +29,7 @@ def compress(workdir, to, out, *, steps=None, trust=False):
   steps: of what trains.
   """
   kind, value = _way(to, steps)
+  artefact.needs('onnx', 'onnxruntime')  # before what takes long
   run, out = trained.load(workdir, trust=trust), pathlib.Path(out)
   with tempfile.TemporaryDirectory() as home:
     original = pathlib.Path(home) / 'original'

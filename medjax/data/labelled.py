@@ -168,7 +168,8 @@ def ordered(strata, seed):
   """
   groups = collections.defaultdict(list)
   for patient, stratum in strata.items():
-    place = hashlib.sha256(f'labelled/{seed}/{patient}'.encode()).digest()
+    text = f'labelled/{seed}/{patient}'.encode('utf-8', 'surrogateescape')
+    place = hashlib.sha256(text).digest()
     groups[stratum].append((place, patient))
   places = [
     ((i + 0.5) / len(own), place, patient)

@@ -77,7 +77,7 @@ def _read(source, pictures):
   names = ()
   if known.is_file():
     files.check_text(known)
-    names = tuple(known.read_text('utf-8').split('\n'))
+    names = tuple(known.read_text('utf-8-sig').split('\n'))
     names = tuple(filter(None, map(str.strip, names)))
   for path in paths:
     suffix = path.suffix.lower()

@@ -29,16 +29,17 @@ def export(workdir, out, *, onnx=False, trust=False, checkpoint='best'):
   Returns what model.json holds. Raises ValueError for what cannot be exported,
   FileNotFoundError where there is no run.
   """
-  _needs('flatbuffers', *(('onnx',) if onnx else ()))
+  needs('flatbuffers', *(('onnx',) if onnx else ()))
   run = trained.load(workdir, trust=trust, checkpoint=checkpoint)
   return write(run, out, onnx=onnx)
 
 
-def _needs(*packages):
+def needs(*packages):
+  """Raises ValueError for a package of the extra that is not there."""
   for name in packages:
     if importlib.util.find_spec(name) is None:
       raise ValueError(
-        f"export needs the package {name}: pip install 'medjax[export]'"
+        f"this needs the package {name}: pip install 'medjax[export]'"
       )
 
 
@@ -250,7 +251,7 @@ def _seal(out, info):
 def refresh(folder):
   """Writes the programs of a folder anew, from its weights and model.json."""
   folder = pathlib.Path(folder)
-  _needs('flatbuffers')
+  needs('flatbuffers')
   info = files.read_json(folder / MODEL, mend='take another copy')
   if info is None:
     raise FileNotFoundError(f'{folder} holds no {MODEL}: export a run into it')

@@ -5,7 +5,7 @@ import importlib.util
 import pathlib
 
 from medjax import cli, files
-from medjax.export import golden
+from medjax.export import artefact, golden
 
 # By the bits of its numbers, what a model may differ by: with fewer it is to be
 # near the run, not the same.
@@ -42,6 +42,8 @@ def check(folder):
     backends += ['onnx'] if has else []
     if not has:
       print('model.onnx is not checked: pip install onnxruntime')
+  if 'jax' in backends:
+    artefact.needs('flatbuffers')
   wrong = []
   for backend in backends:
     if backend == 'jax' and late:

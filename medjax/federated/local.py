@@ -40,7 +40,7 @@ class Site:
     self, experiment, name, cases, mesh, *, folder=None, going=False
   ):
     self.name, self.n = name, len(cases)
-    digest = hashlib.sha256(name.encode()).digest()
+    digest = hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest()
     own, seed = int.from_bytes(digest[:4], 'big'), experiment.seed
     # Names, not places: neither order nor number of the sites matters.
     experiment = dataclasses.replace(

@@ -70,7 +70,7 @@ def load(name) -> Ruleset:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file of rules')
   try:
-    tree = tomllib.loads(path.read_text('utf-8'))
+    tree = tomllib.loads(path.read_text('utf-8-sig'))
     return _made(path.stem, tree)
   except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as e:
     raise ValueError(f'{path} is no set of rules: {e}') from None

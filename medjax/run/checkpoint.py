@@ -93,6 +93,11 @@ class Checkpointer:
         f'{workdir}: {odd[0]!r} in its path would hide checkpoints from Orbax: '
         'take a --workdir without it'
       )
+    if any('\ud800' <= c <= '\udfff' for c in str(folder)):
+      raise ValueError(
+        f'{workdir}: its path is no UTF-8, which checkpoints need: take a '
+        '--workdir of plain letters, or a locale of UTF-8 (LC_ALL=C.UTF-8)'
+      )
     if not read_only:
       folder.mkdir(parents=True, exist_ok=True)
     _put_aside(folder)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import pathlib
 import re
 import sys
@@ -32,9 +31,10 @@ def init(home, *, database='', files='', port=11112, http_port=8000):
   if not path.exists():
     settings.write(home, database=database, files=files)
     if (port, http_port) != (11112, 8000):
-      text = path.read_text()
+      text = path.read_text('utf-8')
       text = text.replace('port = 11112', f'port = {port}', 1)
-      path.write_text(text.replace('port = 8000', f'port = {http_port}', 1))
+      text = text.replace('port = 8000', f'port = {http_port}', 1)
+      path.write_text(text, 'utf-8')
   store = Store(settings.read(home))
   store.create()
   store.check()
@@ -67,7 +67,7 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
       f'{path}: at coverage {coverage:g} the risk ({rule["risk_is"]}) is '
       f'{mean:.3f} ({low:.3f} to {high:.3f}), of {rule["n"]} cases'
     )
-  given = json.loads(pathlib.Path(codes).read_text()) if codes else None
+  given = _codes(codes) if codes else None
   name = models.install(store, workdir, codes=given, who=_who(), **options)
   print(f'model {name} is installed for series with {options["when"]}')
   for line in models.codes_of(store, name):
@@ -79,6 +79,18 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
       'note: no rule of abstention is fixed for it; say --coverage=0.95 where '
       'its validation data are'
     )
+
+
+def _codes(path):
+  """What --codes names: {class: [value, scheme, meaning]}."""
+  from medjax import files
+
+  found = files.read_json(path, mend='mend it, or leave --codes out')
+  if not isinstance(found, dict):
+    raise ValueError(
+      f'--codes={path}: is no file of {{"class": [value, scheme, meaning]}}'
+    )
+  return found
 
 
 def _keep_embeddings(workdir):

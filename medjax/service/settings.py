@@ -218,7 +218,7 @@ def read(home):
       f'{path} is missing: python -m medjax.service init --home={home}'
     )
   try:
-    tree = tomllib.loads(path.read_text(encoding='utf-8'))
+    tree = tomllib.loads(path.read_text(encoding='utf-8-sig'))
   except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
     raise ValueError(f'{path} is not TOML: {e}; mend that line') from None
   peers = tree.pop('peer', [])

@@ -275,7 +275,7 @@ def _declared(path):
   if not path.is_file():
     return ()
   try:
-    about = json.loads(path.read_text(encoding='utf-8'))
+    about = json.loads(path.read_text(encoding='utf-8-sig'))
     names = about.get('channel_names') or about.get('modality') or {}
     return tuple(str(names[k]) for k in sorted(names, key=int))
   except (ValueError, AttributeError, TypeError) as e:

@@ -155,7 +155,7 @@ def test_the_law_table_shows_what_is_empty(run):
 
 def test_facts(tmp_path):
   path = tmp_path / 'facts.toml'
-  path.write_text('intended_use = """\nTo  learn.\n"""\n')
+  path.write_text('intended_use = """\nTo  learn.\n"""\n', 'utf-8-sig')
   assert facts.read(path) == {'intended_use': 'To learn.'}
   for text, message in (
     ('intended_us = "x"', "did you mean 'intended_use'"),

@@ -1,5 +1,6 @@
 """The three ways, from a workdir to the table."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -178,6 +179,18 @@ def test_a_way_that_there_is_not(to, message, workdir, tmp_path):
   with pytest.raises(ValueError, match=message):
     versions.compress(workdir, to, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', ['onnx', 'onnxruntime'])
+def test_a_package_that_is_missing_is_said_before_training(
+  name, tmp_path, monkeypatch
+):
+  found = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util, 'find_spec', lambda n: None if n == name else found(n)
+  )
+  with pytest.raises(ValueError, match=rf'package {name}: pip install'):
+    versions.compress(tmp_path / 'run', 'prune:.5', tmp_path / 'out')
 
 
 def test_windows_of_a_volume_calibrate(make_run, tmp_path):

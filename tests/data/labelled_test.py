@@ -113,6 +113,14 @@ def test_too_many_and_a_class_that_is_absent(count, message):
     chosen(make_cases(), count)
 
 
+def test_the_order_does_not_depend_on_the_locale():
+  names = [f'Jürgen{i}' for i in range(9)]
+  strange = [n.encode().decode('ascii', 'surrogateescape') for n in names]
+  order = labelled.ordered(dict.fromkeys(names, 0), 0)
+  found = labelled.ordered(dict.fromkeys(strange, 0), 0)
+  assert [names[strange.index(n)] for n in found] == order
+
+
 def test_of_several_labels_at_once_each_must_be_there():
   cases = make_cases()
   for case in cases:

@@ -35,8 +35,9 @@ def labelme(path, shape=(10, 12)):
 def test_yolo_by_the_command(tmp_path, pictures, monkeypatch, capsys):
   drawn = tmp_path / 'drawn'
   drawn.mkdir()
-  (drawn / 'classes.txt').write_text('cyst\ntumour\n')
-  (drawn / 'a.txt').write_text(f'1 {WHOLE}\n')
+  # With the mark of byte order with which Windows saves.
+  (drawn / 'classes.txt').write_text('cyst\ntumour\n', 'utf-8-sig')
+  (drawn / 'a.txt').write_text(f'1 {WHOLE}\n', 'utf-8-sig')
   (drawn / 'b.txt').write_text(f'0 {WHOLE}\n')
   command = f'convert {drawn} {tmp_path}/masks --images={pictures}'
   monkeypatch.setattr(sys, 'argv', command.split())

@@ -154,7 +154,8 @@ def test_the_spacing_beside_it(tmp_path, name):
   """As nnU-Net's Tiff3DIO wants it: in the order of the array's axes."""
   array = stack(5, 6, 7)
   tifffile.imwrite(tmp_path / name, array)
-  (tmp_path / 'x.json').write_text(json.dumps({'spacing': [7.6, 0.5, 0.25]}))
+  text = json.dumps({'spacing': [7.6, 0.5, 0.25]})
+  (tmp_path / 'x.json').write_text(text, 'utf-8-sig')  # as Windows saves it
   found = formats.read(tmp_path / name)
   np.testing.assert_array_equal(found.array[..., 0], array.T)
   np.testing.assert_allclose(found.spacing, [0.25, 0.5, 7.6])

@@ -1,5 +1,6 @@
 """An exported run predicts what the run does, by StableHLO and by ONNX."""
 
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -222,6 +223,12 @@ def test_a_program_that_jax_cannot_read_is_one_line(exported):
     info['files'][name] = files.digest_of(exported / name)
   files.write_json(exported / 'model.json', info, sealed=True)
   with pytest.raises(ValueError, match=r'cannot read program.*--refresh'):
+    report.check(exported)
+
+
+def test_a_check_says_the_package_that_programs_need(exported, monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(ValueError, match='package flatbuffers: pip install'):
     report.check(exported)
 
 

@@ -10,6 +10,7 @@ import pytest
 from drawn_runs import CLASSES, MASKS, RESNET, SCALE, UNET
 from PIL import Image
 
+from medjax import files
 from medjax.export import artefact
 from medjax.predict import predict
 
@@ -100,6 +101,21 @@ def test_a_picture_gets_the_numbers_that_predict_writes(make_run, tmp_path):
   assert found.keys() == wanted.keys() == {'a', 'b', 'c'}
   for name, value in wanted.items():
     assert abs(found[name] - float(value)) < 2e-5
+
+
+def test_names_are_kept_whatever_the_locale(make_run, tmp_path, monkeypatch):
+  picture = tmp_path / 'Jürgen, "2".png'
+  Image.fromarray(np.zeros((12, 12), np.uint8)).save(picture)
+  artefact.export(
+    make_run(RESNET, CLASSES, (SCALE[0],), (12, 12, 1)),
+    tmp_path / 'out',
+    onnx=True,
+  )
+  monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
+  done = alone(tmp_path / 'out', picture, tmp_path / 'out2')
+  assert r'J\xfcrgen' in done.stdout
+  rows, _ = files.read_csv(tmp_path / 'out2/predictions.csv', mend='')
+  assert {row['file'] for row in rows} == {str(picture)}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -189,6 +190,13 @@ def test_names_of_classes_do_not_run_together(names):
     turned = ticks[0].get_rotation()
     for a, b in itertools.pairwise(boxes):
       assert turned or a.x1 < b.x0
+
+
+def test_a_name_that_is_no_utf8_is_drawn():
+  figure, axes = look.grid(1, 1, width=2, height=2)
+  axes[0, 0].set_title(os.fsdecode(b'J\xfcrgen.png'))
+  assert (_drawn(figure) < 128).any()
+  assert axes[0, 0].get_title() == r'J\udcfcrgen.png'
 
 
 def test_boxes_of_a_measure_without_classes_and_of_none():

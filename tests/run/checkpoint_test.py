@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import jax
@@ -198,6 +199,13 @@ def test_no_whole_checkpoint_is_said(tmp_path):
 def test_a_name_that_orbax_would_look_for_by_patterns(tmp_path, name):
   with pytest.raises(ValueError, match='take a --workdir without it'):
     Checkpointer(tmp_path / name)
+
+
+def test_a_name_that_is_no_utf8_is_refused_before_training(tmp_path):
+  """So are all umlauts where the locale is ASCII."""
+  with pytest.raises(ValueError, match='is no UTF-8'):
+    Checkpointer(tmp_path / os.fsdecode(b'\xe9'))
+  assert not [*tmp_path.iterdir()]
 
 
 def test_a_name_with_a_blank(tmp_path):

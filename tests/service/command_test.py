@@ -1,11 +1,13 @@
 """The verbs, as an administrator types them."""
 
+import os
 import subprocess
 import sys
 
 import hospital
 import pytest
 
+from medjax.service import __main__ as service
 from medjax.service import settings, supervise
 
 
@@ -55,6 +57,24 @@ def test_errors_are_one_line(home, arguments, line):
   assert line in done.stderr
 
 
+def test_codes_are_utf8_whatever_the_locale(tmp_path):
+  path = tmp_path / 'codes.json'
+  path.write_text('{"a": ["1", "99X", "Entzündung"]}', 'utf-8')
+  code = (
+    'from medjax.service import __main__ as service; '
+    f'print(ascii(service._codes({str(path)!r})))'
+  )
+  off = {'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0', 'LC_ALL': 'POSIX'}
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, **off}, capture_output=True, text=True,
+  )  # fmt: skip
+  assert r"'Entz\xfcndung'" in done.stdout
+  path.write_text('{')
+  with pytest.raises(ValueError, match=r'codes\.json is not JSON'):
+    service._codes(path)
+
+
 def test_a_home_that_is_none(tmp_path):
   done = hospital.Service(tmp_path / 'x').call('status', check=False)
   assert (done.returncode, done.stderr.count('\n')) == (1, 1)
@@ -86,6 +106,11 @@ def test_settings_are_checked(tmp_path, text, line):
   (tmp_path / settings.NAME).write_text(text)
   with pytest.raises(ValueError, match=line):
     settings.read(tmp_path)
+
+
+def test_settings_with_a_mark_of_byte_order(tmp_path):
+  (tmp_path / settings.NAME).write_text('[http]\nport = 1', 'utf-8-sig')
+  assert settings.read(tmp_path).http.port == 1
 
 
 def test_the_template_says_the_defaults(tmp_path):

@@ -31,7 +31,8 @@ def test_the_modality_of_dataset_json(tmp_path):
     for i in range(3):
       volume = nib.Nifti1Image(np.full((3, 3, 3), i, np.uint8), np.eye(4))
       nib.save(volume, tmp_path / part / f'{i}.nii.gz')
-  (tmp_path / 'dataset.json').write_text('{"modality": {"0": "CT"}}')
+  text = '{"modality": {"0": "CT"}}'
+  (tmp_path / 'dataset.json').write_text(text, 'utf-8-sig')
   assert open_source(tmp_path).modalities == ('CT',)
   (tmp_path / 'dataset.json').write_text('[]')
   with pytest.raises(ValueError, match=r'dataset\.json'):

@@ -101,8 +101,9 @@ class FolderCases(Sequence):
 
   def __repr__(self):
     ids = ''.join(f'{e.id}|{e.label}\n' for e in self.entries)
-    digest = hashlib.sha256(ids.encode()).hexdigest()[:8]
-    return f'FolderCases({self.split!r}, n={len(self)}, {digest})'
+    digest = hashlib.sha256(ids.encode('utf-8', 'surrogateescape'))
+    short = digest.hexdigest()[:8]
+    return f'FolderCases({self.split!r}, n={len(self)}, {short})'
 
   def _read(self, entry):
     if not entry.images:

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+from medjax import terminal
 from medjax.data import formats
 from medjax.data.folder import pairs
 from medjax.data.folder.entry import MASK_FOLDERS, Entry, name_of, split_name
@@ -61,7 +62,7 @@ def _class(folder, root, passed, dense):
       id=name_of(image, root),
       images=(image,),
       masks=masks.get(image, ()),
-      label=folder.name,
+      label=terminal.printable(folder.name),
       patient=_patient(image, place),
     )
     for image in images

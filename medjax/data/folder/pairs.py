@@ -3,6 +3,7 @@
 import collections
 import os
 import re
+import unicodedata
 
 from medjax.data import formats
 from medjax.data.folder.entry import masked
@@ -20,6 +21,7 @@ def by_name(images, masks, *, beside=False, partly=False):
   """
 
   def key(path, stem):
+    stem = unicodedata.normalize('NFC', stem)  # of macOS: u and ¨
     return (path.parent, stem) if beside else stem
 
   keys = [key(image, formats.stem(image)) for image in images]

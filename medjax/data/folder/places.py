@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import unicodedata
 
 from medjax.data import formats
 from medjax.data.folder import pattern
@@ -13,7 +14,8 @@ class Places:
 
   A cell may be a path below the folder with slashes or backslashes, with `*`,
   a longer path that ends in one below the folder (as it was elsewhere), or the
-  mere name of a file anywhere below it; with or without the suffix.
+  mere name of a file anywhere below it; with or without the suffix. An umlaut
+  is one, be it a letter or, as macOS may write it, u and ¨.
   """
 
   def __init__(self, root):
@@ -43,7 +45,7 @@ class Places:
         found = [p for p, _ in pattern.find(self.root, candidate)]
         if found:
           return found
-    cell = text.replace('\\', '/').strip('/')
+    cell = _composed(text.replace('\\', '/').strip('/'))
     found = self._names().get(pathlib.PurePosixPath(cell).name, [])
     if '/' in cell:  # then its folders must be those of the file
       found = [p for p in found if f'/{cell}'.endswith(self._tails(p))]
@@ -53,7 +55,8 @@ class Places:
 
   def _tails(self, path):
     below = path.relative_to(self.root)
-    return f'/{below.as_posix()}', f'/{below.with_name(formats.stem(path))}'
+    bare = below.with_name(formats.stem(path))
+    return tuple(f'/{_composed(p.as_posix())}' for p in (below, bare))
 
   def _names(self):
     """{name and stem: files} of all images below the folder."""
@@ -61,5 +64,9 @@ class Places:
       self._by_name = collections.defaultdict(list)
       for path in images_below(self.root, masks=True):
         for name in dict.fromkeys((path.name, formats.stem(path))):
-          self._by_name[name].append(path)
+          self._by_name[_composed(name)].append(path)
     return self._by_name
+
+
+def _composed(text):
+  return unicodedata.normalize('NFC', text)

@@ -138,7 +138,8 @@ def places(strata, seed, shares):
 
 def _place(seed, patient):
   """Where in the order a patient stands: at random, and always there."""
-  return hashlib.sha256(f'{seed}/{patient}'.encode()).digest()
+  text = f'{seed}/{patient}'
+  return hashlib.sha256(text.encode('utf-8', 'surrogateescape')).digest()
 
 
 def _check_folds(entries, folds):

@@ -206,7 +206,7 @@ def _unpacked(text):
 def _yolo(path, shape, names):
   """Lines 'class x y x y …', of the picture's width and height."""
   structures = []
-  for number, line in enumerate(path.read_text('utf-8').splitlines(), 1):
+  for number, line in enumerate(path.read_text('utf-8-sig').splitlines(), 1):
     if not line.strip():
       continue
     kind, *values = raw.numbers(path, f'line {number}', line)

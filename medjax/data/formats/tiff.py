@@ -363,7 +363,7 @@ def spacing_of_pixels(text):
 def _sidecar(path):
   """The spacing in nnU-Net's NAME.json, or None."""
   try:
-    found = json.loads(path.read_text('utf-8'))
+    found = json.loads(path.read_text('utf-8-sig'))
     spacing = found.get('spacing') if isinstance(found, dict) else None
     if spacing is None:
       return None

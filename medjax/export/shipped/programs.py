@@ -18,7 +18,7 @@ class Model:
 
   def __init__(self, folder, backend=None):
     self.folder = pathlib.Path(folder)
-    self.info = json.loads((self.folder / 'model.json').read_text())
+    self.info = json.loads((self.folder / 'model.json').read_text('utf-8'))
     seal = self.info.pop('sha256')
     text = json.dumps(self.info, sort_keys=True)
     if hashlib.sha256(text.encode()).hexdigest() != seal:

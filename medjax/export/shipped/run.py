@@ -36,14 +36,10 @@ def predict(model, image, affine, *, affines=(), **others):
   if not all(np.isfinite(x).all() for x in (image, *_images(others, rank))):
     raise ValueError('a voxel is NaN or infinite')
   prepared, grid = image_files.prepare(image, affine, info['outside'])
-  others = {
-    k: image_files.prepare(v, dict(affines).get(k, affine), info['outside'], k)[
-      0
-    ]
-    if v.ndim > 1
-    else v
-    for k, v in others.items()
-  }
+  for k, v in others.items():
+    if v.ndim > 1:
+      place = dict(affines).get(k, affine)
+      others[k], _ = image_files.prepare(v, place, info['outside'], k)
   found = programs.infer(model, prepared, **others)
   for name, array in found.items():
     if array.ndim > 1:
@@ -82,12 +78,12 @@ def of_file(model, path, affines, others):
 
 
 def lines_of(info, file, found):
-  """A line of predictions.csv for each number that is predicted."""
+  """A row of predictions.csv for each number that is predicted."""
   for output, vector in found.items():
     names = info['names']
     names = names if len(names) == len(vector) else range(len(vector))
     for name, value in zip(names, vector, strict=True):
-      yield f'{file},{output},{name},{value:.6f}'
+      yield file, output, name, f'{value:.6f}'
 
 
 def arguments(words):
@@ -128,7 +124,7 @@ def main():
     else:
       others[name] = np.array(value.split(','), np.float32)
   out.mkdir(parents=True, exist_ok=True)
-  table, failed = [], False
+  table, failed = [('file', 'output', 'name', 'value')], False
   for path in paths:
     try:
       for name, found, write in of_file(model, path, affines, others):
@@ -139,10 +135,13 @@ def main():
     except Exception as e:  # one bad file is not to lose the others
       print(f'{path}: {said(e)}', file=sys.stderr)
       failed = True
-  if table:
-    text = '\n'.join(['file,output,name,value', *table])
-    print(text)
-    (out / 'predictions.csv').write_text(f'{text}\n')
+  if table[1:]:
+    # Of names: bytes that are no UTF-8, letters that the terminal lacks.
+    sys.stdout.reconfigure(errors='backslashreplace')
+    how = {'encoding': 'utf-8', 'errors': 'backslashreplace', 'newline': ''}
+    with open(out / 'predictions.csv', 'w', **how) as f:
+      for stream in (f, sys.stdout):
+        csv.writer(stream, lineterminator='\n').writerows(table)
   sys.exit(failed)
 
 

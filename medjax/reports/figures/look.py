@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 
-from medjax.reports.text import shorten
+from medjax.reports.text import as_utf8, shorten
 
 # Okabe & Ito's palette, told apart by colour-blind readers.
 COLOURS = (
@@ -54,10 +54,16 @@ def grid(rows, columns, *, width, height, **options):
 
   width and height of the whole in inches; `options` are those of `subplots`.
   """
-  from matplotlib import figure
+  from matplotlib import figure, text
+
+  class Figure(figure.Figure):
+    def draw(self, renderer):
+      for found in self.findobj(text.Text):  # a font has no half characters
+        found.set_text(as_utf8(found.get_text()))
+      super().draw(renderer)
 
   # Not 'constrained', whose first layout cuts titles of axes of equal aspect.
-  fig = figure.Figure(figsize=(width, height), layout='compressed')
+  fig = Figure(figsize=(width, height), layout='compressed')
   return fig, fig.subplots(rows, columns, squeeze=False, **options)
 
 

@@ -1,5 +1,7 @@
 """Folders of classes, and what only looks like them."""
 
+import os
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -37,6 +39,23 @@ def test_images_and_masks_of_each_class(tmp_path):
   with pytest.raises(ValueError, match='several folders of masks'):
     opened(tmp_path, dense=True)
   assert len(opened(tmp_path)) == 6
+
+
+def test_names_that_are_no_utf8_are_split_and_their_classes_have_names(
+  tmp_path,
+):
+  """So are all umlauts where the locale is ASCII; splits are the same."""
+  for name in (b'gut', b'b\xf6se'):
+    for i in range(6):
+      path = tmp_path / os.fsdecode(name) / f'{i}.png'
+      path.parent.mkdir(exist_ok=True)
+      PIL.Image.fromarray(np.full((6, 5), i + 9 * len(name), np.uint8)).save(
+        path
+      )
+  cases = opened(tmp_path)
+  assert cases.class_names == (r'b\udcf6se', 'gut')
+  assert len(cases) == 12
+  assert 'n=12' in repr(cases)
 
 
 @pytest.mark.parametrize('dense', [False, True])

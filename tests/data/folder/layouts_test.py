@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import unicodedata
 
 import nibabel as nib
 import numpy as np
@@ -110,6 +111,14 @@ def test_the_field_of_view_of_drive_is_no_vessel(tmp_path):
   shutil.rmtree(tmp_path / 'test/1st_manual')
   assert 'mask' not in open_folder(tmp_path, 'test', dense=True)[1]
   assert open_folder(tmp_path, 'train', dense=True)[0]['mask'].sum() == 6
+
+
+def test_umlauts_of_macos_in_one_of_two_folders(tmp_path):
+  for i, name in enumerate(('Jürgen', 'Jörg')):
+    file = f'{unicodedata.normalize("NFD", name)}.png'
+    picture(tmp_path / 'images' / file, 3 + i)
+    picture(tmp_path / 'masks' / f'{name}.png', 1)
+  assert len(open_folder(tmp_path, 'train', dense=True, **ALL)) == 2
 
 
 def test_test_images_without_masks(tmp_path):

@@ -123,6 +123,21 @@ def test_refused(labels, split, options, message):
   assert '\n' not in str(e.value)
 
 
+def test_splits_do_not_depend_on_the_locale():
+  """Where it is ASCII, bytes of an umlaut come as surrogates."""
+  names = [f'Jürgen{i}' for i in range(30)]
+  strange = [n.encode().decode('ascii', 'surrogateescape') for n in names]
+
+  def splits(patients):
+    entries = [
+      dataclasses.replace(e, patient=patient)
+      for e, patient in zip(make([''] * 30), patients, strict=False)
+    ]
+    return [*splits_of(entries).values()]
+
+  assert splits(strange) == splits(names)
+
+
 def test_copies_of_an_image_stay_in_one_split(tmp_path):
   """data.group='duplicates': near and exact copies, and their patients."""
   rng = np.random.default_rng(0)

@@ -1,5 +1,7 @@
 """Tables as Excel, NIH, Stanford and ISIC write them; further fields."""
 
+import unicodedata
+
 import nibabel as nib
 import numpy as np
 import PIL.Image
@@ -67,6 +69,14 @@ def test_a_name_in_two_folders(tmp_path):
   table(tmp_path, 'path,label', 'r/0.png,a')
   with pytest.raises(FileNotFoundError, match=r'line 2: no file .*r/0\.png'):
     opened(tmp_path)
+
+
+def test_umlauts_of_macos(tmp_path):
+  for i, name in enumerate(('Jürgen', 'Jörg')):
+    file = f'{unicodedata.normalize("NFD", name)}.png'
+    picture(tmp_path / 'p' / file, 1 + i)
+  table(tmp_path, 'path,label', 'p/Jürgen.png,a', 'Jörg,b')
+  assert [e.label for e in opened(tmp_path).entries] == ['a', 'b']
 
 
 def test_thousands_are_not_guessed(tmp_path):
