@@ -239,8 +239,8 @@ MobileNetV2 = functools.partial(
   hidden=0,
   activation=nn.relu6,
 )
-# The authors' running statistics keep .99 of the old: after the few hundred steps
-# of a small set they are still those of drawn weights, and every answer is one.
+# The authors' running statistics keep .99 of the old: after a few hundred steps
+# they would still be those of drawn weights, and what was learnt not be used.
 _V3 = functools.partial(
   MobileNet,
   stem=16,

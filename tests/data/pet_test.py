@@ -45,6 +45,26 @@ def test_dose_decays_to_the_start_of_the_scan():
   ) == pytest.approx(expected(0))
 
 
+def test_an_injection_in_another_zone_than_the_series():
+  def at(moment, zone=None, time='110000'):
+    found = pet(
+      RadiopharmaceuticalStartDateTime=moment,
+      RadiopharmaceuticalStartTime=time,
+    )
+    if zone:
+      found.TimezoneOffsetFromUTC = zone
+    return found
+
+  hour = pytest.approx(expected(3600))
+  assert dicom.suv_factor(at('20200101100000.0+0000', '+0100')) == hour
+  assert dicom.suv_factor(at('20200101180000-0530', '-1230')) == hour
+  assert dicom.suv_factor(at('20200101110000-0530')) == hour  # the wall clock's
+  assert dicom.suv_factor(at('20200101110000+0000')) == hour  # both times are
+  for time in ('120000', None):
+    with pytest.raises(ValueError, match='add TimezoneOffsetFromUTC'):
+      dicom.suv_factor(at('20200101100000+0000', time=time))
+
+
 def test_injection_before_midnight():
   d = pet(
     SeriesTime='003000',

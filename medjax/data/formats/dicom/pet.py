@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.header import first, number
@@ -105,7 +106,7 @@ def _dose(dataset, path, series):
   if not half_life or half_life <= 0:
     raise DicomError(f'{path}: RadionuclideHalfLife is missing; no SUV')
   start = _scan_start(dataset, series, half_life, path)
-  injected = _injection(tracer, start, half_life, path)
+  injected = _injection(dataset, tracer, start, half_life, path)
   wait = (start - injected).total_seconds()
   if not 0 <= wait < max(_LONGEST_WAIT, _HALF_LIVES * half_life):
     raise DicomError(
@@ -140,10 +141,11 @@ def _scan_start(dataset, series, half_life, path):
   return acquired - datetime.timedelta(seconds=reference / 1000.0 - mean)
 
 
-def _injection(tracer, start, half_life, path):
+def _injection(dataset, tracer, start, half_life, path):
   text = _text(tracer.get('RadiopharmaceuticalStartDateTime'))
   if text:
-    return _parse_moment(text, 'RadiopharmaceuticalStartDateTime', path)
+    moment = _parse_moment(text, 'RadiopharmaceuticalStartDateTime', path)
+    return moment + _to_local(text, dataset, tracer, path)
   text = _text(tracer.get('RadiopharmaceuticalStartTime'))
   if not text:
     raise DicomError(f'{path}: RadiopharmaceuticalStartTime is missing; no SUV')
@@ -159,6 +161,32 @@ def _injection(tracer, start, half_life, path):
   return moment
 
 
+def _to_local(text, dataset, tracer, path):
+  """From a DT's zone to that of the dates and times of the series."""
+  own = _offset(text)
+  local = _offset(_text(dataset.get('TimezoneOffsetFromUTC')))
+  if own is not None and local is not None:
+    return local - own
+  # With an offset other than 0 it is the wall clock's time.
+  time = _text(tracer.get('RadiopharmaceuticalStartTime'))
+  if own == datetime.timedelta(0) and time[:4] != text[8:12]:
+    raise DicomError(
+      f'{path}: RadiopharmaceuticalStartDateTime is of UTC, and it is not said '
+      'whether SeriesTime is too; add TimezoneOffsetFromUTC'
+    )
+  return datetime.timedelta(0)
+
+
+def _offset(text):
+  """The offset from UTC that a time ends in, or None."""
+  found = re.search(r'([+-])(\d\d)(\d\d)$', text)
+  if not found:
+    return None
+  sign, hours, minutes = found.groups()
+  offset = datetime.timedelta(hours=int(hours), minutes=int(minutes))
+  return -offset if sign == '-' else offset
+
+
 def _moment(dataset, kind, path):
   day = _text(dataset.get(f'{kind}Date')) or _text(dataset.get('SeriesDate'))
   time = _text(dataset.get(f'{kind}Time'))
@@ -167,7 +195,7 @@ def _moment(dataset, kind, path):
 
 
 def _parse_moment(text, name, path):
-  """A DT, or DA and TM joined; an offset from UTC is left out."""
+  """A DT without its offset from UTC, or DA and TM joined."""
   digits = text.split('+')[0].split('-')[0].strip()
   whole, _, fraction = digits.partition('.')
   try:
