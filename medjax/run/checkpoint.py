@@ -5,6 +5,7 @@ seed and k, so `state.step` says where it was.
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ import sys
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 _GLOBBED = '[]*?'  # Orbax looks for its files by patterns
@@ -22,6 +24,17 @@ _GLOBBED = '[]*?'  # Orbax looks for its files by patterns
 
 def _score(metrics):
   return metrics['score']
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Without Orbax's warnings that what is only read is only read."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(min(before, logging.ERROR))  # FATAL is -3
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def _digest(value):
@@ -101,27 +114,28 @@ class Checkpointer:
     if not read_only:
       folder.mkdir(parents=True, exist_ok=True)
     _put_aside(folder)
-    self._manager = ocp.CheckpointManager(
-      folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=keep,
-        best_fn=_score,  # or Orbax does not write the scores down
-        read_only=read_only,
-        enable_async_checkpointing=not read_only,
-        # Made in the background, a folder that cannot be made leaves threads
-        # that wait ten minutes for it, and the program with them.
-        async_options=ocp.options.AsyncOptions(
-          create_directories_asynchronously=False
+    with _quiet() if read_only else contextlib.nullcontext():
+      self._manager = ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=keep,
+          best_fn=_score,  # or Orbax does not write the scores down
+          read_only=read_only,
+          enable_async_checkpointing=not read_only,
+          # Made in the background, a folder that cannot be made leaves threads
+          # that wait ten minutes for it, and the program with them.
+          async_options=ocp.options.AsyncOptions(
+            create_directories_asynchronously=False
+          ),
         ),
-      ),
-      # Reads parts of a state; what it writes is the same as the default's.
-      item_handlers={
-        'state': ocp.PyTreeCheckpointHandler(),
-        'train_metrics': ocp.PyTreeCheckpointHandler(),
-        'history': ocp.JsonCheckpointHandler(),
-        'digests': ocp.JsonCheckpointHandler(),
-      },
-    )
+        # Reads parts of a state; what it writes is the same as the default's.
+        item_handlers={
+          'state': ocp.PyTreeCheckpointHandler(),
+          'train_metrics': ocp.PyTreeCheckpointHandler(),
+          'history': ocp.JsonCheckpointHandler(),
+          'digests': ocp.JsonCheckpointHandler(),
+        },
+      )
 
   def save(self, state, metrics, history):
     """Starts writing a checkpoint of `state` under its step.

@@ -50,11 +50,13 @@ def save(workdir, scores, **options):
     ([-1.0, -2.0], 1, 2),
   ],
 )
-def test_best_and_newest_are_kept(tmp_path, scores, best, latest):
+def test_best_and_newest_are_kept(tmp_path, scores, best, latest, caplog):
   save(tmp_path, scores)
+  caplog.clear()
   with Checkpointer(tmp_path, read_only=True) as checkpoints:
     assert checkpoints.best_step() == best
     assert checkpoints.latest_step() == latest
+  assert not [r for r in caplog.records if 'read' in r.getMessage()]
   kept = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
   assert kept == {best, latest, max(latest - 1, 1)}  # the last but one too
 
