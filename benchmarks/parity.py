@@ -145,7 +145,7 @@ CASES = {
   ),
   'mobilenet_v3': Case(
     'torch.nn',
-    models.MobileNetV3Small(3, stages=_V3, hidden=8),
+    models.MobileNetV3Small(3, stages=_V3, hidden=8, momentum=0.99),
     lambda r: r.mobilenet_v3(),
     (2, 21, 28, 1),
   ),
