@@ -1,5 +1,6 @@
 # make demo: train, evaluate and report on real MRI. make test: all tests but
-# the slow ones (kills, attacks, whole trainings), which make slow runs.
+# the slow ones (kills, attacks, whole trainings, long notebooks), which make
+# slow runs.
 # make bench: side by side with PyTorch and MONAI, into benchmarks/README.md.
 # make docs: the guides and the API reference as a site, into site/.
 PYTHON ?= python3
