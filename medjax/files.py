@@ -109,6 +109,11 @@ def digest_of(path):
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
+def as_utf8(text):
+  """Text in which a byte of a file name that is no UTF-8 is \\udc…."""
+  return text.encode('utf-8', 'backslashreplace').decode()
+
+
 def read_json(path, *, mend):
   """Reads a JSON file; None where there is no file.
 

@@ -42,11 +42,6 @@ def shorten(text, length):
   return text if len(text) <= length else f'{text[:half]}…{text[-half:]}'
 
 
-def as_utf8(text):
-  """Text in which a byte of a file name that is no UTF-8 is \\udc…."""
-  return text.encode('utf-8', 'backslashreplace').decode()
-
-
 def counted(n, what):
   """'1 case', '2 cases'."""
   return f'{n} {what}{"" if n == 1 else "s"}'

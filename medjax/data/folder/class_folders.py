@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from medjax import terminal
+from medjax import files
 from medjax.data import formats
 from medjax.data.folder import pairs
 from medjax.data.folder.entry import MASK_FOLDERS, Entry, name_of, split_name
@@ -62,7 +62,7 @@ def _class(folder, root, passed, dense):
       id=name_of(image, root),
       images=(image,),
       masks=masks.get(image, ()),
-      label=terminal.printable(folder.name),
+      label=files.as_utf8(folder.name),
       patient=_patient(image, place),
     )
     for image in images

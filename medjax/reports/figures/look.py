@@ -3,7 +3,8 @@
 import contextlib
 import warnings
 
-from medjax.reports.text import as_utf8, shorten
+from medjax.files import as_utf8
+from medjax.reports.text import shorten
 
 # Okabe & Ito's palette, told apart by colour-blind readers.
 COLOURS = (

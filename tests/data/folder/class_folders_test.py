@@ -96,6 +96,13 @@ def test_patients_below_classes_stay(tmp_path):
   assert opened(tmp_path).class_names == tuple('abcde')
 
 
+def test_names_of_utf8_stay_as_they_are(tmp_path):
+  """Also with a space that may not be broken, as runs before had them."""
+  for name in ('a\xa0b', 'ü'):
+    picture(tmp_path / name / '1.png')
+  assert opened(tmp_path).class_names == ('a\xa0b', 'ü')
+
+
 def test_few_patients_each_in_some_of_many_classes_stay(tmp_path):
   """A name below half of the folders only is no class."""
   sets = ('12', '34', '1', '2', '3', '4')
