@@ -6,6 +6,8 @@ import io
 import os
 import sys
 
+from absl import logging
+
 
 def printable(text):
   """Text without what steers a terminal: \\x1b in place of the escape byte.
@@ -106,3 +108,14 @@ def _terminal(stream):
   if isinstance(stream, Terminal):
     return stream
   return Terminal(io.StringIO() if stream is None else stream)
+
+
+@contextlib.contextmanager
+def quiet():
+  """Within, libraries that speak through absl say errors only."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(min(before, logging.ERROR))  # FATAL is -3
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)

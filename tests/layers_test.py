@@ -34,7 +34,7 @@ ALLOWED = {
   'convert': {'cli', 'data'},
   # The spine.
   'engine': set(),
-  'dp': {'data', 'files', 'finetune'},
+  'dp': {'data', 'files', 'finetune', 'terminal'},
   'run': {'build', 'config', 'data', 'engine', 'files', 'optim', 'terminal'},
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},

@@ -4,12 +4,12 @@ The mechanism is the Gaussian one on Poisson samples, `steps` times; neighbours
 differ by one patient, who is added or removed.
 """
 
-import contextlib
 import importlib.metadata
 import math
 
 import scipy.special
-from absl import logging
+
+from medjax.terminal import quiet
 
 # Of delta, that pays for draws which leave somebody out for want of room.
 _SPARE = 1e-3
@@ -32,17 +32,6 @@ def version():
   return importlib.metadata.version('dp-accounting')
 
 
-@contextlib.contextmanager
-def _quietly():
-  """RDP says of each order that it cannot use that it cannot."""
-  before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  try:
-    yield
-  finally:
-    logging.set_verbosity(before)
-
-
 def _event(noise, rate, steps):
   lib, _ = _library()
   once = lib.PoissonSampledDpEvent(rate, lib.GaussianDpEvent(noise))
@@ -60,7 +49,7 @@ def epsilon(noise, rate, steps, delta, *, accountant='pld'):
   if steps == 0:
     return 0.0
   made = _library()[1][accountant]()
-  with _quietly():
+  with quiet():  # RDP says of each order that it cannot use that it cannot
     made.compose(_event(noise, rate, int(steps)))
     return float(made.get_epsilon(delta))
 
@@ -88,7 +77,7 @@ def noise_for(target, rate, steps, delta):
     )
 
   try:
-    with _quietly():  # RDP is quick, and never far above
+    with quiet():  # RDP is quick, and never far above
       above = least('rdp', 0.2, 1000.0, 1e-3)
       return float(least('pld', above / 2, above * 1.01, 1e-3))
   except ValueError:

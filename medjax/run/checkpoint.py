@@ -16,25 +16,15 @@ import sys
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from medjax import terminal
 
 _GLOBBED = '[]*?'  # Orbax looks for its files by patterns
 
 
 def _score(metrics):
   return metrics['score']
-
-
-@contextlib.contextmanager
-def _quiet():
-  """Without Orbax's warnings that what is only read is only read."""
-  before = logging.get_verbosity()
-  logging.set_verbosity(min(before, logging.ERROR))  # FATAL is -3
-  try:
-    yield
-  finally:
-    logging.set_verbosity(before)
 
 
 def _digest(value):
@@ -114,7 +104,8 @@ class Checkpointer:
     if not read_only:
       folder.mkdir(parents=True, exist_ok=True)
     _put_aside(folder)
-    with _quiet() if read_only else contextlib.nullcontext():
+    # Orbax warns that what is only read is only read.
+    with terminal.quiet() if read_only else contextlib.nullcontext():
       self._manager = ocp.CheckpointManager(
         folder,
         options=ocp.CheckpointManagerOptions(
