@@ -98,3 +98,21 @@ def test_a_flag_is_found_in_both_of_its_forms():
   assert overrides.value(argv, 'workdir') == 'w'
   assert overrides.value(argv, 'config') == ''
   assert overrides.value(argv, 'data') == ''
+
+
+def test_a_field_is_copied_out_of_a_config_file():
+  config = parsed(
+    default_config(),
+    overrides.literal("--config.augment=(dict(name='flip', axes=(0,)), )"),
+    overrides.literal('--config.adapt=dict(name="mixstyle", of=dict(p=.5))'),
+  )
+  assert [dict(a) for a in config.augment] == [{'name': 'flip', 'axes': (0,)}]
+  assert config.adapt.to_dict() == {'name': 'mixstyle', 'of': {'p': 0.5}}
+  for other in (
+    '--workdir=dict(a=1)',
+    '--config.data.where=dict(',
+    "--config.data.path='dict(1)'",
+    '--config.model=dict(open)',
+    '--config.model=dict(**open)',
+  ):
+    assert overrides.literal(other) == other
