@@ -96,7 +96,7 @@ def literal(argument):
 
 
 class _Literals(ast.NodeTransformer):
-  def visit_Call(self, node):  # noqa: N802, the name that ast asks for
+  def visit_Call(self, node):
     self.generic_visit(node)
     named = all(k.arg for k in node.keywords)
     if ast.unparse(node.func) != 'dict' or node.args or not named:

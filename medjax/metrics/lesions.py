@@ -14,8 +14,9 @@ lesions is not worth one with one.
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its optimize takes a quarter of a second: not before it is used
 from jaxtyping import Float, Integer
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from medjax.metrics import inputs, segmentation
 from medjax.metrics.inputs import Mask
@@ -75,7 +76,7 @@ def match(
   true, r = components(reference, faces=faces)
   iou = overlaps(predicted, true)
   allowed = np.where(iou > threshold, iou, 0)
-  rows, columns = optimize.linear_sum_assignment(allowed, maximize=True)
+  rows, columns = scipy.optimize.linear_sum_assignment(allowed, maximize=True)
   kept = allowed[rows, columns] > 0
   pairs = np.stack([rows[kept], columns[kept]], -1)
   return Matching(pairs, iou[rows[kept], columns[kept]], p, r)

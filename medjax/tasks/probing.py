@@ -5,8 +5,7 @@ that may be present together. Probabilities are (m, K).
 """
 
 import numpy as np
-import scipy.optimize
-import scipy.special
+import scipy  # its optimize takes a quarter of a second: not before it is used
 
 from medjax.metrics import embeddings
 from medjax.metrics.classification import one_hot
