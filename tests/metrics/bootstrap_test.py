@@ -68,6 +68,8 @@ def test_weighted_mean_shapes():
 def test_one_patient_says_nothing_of_the_spread(groups):
   bounds = bootstrap.intervals(_mean(np.ones(len(groups))), groups)
   assert np.isnan(bounds['mean']).all()
+  two = bootstrap.intervals(_mean(np.array([1.0, 3.0])), ['a', 'b'])
+  np.testing.assert_array_equal(two['mean'], [1, 3])
 
 
 def test_no_resamples_gives_nan_of_the_right_shape():

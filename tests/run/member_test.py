@@ -104,6 +104,7 @@ def test_members_together_are_runs_alone_and_their_mean_is_one(
   assert list(results['members']) == ['member0', 'member1']
   assert results['test']['applied_temperature'] > 0
   assert results['test']['uncertainty']['entropy'] > 0
+  assert results['test']['repeated'] == {'n': 0}  # none was trained on
   written = json.loads((tmp_path / 'metrics.json').read_text())
   one = json.loads((tmp_path / 'member1/metrics.json').read_text())
   assert written['members']['member1']['test'] == one['test']['scores']
