@@ -103,5 +103,6 @@ def test_what_is_no_mask_is_refused():
   labels = np.arange(4).reshape(2, 2)
   with pytest.raises(ValueError, match='0/1 or 0/255'):
     m.match(labels, labels)
-  with pytest.raises(ValueError, match='threshold must be'):
-    m.match(labels > 0, labels > 0, threshold=50)
+  for threshold in (50, 1, -0.1):
+    with pytest.raises(ValueError, match='threshold must be'):
+      m.match(labels > 0, labels > 0, threshold=threshold)

@@ -90,6 +90,7 @@ def test_bad_features_are_refused():
   with pytest.raises(ValueError, match='NaN or infinite'):
     novelty.scores(fitted, x[:2] * np.nan)
   with pytest.raises(ValueError, match='too few'):
-    novelty.fit(x[:5])
+    novelty.fit(x[:9])
+  novelty.fit(x[:10])
   with pytest.raises(ValueError, match='none of mahalanobis'):
     novelty.scores(fitted, x[:2], names=('mahalonobis',))
