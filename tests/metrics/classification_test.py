@@ -234,6 +234,12 @@ def test_threshold_is_the_best_of_all(criterion, seed, decimals):
   assert value(chosen) == pytest.approx(best)
 
 
+def test_the_highest_score_weighs_no_more_than_others():
+  truth = np.array([0, 1, 0, 0, 0, 1])
+  score = np.array([0.1, 0.3, 0.6, 0.7, 0.8, 0.9])
+  assert m.threshold(truth, score) == pytest.approx(0.85)
+
+
 def test_threshold_of_separable_scores_lies_midway():
   truth = np.array([False, False, True, True])
   assert m.threshold(truth, np.array([0.1, 0.2, 0.6, 0.9])) == pytest.approx(

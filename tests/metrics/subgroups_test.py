@@ -83,6 +83,21 @@ def test_too_few_give_no_number(size, positives):
   assert (one.n, one.positives) == (size, positives)
 
 
+def test_just_enough_give_numbers():
+  truth = np.arange(20) % 2 > 0
+  (one,) = subgroups.compare(
+    statistic(truth, truth),
+    {('site', 'small'): np.arange(20) < 10},
+    [str(i) for i in range(20)],
+    tested=TESTED,
+    higher=HIGHER,
+    positive=truth,
+  )
+  assert (one.n, one.positives) == (10, 5)
+  assert one.verdict == 'no difference shown'
+  assert one.scores['recall'].value == 1
+
+
 def test_patients_are_drawn_whole():
   """Ten copies of each case are no more evidence than one."""
   rng = np.random.default_rng(0)
