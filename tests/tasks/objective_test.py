@@ -76,3 +76,12 @@ def test_class_weights_are_one_for_each_class():
   for task in (tasks.Segmentation, tasks.Classification):
     with pytest.raises(ValueError, match='has 2 entries, not 3'):
       task(num_classes=3, loss=spec)
+
+
+def test_weights_of_levels():
+  assert objective.level_weights((), 1) == [1]
+  assert objective.level_weights((), 3) == [2 / 3, 1 / 3, 0]
+  assert objective.level_weights((1, 0, 3), 3) == [0.25, 0, 0.75]
+  for bad in ((1, 1), (0, 0, 0), (2, -1, 0)):
+    with pytest.raises(ValueError, match='the model has 3 outputs'):
+      objective.level_weights(bad, 3)
