@@ -1,6 +1,7 @@
 """Shared by the command lines: quiet libraries and errors of one line."""
 
 import argparse
+import ast
 import contextlib
 import multiprocessing
 import os
@@ -36,6 +37,11 @@ def parse_flags(argv):
     raise flags.Error(last.removeprefix('ValueError: ')) from None
 
 
+def spelled_out(words):
+  """Words of a command line as all commands read them."""
+  return [literal(word) for word in at_home(words)]
+
+
 def at_home(words):
   """Words with the home folder for '~', which shells leave in --out=~/x.
 
@@ -49,6 +55,31 @@ def at_home(words):
     return f'{name}{equals}{os.path.expanduser(value)}'
 
   return [whole(word) for word in words]
+
+
+def literal(argument):
+  """An argument of the command line, with dict(name='flip') as a literal.
+
+  So a field may be copied out of a config file; flags take literals only.
+  """
+  flag, equals, text = argument.partition('=')
+  if not flag.startswith(('--config.', '-config.')) or 'dict(' not in text:
+    return argument
+  try:
+    tree = ast.parse(text.strip(), mode='eval')
+  except SyntaxError:
+    return argument
+  return flag + equals + ast.unparse(_Literals().visit(tree))
+
+
+class _Literals(ast.NodeTransformer):
+  def visit_Call(self, node):
+    self.generic_visit(node)
+    named = all(k.arg for k in node.keywords)
+    if ast.unparse(node.func) != 'dict' or node.args or not named:
+      return node
+    keys = [ast.Constant(k.arg) for k in node.keywords]
+    return ast.Dict(keys, [k.value for k in node.keywords])
 
 
 def _of_config(error):
@@ -164,11 +195,11 @@ def aligned(header, rows, sides):
 
 
 class _Parser(argparse.ArgumentParser):
-  """One that knows '~', and whose words show on a terminal of ASCII too."""
+  """One that spells words out, and shows its own on a terminal of ASCII."""
 
   def parse_known_args(self, args=None, namespace=None):
     words = sys.argv[1:] if args is None else args
-    return super().parse_known_args(at_home(words), namespace)
+    return super().parse_known_args(spelled_out(words), namespace)
 
   def _print_message(self, message, file=None):
     super()._print_message(message, file and terminal.Terminal(file))

@@ -1,6 +1,5 @@
 """The config on a command line: which file, and what can be set in it."""
 
-import ast
 import inspect
 import pathlib
 import sys
@@ -41,7 +40,7 @@ def parse(argv):
   if {'--help', '-help', '-h', '--helpfull'} & {*argv}:
     print(_help(argv))
     sys.exit()
-  argv = [literal(a) for a in cli.at_home(argv)]
+  argv = cli.spelled_out(argv)
   argv = [
     _found(a, before) for before, a in zip(['', *argv], argv, strict=False)
   ]
@@ -78,31 +77,6 @@ def _check_file():
     raise FileNotFoundError(
       f'--config={file}: no such file{closest(str(path), sorted(ours))}'
     )
-
-
-def literal(argument):
-  """An argument of the command line, with dict(name='flip') as a literal.
-
-  So a field may be copied out of a config file; flags take literals only.
-  """
-  flag, equals, text = argument.partition('=')
-  if not flag.startswith(('--config.', '-config.')) or 'dict(' not in text:
-    return argument
-  try:
-    tree = ast.parse(text.strip(), mode='eval')
-  except SyntaxError:
-    return argument
-  return flag + equals + ast.unparse(_Literals().visit(tree))
-
-
-class _Literals(ast.NodeTransformer):
-  def visit_Call(self, node):
-    self.generic_visit(node)
-    named = all(k.arg for k in node.keywords)
-    if ast.unparse(node.func) != 'dict' or node.args or not named:
-      return node
-    keys = [ast.Constant(k.arg) for k in node.keywords]
-    return ast.Dict(keys, [k.value for k in node.keywords])
 
 
 def _found(argument, before):

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from medjax import overrides
+from medjax import cli, overrides
 from medjax.config import complete, default_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -103,8 +103,8 @@ def test_a_flag_is_found_in_both_of_its_forms():
 def test_a_field_is_copied_out_of_a_config_file():
   config = parsed(
     default_config(),
-    overrides.literal("--config.augment=(dict(name='flip', axes=(0,)), )"),
-    overrides.literal('--config.adapt=dict(name="mixstyle", of=dict(p=.5))'),
+    cli.literal("--config.augment=(dict(name='flip', axes=(0,)), )"),
+    cli.literal('--config.adapt=dict(name="mixstyle", of=dict(p=.5))'),
   )
   assert [dict(a) for a in config.augment] == [{'name': 'flip', 'axes': (0,)}]
   assert config.adapt.to_dict() == {'name': 'mixstyle', 'of': {'p': 0.5}}
@@ -115,4 +115,4 @@ def test_a_field_is_copied_out_of_a_config_file():
     '--config.model=dict(open)',
     '--config.model=dict(**open)',
   ):
-    assert overrides.literal(other) == other
+    assert cli.literal(other) == other

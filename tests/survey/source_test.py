@@ -5,6 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from medjax import cli
 from medjax.survey import arguments
 from medjax.survey.source import open_source
 
@@ -158,3 +159,11 @@ def test_what_is_no_data_set():
     open_source('medmist')
   with pytest.raises(ValueError, match=r'has no .pneumonia'):
     open_source('medmnist/pneumonia')
+
+
+def test_a_field_is_copied_out_of_a_config_file():
+  parser = cli.parser('Looks.')  # that of the commands
+  parser.add_argument('name')
+  words = ('folder', "--config.data.preprocess=(dict(name='zscore'),)")
+  args = arguments.parse(parser, words)
+  assert args.options == {'preprocess': ({'name': 'zscore'},)}
