@@ -1,5 +1,6 @@
 """The loss on validation cases, to be seen beside that of training."""
 
+import copy
 import dataclasses
 import functools
 
@@ -57,6 +58,15 @@ class _Evaluated:
     return self._model.apply(self._all, *inputs, train=False, **options)
 
   ema = __call__
+
+
+def _of_one_head(task):
+  """The task, where a model has its main head alone, as in evaluation."""
+  if not getattr(task, 'level_weights', ()):
+    return task
+  task = copy.copy(task)  # dataclasses.replace would ask for its loss again
+  object.__setattr__(task, 'level_weights', ())
+  return task
 
 
 class ValidationLoss:
@@ -125,7 +135,7 @@ class ValidationLoss:
     )
 
   def _compiled(self, state):
-    model, task = self._experiment.model, self._experiment.task
+    model, task = self._experiment.model, _of_one_head(self._experiment.task)
     everywhere = engine.replicated(self._mesh)
 
     def add(state, total, batch):

@@ -13,7 +13,12 @@ from medjax import engine, experiment
 from medjax import train as train_lib
 from medjax.config import default_config
 from medjax.prediction.samples import samples
-from medjax.run.validation_loss import ValidationLoss, _Evaluated
+from medjax.run.validation_loss import (
+  ValidationLoss,
+  _Evaluated,
+  _of_one_head,
+)
+from medjax.tasks import Segmentation
 
 CASES = 11  # of validation: a last batch that is not full
 
@@ -93,6 +98,17 @@ def test_a_loss_that_wants_what_training_has_is_left_out(made, capsys):
   said = capsys.readouterr().out
   assert said.count('no validation loss') == 1
   assert 'mixed' in said
+
+
+def test_of_deep_supervision_it_is_the_finest_output():
+  images = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+  batch = {'image': images.astype(np.float32), 'mask': images[..., 0] > 0}
+  forward = lambda x: jax.numpy.concatenate([x, -x], -1)
+  plain = Segmentation(num_classes=2).loss(forward, batch)
+  deep = Segmentation(num_classes=2, level_weights=(2.0, 1.0))
+  np.testing.assert_array_equal(_of_one_head(deep).loss(forward, batch), plain)
+  with pytest.raises(ValueError, match='1 outputs'):  # training stays strict
+    deep.loss(forward, batch)
 
 
 def test_a_device_that_fails_is_no_task_without_a_loss(made):
