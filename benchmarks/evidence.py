@@ -60,8 +60,8 @@ MEDMNIST = {
 }
 ROWS = {
   'hippocampus': Row(
-    'MSD Hippocampus, fold 0: U-Net 12-24-48-96, 3000 steps of 2 patches',
-    _runs('hippocampus', FOLDS[:1], 'hippocampus.py:{}'),
+    'MSD Hippocampus, fold 0: 3 U-Nets 12-24-48-96, 3000 steps of 2 patches',
+    _runs('hippocampus', FOLDS[:1], 'hippocampus.py:{},ensemble'),
     judges.segmentation,
     'nnU-Net v2 (32-64-128-256, 1000 epochs): .8922 on these cases',
   ),

@@ -2,6 +2,8 @@
 
 --config=configs/benchmarks/hippocampus.py:fold0: fold 0 is the test set, half
   of the next one validates, the rest trains (182 cases). What two CPU cores do.
+--config=configs/benchmarks/hippocampus.py:fold0,ensemble: three such networks,
+  all other folds to train on but a twentieth, which chooses nothing.
 --config=configs/benchmarks/hippocampus.py:fold0,full: nnU-Net's own network and
   patch, for a GPU; its plan is what `python -m medjax.plan` finds.
 --config=configs/benchmarks/hippocampus.py:fold0,small: a minute's work, for
@@ -33,7 +35,7 @@ def get_config(variant='fold0'):
     test=f'fold{k}',
   )
   recipe(config)
-  dict(full=full, small=small, long=long)[size](config) if size else None
+  SIZES[size](config) if size else None
   if without:
     ABLATIONS[without](config)
   return config
@@ -65,6 +67,18 @@ def recipe(config):
   config.inference.update(batch_size=8)
 
 
+def ensemble(config):
+  """The mean of three, trained on nearly all that nnU-Net trains on."""
+  config.members = 3
+  k = int(config.data.splits.test.removeprefix('fold'))
+  config.data.splits = dict(
+    train='+'.join(f'fold{(k + i) % FOLDS}' for i in (1, 2, 3, 4)),
+    test=f'fold{k}',
+  )
+  config.data.held_out = 0.05
+  config.train.eval_every = config.train.steps  # the last one is taken
+
+
 def full(config):
   """nnU-Net's network, patch and batch; a tenth of its 1000 epochs."""
   config.data.update(batch_size=9, patch_size=(40, 56, 40))
@@ -85,6 +99,9 @@ def long(config):
   """The narrower network, trained to where it has learnt what it can."""
   small(config)
   config.train.update(steps=3000, eval_every=1500, ema_decay=0.995)
+
+
+SIZES = dict(ensemble=ensemble, full=full, small=small, long=long)
 
 
 def as_nnunet_optimizes(config):
