@@ -83,7 +83,7 @@ ALLOWED = {
   },
   'explain': {
     'cli', 'data', 'files', 'finetune', 'metrics', 'prediction', 'progress',
-    'reports', 'tasks',
+    'reports', 'run', 'tasks',
   },
   'explain.__main__': {'cli', 'explain'},
   'external': {

@@ -21,6 +21,7 @@ from medjax.explain.options import Asked, Result, work_of
 from medjax.finetune import adapted
 from medjax.prediction import files, tables, trained
 from medjax.reports.text import counted
+from medjax.run.stop import Stopped, StopSignal
 
 _GROUP = 16  # images whose maps are held at a time
 
@@ -33,7 +34,8 @@ def explain(workdir, inputs, out, asked=None, **options):
   `options` are those of `trained.load`: trust, checkpoint.
 
   Raises ValueError at the end where some of the images failed; the others are
-  written.
+  written. Told to stop (Ctrl-C, SIGTERM) it ends the method at hand, writes
+  what there is without further checks, and raises Stopped.
   """
   asked = asked or Asked()
   run = trained.load(workdir, **options)
@@ -42,30 +44,55 @@ def explain(workdir, inputs, out, asked=None, **options):
   extras.check(run, score, asked)
   found = _found(run, inputs, asked)
   out = pathlib.Path(out)
-  errors, results = [], []
+  errors: list[str] = []
   read = subjects.Reader(
     run, score, output=output, masks=asked.masks, regions=asked.region
   )
   given = _given_baseline(run, asked.baseline)
   total = len(found) * len(asked.methods)
-  with progress.bar('explaining', total) as advance:
-    for group in _groups(_subjects(read, found, errors), asked.batch):
-      results += _explained(score, group, asked, given, errors, advance)
-  if not results:
-    raise ValueError(f'no image could be explained: {errors[0]}')
+  with StopSignal() as stop:
+    groups = _groups(_subjects(read, found, errors), asked.batch)
+    with progress.bar('explaining', total) as advance:
+      results = _results(score, groups, asked, given, errors, advance, stop)
+    done = sum(len(r.maps) for r in results)
+    if not results and not stop.exit_code(0):
+      raise ValueError(f'no image could be explained: {errors[0]}')
+    checks = _checks(run, score, results, asked, stop)
+    code, more = stop.exit_code(0), {}
+    if not code:
+      more = extras.found(run, score, results, asked, pathlib.Path(workdir))
+  if code and not done:
+    raise Stopped(code, 'before the first map; nothing is written')
+  _miss_masks(asked, results, errors)
+  if code:
+    errors.append(f'stopped after {done} of {total} maps; tests may be missing')
+  path = written.write(out, run, asked, results, checks, more, errors)
+  print(f'page: {path}')
+  if code:
+    raise Stopped(code, f'{done} of {total} maps are on the page')
+  if errors:
+    failed = counted(len(errors), 'explanation')
+    raise ValueError(f'{failed} failed; the first: {errors[0]}')
+  return path
+
+
+def _results(score, groups, asked, given, errors, advance, stop):
+  """The results of all groups, or of those before it was told to stop."""
+  results = []
+  for group in groups:
+    results += _explained(score, group, asked, given, errors, advance, stop)
+    if stop.exit_code(0):
+      return [r for r in results if r.maps]
+  return results
+
+
+def _miss_masks(asked, results, errors):
+  """A line in `errors` where --masks has none for any image."""
   if asked.masks and all(r.subject.mask is None for r in results):
     errors.append(
       f'--masks={asked.masks} has no mask that is called as an image is, '
       f'{results[0].subject.id}, say'
     )
-  checks = _checks(run, score, results, asked)
-  more = extras.found(run, score, results, asked, pathlib.Path(workdir))
-  path = written.write(out, run, asked, results, checks, more, errors)
-  print(f'page: {path}')
-  if errors:
-    failed = counted(len(errors), 'explanation')
-    raise ValueError(f'{failed} failed; the first: {errors[0]}')
-  return path
 
 
 def _found(run, inputs, asked):
@@ -125,8 +152,8 @@ def _given_baseline(run, kind):
   return np.asarray(run.experiment.preprocess(case)['image'], np.float32)
 
 
-def _explained(score, group, asked, given, errors, advance):
-  """The results of subjects of one shape."""
+def _explained(score, group, asked, given, errors, advance, stop):
+  """The results of subjects of one shape; without further maps once stopped."""
   items = [
     (s, subjects.baseline(s.image, asked.baseline, given)) for s in group
   ]
@@ -140,6 +167,8 @@ def _explained(score, group, asked, given, errors, advance):
     for (s, b), v in zip(items, values, strict=True)
   ]
   for name in asked.methods:
+    if stop.exit_code(0):
+      break
     begun = time.perf_counter()
     maps, notes = methods.run(name, score, work)
     seconds = (time.perf_counter() - begun) / len(group)
@@ -183,20 +212,24 @@ def _tests(values, down, up, mask):
   return tests
 
 
-def _checks(run, score, results, asked):
+def _checks(run, score, results, asked, stop):
   """{method: {…}} of the sanity checks: 'top', 'all', 'planted'."""
   checks: dict[str, dict[str, Any]] = {name: {} for name in asked.methods}
+  if stop.exit_code(0):
+    return checks
   shape = results[0].subject.image.shape
   few = [r for r in results if r.subject.image.shape == shape][: asked.sanity]
   if few:
     work = work_of([(r.subject, r.baseline) for r in few], asked)
     with progress.bar('sanity checks', len(asked.methods)) as advance:
       for name in asked.methods:
+        if stop.exit_code(0):
+          return checks
         maps = [r.maps.get(name) for r in few]
         if all(m is not None for m in maps):
           checks[name] |= sanity.randomised(name, score, work, maps)
         advance(text=f'sanity check of {name}')
-  if asked.planted:
+  if asked.planted and not stop.exit_code(0):
     points, learnt = extras.planted(run, score, results, asked)
     for name in asked.methods:
       checks[name] |= {'planted': points[name], 'learnt': learnt}

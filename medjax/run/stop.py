@@ -41,7 +41,7 @@ class StopSignal:
   def _handle(self, number, frame):
     alone = jax.process_count() == 1
     if self._received and alone:  # the second one does not wait
-      raise Stopped(128 + number, 'told twice; the last checkpoint stands')
+      raise Stopped(128 + number, 'told twice; what was saved before stands')
     if self._received:
       raise KeyboardInterrupt  # not agreed upon: an error to the others
     self._received = number

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import sys
 
 import explain_runs as workdirs
@@ -311,3 +312,27 @@ def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):
   )  # fmt: skip
   assert code == 1
   assert 'other.png is of 10 × 10, and all that the model' in said
+
+
+def test_told_to_stop_it_writes_what_is_there(
+  classifier, medjax, tmp_path, monkeypatch
+):
+  """After the first of three methods; the page and the table have its maps."""
+  root, run = classifier
+  asked, made = methods.run, []
+
+  def told_during(name, *rest):
+    made.append(name)
+    signal.raise_signal(signal.SIGTERM)
+    return asked(name, *rest)
+
+  monkeypatch.setattr(methods, 'run', told_during)
+  code, said = medjax(
+    root / 'images' / '00.png', root / 'images' / '01.png', '--batch=1',
+    f'--workdir={run}', f'--out={tmp_path}', '--methods=gradient,ig', *QUICK,
+  )  # fmt: skip
+  assert (code, made) == (128 + signal.SIGTERM, ['gradient'])
+  assert '1 of 4 maps are on the page' in said
+  (row,) = lines(tmp_path / 'explain.csv')
+  assert (row['id'], row['method']) == ('00', 'gradient')
+  assert 'stopped after 1 of 4 maps' in (tmp_path / 'explain.html').read_text()
