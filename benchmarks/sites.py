@@ -121,7 +121,7 @@ def config_of(folder, table, way):
   config.members = SEEDS
   config.data.update(name='folder', path=str(folder), table=table)
   config.data.splits = default_config().data.splits
-  config.data.fractions = (0.8, 0.2, 0.0)
+  config.data.update(fractions=(0.8, 0.2, 0.0), held_out=0.0)
   config.data.preprocess = (dict(name='scale', mean=127.5, std=127.5),)
   style = (way['augment'],) if 'augment' in way else ()
   config.augment = (*style, *config.augment)
@@ -132,6 +132,7 @@ def config_of(folder, table, way):
   config.schedule.warmup_steps = 20
   config.train.update(steps=STEPS, log_every=60, eval_every=STEPS)
   config.train.ema_decay = 0.95
+  config.inference.flips = False
   return config
 
 

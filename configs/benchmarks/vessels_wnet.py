@@ -12,6 +12,7 @@ RESULTS.md; W-Net .820, second observer .797). A step takes two idle cores .7 s.
 
 from medjax.config import default_config
 
+
 def get_config(name='chase_db1'):
   """'chase_db1' or 'drive'."""
   config = default_config()
