@@ -187,6 +187,7 @@ EXPERIMENTS = {
       (20, 22, 3), masks=True, further=('field_of_view', 'second_observer')
     ),
     {
+      'data.held_out': 0.5,  # of few cases
       'model.features': (2, 4),
       'data.patch_size': (16, 16),
       'data.preprocess': (dict(name='zscore'),),
@@ -198,7 +199,12 @@ EXPERIMENTS = {
   ),
   'benchmarks/lidc_nodules:malignancy,fold1': (
     make_cases((9, 8, 3, 1), NODULE, further=('mask',)),
-    {'members': 1, 'model.width': 2, 'model.stage_sizes': (1, 1)},
+    {
+      'data.held_out': 0.5,
+      'members': 1,
+      'model.width': 2,
+      'model.stage_sizes': (1, 1),
+    },
   ),
   'benchmarks/lidc_nodules:mask,fold4': (
     make_cases((9, 8, 5, 1), ('background', 'nodule'), masks=True),
@@ -349,9 +355,11 @@ def test_two_steps_and_an_evaluation(name, tmp_path, monkeypatch):
   losses = [json.loads(line).get('train/loss', 0.0) for line in log]
   assert len(losses) == 4
   assert all(math.isfinite(loss) for loss in losses)
-  for split in ('validation', 'test'):
-    assert results[split]['n'] == len(whole)
-    assert results[split]['scores']
+  held = config.data.held_out  # of train's cases, else a split of its own
+  assert results['validation']['n'] == len(whole) * (held or 1)
+  assert results['test']['n'] == len(whole)
+  assert results['validation']['scores']
+  assert results['test']['scores']
   assert (workdir / 'per_case.csv').exists()
 
 
