@@ -86,13 +86,13 @@ ROWS = {
     'U-Net F1 .778, AUC .977; IterNet .807, .985; W-Net .820',
   ),
   'chase_db1_wnet': Row(
-    'CHASE_DB1, the same: W-Net of 61 k parameters, 3000 steps at 512 x 512',
+    'CHASE_DB1, the same: W-Net of 61 k parameters, 5000 steps at 512 x 512',
     {'chase_db1_wnet': 'vessels_wnet.py'},
     judges.fundus,
     'W-Net F1 .820',
   ),
   'nodules': Row(
-    'LIDC-IDRI nodules, malignant or benign, 5 folds: small ResNet, 3 members',
+    'LIDC-IDRI nodules, malignant or benign, 5 folds: small ResNet, 5 members',
     _runs('nodules', FOLDS, 'lidc_nodules.py:malignancy,{}'),
     judges.nodules,
     'the diameter alone: .920',

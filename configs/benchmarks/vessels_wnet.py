@@ -5,9 +5,9 @@
 
 After Galdran et al. 2022: cross-entropy on both outputs, Adam at 1e-2, and the
 threshold from elsewhere than test. A step sees four quarters of pictures, not
-four whole ones: on a CPU more steps do more than larger ones. Two of the ten
-children of CHASE_DB1's training validate. F1 .805, AUC .985 (benchmarks/
-RESULTS.md; W-Net .820, second observer .797). A step takes two idle cores .7 s.
+four whole ones: on a CPU more steps do more than larger ones. One of the ten
+children of CHASE_DB1's training validates. F1 .811, AUC .986 (benchmarks/
+RESULTS.md; W-Net .820, second observer .797). A step takes a core 1 s.
 """
 
 from medjax.config import default_config
