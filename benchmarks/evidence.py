@@ -2,9 +2,9 @@
 
 python benchmarks/evidence.py train hippocampus: the runs of a row (of all rows
   if none is named) in --runs [runs/evidence], one after the other. Again after
-  a break it goes on where it was.
-python benchmarks/evidence.py keep hippocampus: judges what is trained; the row,
-  and config, metrics and test cases of its runs, go to benchmarks/evidence/.
+  a break it goes on where it was; runs that another machine kept it leaves out.
+python benchmarks/evidence.py keep hippocampus: config, metrics and test cases
+  of its runs go to benchmarks/evidence/; when all are there, the row does.
 python benchmarks/evidence.py table: writes what is kept into the tables of
   benchmarks/RESULTS.md and README.md.
 """
@@ -138,39 +138,62 @@ ROWS = {
 # --- training, keeping, the table --------------------------------------------
 
 
-def train(row, folder):
-  """Trains the runs of a row that are not done yet."""
-  for name, options in row.runs.items():
-    workdir = folder / name
-    if (workdir / 'report.html').exists():
+def _where(name, row, folder):
+  """{run: its workdir, or what is kept of it; None} of a row.
+
+  Of a row that is kept whole what is kept does not count: it is trained anew.
+  """
+  whole = (KEPT / f'{name}.json').exists()
+  found = {}
+  for run in row.runs:
+    trained = (folder / run / 'report.html').exists()
+    kept = None if whole or not (KEPT / run).exists() else KEPT / run
+    found[run] = folder / run if trained else kept
+  return found
+
+
+def train(name, row, folder):
+  """Trains the runs of a row that are done neither here nor elsewhere."""
+  for run, done in _where(name, row, folder).items():
+    if done:
       continue
-    config, *rest = options.split()
-    command = [sys.executable, '-m', 'medjax.main', f'--workdir={workdir}']
+    config, *rest = row.runs[run].split()
+    command = [sys.executable, '-m', 'medjax.main', f'--workdir={folder / run}']
     subprocess.run(
       [*command, f'--config={CONFIGS / config}', *rest], check=True
     )
 
 
 def keep(name, row, folder):
-  """Judges a row, and copies what it rests on out of its workdirs."""
-  said = row.judge({run: folder / run for run in row.runs})
-  said['hours'] = 0.0
-  for run in row.runs:
-    workdir, kept = folder / run, KEPT / run
-    kept.mkdir(parents=True, exist_ok=True)
-    shutil.copy(workdir / 'config.json', kept)
-    metrics = json.loads((workdir / 'metrics.json').read_text())
-    # The command as another machine would give it.
-    metrics['run']['command'] = f'python benchmarks/evidence.py train {name}'
-    for split in ('validation', 'test'):
-      metrics[split].pop('curves', None)
-    for seal in ('sha256', 'per_case_sha256'):  # of what is not kept
-      metrics.pop(seal, None)
-    write_json(kept / 'metrics.json', metrics)
-    _keep_cases(workdir / 'per_case.csv', kept / 'per_case.csv')
-    said['hours'] += metrics['run']['seconds'] / 3600
-    said['device'] = metrics['run']['device']
+  """Copies what a row rests on from its workdirs; judges it if all is there."""
+  places = _where(name, row, folder)
+  for run, place in places.items():
+    if place == folder / run:
+      _keep_run(name, place, KEPT / run)
+  absent = [run for run, place in places.items() if place is None]
+  if absent:
+    print(f'{name}: {len(absent)} of {len(places)} runs are still to train')
+    return
+  said = row.judge(places)
+  runs = [json.loads((KEPT / r / 'metrics.json').read_text()) for r in places]
+  said['hours'] = sum(m['run']['seconds'] for m in runs) / 3600
+  said['device'] = runs[-1]['run']['device']
   write_json(KEPT / f'{name}.json', said)
+
+
+def _keep_run(name, workdir, kept):
+  """Config, metrics and test cases of a run."""
+  kept.mkdir(parents=True, exist_ok=True)
+  shutil.copy(workdir / 'config.json', kept)
+  metrics = json.loads((workdir / 'metrics.json').read_text())
+  # The command as another machine would give it.
+  metrics['run']['command'] = f'python benchmarks/evidence.py train {name}'
+  for split in ('validation', 'test'):
+    metrics[split].pop('curves', None)
+  for seal in ('sha256', 'per_case_sha256'):  # of what is not kept
+    metrics.pop(seal, None)
+  write_json(kept / 'metrics.json', metrics)
+  _keep_cases(workdir / 'per_case.csv', kept / 'per_case.csv')
 
 
 def _keep_cases(source, target):
@@ -233,7 +256,7 @@ def main():
   )
   for name in names:
     if what == 'train':
-      train(ROWS[name], folder)
+      train(name, ROWS[name], folder)
     elif what == 'keep':
       keep(name, ROWS[name], folder)
   if what == 'table':
