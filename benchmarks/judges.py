@@ -96,7 +96,7 @@ def _dice(folder):
 def _against_long(means):
   """How far the cases are above those of the row `long` that is kept."""
   folders = sorted(KEPT.glob('long_[0-9]'))
-  if not folders:
+  if not (KEPT / 'long.json').exists():  # or not all of its seeds
     return ''
   base = [_dice(folder) for folder in folders]
   rows = [

@@ -8,7 +8,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch, tmp_path):
-  monkeypatch.setattr(evidence, 'KEPT', tmp_path / 'kept')
+  for module in (evidence, evidence.judges):
+    monkeypatch.setattr(module, 'KEPT', tmp_path / 'kept')
 
 
 def finished(folder, dice):
