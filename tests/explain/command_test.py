@@ -317,7 +317,7 @@ def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):
 def test_told_to_stop_it_writes_what_is_there(
   classifier, medjax, tmp_path, monkeypatch
 ):
-  """After the first of three methods; the page and the table have its maps."""
+  """After the first of four maps; the page and the table have it."""
   root, run = classifier
   asked, made = methods.run, []
 
