@@ -43,6 +43,8 @@ def prepare(
   Apache Beam runner that writes instead, such as
   '--runner=DirectRunner --direct_num_workers=2'.
   """
+  if not shard_mb > 0:
+    raise ValueError(f'--shard_mb={shard_mb:g}: a file has more than 0 MB')
   if data_dir and remote.is_remote(data_dir):
     return _prepare_remote(
       name, data_dir, manual_dir, jobs=jobs, shard_mb=shard_mb, beam=beam

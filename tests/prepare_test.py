@@ -317,6 +317,8 @@ def test_a_second_time_does_nothing(tmp_path, capsys):
     ('medmnist', 'medmnist needs a configuration, as in medmnist/pathmnist'),
     ('medmnist/pneumonia', "did you mean 'pneumoniamnist'"),
     ('nowhere/foo.py', 'nowhere/foo.py: no such builder file'),
+    ('mni152_tissue --shard_mb=0', '--shard_mb=0: a file has more than 0 MB'),
+    ('mni152_tissue --shard_mb=nan', '--shard_mb=nan: a file has more than 0'),
     ('msd/hippocampus --manual_dir=nowhere', 'nowhere: --manual_dir is no'),
     ('msd/hippocampus --manual_dir=tests', 'tests: holds no imagesTr'),
     (
