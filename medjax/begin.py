@@ -5,7 +5,7 @@ import concurrent.futures
 import jax
 
 from medjax import engine, progress
-from medjax.data import pipeline
+from medjax.data import groups, pipeline
 from medjax.dp import private
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
@@ -67,6 +67,7 @@ def training(members, experiment, workdir, mesh, read_test):
   tx, learning_rate = experiment.optimizer(inputs)
   weights, resumed = None, [m.checkpoints.latest_step() for m in members]
   if None in resumed:
+    _check_groups(members, experiment.data.subgroups, read_test)
     _read_once(members, experiment.task, read_test)
     weights = experiment.pretrained(inputs)
   if len(members) > 1:
@@ -100,6 +101,16 @@ def training(members, experiment, workdir, mesh, read_test):
   if together is None:  # A CPU is slow at it: benchmarks/members.py
     together = jax.default_backend() != 'cpu'
   return engine.over_members(step, together=together), learning_rate
+
+
+def _check_groups(members, names, read_test):
+  """Raises ValueError for a subgroup that no case of a split could be in."""
+  if not names:
+    return
+  splits = ('validation', 'test') if read_test else ('validation',)
+  for cases in {m.experiment.cases for m in members}:
+    for split in splits:
+      groups.groups_of(cases(split), names)
 
 
 def _read_once(members, task, read_test):

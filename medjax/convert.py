@@ -25,7 +25,7 @@ import PIL.Image
 from medjax import cli
 from medjax.data import formats, slides
 from medjax.data.formats import dicom
-from medjax.data.jobs import ENDINGS, Job, find_jobs, left_out
+from medjax.data.jobs import ENDINGS, Job, among, find_jobs, left_out
 from medjax.data.outlines import convert_outlines
 
 __all__ = ['Job', 'Outcome', 'attempts', 'convert', 'convert_all', 'find_jobs']
@@ -87,6 +87,8 @@ def _converted(job, to, window):
       f'{job.source}: is a volume, of which {job.ending} holds one slice; give '
       'a folder, or a file that ends in .nii.gz'
     )
+  if job.above and not flat:
+    raise ValueError(among(job))
   ending = job.ending or SUFFIXES[to]
   shown = _window(volume, window)
   if shown and not (window or volume.meta.get('window')):
@@ -98,10 +100,12 @@ def _is_there(job, to):
   """Whether the result of a job exists, as a file or a folder of slices."""
   if job.ending:
     return job.target.exists()
+  # A folder of its name may also hold the results of other jobs.
+  if to in ('png', 'jpeg') and not job.above and job.target.is_dir():
+    return True
   return any(
-    job.target.with_name(name).exists()
+    job.target.with_name(job.target.name + ending).is_file()
     for ending in ((SUFFIXES[to],) if to else SUFFIXES.values())
-    for name in (job.target.name + ending, job.target.name)
   )
 
 
@@ -228,7 +232,7 @@ def attempts(jobs, to=None, window=None, workers=1):
 
 def convert_all(source, out, *, to=None, window=None, workers=None):
   """Converts everything at `source`, in processes; returns lines of errors."""
-  jobs = find_jobs(source, out)
+  jobs = find_jobs(source, out, to)
   workers = min(workers or os.cpu_count() or 1, len(jobs))
   errors, there = [], 0
   done = attempts(jobs, to, window, workers)

@@ -4,6 +4,7 @@ Beside the run's own results, in WORKDIR/evaluations/NAME, with the decisions
 of the run's validation split.
 """
 
+import contextlib
 import filecmp
 import pathlib
 
@@ -133,13 +134,25 @@ def _name(data, source):
   return pathlib.Path(source['path']).name
 
 
+def _manual_dir(data, own):
+  """The folder of files at hand for a set, or None.
+
+  The run's is that of its own set: another that is there was made of others.
+  """
+  if data != own['name']:
+    with contextlib.suppress(FileNotFoundError):
+      records.dataset_dir(data, own['data_dir'] or None)
+      return None
+  return own['manual_dir'] or None
+
+
 def _open(experiment, data, split):
   """The cases, what config.data says of them, and their splits."""
   own, facts = experiment.config['data'], experiment.facts
   path = pathlib.Path(data).expanduser()
   if not path.exists():
     options = {'data_dir': own['data_dir'] or None}
-    prepare.prepare(data, manual_dir=own['manual_dir'] or None, **options)
+    prepare.prepare(data, manual_dir=_manual_dir(data, own), **options)
     known = records.info(data, **options)['splits']
     split = split or ('test' if 'test' in known else '+'.join(known))
     return records.open_split(data, split, **options), {'name': data}, split

@@ -5,13 +5,13 @@ checkout), or a path to a builder file. Records go to --data_dir, in the
 array_record format, and appear there only when they are complete. They are
 written in shards, by several processes where there are several; a run that was
 killed is taken up where it was, unless the files it reads from, or the builder,
-have changed since. A builder of your own that was edited is prepared anew. A
-set that outgrows one machine is prepared by the same command with --beam.
+have changed since. A builder of your own that was edited is prepared anew; a
+set that was made from other files than --manual_dir holds is refused. A set
+that outgrows one machine is prepared by the same command with --beam.
 """
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
 import logging
@@ -19,16 +19,14 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import stat
 import time
 import types
 
-import numpy as np
-
 from medjax import cli, files, progress, shipped
-from medjax.data import builders, records, remote
+from medjax.data import builders, inputs, records, remote
 
-_BUILDER = 'builder.json'  # beside the records: of which file they are
+# Beside the records: of which builder's file they are, and of which files.
+_BUILDER = 'builder.json'
 _DAY = 24 * 3600
 
 
@@ -43,6 +41,8 @@ def prepare(
   Apache Beam runner that writes instead, such as
   '--runner=DirectRunner --direct_num_workers=2'.
   """
+  if not shard_mb > 0:
+    raise ValueError(f'--shard_mb={shard_mb:g}: a file has more than 0 MB')
   if data_dir and remote.is_remote(data_dir):
     return _prepare_remote(
       name, data_dir, manual_dir, jobs=jobs, shard_mb=shard_mb, beam=beam
@@ -51,12 +51,12 @@ def prepare(
   home = pathlib.Path(data_dir or records.default_data_dir()).expanduser()
   builder = builders.load(path, config, data_dir=home, manual_dir=manual_dir)
   target = pathlib.Path(builder.data_path)
-  if _is_current(target, path):
+  if _is_current(builder, path, home):
     return target
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.parent / '.lock'):
-      if not _is_current(target, path):
+      if not _is_current(builder, path, home):
         write = _with_beam(beam) if beam else _with_processes(jobs)
         _build(builder, path, config, home, target, shard_mb, write)
   except (OSError, RuntimeError) as e:
@@ -72,22 +72,40 @@ def prepare(
   return target
 
 
-def _is_current(target, path):
+def _is_current(builder, path, home):
   """Whether a set is whole, and of the builder as it is now.
 
   A builder of medjax says itself, by its version, when records change; one of
-  yours is a file that you edit.
+  yours is a file that you edit. Raises ValueError for a set that was made from
+  other files than its manual_dir holds.
   """
+  target = pathlib.Path(builder.data_path)
   if not (target / 'dataset_info.json').exists():
     return False
-  if path.resolve().parent == shipped.folder('datasets').resolve():
-    return True
   made = files.read_json(target / _BUILDER, mend='delete it') or {}
+  ours = path.resolve().parent == shipped.folder('datasets').resolve()
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
-  if made.get('source', digest) == digest:
-    return True
-  print(f'{path} was edited: preparing {target} anew', flush=True)
-  return False
+  if not ours and made.get('source', digest) != digest:
+    print(f'{path} was edited: preparing {target} anew', flush=True)
+    return False
+  _check_inputs(target, made, builder.manual_dir, home)
+  return True
+
+
+def _check_inputs(target, made, manual_dir, home):
+  """Raises ValueError where a set was made from other files than are given.
+
+  made: what it keeps of its making; earlier versions kept nothing of the files.
+  """
+  kept = made.get('inputs')
+  if not kept or manual_dir is None:
+    return
+  if not inputs.same(kept, manual_dir, home):
+    raise ValueError(
+      f'{target}: was made from other files than {manual_dir} holds; delete '
+      'it, or use another --data_dir (or leave out --manual_dir, and the set '
+      'is used as it is)'
+    )
 
 
 def _prepare_remote(name, url, manual_dir, **options):
@@ -100,6 +118,9 @@ def _prepare_remote(name, url, manual_dir, **options):
   if place.name not in remote.versions(url, str(place.parent)):
     prepare(name, None, manual_dir, **options)
     remote.publish(local, url, str(place))
+  else:
+    made = remote.read_json(url, f'{place}/{_BUILDER}') or {}
+    _check_inputs(f'{url}/{place}', made, builder.manual_dir, home)
   return f'{url}/{place}'
 
 
@@ -116,7 +137,11 @@ def _build(builder, path, config, home, target, shard_mb, write):
       **builders.fingerprint(
         path, config, builder.manual_dir, splits, shard_mb
       ),
-      'inputs': _inputs(builder.manual_dir, splits),
+      'inputs': inputs.digest(builder.manual_dir, splits),
+    }
+    kept = {
+      'source': made_of['source'],
+      'inputs': inputs.note(builder.manual_dir, splits, home),
     }
     _open_incomplete(incomplete, made_of)
     plan = builders.jobs(builder, path, config, splits, incomplete, shard_mb)
@@ -124,7 +149,7 @@ def _build(builder, path, config, home, target, shard_mb, write):
     write(todo, sum(len(split.items) for split in splits.values()))
     builders.finish(builder, plan, incomplete)
   (incomplete / 'made_of.json').unlink()
-  files.write_json(incomplete / _BUILDER, {'source': made_of['source']})
+  files.write_json(incomplete / _BUILDER, kept)
   _sweep(incomplete)
   if target.exists():  # of the builder as it was
     old = target.with_name(f'{target.name}.old')
@@ -170,56 +195,6 @@ def _sweep(folder, *, seconds=0):
           shutil.rmtree(half_written, ignore_errors=True)
         else:
           half_written.unlink()
-
-
-def _inputs(manual_dir, splits):
-  """A digest of all that the items are read from.
-
-  Files go in by name, size and time of change, folders with all that lies
-  below, arrays by their values.
-  """
-  digest = hashlib.sha256()
-  seen = set()
-
-  def add(value):
-    if isinstance(value, pathlib.Path):
-      for path in sorted([value, *value.rglob('*')]):
-        if path not in seen:
-          seen.add(path)
-          digest.update(_identity(path).encode('utf-8', 'surrogateescape'))
-    elif isinstance(value, np.ndarray):
-      digest.update(np.ascontiguousarray(value))
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-      add({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
-    elif isinstance(value, dict):
-      add(list(value.items()))
-    elif isinstance(value, set | frozenset):
-      add(sorted(value, key=repr))
-    elif isinstance(value, list | tuple):
-      digest.update(f'{len(value)} of'.encode())
-      for each in value:
-        add(each)
-    elif isinstance(value, str | bytes | int | float | None | np.generic):
-      digest.update(repr(value).encode('utf-8', 'surrogateescape'))
-      if isinstance(value, str) and os.path.isabs(value):
-        add(pathlib.Path(value))
-
-  if manual_dir is not None:
-    add(pathlib.Path(manual_dir))
-  for name, split in splits.items():
-    add([name, list(split.items), list(split.arguments)])
-  return digest.hexdigest()
-
-
-def _identity(path):
-  """A file's name, size and time of change; of all else the name."""
-  try:
-    about = path.stat()
-  except OSError:  # a link to nowhere, or a text that is no path
-    return f'{path}\n'
-  if not stat.S_ISREG(about.st_mode):
-    return f'{path}\n'
-  return f'{path} {about.st_size} {about.st_mtime_ns}\n'
 
 
 def _with_processes(count):

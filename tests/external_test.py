@@ -127,3 +127,13 @@ def test_the_run_itself_is_evaluated_on_its_own_data_only(run, tmp_path):
   made = experiment.restore(workdir, config=config)
   with pytest.raises(ValueError, match=r'data\.path.*--data=FOLDER_OR_SET'):
     evaluate(made, workdir)
+
+
+def test_the_folder_of_files_at_hand_is_that_of_the_own_set(tmp_path):
+  """Another set that is prepared was made from files of its own."""
+  own = {'name': 'a', 'data_dir': str(tmp_path), 'manual_dir': 'hand'}
+  assert external._manual_dir('a', own) == 'hand'
+  assert external._manual_dir('b', own) == 'hand'  # may be in it
+  (tmp_path / 'b/1.0.0').mkdir(parents=True)
+  (tmp_path / 'b/1.0.0/dataset_info.json').write_text('{}')
+  assert external._manual_dir('b', own) is None

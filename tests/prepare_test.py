@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,6 +237,70 @@ def test_downloads_that_nobody_writes_are_swept(tmp_path):
   assert not old.exists()
 
 
+AT_HAND = FROM_FILES.replace('pathlib.Path(FOLDER)', 'self.manual_dir')
+
+
+def hospital(folder, values):
+  """Files of one name and size in each."""
+  folder.mkdir(parents=True)
+  for name, value in zip('abc', values, strict=True):
+    (folder / f'{name}.txt').write_text(str(value))
+  return folder
+
+
+def of_hand(tmp_path, folder):
+  builder = tmp_path / 'made.py'
+  if not builder.exists():
+    builder.write_text(AT_HAND)
+  prepare.prepare(str(builder), tmp_path / 'home', folder)
+  cases = records.open_split('made', 'train', tmp_path / 'home')
+  return [int(case['image'].max()) for case in cases]
+
+
+@pytest.mark.parametrize('other', [(1, 2, 4), (1, 2, 33)])
+def test_a_set_of_other_files_is_refused(tmp_path, other):
+  one = hospital(tmp_path / 'one', (1, 2, 3))
+  two = hospital(tmp_path / 'two', other)
+  assert of_hand(tmp_path, one) == [1, 2, 3]
+  with pytest.raises(ValueError, match=r'1\.0\.0: was made from other') as e:
+    of_hand(tmp_path, two)
+  assert '\n' not in str(e.value)
+  # Moved, or without a folder, it is what it was.
+  (one / '.DS_Store').write_text('of a viewer')
+  moved = shutil.copytree(one, tmp_path / 'moved')
+  shutil.rmtree(one)
+  assert of_hand(tmp_path, moved) == of_hand(tmp_path, None) == [1, 2, 3]
+  # A set of an earlier version kept nothing of its files.
+  (note,) = tmp_path.glob('home/made/*/builder.json')
+  kept = json.loads(note.read_text())
+  note.write_text(json.dumps({'source': kept['source']}))
+  assert of_hand(tmp_path, two) == [1, 2, 3]
+
+
+def test_a_file_more_is_another_folder_but_for_a_set_of_one_file(tmp_path):
+  folder = hospital(tmp_path / 'one', (1, 2, 3))
+  of_hand(tmp_path, folder)
+  (folder / 'd.txt').write_text('4')
+  with pytest.raises(ValueError, match='was made from other files'):
+    of_hand(tmp_path, folder)
+  shutil.rmtree(tmp_path / 'home')
+  (tmp_path / 'made.py').write_text(AT_HAND.replace('*.txt', 'b.txt'))
+  assert of_hand(tmp_path, folder) == [2]
+  (folder / 'e.txt').write_text('5')
+  assert of_hand(tmp_path, folder) == [2]
+  (folder / 'b.txt').write_text('7')
+  with pytest.raises(ValueError, match='was made from other files'):
+    of_hand(tmp_path, folder)
+
+
+def test_sets_that_are_prepared_into_the_folder_do_not_count(tmp_path):
+  hospital(tmp_path / 'in', (1, 2, 3))
+  builder = tmp_path / 'made.py'
+  builder.write_text(AT_HAND.replace('home.glob', 'home.rglob'))
+  for _ in range(2):
+    assert of_hand(tmp_path, tmp_path) == [1, 2, 3]
+
+
 def test_processes_and_beam_write_the_same(tmp_path):
   builder = tmp_path / 'slow.py'
   builder.write_text(SLOW)
@@ -269,7 +334,9 @@ def test_the_same_id_twice(tmp_path):
     prepare.prepare(str(builder), tmp_path)
 
 
-def test_an_object_store(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def store():
+  """An empty object store for s3://."""
   fsspec = pytest.importorskip('fsspec')
   from fsspec.implementations.memory import MemoryFileSystem
 
@@ -278,6 +345,23 @@ def test_an_object_store(tmp_path, monkeypatch, capsys):
     store, pseudo_dirs = {}, ['']
 
   fsspec.register_implementation('s3', Store, clobber=True)
+
+
+def test_a_set_of_other_files_in_a_store_is_refused(
+  tmp_path, monkeypatch, store
+):
+  one = hospital(tmp_path / 'one', (1, 2, 3))
+  two = hospital(tmp_path / 'two', (1, 2, 4))
+  builder, url = tmp_path / 'made.py', 's3://bucket/data'
+  builder.write_text(AT_HAND)
+  for user in ('maker', 'reader'):
+    monkeypatch.setenv('MEDJAX_DATA_DIR', str(tmp_path / user))
+    assert prepare.prepare(str(builder), url, one) == f'{url}/made/1.0.0'
+    with pytest.raises(ValueError, match=r'^s3://.*made from other files'):
+      prepare.prepare(str(builder), url, two)
+
+
+def test_an_object_store(tmp_path, monkeypatch, capsys, store):
   builder = tmp_path / 'slow.py'
   builder.write_text(SLOW)
   url = 's3://bucket/data'
@@ -317,6 +401,8 @@ def test_a_second_time_does_nothing(tmp_path, capsys):
     ('medmnist', 'medmnist needs a configuration, as in medmnist/pathmnist'),
     ('medmnist/pneumonia', "did you mean 'pneumoniamnist'"),
     ('nowhere/foo.py', 'nowhere/foo.py: no such builder file'),
+    ('mni152_tissue --shard_mb=0', '--shard_mb=0: a file has more than 0 MB'),
+    ('mni152_tissue --shard_mb=nan', '--shard_mb=nan: a file has more than 0'),
     ('msd/hippocampus --manual_dir=nowhere', 'nowhere: --manual_dir is no'),
     ('msd/hippocampus --manual_dir=tests', 'tests: holds no imagesTr'),
     (

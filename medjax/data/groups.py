@@ -34,22 +34,28 @@ def groups_of(cases, names):
   entries = getattr(cases, 'entries', None)
   for i in range(len(cases)):
     if entries is None:
-      found.append(group_of(cases[i], names))
+      case, path = cases[i], None
     else:
-      entry = entries[i]
-      known = {**_covariates(cases, entry), **entry.extra}
-      found.append(group_of(known, names, entry.image))
+      case, images = entries[i].extra, entries[i].images
+      path = images[0] if images else None
+    found.append(group_of({**_covariates(cases, case), **case}, names, path))
   for name in names:
     check(name, {groups[name] for groups in found})
   return found
 
 
-def _covariates(cases, entry):
-  """{column: number} of the columns that are the case's covariates."""
-  values = entry.extra.get('covariates')
-  if values is None:
+def _covariates(cases, case):
+  """{column: value} of the columns that are the case's covariates.
+
+  A column of words, whose covariates are called sex=f and sex=m, has the word.
+  """
+  values = case.get('covariates')
+  columns = getattr(cases, 'covariate_names', ())
+  if values is None or not columns:
     return {}
-  return dict(zip(cases.covariate_names, map(float, values), strict=True))
+  known = dict(zip(columns, map(float, values), strict=True))
+  words = [name.partition('=') for name, value in known.items() if value == 1]
+  return {column: word for column, equals, word in words if equals} | known
 
 
 def check(name, values):

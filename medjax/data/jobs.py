@@ -23,8 +23,10 @@ class Job:
   """One image to convert: the file `source`, or the `files` of a series in it.
 
   number: the series' number, where a folder holds several. ending: the suffix
-  of `target` if that is a file by its name; else it has none yet. problem: why
-  it cannot be converted, as was found when looking for images.
+  of `target` if that is a file by its name; else it has none yet. above:
+  whether results of others lie below `target`, which is then no folder of
+  slices. problem: why it cannot be converted, as was found when looking for
+  images.
   """
 
   source: pathlib.Path
@@ -32,6 +34,7 @@ class Job:
   files: tuple[pathlib.Path, ...] = ()
   number: str = ''
   ending: str = ''
+  above: bool = False
   problem: str = ''
 
   def __str__(self):
@@ -42,11 +45,12 @@ class Job:
     )
 
 
-def find_jobs(source, out):
+def find_jobs(source, out, to=None):
   """The `Job`s for all images at `source`, a file or folder.
 
-  Raises ValueError if two inputs would get one name, or `out` is the name of
-  one file and there are several images.
+  Raises ValueError if two inputs would get one name, if the slices of a series
+  would lie among other results (`to`: 'png', 'jpeg'), or if `out` is the name
+  of one file and there are several images.
   """
   source, out = pathlib.Path(source), pathlib.Path(out)
   if not source.exists():
@@ -81,8 +85,7 @@ def find_jobs(source, out):
     )
   if ending:
     return [dataclasses.replace(jobs[0], target=out, ending=ending)]
-  _check_names(jobs)
-  return jobs
+  return _checked(jobs, slices=to in ('png', 'jpeg'))
 
 
 def left_out(source, jobs):
@@ -139,13 +142,37 @@ def _common(files):
   return pathlib.Path(os.path.commonpath([f.parent for f in files]))
 
 
-def _check_names(jobs):
-  taken = {}
+def _checked(jobs, *, slices):
+  """The jobs, of which no two become one, and each knows if it is above others.
+
+  slices: volumes become folders of them.
+  """
+  taken, above = {}, {}
   for job in jobs:
     # File systems that ignore case would merge A.png and a.png.
-    other = taken.setdefault(str(job.target).lower(), job)
+    other = taken.setdefault(_key(job.target), job)
     if other is not job:
       raise ValueError(
         f'{other} and {job} would both become {job.target.name}; rename one, '
         'or convert them into two folders'
       )
+    above |= dict.fromkeys(map(_key, job.target.parents), job)
+  for job in jobs:
+    below = above.get(_key(job.target))
+    if below and job.files and slices:
+      raise ValueError(among(job, below))
+  return [
+    dataclasses.replace(job, above=_key(job.target) in above) for job in jobs
+  ]
+
+
+def _key(target):
+  return str(target).lower()
+
+
+def among(job, below='others'):
+  """The line on slices that would lie in one folder with results of others."""
+  return (
+    f'{job}: its slices would become the folder {job.target}, in which the '
+    f'result of {below} lies; convert them into two folders, or --to=nifti'
+  )

@@ -14,6 +14,7 @@ from medjax.data import formats, walk
 from medjax.data.formats import polygons
 
 _CLASSES = 'classes.txt'
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
 def convert_outlines(source, images, out):
@@ -94,10 +95,18 @@ def _read(source, pictures):
 
 
 def _shape(path):
-  """(rows, columns) of a picture, from its header where Pillow reads it."""
+  """(rows, columns) of a picture, from its header where Pillow reads it.
+
+  Outlines are drawn on the picture as viewers and `formats.read` turn it.
+  """
   try:
     with PIL.Image.open(path) as image:
-      return image.height, image.width
+      shape = image.height, image.width
+      # Pillow has turned the size of a TIFF already.
+      turned = image.format != 'TIFF' and (
+        image.getexif().get(_ORIENTATION) in _SIDEWAYS
+      )
+      return shape[::-1] if turned else shape
   except (PIL.UnidentifiedImageError, OSError):
     return formats.read(path).array.shape[:2]
 

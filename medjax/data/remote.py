@@ -5,6 +5,7 @@ local disk ($MEDJAX_DATA_DIR) once and read there.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -24,6 +25,13 @@ def versions(url, name):
     return [
       v.name for v in folder.iterdir() if (v / 'dataset_info.json').exists()
     ]
+
+
+def read_json(url, name):
+  """What a JSON file in the store holds; None where there is no file."""
+  file = _path(url) / name
+  with _clear_errors(url):
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def fetch(url, name, home):

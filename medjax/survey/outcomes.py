@@ -25,6 +25,7 @@ _MIXED = 300  # of two times of a case, one this much larger: other units
 _TELLS = 0.95  # the C of a column alone, from which on it is no finding
 _FEW = 10  # events
 _CLASSES = 20
+_KINDS = 20  # of a column, which are listed
 _MOST = 1000  # rows of which pairs are compared
 
 
@@ -53,11 +54,12 @@ def read(path, fields=None):
   fields: {'time': column, 'event': column} where they are called otherwise.
   """
   table = tables.read(pathlib.Path(path).expanduser())
-  told = {k: (fields or {}).get(k) or k for k in ('time', 'event', 'patient')}
+  names = ('time', 'event', 'patient', 'id')
+  told = {k: (fields or {}).get(k) or k for k in names}
   for name in set((fields or {}).values()) - {''}:
     table.require(name)
   numbers = {c: _numbers(table, c) for c in table.columns}
-  columns = [_column(table, c, numbers[c]) for c in table.columns]
+  columns = [_column(table, c, numbers[c], told) for c in table.columns]
   return columns, _findings(table, numbers, told), len(table.rows)
 
 
@@ -70,11 +72,12 @@ def _numbers(table, column):
   return None if None in cells else np.array(cells)
 
 
-def _column(table, name, values):
+def _column(table, name, values, told):
   cells = [r.cells[name] for r in table.rows]
   missing = sum(c.lower() in tables.MISSING for c in cells)
   kinds = {c for c in cells if c.lower() not in tables.MISSING}
-  if name.lower() in _KEYS or (values is None and len(kinds) > 20):
+  key = name.lower() in _KEYS or name in (told['patient'], told['id'])
+  if key or (values is None and _may_name(table, name, kinds, told)):
     return Column(name, 'text', missing, count(len(kinds), 'value'))
   if values is None:
     return Column(name, 'kinds', missing, ', '.join(sorted(kinds)))
@@ -88,6 +91,15 @@ def _column(table, name, values):
       f'{k}: {sum(c == k for c in cells)}' for k in sorted(kinds)
     )
   return Column(name, 'numbers', missing, about)
+
+
+def _may_name(table, name, kinds, told):
+  """Whether words may name patients: most have a value of their own."""
+  rows = [r for r in table.rows if r.cells[name] in kinds]
+  patient = told['patient']
+  if patient in table.columns:
+    rows = {r.cells[patient] for r in rows}
+  return len(kinds) > _KINDS or 2 * len(kinds) > len(rows)
 
 
 def _findings(table, numbers, told):

@@ -36,6 +36,20 @@ def test_nifti_round_trip(tmp_path, dtype, suffix):
   assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize('dtype', [np.int64, np.uint64])
+@pytest.mark.parametrize(
+  ('highest', 'kept'),
+  [(2**31 - 1, False), (2**31, True), (2**32 + 5, True), (2**63 - 1, True)],
+)
+def test_nifti_of_64_bits_keeps_its_values(tmp_path, dtype, highest, kept):
+  array = np.arange(24, dtype=dtype).reshape(2, 3, 4)
+  array[0, 0, 0] = highest
+  formats.write(tmp_path / 'a.nii.gz', array, AFFINE)
+  found = formats.read(tmp_path / 'a.nii.gz').array[..., 0]
+  assert found.dtype == (dtype if kept else np.int32)
+  np.testing.assert_array_equal(found, array)
+
+
 def test_nifti_slope_gives_float32(tmp_path):
   image = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), AFFINE)
   image.header.set_slope_inter(0.5, -1024)

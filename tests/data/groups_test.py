@@ -41,6 +41,25 @@ def test_attributes_of_no_case_or_of_many_values_are_refused():
     groups.groups_of(many, ('site',))
 
 
+class Records(list):
+  """Cases of a prepared set, whose covariates are columns of a table."""
+
+  covariate_names = ('age', 'sex=f', 'sex=m', 'x=1')
+
+
+def test_columns_that_became_covariates():
+  nan = float('nan')
+  cases = Records(
+    {'covariates': np.array(row, np.float32)}
+    for row in ([61, 1, 0, 2], [45, 0, 1, 3], [nan, nan, nan, 3])
+  )
+  found = groups.groups_of(cases, ('sex', 'age', 'x=1'))
+  assert [tuple(g.values()) for g in found] == [
+    ('female', '60–69', '2'), ('male', '40–49', '3'),
+    ('unknown', 'unknown', '3'),
+  ]  # fmt: skip
+
+
 def test_dicom_says_who_it_is_of(shared_data):
   file = next(
     p

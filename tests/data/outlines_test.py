@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from medjax import convert
+from medjax.data import formats
 from medjax.data.outlines import convert_outlines
 
 WHOLE = '0.25 0.2 0.75 0.2 0.75 0.8 0.25 0.8'
@@ -62,6 +63,29 @@ def test_a_folder_of_labelme(tmp_path, pictures):
   assert names == ('background', 'cyst')
   assert left == ['b']
   assert np.asarray(PIL.Image.open(written[0])).sum() == 6
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif'])
+@pytest.mark.parametrize('turn', [1, 3, 5, 6, 7, 8])
+@pytest.mark.parametrize('kind', ['LabelMe', 'YOLO'])
+def test_a_photo_that_its_camera_turned(tmp_path, suffix, turn, kind):
+  (tmp_path / 'in').mkdir()
+  (tmp_path / 'drawn').mkdir()
+  picture = PIL.Image.new('RGB', (60, 40))
+  tags = picture.getexif()
+  tags[0x0112] = turn
+  picture.save(tmp_path / f'in/a{suffix}', exif=tags)
+  shape = formats.read(tmp_path / f'in/a{suffix}').array.shape[:2]
+  assert shape == ((60, 40) if turn >= 5 else (40, 60))
+  if kind == 'LabelMe':
+    labelme(tmp_path / 'drawn/a.json', shape)
+  else:
+    (tmp_path / 'drawn/classes.txt').write_text('cyst')
+    (tmp_path / 'drawn/a.txt').write_text(f'0 {WHOLE}')
+  (path,), *_ = convert_outlines(
+    tmp_path / 'drawn', tmp_path / 'in', tmp_path / 'out'
+  )
+  assert formats.read(path).array.shape[:2] == shape
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,14 @@ def test_dicom_as_a_folder_of_slides(real, tmp_path, capsys):
   one = real('sm_image_dots')
   with pytest.raises(ValueError, match='--tile=512'):
     formats.read(one)
+
+
+def test_two_slides_of_one_name_are_refused(tmp_path):
+  (tmp_path / 'in/c').mkdir(parents=True)
+  pyramid(tmp_path / 'in/c/a.svs', 'svs')
+  pyramid(tmp_path / 'in/a.svs', 'svs')
+  assert sorted(slides.find(tmp_path / 'in')) == ['a', 'c/a']
+  pyramid(tmp_path / 'in/a.tif', 'plain')
+  with pytest.raises(ValueError, match=r'in/a\.svs and .*would both become a;'):
+    convert.cut(tmp_path / 'in', tmp_path / 'out', size=64)
+  assert not (tmp_path / 'out').exists()

@@ -53,6 +53,29 @@ def test_a_table_of_images_is_another_matter(tmp_path):
   assert not outcomes.is_bare(tmp_path)
 
 
+@pytest.mark.parametrize(
+  ('key', 'visits'), [('patient', 1), ('patient', 2), ('id', 1)]
+)
+def test_no_patient_is_named(tmp_path, capsys, key, visits):
+  path = tmp_path / 'cases.csv'
+  names = ['Huber', 'Meier', 'Rossi', 'Weiss', 'Huber', 'Favre', 'Keller']
+  lines = [
+    f'{number},{name},{"mf"[i % 2]},{50 + i},K{number},{10 + i + visit},1'
+    for i, name in enumerate(names)
+    for visit in range(visits)
+    for number in [8 * (4711 + i)]
+  ]
+  header = 'MRN,Nachname,sex,age,Fall,time,event'
+  path.write_text('\n'.join([header, *lines]))
+  page = inspect_table(path, tmp_path, {key: 'MRN'}).read_text()
+  said = capsys.readouterr().out
+  for shown in (said, page):
+    assert '37688' not in shown  # neither a number nor a word
+    assert not any(name in shown for name in names)
+    assert 'f, m' in shown  # what many share is listed
+  assert '6 values' in said
+
+
 def test_ispy1(shared_data, tmp_path, capsys):
   path = shared_data('ispy1') / 'patients.csv'
   page = inspect_table(path, tmp_path).read_text()

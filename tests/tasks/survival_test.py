@@ -281,6 +281,33 @@ def test_what_a_run_writes(ran):
   }  # fmt: skip
 
 
+@pytest.mark.parametrize('covariates', ['age', 'age, sex', ''])
+def test_groups_of_a_table_without_images(ran, tmp_path, covariates):
+  """A column is known beside the covariates, and where it is one of them."""
+  folder, *_ = ran
+  config = make_config(folder / 'cases.csv')
+  config.data.fields.covariates = covariates
+  config.data.subgroups = ('sex',)
+  config.train.steps = 1
+  made = experiment.make(config)
+  train(made, tmp_path / 'run')
+  evaluate(made, tmp_path / 'run')
+  with open(tmp_path / 'run/per_case.csv', newline='') as f:
+    groups = {row['group_sex'] for row in csv.DictReader(f)}
+  assert groups == {'female', 'male', 'unknown'}
+
+
+def test_a_group_that_no_case_could_be_in_is_refused_before_training(
+  ran, tmp_path
+):
+  folder, *_ = ran
+  config = make_config(folder / 'cases.csv')
+  config.data.subgroups = ('site',)
+  with pytest.raises(ValueError, match="no case says 'site'"):
+    train(experiment.make(config), tmp_path / 'run')
+  assert not list(tmp_path.glob('run/checkpoints/*'))
+
+
 def test_compared_with_itself_nothing_differs(ran):
   folder, _, results = ran
   found = compare_runs(str(folder / 'one'), str(folder / 'one'))

@@ -82,7 +82,10 @@ def read(path):
 
 
 def write(path, array, affine):
-  """Writes voxels (*spatial[, C]) with a 3x3 (2-D) or 4x4 affine (mm, RAS)."""
+  """Writes voxels (*spatial[, C]) with a 3x3 (2-D) or 4x4 affine (mm, RAS).
+
+  Integers of 64 bits become 32 where these hold them.
+  """
   affine = np.asarray(affine, np.float64)
   if affine.shape == (3, 3):
     row, column = np.linalg.norm(affine[:2, :2], axis=0)
@@ -91,10 +94,12 @@ def write(path, array, affine):
   if array.dtype == bool:
     array = array.astype(np.uint8)
   elif array.dtype in (np.int64, np.uint64):  # few readers take 64-bit labels
-    array = array.astype(np.int32)
+    narrow = array.astype(np.int32)
+    array = narrow if np.array_equal(narrow, array) else array
   elif array.dtype in (np.float64, np.float16):
     array = array.astype(np.float32)
-  image = nib.Nifti1Image(array, affine)
+  # nibabel writes 64 bits only where it is told to.
+  image = nib.Nifti1Image(array, affine, dtype=array.dtype)
   image.set_sform(affine, code=1)
   image.set_qform(affine, code=1, strip_shears=True)
   image.header.set_xyzt_units('mm')

@@ -34,7 +34,10 @@ def levels(path):
 
 
 def find(source):
-  """{name: path} of the slides at a file or below a folder."""
+  """{name: path} of the slides at a file or below a folder.
+
+  Raises ValueError if there is none, or two would get one name.
+  """
   source = pathlib.Path(source)
   if not source.exists():
     raise FileNotFoundError(f'{source}: no such file or folder')
@@ -43,11 +46,19 @@ def find(source):
   found, series = {}, set()
   for path in walk.files_below(source):
     if path.suffix.lower() in tiff.SUFFIXES:
-      found[str(path.relative_to(source).with_name(_name(path)))] = path
+      name = str(path.relative_to(source).with_name(_name(path)))
     elif dicom.is_slide(path) and path.parent not in series:
       series.add(path.parent)  # a slide has a folder of its own
-      name = path.parent.relative_to(source)
-      found[str(name) if name.parts else source.resolve().name] = path
+      folder = path.parent.relative_to(source)
+      name = str(folder) if folder.parts else source.resolve().name
+    else:
+      continue
+    if name in found:
+      raise ValueError(
+        f'{found[name]} and {path} would both become {name}; rename one, or '
+        'cut them into two folders'
+      )
+    found[name] = path
   if not found:
     raise ValueError(
       f'{source}: holds no slide (DICOM, or {", ".join(tiff.SUFFIXES)})'
