@@ -47,7 +47,6 @@ class Classification:
 
   fields: ClassVar = ('label',)
   unlabelled: ClassVar = False
-  over_batch: ClassVar = False
   measures: ClassVar = MEASURES
   # By subgroup: the gaps of the others follow from sizes and prevalences.
   grouped: ClassVar = {
@@ -165,6 +164,11 @@ class Classification:
     if not self.binary:
       return None
     return 1 if self.positive is None else self.positive
+
+  @property
+  def over_batch(self):
+    """Whether one of the losses is over the whole batch."""
+    return objective.over_batch(self.terms)
 
   def loss(self, forward, batch):
     """Weighted sum of the losses: (b,).
