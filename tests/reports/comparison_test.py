@@ -190,6 +190,24 @@ def test_three_classes_and_named_labels(tmp_path):
   np.testing.assert_allclose(c.a, p[np.arange(60), label])
 
 
+def test_stages_are_those_that_the_run_decided_for(tmp_path):
+  task = tasks.Ordinal(num_classes=4, class_names=('I', 'II', 'III', 'IV'))
+  rng, folders, expected = np.random.default_rng(0), [], []
+  label = rng.integers(4, size=80)
+  for name in 'ab':
+    rows = []
+    for i, p in enumerate(rng.dirichlet(np.ones(4) / 2, 80)):
+      found = task.metrics(p, {'id': f'c{i}', 'label': label[i]})
+      rows.append({'split': 'test', 'id': f'c{i}', 'patient': f'p{i}', **found})
+    expected.append(task.summarize(rows, n_resamples=0)['scores']['accuracy'])
+    (tmp_path / name).mkdir()
+    per_case.write(tmp_path / name / 'per_case.csv', rows, task.names)
+    folders.append(str(tmp_path / name))
+  line = _compare(*folders).lines[-1]
+  assert line.metric == 'accuracy'
+  np.testing.assert_allclose((line.a, line.b), expected)
+
+
 def test_several_labels_as_the_task_writes_them(tmp_path):
   task = tasks.Classification(
     num_classes=2, multi_label=True, class_names=('mass', 'fluid')
