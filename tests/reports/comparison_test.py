@@ -135,6 +135,23 @@ def test_pairs_without_a_value_are_left_out_and_counted(tmp_path):
   assert 'Which way is better is not said: Dice; Hd95.' in text
 
 
+def test_p_values_of_novelty_are_no_scores(tmp_path):
+  rows = _segmentation(), _segmentation(gain=0.05, seed=1)
+  compared = lambda: _compare(
+    _write(tmp_path / 'a', rows[0]), _write(tmp_path / 'b', rows[1])
+  )
+  plain = compared()
+  rng = np.random.default_rng(0)
+  for row in [*rows[0], *rows[1]]:
+    for name in ('ood_p', 'ood_p/mahalanobis', 'ood_p/residual'):
+      row[name] = rng.random()
+  c = compared()
+  # Neither tested, nor of those that the others are adjusted by.
+  assert [(k.metric, k.of, k.adjusted) for k in c.lines] == [
+    (k.metric, k.of, k.adjusted) for k in plain.lines
+  ]
+
+
 def test_a_measure_of_the_whole_case_is_one_that_is_known(tmp_path):
   rows = [
     {'split': 'test', 'id': f'c{i}', 'patient': f'p{i}', 'risk': i, 'mae': i}
