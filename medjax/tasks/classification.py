@@ -363,7 +363,8 @@ class Classification:
       statistic, groups, n_resamples=n_resamples, seed=seed
     )
     per_class = point.pop('classes')
-    undefined = np.where(np.isnan(per_class), len(rows), 0)
+    known = len(rows) if scores.known is None else scores.known.sum(0)
+    undefined = np.where(np.isnan(per_class), known, 0)
     c = scores.each(classification.counts, rules[''], None)
     result = {
       'n': len(rows),
@@ -375,7 +376,7 @@ class Classification:
         BY_CLASS,
         per_class,
         bounds['classes'],
-        len(rows) - undefined,
+        known - undefined,
         {'undefined': undefined, 'missed': c.fn, 'false_positive': c.fp},
       ),
       'positive': self.names[self.positive_class] if self.binary else None,
