@@ -2,7 +2,9 @@
 
 A gap is a score of a group less that of all other cases. Its error is that of a
 bootstrap by patient, p that of its t with the patients of the smaller side,
-adjusted over all groups and scores together (Benjamini & Hochberg 1995).
+adjusted over all groups and scores together (Benjamini & Hochberg 1995). Where
+all of a side do alike (20 of 20 are missed), no resample differs, though the
+next patient may: its error is then half of Clopper & Pearson's interval.
 """
 
 import dataclasses
@@ -20,8 +22,9 @@ OF_A_CLASS = 5  # cases with and without the finding, likewise
 # An adjusted p below it is a finding. A t of a share near 1 is a little bold:
 # at .05 six of a hundred tables of equal groups showed one, at .03 under five.
 _FOUND = 0.03
+_NORMAL = scipy.special.ndtri(0.975)
 # Standard errors of a gap that a test at .05 finds with 80 % power.
-_POWER = scipy.special.ndtri(0.975) + scipy.special.ndtri(0.8)
+_POWER = _NORMAL + scipy.special.ndtri(0.8)
 VERDICTS = ('lower', 'higher', 'no difference shown', 'too few')
 
 
@@ -73,9 +76,10 @@ def compare(
   statistic: weights (r, n) → {score: (r,)}, as of bootstrap.intervals.
   groups: (attribute, name) → its cases. tested: score → whether its gap is
   tested, or only shown: what depends on the size or the prevalence of a group
-  is no finding. higher: score → whether more is better. positive: cases with
-  the finding; a group with fewer than 5 with or without it is too small, as is
-  one of fewer than 10 cases or patients, or one that leaves as few.
+  is no finding. What is tested lies in 0 to 1. higher: score → whether more is
+  better. positive: cases with the finding; a group with fewer than 5 with or
+  without it is too small, as is one of fewer than 10 cases or patients, or one
+  that leaves as few.
   """
   names, who = [*groups], np.asarray(patients)
   enough = [g for g in names if _enough(groups[g], who, positive)]
@@ -85,10 +89,16 @@ def compare(
       statistic, [groups[g] for g in enough], who, tested, n_resamples, seed
     )
     for i, g in enumerate(enough):
-      few = min(len(set(who[side])) for side in (groups[g], ~groups[g]))
+      sides = groups[g], ~groups[g]
+      few = min(len(set(who[side])) for side in sides)
+      alike = [_alike(statistic, side, who, positive, tested) for side in sides]
       for score in tested:
-        value, rest = inside[score][:, i], outside[score][:, i]
-        table[g][score] = _measured(value, rest, tested[score], few)
+        pair = inside[score][:, i], outside[score][:, i]
+        doubts = [
+          known[score] if tested[score] and _same(drawn[1:]) else 0.0
+          for known, drawn in zip(alike, pair, strict=True)
+        ]
+        table[g][score] = _measured(*pair, doubts, tested[score], few)
   table = _adjusted(table)
   return [
     Group(
@@ -132,30 +142,64 @@ def _resampled(statistic, groups, patients, scores, n_resamples, seed):
   return found
 
 
-def _measured(value, rest, tested, few):
+def _same(drawn):
+  """Whether a score is the same in all resamples that define it."""
+  drawn = drawn[~np.isnan(drawn)]
+  return len(drawn) > 0 and np.ptp(drawn) < 1e-9
+
+
+def _alike(statistic, side, patients, positive, scores):
+  """{score: how far from 1 it may be truly, all patients of a side having 1}.
+
+  The end of the exact 95 % interval of n of n. Patients count with the cases
+  that a score is of: those with the finding of sensitivity, say.
+  """
+  parts = [side] if positive is None else [side & positive, side & ~positive]
+  with np.errstate(invalid='ignore', divide='ignore'):
+    alone = statistic(np.array(parts, float))
+  counts = np.array([len(set(patients[part])) for part in parts])
+  found = {}
+  for score in scores:
+    # One that needs both kinds, as an area under the ROC, is of the fewer.
+    own = counts[np.isfinite(alone[score])]
+    n = own.sum() if len(own) else counts.min()
+    found[score] = float(1 - 0.025 ** (1 / n))
+  return found
+
+
+def _measured(value, rest, doubts, tested, few):
+  """doubts: what _alike says of each side whose resamples are all the same."""
   gap = value - rest
   drawn = gap[1:][~np.isnan(gap[1:])]
   error = float(drawn.std(ddof=1)) if len(drawn) > 1 else np.nan
+  doubt = float(np.hypot(*doubts))
+  error = float(np.hypot(error, doubt / _NORMAL))
   p = np.nan
   if tested and error > 0 and np.isfinite(gap[0]):
     p = float(2 * scipy.special.stdtr(few - 1, -abs(gap[0]) / error))
   return Measured(
     float(value[0]),
-    _bounds(value[1:]),
+    _bounds(value[1:], doubts[0], 0.0),
     float(rest[0]),
     float(gap[0]),
-    _bounds(gap[1:]),
+    _bounds(gap[1:], doubt, -1.0),
     p,
     float(_POWER * error),
   )
 
 
-def _bounds(drawn):
-  """95 % of the resamples in which the score is defined."""
+def _bounds(drawn, doubt, least):
+  """95 % of the resamples in which the score is defined, wider by a doubt.
+
+  With one they end at `least` and 1, between which the score lies.
+  """
   drawn = drawn[~np.isnan(drawn)]
   if not len(drawn):
     return (np.nan, np.nan)
-  return tuple(map(float, np.quantile(drawn, [0.025, 0.975])))
+  low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
+  if doubt:
+    low, high = max(low - doubt, least), min(high + doubt, 1.0)
+  return low, high
 
 
 def _adjusted(table):

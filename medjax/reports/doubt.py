@@ -71,8 +71,8 @@ def operating_point(run):
   risk = number(found.get('risk'))
   if found.get('confidence') is None:
     return (
-      f'Operating point: none. The {found.get("n")} validation cases do not '
-      f'show an error of at most {risk} at any confidence.'
+      f'Operating point: none. The {found.get("n")} validation patients do '
+      f'not show an error of at most {risk} at any confidence.'
     )
   return (
     f'Operating point: answer at a confidence of {number(found["confidence"])} '

@@ -3,7 +3,8 @@
 The layout is that of a workdir, and any table in it may be read: a header,
 one line per case, a column `id`, numbers in columns METRIC/CLASS ('dice/left')
 or, of a classification, `probability/CLASS` with `label` (a class's name or
-index) or with `label/CLASS` (0 or 1). `split` and `patient` may be left out.
+index) or with `label/CLASS` (0 or 1), and `decided`, likewise a class, where it
+need not be the likeliest. `split` and `patient` may be left out.
 """
 
 import pathlib

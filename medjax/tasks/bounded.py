@@ -3,7 +3,7 @@
 import numpy as np
 
 from medjax.metrics import risk_control
-from medjax.tasks import sets
+from medjax.tasks import sets, summary
 from medjax.tasks.task import Calibration
 
 
@@ -30,8 +30,7 @@ class Bounded:
     """How much of each class thresholds miss, where rows say it."""
     if 'missed' not in rows[0]:
       return Calibration()
-    missed = np.stack([np.asarray(row['missed'], float) for row in rows])
-    return Calibration(conformal={'missed': sets.risks(missed)})
+    return Calibration(conformal={'missed': sets.risks(_missed(rows))})
 
   def within(self, probabilities, calibration, *, level):
     """{class: mask (*s,) bool} that find `level` of it, with 90 % confidence.
@@ -52,10 +51,15 @@ class Bounded:
     """{'sets': [table]} of how much of each class thresholds find, or {}."""
     if not (calibration and calibration.conformal and 'missed' in rows[0]):
       return {}
-    missed = np.stack([np.asarray(row['missed'], float) for row in rows])
-    level = self.level
+    level, missed = self.level, _missed(rows)
     table = sets.found_within(missed, calibration, self.names, level=level)
     return {'sets': [table]}
+
+
+def _missed(rows):
+  """Share of each class that is missed of each patient, (p, k, t)."""
+  missed = np.stack([np.asarray(row['missed'], float) for row in rows])
+  return sets.by_patient(missed, summary.patients(rows))
 
 
 def member(labels, region):

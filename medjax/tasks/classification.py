@@ -47,7 +47,6 @@ class Classification:
 
   fields: ClassVar = ('label',)
   unlabelled: ClassVar = False
-  over_batch: ClassVar = False
   measures: ClassVar = MEASURES
   # By subgroup: the gaps of the others follow from sizes and prevalences.
   grouped: ClassVar = {
@@ -165,6 +164,11 @@ class Classification:
     if not self.binary:
       return None
     return 1 if self.positive is None else self.positive
+
+  @property
+  def over_batch(self):
+    """Whether one of the losses is over the whole batch."""
+    return objective.over_batch(self.terms)
 
   def loss(self, forward, batch):
     """Weighted sum of the losses: (b,).
@@ -359,7 +363,8 @@ class Classification:
       statistic, groups, n_resamples=n_resamples, seed=seed
     )
     per_class = point.pop('classes')
-    undefined = np.where(np.isnan(per_class), len(rows), 0)
+    known = len(rows) if scores.known is None else scores.known.sum(0)
+    undefined = np.where(np.isnan(per_class), known, 0)
     c = scores.each(classification.counts, rules[''], None)
     result = {
       'n': len(rows),
@@ -371,7 +376,7 @@ class Classification:
         BY_CLASS,
         per_class,
         bounds['classes'],
-        len(rows) - undefined,
+        known - undefined,
         {'undefined': undefined, 'missed': c.fn, 'false_positive': c.fp},
       ),
       'positive': self.names[self.positive_class] if self.binary else None,

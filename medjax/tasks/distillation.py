@@ -42,8 +42,8 @@ class _Taught:
 
   @property
   def over_batch(self):
-    """Whether cases are held against each other: where features count."""
-    return self.features > 0
+    """Whether cases are held against each other, as where features count."""
+    return super().over_batch or self.features > 0
 
   def loss(self, forward, batch):
     """The weighted sum of the task's own loss and the teacher's: (b,)."""

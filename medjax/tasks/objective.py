@@ -78,6 +78,11 @@ def check_entropy(terms, entropy):
       raise ValueError(f'this task needs {entropy!r}, not {wrong!r}')
 
 
+def over_batch(terms):
+  """Whether any of the losses sums over the whole batch: batch=True."""
+  return any(dict(pairs).get('batch', False) for _, _, pairs in terms)
+
+
 def takes(terms, option):
   """Whether any of the losses has an argument of this name."""
   return any(

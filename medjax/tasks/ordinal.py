@@ -87,6 +87,11 @@ class Ordinal(Classification):
     below = np.cumsum(np.asarray(probabilities), -1)
     return (below[..., :-1] < 0.5 - 1e-9).sum(-1).astype(np.int32)
 
+  def metrics(self, prediction, case):
+    """As of a classification, with the class that is decided for."""
+    row = super().metrics(prediction, case)
+    return {**row, 'decided': self.decode(row['probability'])}
+
   def _stages(self, rows):
     """Weights (r, n) → kappa and stages off, (r,) each."""
     truth = np.array([int(row['label']) for row in rows])

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from medjax.metrics import agreement, calibration, classification
 from medjax.metrics.classification import defined_mean
+from medjax.tasks import summary
 from medjax.tasks.task import Measure
 
 _CURVE_POINTS = 200
@@ -115,6 +116,7 @@ class Scores:
       [np.asarray(row['probability'], float) for row in rows]
     )
     self.label = np.stack([np.asarray(row['label']) for row in rows])
+    self.patients = summary.patients(rows)
     self.known = None
     if task.multi_label:
       self.truth = self.label > 0

@@ -47,7 +47,6 @@ class Segmentation(Bounded):
   inputs: ClassVar = ('image',)
   fields: ClassVar = ('mask',)
   unlabelled: ClassVar = False
-  over_batch: ClassVar = False
   grouped: ClassVar = {'dice': True, 'nsd': True, 'hd95': False}
   num_classes: int
   # The method of this name stands in as the default; see __post_init__.
@@ -161,6 +160,11 @@ class Segmentation(Bounded):
     """Names of the labels that decode() gives, background first."""
     given = () if self.regions else self.class_names
     return given or tuple(map(str, range(self.num_classes)))
+
+  @property
+  def over_batch(self):
+    """Whether one of the losses is over the whole batch."""
+    return objective.over_batch(self.terms)
 
   def loss(self, forward, batch):
     """Weighted sum of the losses: (b,).

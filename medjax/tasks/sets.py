@@ -2,11 +2,14 @@
 
 A classification of exclusive classes has sets of classes (LAC, APS, RAPS); one
 of labels, the labels above a threshold that keeps the share of missed ones low.
+Cases of one patient are alike, and no independent trials: what is shown with a
+confidence is shown of the mean over patients.
 """
 
 import numpy as np
 
 from medjax.metrics import conformal, risk_control, selective
+from medjax.metrics.paired import group_mean
 
 _EMPTY = 'no class conforms'
 
@@ -21,10 +24,10 @@ def decided(scores, *, risk):
   if scores.task.multi_label or not risk:
     return found
   error, confidence = _errors(scores)
-  point = selective.point(error, confidence, risk=risk)
+  point = selective.point(error, confidence, scores.patients, risk=risk)
   found['answering'] = {
     'risk': risk,
-    'n': len(error),
+    'n': len(set(scores.patients)),
     'confidence': None if point is None else point.confidence,
     'coverage': 0.0 if point is None else point.coverage,
   }
@@ -49,14 +52,29 @@ def _conformal(scores):
 
 
 def _missed(scores):
-  """(n, 1, t): share of the labels of a case below each threshold."""
+  """(p, 1, t): share of a patient's labels below each threshold."""
   pairs = zip(scores.probability, scores.truth, strict=True)
-  return np.stack([risk_control.missed(p[:, None], t[:, None])
-                   for p, t in pairs])  # fmt: skip
+  missed = np.stack([risk_control.missed(p[:, None], t[:, None])
+                     for p, t in pairs])  # fmt: skip
+  return by_patient(missed, scores.patients)
+
+
+def by_patient(values, patients):
+  """Means (p, k, t) of the cases (n, k, t) of each patient; NaN: of none.
+
+  NaN is also what a case does not tell, and its patient's others do.
+  """
+  places = {}
+  place = [places.setdefault(who, len(places)) for who in patients]
+  known = ~np.isnan(values)
+  total, count = np.zeros((2, len(places), *values.shape[1:]))
+  np.add.at(total, place, np.where(known, values, 0))
+  np.add.at(count, place, known)
+  return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def risks(missed):
-  """{'n': (k,), 'risk': (k, t)} of cases (n, k, t); NaN: not in the case."""
+  """{'n': (k,), 'risk': (k, t)} of patients (p, k, t); NaN: not in any case."""
   known = ~np.isnan(missed[..., 0])
   count = known.sum(0)
   total = np.where(known[..., None], missed, 0).sum(0)
@@ -80,9 +98,9 @@ def thresholds(conformal_part, names, *, level):
     if i is None:
       least = risk_control.fewest(1 - level)
       raise ValueError(
-        f'{n} validation cases have {name}, and no threshold is shown to miss '
-        f'at most {1 - level:.2g} of it: {least} cases or more could, or a '
-        'lower level'
+        f'{n} validation patients have {name}, and no threshold is shown to '
+        f'miss at most {1 - level:.2g} of it: {least} patients or more could, '
+        'or a lower level'
       )
     found.append(float(risk_control.THRESHOLDS[i]))
   return np.array(found)
@@ -91,7 +109,7 @@ def thresholds(conformal_part, names, *, level):
 def found_within(missed, calibration, names, *, level):
   """How much of each class the thresholds of a level find: a table of rows.
 
-  missed (n, k, t) of the cases; what is found is 1 - the share missed.
+  missed (p, k, t) of patients; what is found is 1 - the share missed.
   """
   about = {'method': 'missed', 'by_class': True, 'level': level}
   try:
@@ -217,12 +235,15 @@ def _labels(scores, calibration, level):
   except ValueError as e:
     return {**about, 'note': str(e)}
   found = scores.probability >= threshold
-  held = (found & scores.truth).sum(-1) / np.maximum(scores.truth.sum(-1), 1)
-  some = scores.truth.any(-1)
-  share = float(held[some].mean()) if some.any() else float('nan')
+  count = scores.truth.sum(-1)
+  held = (found & scores.truth).sum(-1) / np.maximum(count, 1)
+  held = np.where(count > 0, held, np.nan)[:, None, None]
+  held = by_patient(held, scores.patients).ravel()
+  held = held[~np.isnan(held)]
+  share = float(held.mean()) if len(held) else float('nan')
   return {
     **about,
-    'n': int(some.sum()),
+    'n': len(held),
     'coverage': share,
     'size': float(found.sum(-1).mean()),
     'threshold': threshold,
@@ -236,7 +257,7 @@ def _labels(scores, calibration, level):
 def _answering(scores, decided):
   """The risk–coverage curve of the rows, and the operating point on it."""
   error, confidence = _errors(scores)
-  curve = selective.curve(error, confidence)
+  curve = selective.curve(error, confidence, scores.patients)
   keep = np.unique(np.linspace(0, len(curve.risk) - 1, 200).round().astype(int))
   found = {
     **decided,
@@ -246,9 +267,10 @@ def _answering(scores, decided):
   }
   if decided['confidence'] is not None:
     chosen = confidence >= decided['confidence']
+    each = group_mean(error[chosen], np.array(scores.patients)[chosen])
     found['answered'] = float(chosen.mean())
-    found['error'] = float(error[chosen].mean()) if chosen.any() else None
-    found['warning'] = _exceeded(found, int(chosen.sum()))
+    found['error'] = float(each.mean()) if len(each) else None
+    found['warning'] = _exceeded(found, len(each))
   return found
 
 

@@ -29,7 +29,7 @@ class Survival:
   event_times: quantiles, evenly spaced from 0 to 1, of the event times of the
     training split; causes: how many there are. The data tell both.
   intervals: into which event times are cut, at their quantiles, fewer where
-    these coincide. Curves are known at their ends, `grid`.
+    these coincide to seven digits. Curves are known at their ends, `grid`.
   horizons: times at which calibration and areas under the ROC are reported; by
     default the quartiles of event times.
   cause_names: of the causes; time_unit: 'months', say, for reports.
@@ -103,9 +103,14 @@ class Survival:
 
   @property
   def grid(self):
-    """Ends of the intervals (t,), rising."""
+    """Ends of the intervals (t,), rising.
+
+    Of times that are written alike the last, as columns are named by them:
+    65.3 - 62.2 is a little less than 3.1.
+    """
     levels = np.arange(1, self.intervals + 1) / self.intervals
-    return np.unique(self.quantile(levels))
+    ends = np.unique(self.quantile(levels))
+    return np.array([*{survival_scores.written(t): t for t in ends}.values()])
 
   @property
   def tau(self):

@@ -30,9 +30,14 @@ def keys(task):
   return [(f'risk_{k}', f'incidence_{k}') for k in range(1, task.causes + 1)]
 
 
+def written(time):
+  """A time as columns are named by it, '12.5'."""
+  return f'{time:.7g}'
+
+
 def spread(name, grid, values):
   """{'survival/12.5': …}: values (t,) as columns of a table."""
-  times = (f'{t:.7g}' for t in grid)
+  times = map(written, grid)
   return {f'{name}/{t}': float(v) for t, v in zip(times, values, strict=True)}
 
 

@@ -30,6 +30,39 @@ def test_simulated_growth_is_found_and_its_interval_holds_it():
   assert 0.92 < own_inside / own_all < 0.97
 
 
+def visited(seed, visits, third):
+  """30 patients of so many visits, some of one more; rates hardly differ."""
+  rng = np.random.default_rng(seed)
+  own = rng.normal(0.3, 0.05, 30)
+  who = np.repeat(np.arange(30), visits + (np.arange(30) < third))
+  time = np.concatenate([np.arange((who == k).sum()) for k in range(30)])
+  log = rng.normal(5, 1, 30)[who] + own[who] * time
+  return np.exp(log + 0.2 * rng.normal(size=len(who))), time, who, own
+
+
+@pytest.mark.parametrize(('visits', 'third'), [(4, 0), (2, 3), (2, 1)])
+def test_intervals_of_patients_know_that_variances_are_guesses(visits, third):
+  held = []
+  for seed in range(50):
+    volume, time, who, own = visited(seed, visits, third)
+    found = growth.fit(volume, time, who)
+    each = [
+      growth.doubling_time(r, e, found.freedom)
+      for r, e in zip(found.rates, found.errors, strict=True)
+    ]
+    # The interval of the rate: high is its lower end, low its upper.
+    low, high = (np.log(2) / np.array([getattr(d, k) for d in each])
+                 for k in ('high', 'low'))  # fmt: skip
+    held.append((low < own) & (own < high))
+  assert np.mean(held) > 0.9
+
+
+def test_two_volumes_of_each_cannot_tell_noise_from_growth():
+  volume, time, who, _ = visited(0, 2, 0)
+  with pytest.raises(ValueError, match='cannot be told apart; add a third'):
+    growth.fit(volume, time, who)
+
+
 def test_without_spread_it_is_least_squares_within_patients():
   volume, time, who, _ = simulated(3)
   found = growth.fit(volume, time, who)
@@ -43,6 +76,13 @@ def test_without_spread_it_is_least_squares_within_patients():
     yc[w == k] -= log[w == k].mean()
   assert flat.rate == pytest.approx((tc * yc).sum() / (tc**2).sum(), abs=2e-3)
   assert found.spread > 5 * flat.spread
+
+
+def test_volumes_exactly_on_lines():
+  time, who = np.tile([0, 1, 2], 3), np.repeat([0, 1, 2], 3)
+  found = growth.fit(np.exp(time * (who + 1.0)), time, who)
+  np.testing.assert_allclose(found.rates, [1, 2, 3], rtol=1e-6)
+  assert found.errors.max() < 1e-6
 
 
 def test_doubling_time():

@@ -62,6 +62,31 @@ def test_curve_and_area_by_hand():
     selective.curve(error, confidence * np.nan)
 
 
+def test_risk_of_patients_is_the_mean_of_each():
+  rng = np.random.default_rng(0)
+  error, who = rng.integers(0, 2, 60).astype(float), rng.integers(0, 9, 60)
+  confidence = rng.integers(0, 20, 60) / 20
+  found = selective.curve(error, confidence, who)
+  for c, risk, count in zip(
+    found.confidence, found.risk, found.count, strict=True
+  ):
+    answered = confidence >= c
+    each = [error[answered & (who == k)].mean() for k in set(who[answered])]
+    assert count == len(each)
+    np.testing.assert_allclose(risk, np.mean(each), atol=1e-12)
+
+
+def test_alike_cases_of_a_patient_are_no_trials_of_their_own():
+  # A tenth and more of what is answered is wrong, of all cases of a patient.
+  rng, wrong = np.random.default_rng(0), 0
+  for _ in range(100):
+    bad = rng.uniform(size=15) < 0.12
+    error, who = np.repeat(bad, 20).astype(float), np.repeat(np.arange(15), 20)
+    confidence = rng.uniform(0.5, 1, 300)
+    wrong += selective.point(error, confidence, who, risk=0.1) is not None
+  assert wrong <= 10
+
+
 def test_operating_point_keeps_the_error():
   rng = np.random.default_rng(0)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from medjax.metrics import subgroups
 
@@ -18,6 +19,7 @@ def simulated(rng, gap, n=400, recall=0.95):
 
 
 def statistic(truth, decided):
+  @np.errstate(invalid='ignore')  # a score of no cases is none
   def of(weights):
     return {
       'recall': weights @ (truth & decided) / (weights @ truth),
@@ -58,6 +60,54 @@ def test_smallest_gap_is_what_four_of_five_would_show():
   np.testing.assert_allclose(one.smallest, 2.8 * error, rtol=0.2)
   assert one.gap_interval[0] < one.gap < one.gap_interval[1]
   assert np.isnan(found(0.1, 0)[0].scores['share'].adjusted)
+
+
+def of_shares(inside, outside):
+  """The group of a split whose decisions are right for these: (right, of)."""
+  sizes = [inside[1], outside[1]]
+  right = np.concatenate([np.arange(n) < k for k, n in (inside, outside)])
+  n = sum(sizes)
+  truth = np.arange(2 * n) < n  # as many negatives, all of them right
+  group = np.arange(n) < sizes[0]
+  (one,) = subgroups.compare(
+    statistic(truth, np.append(right, np.zeros(n, bool))),
+    {('site', 'a'): np.tile(group, 2)},
+    [str(i) for i in range(2 * n)],
+    tested=TESTED,
+    higher=HIGHER,
+    positive=truth,
+  )
+  return one
+
+
+@pytest.mark.parametrize('n', [5, 20])
+def test_the_largest_gap_there_can_be_is_found(n):
+  """All of a group are missed, and of the rest none: no resample differs."""
+  one = of_shares((0, n), (80, 80))
+  assert one.verdict == 'lower'
+  recall = one.scores['recall']
+  assert recall.gap == -1
+  assert recall.gap_interval[0] == -1 < recall.gap_interval[1] < -0.4
+  # Clopper and Pearson's of 0 of n.
+  low, high = stats.binomtest(0, n).proportion_ci(method='exact')
+  np.testing.assert_allclose(recall.interval, (low, high))
+  assert recall.smallest > 0
+
+
+def test_a_few_all_right_are_not_better_than_nine_tenths():
+  # Of five, all are right in .59 of such groups.
+  one = of_shares((5, 5), (360, 400))
+  assert one.verdict == 'no difference shown'
+  assert one.scores['recall'].p > 0.3
+
+
+def test_two_perfect_groups_do_not_show_all_gaps():
+  one = of_shares((20, 20), (80, 80))
+  assert one.verdict == 'no difference shown'
+  recall, specificity = (one.scores[k] for k in ('recall', 'specificity'))
+  assert recall.p == 1
+  np.testing.assert_allclose(recall.smallest, specificity.smallest)
+  np.testing.assert_allclose(recall.smallest, 0.24, atol=0.01)
 
 
 def test_a_better_group_is_no_lower_one():

@@ -135,6 +135,23 @@ def test_pairs_without_a_value_are_left_out_and_counted(tmp_path):
   assert 'Which way is better is not said: Dice; Hd95.' in text
 
 
+def test_p_values_of_novelty_are_no_scores(tmp_path):
+  rows = _segmentation(), _segmentation(gain=0.05, seed=1)
+  compared = lambda: _compare(
+    _write(tmp_path / 'a', rows[0]), _write(tmp_path / 'b', rows[1])
+  )
+  plain = compared()
+  rng = np.random.default_rng(0)
+  for row in [*rows[0], *rows[1]]:
+    for name in ('ood_p', 'ood_p/mahalanobis', 'ood_p/residual'):
+      row[name] = rng.random()
+  c = compared()
+  # Neither tested, nor of those that the others are adjusted by.
+  assert [(k.metric, k.of, k.adjusted) for k in c.lines] == [
+    (k.metric, k.of, k.adjusted) for k in plain.lines
+  ]
+
+
 def test_a_measure_of_the_whole_case_is_one_that_is_known(tmp_path):
   rows = [
     {'split': 'test', 'id': f'c{i}', 'patient': f'p{i}', 'risk': i, 'mae': i}
@@ -188,6 +205,24 @@ def test_three_classes_and_named_labels(tmp_path):
   assert np.isnan(c.lines[0].adjusted)
   assert c.lines[-1].a == pytest.approx((p.argmax(1) == label).mean())
   np.testing.assert_allclose(c.a, p[np.arange(60), label])
+
+
+def test_stages_are_those_that_the_run_decided_for(tmp_path):
+  task = tasks.Ordinal(num_classes=4, class_names=('I', 'II', 'III', 'IV'))
+  rng, folders, expected = np.random.default_rng(0), [], []
+  label = rng.integers(4, size=80)
+  for name in 'ab':
+    rows = []
+    for i, p in enumerate(rng.dirichlet(np.ones(4) / 2, 80)):
+      found = task.metrics(p, {'id': f'c{i}', 'label': label[i]})
+      rows.append({'split': 'test', 'id': f'c{i}', 'patient': f'p{i}', **found})
+    expected.append(task.summarize(rows, n_resamples=0)['scores']['accuracy'])
+    (tmp_path / name).mkdir()
+    per_case.write(tmp_path / name / 'per_case.csv', rows, task.names)
+    folders.append(str(tmp_path / name))
+  line = _compare(*folders).lines[-1]
+  assert line.metric == 'accuracy'
+  np.testing.assert_allclose((line.a, line.b), expected)
 
 
 def test_several_labels_as_the_task_writes_them(tmp_path):

@@ -1,11 +1,14 @@
 """Losses by name and weight."""
 
+import functools
+
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 import pytest
 
-from medjax import losses, tasks
+from medjax import engine, losses, tasks
 from medjax.tasks import objective
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)))
@@ -85,3 +88,22 @@ def test_weights_of_levels():
   for bad in ((1, 1), (0, 0, 0), (2, -1, 0)):
     with pytest.raises(ValueError, match='the model has 3 outputs'):
       objective.level_weights(bad, 3)
+
+
+@pytest.mark.parametrize(
+  ('name', 'options'),
+  [
+    ('Segmentation', {}),
+    ('Classification', {'multi_label': True}),
+    ('DistilledSegmentation', {'teacher': 'runs/a'}),
+  ],
+)
+def test_a_loss_over_the_whole_batch_is_not_split(name, options):
+  made = lambda loss: getattr(tasks, name)(num_classes=3, loss=loss, **options)
+  step = functools.partial(
+    engine.make_train_step, None, tx=optax.sgd(1.0), augment=None,
+    mesh=engine.make_mesh(), gradient=engine.Microbatches(2),
+  )  # fmt: skip
+  step(task=made({'dice': 1.0}))
+  with pytest.raises(ValueError, match=r'set train\.microbatches=1'):
+    step(task=made({'dice': {'batch': True}}))

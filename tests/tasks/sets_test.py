@@ -48,12 +48,12 @@ def test_labels_above_a_threshold_hold_those_present():
 
 def test_too_few_cases_say_how_many_could():
   calibration = LABELS.calibrate(labelled(15, 0))
-  with pytest.raises(ValueError, match='22 cases or more could'):
+  with pytest.raises(ValueError, match='22 patients or more could'):
     LABELS.answer(np.ones(3) / 2, calibration, **HOW)
   (table,) = LABELS.summarize(
     labelled(30, 1), calibration=calibration, n_resamples=0
   )['sets']
-  assert '22 cases' in table['note']
+  assert '22 patients' in table['note']
 
 
 TWO = Classification(num_classes=2, class_names=('no', 'yes'), risk=0.05)
@@ -151,10 +151,64 @@ def test_masks_find_what_they_promise():
 
 def test_masks_of_too_few_cases_are_refused():
   calibration = MASKS.calibrate(masks(20, 0)[0])
-  with pytest.raises(ValueError, match='20 validation cases have x'):
+  with pytest.raises(ValueError, match='20 validation patients have x'):
     MASKS.within(np.zeros((2, 2, 3)), calibration, level=0.9)
   with pytest.raises(ValueError, match=r'--config\.task\.level'):
     MASKS.within(np.zeros((2, 2, 3)), Calibration(), level=0.9)
+
+
+def of_patients(patients, alike, risk, seed):
+  """Rows of patients, of some of whom all alike slices are wholly missed."""
+  bad = np.random.default_rng(seed).uniform(size=patients) < risk
+  missed = np.repeat(bad, alike).astype(float)
+  return [
+    {'missed': np.full((2, 76), m), 'id': f'{i}', 'patient': f'p{i // alike}'}
+    for i, m in enumerate(missed)
+  ]
+
+
+def test_alike_slices_of_few_patients_show_nothing():
+  given = 0
+  for seed in range(50):
+    calibration = MASKS.calibrate(of_patients(15, 20, 0.12, seed))
+    assert calibration.conformal['missed']['n'] == [15, 15]
+    try:
+      MASKS.within(np.zeros((2, 2, 3)), calibration, level=0.9)
+    except ValueError:
+      continue
+    given += 1
+  assert given <= 5
+
+
+def test_a_class_is_missed_of_the_slices_that_have_it():
+  rows = of_patients(2, 3, 0.0, 0)
+  for row, x, y in zip(rows, [1, 0, np.nan, 0, 0, 0], [np.nan] * 3 + [1, 0, 0],
+                       strict=True):  # fmt: skip
+    row['missed'] = np.tile([[x], [y]], 76)
+  found = MASKS.calibrate(rows).conformal['missed']
+  assert found['n'] == [2, 1]
+  np.testing.assert_allclose(np.array(found['risk'])[:, 0], [1 / 4, 1 / 3])
+
+
+@pytest.mark.parametrize('task', [TWO, LABELS])
+def test_copies_of_the_cases_of_a_patient_change_nothing(task):
+  rows = (decided if task is TWO else labelled)(60, 0)
+  rows = [{**row, 'patient': row['id']} for row in rows]
+  many = [row for row in rows for _ in range(5)]
+  once, often = task.calibrate(rows), task.calibrate(many)
+  assert once.answering == often.answering
+  if task is LABELS:
+    assert once.conformal['missed']['n'] == often.conformal['missed']['n']
+  tables = [
+    task.summarize(r, calibration=once, n_resamples=0) for r in (rows, many)
+  ]
+  for one, other in zip(*(t['sets'] for t in tables), strict=True):
+    assert one.get('note') == other.get('note')
+    if task is LABELS:
+      assert one['n'] == other['n'] == 54
+  if task is TWO:
+    one, other = (t['risk_coverage'] for t in tables)
+    np.testing.assert_allclose(one['aurc'], other['aurc'])
 
 
 def test_subgroups_of_masks_and_of_tasks_without_scores():

@@ -19,7 +19,7 @@ from medjax.metrics import conformal, cox
 from medjax.predict import predict
 from medjax.report import write_report
 from medjax.run.writer import Writer
-from medjax.tasks import Survival
+from medjax.tasks import Survival, survival_scores
 from medjax.tasks import survival_methods as methods
 from medjax.tasks.task import Calibration
 from medjax.train import train
@@ -90,6 +90,27 @@ def test_a_cox_model_gets_the_survival_of_breslow():
   # Calibration goes through JSON.
   again = Calibration.of(json.loads(json.dumps(dataclasses.asdict(decided))))
   assert again == decided
+
+
+def test_times_that_are_written_alike_are_one():
+  # 65.3 - 62.2 is 3.0999999999999943, and 3.1 no other time.
+  rng = np.random.default_rng(0)
+  start = rng.uniform(40, 60, 100).round(1)
+  age = (start + rng.exponential(4, 100).round(1) + 0.1).round(1)
+  levels = np.linspace(0, 1, 201)
+  times = tuple(np.quantile(age - start, levels))
+  task = Survival(event_times=times, model='discrete', intervals=200)
+  assert len({f'{t:.7g}' for t in task.grid}) == len(task.grid)
+  assert (np.diff(task.grid) > 1e-6).all()
+  assert task.grid[-1] == (age - start).max()  # none lies beyond
+  rows = [
+    {'id': str(i), 'time': t, 'event': 1, 'curves': 1 - np.exp(-task.grid / t)}
+    for i, t in enumerate(age - start)
+  ]
+  rows = task.completed(rows, task.calibrate(rows))
+  curves = survival_scores.Rows(task, rows).free
+  np.testing.assert_allclose(curves[7], np.exp(-task.grid / rows[7]['time']))
+  assert task.summarize(rows, n_resamples=0)['scores']['antolini'] > 0.9
 
 
 def test_competing_incidences_and_survival_make_one():

@@ -28,6 +28,18 @@ def rows_of(task, n=80):
   return rows, label, p
 
 
+def test_cases_of_a_label_are_those_that_tell_it():
+  task = tasks.Classification(num_classes=3, multi_label=True)
+  rows, _, _ = rows_of(task, n=100)
+  for i, row in enumerate(rows):
+    row['label'] = np.array([row['label'][0], row['label'][1], -1])
+    row['label'][1] = row['label'][1] if i < 12 else -1
+  found = task.summarize(rows, n_resamples=0)['classes']
+  assert [found[k]['auroc']['n'] for k in task.names] == [100, 12, 0]
+  none = found[task.names[2]]['auroc']
+  assert none['undefined'] == 0  # no case of it could be scored
+
+
 def test_a_label_that_is_not_known_is_as_if_its_case_were_not_there():
   task = tasks.Classification(num_classes=3, multi_label=True)
   rows, y, p = rows_of(task)

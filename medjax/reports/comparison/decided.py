@@ -12,7 +12,8 @@ def compare_probabilities(a, b, patients, *, measures, names) -> Comparison:
   """Compares rows with columns probability/CLASS, and label or label/CLASS.
 
   AUROCs are of class 1 for two classes, else of each against the rest.
-  Decisions are the likeliest class, or each label above one half.
+  Decisions are the column `decided`, else the likeliest class, or each label
+  above one half.
   """
   classes = _classes(a, b)
   truth, several = _same_truth(a, b, classes, names)
@@ -30,7 +31,10 @@ def compare_probabilities(a, b, patients, *, measures, names) -> Comparison:
     each = [p.mean(1) for p in shown]
     value = 'Probability of the right answer, mean of the labels'
   else:
-    right = [(p.argmax(1) == truth.argmax(1))[:, None] for p in (x, y)]
+    right = [
+      (_decided(rows, p, classes, name) == truth.argmax(1))[:, None]
+      for rows, p, name in zip((a, b), (x, y), names, strict=True)
+    ]
     shown = [np.where(truth, p, np.nan) for p in (x, y)]
     each = [p[truth] for p in (x, y)]
     value = 'Probability of the reference class'
@@ -99,17 +103,28 @@ def _truth(rows, classes, where):
     )
   truth = np.zeros((len(rows), len(classes)), bool)
   for i, row in enumerate(rows):
-    label = row['label'] or ''
-    if label in classes:
-      truth[i, classes.index(label)] = True
-    elif label.isdigit() and int(label) < len(classes):
-      truth[i, int(label)] = True
-    else:
-      raise ValueError(
-        f'{where}: label {label!r} of case {row["id"]} is none of '
-        f'{", ".join(classes)}'
-      )
+    truth[i, _index(row, 'label', classes, where)] = True
   return truth, False
+
+
+def _index(row, column, classes, where):
+  """Number of the class that a column names, or has the number of."""
+  told = row[column] or ''
+  if told in classes:
+    return classes.index(told)
+  if told.isdigit() and int(told) < len(classes):
+    return int(told)
+  raise ValueError(
+    f'{where}: {column} {told!r} of case {row["id"]} is none of '
+    f'{", ".join(classes)}'
+  )
+
+
+def _decided(rows, probabilities, classes, where):
+  """Classes (n,): what the task decided, or else the likeliest."""
+  if 'decided' not in rows[0]:
+    return probabilities.argmax(1)
+  return np.array([_index(row, 'decided', classes, where) for row in rows])
 
 
 def _probabilities(rows, classes, where):

@@ -13,6 +13,9 @@ from medjax.reports.comparison.result import (
   adjusted,
 )
 
+# Columns METRIC/CLASS that are no scores: p values of what is new.
+_NO_SCORES = ('ood_p',)
+
 
 def compare_values(a, b, patients, *, measures, names) -> Comparison:
   """Compares rows with columns METRIC/CLASS, or METRIC that `measures` has."""
@@ -49,6 +52,8 @@ def _columns(a, b, measures):
   each = []
   for rows in (a, b):
     found = rows_lib.measured(rows)
+    for metric in _NO_SCORES:
+      found.pop(metric, None)
     each.append(
       {
         (metric, name): column
