@@ -79,3 +79,31 @@ def test_a_series_above_others_is_one_more(studies):
   (studies / 'a' / 'P1' / 'masks').mkdir()
   picture(studies / 'a' / 'P1' / 'masks' / 'liver.png')
   assert sorted([*before, 'a/P1']) == sorted(ids(studies))
+
+
+@pytest.mark.parametrize(
+  ('split', 'pair'),
+  [('validation', ('val', 'valid')), ('train', ('train', 'Train'))],
+)
+def test_two_folders_of_one_split_are_both_taken(tmp_path, split, pair):
+  for folder in ('train', *pair):
+    for kind in 'ab':
+      picture(tmp_path / folder / kind / f'{folder}.png')
+  found = ids(tmp_path, split)
+  assert sorted(found) == sorted(f'{p}/{k}/{p}' for p in pair for k in 'ab')
+
+
+def test_two_folders_of_one_split_with_masks(tmp_path):
+  """DRIVE's second folder of masks is none in either."""
+  for folder in ('training', 'Train'):
+    picture(tmp_path / folder / 'images' / f'{folder}.png')
+    for masks in ('1st_manual', 'mask'):
+      PIL.Image.new('L', (5, 6), 1).save(
+        _made(tmp_path / folder / masks) / f'{folder}.png'
+      )
+  assert len(ids(tmp_path, dense=True)) == 2
+
+
+def _made(folder):
+  folder.mkdir(parents=True)
+  return folder
