@@ -193,13 +193,14 @@ def _listed(
   )
   entries = _called(entries, root, passed, patient)
   entries, grouped = _grouped(entries, group)
+  entries, joined = masks.as_one_class(entries, class_names)
   colour, notes = checks.colour(entries)
   about = dataclasses.replace(
     about,
     colour=colour,
     ignore=about.ignore if ignore is None else int(ignore),
     mask_values=_values(mask_values),
-    notes=(*about.notes, *notes, *passed.lines(), *grouped),
+    notes=(*about.notes, *notes, *passed.lines(), *grouped, *joined),
   )
   if dense:
     about = _dense(root, entries, about, class_names)

@@ -1,5 +1,6 @@
 """The label map of a case, from whatever files hold its reference."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -62,6 +63,32 @@ def _one(path, entry, volume, reading):
   return _by_name(path, found, reading.names), notes, None
 
 
+def as_one_class(entries, given):
+  """(entries, notes): structures of which no two are called alike are one.
+
+  So are cells called, each drawn in a file of its own; only `given` names of
+  classes tell that they are several.
+  """
+  counts = collections.Counter(
+    plain_name(name) for e in entries for name in e.structures
+  )
+  cases = sum(bool(e.structures) for e in entries)
+  known = {plain_name(name) for name in given or ()}
+  if cases < 2 or max(counts.values()) > 1 or known & set(counts):
+    return entries, ()
+  names = [name for e in entries for name in e.structures]
+  entries = [dataclasses.replace(e, structures=()) for e in entries]
+  return entries, (_one_class(names),)
+
+
+def _one_class(names):
+  shown = ', '.join(names[:6])
+  return (
+    f'every mask holds one structure of another name ({shown}, …): taken as '
+    'one class; else say task.class_names'
+  )
+
+
 def names_of(entries):
   """(names of the classes, notes) that the files' structures give.
 
@@ -83,11 +110,7 @@ def names_of(entries):
   if not names:
     return (), ()
   if 1 < files == len(names) == sum(counts.values()):
-    shown = ', '.join(list(names.values())[:6])
-    return (), (
-      f'every mask holds one structure of another name ({shown}, …): taken as '
-      'one class; else say task.class_names',
-    )
+    return (), (_one_class(list(names.values())),)
   rare = [names[k] for k, n in counts.items() if n < files]
   notes = [f'classes by name: {", ".join(names.values())}']
   if rare:
