@@ -18,6 +18,12 @@ def class_names(entries, root, given):
   labels = {e.label for e in entries if e.label is not None}
   _check_case(root, labels)
   if given is not None and labels:
+    for name in given:
+      if not isinstance(name, str):
+        raise ValueError(
+          f'task.class_names: {name!r} is a number, and labels are texts; '
+          f'write {str(name)!r}'
+        )
     odd = sorted(labels - set(given))
     if odd:
       raise ValueError(

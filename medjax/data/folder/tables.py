@@ -10,8 +10,8 @@ import re
 from medjax.build import closest
 
 SUFFIXES = ('.csv', '.tsv', '.parquet')
-# What a cell without a value may hold, in small letters.
-MISSING = frozenset(('', 'na', 'n/a', 'nan', 'null'))
+# What a cell without a value may hold, in small letters; Excel writes #N/A.
+MISSING = frozenset(('', 'na', 'n/a', '#n/a', 'nan', 'null'))
 _LARGE = 2**28  # bytes; a table of cases never is
 
 
@@ -170,8 +170,8 @@ def _of(rows, row, on, empty):
 def clinical(table, columns):
   """[{column: value}] for each row: floats, or text.
 
-  A column whose every cell is a number or missing ('', NA, N/A, NaN, null) is
-  of floats, NaN where missing; any other is text, as it stands.
+  A column whose every cell is a number or missing (`MISSING`) is of floats,
+  NaN where missing; any other is text, as it stands.
   """
   values = {}
   for column in columns:
