@@ -56,6 +56,7 @@ from medjax.data.folder.found import (
   find_numbered,
 )
 from medjax.data.folder.layout import has_unlabelled
+from medjax.files import composed
 
 __all__ = [
   'About',
@@ -243,6 +244,7 @@ def _called(entries, root, passed, patient):
   """Entries with their patients, each under a name of its own."""
   entries = [_with_patient(e, patient) for e in entries]
   checks.check_ids(entries, root)
+  checks.check_spelling(entries)
   return checks.without_links(entries, passed)
 
 
@@ -303,7 +305,7 @@ def _with_patient(entry, rule):
   elif not rule:
     found = entry.id
   else:
-    match = re.search(rule, entry.id)
+    match = re.search(rule, composed(entry.id))
     # Of '(P\d+)|(Q\d+)' only one group is there.
     groups = [g for g in match.groups() if g is not None] if match else []
     found = (groups or [match[0]])[0] if match else ''
@@ -311,7 +313,7 @@ def _with_patient(entry, rule):
       raise ValueError(
         f'{entry.image}: no patient: {rule!r} is not found in {entry.id!r}'
       )
-  return dataclasses.replace(entry, patient=found)
+  return dataclasses.replace(entry, patient=composed(found))
 
 
 def _check_wanted(root, wanted, entries, fractions):

@@ -8,6 +8,7 @@ import re
 
 from medjax.build import closest
 from medjax.data import formats, walk
+from medjax.files import composed
 
 _HEAD = 2**20  # bytes in which files of one size mostly differ
 _ASIDE = 'test', 'unlabelled'  # splits whose images may be without a mask
@@ -24,6 +25,7 @@ def class_names(entries, root, given):
           f'task.class_names: {name!r} is a number, and labels are texts; '
           f'write {str(name)!r}'
         )
+    given = tuple(map(composed, given))
     odd = sorted(labels - set(given))
     if odd:
       raise ValueError(
@@ -165,6 +167,20 @@ def _channels(path):
 _PICTURES = (
   '.png', '.jpg', '.jpeg', '.bmp', '.gif', '.webp', '.jp2', '.tif', '.tiff',
 )  # fmt: skip
+
+
+def check_spelling(entries):
+  """Refuses patients p1 and P1; names the cases, not the patients."""
+  seen = {}
+  for e in entries:
+    if e.patient == composed(e.id):  # nobody named it
+      continue
+    other = seen.setdefault(e.patient.casefold(), e)
+    if other.patient != e.patient:
+      raise ValueError(
+        f'the patients of cases {other.id} and {e.id} differ only in '
+        'capitals; write one of them'
+      )
 
 
 def check_patients(entries):

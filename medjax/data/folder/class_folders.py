@@ -62,7 +62,7 @@ def _class(folder, root, passed, dense):
       id=name_of(image, root),
       images=(image,),
       masks=masks.get(image, ()),
-      label=files.as_utf8(folder.name),
+      label=files.as_utf8(files.composed(folder.name)),
       patient=_patient(image, place),
     )
     for image in images
@@ -77,7 +77,7 @@ def _of_masks(folder):
 def _patient(image, place):
   """class/x.png says nothing of the patient; class/patient/x.png does."""
   below = image.relative_to(place).parts
-  return below[0] if len(below) > 1 else ''
+  return files.composed(below[0]) if len(below) > 1 else ''
 
 
 def _masks(place, images, every, folders):

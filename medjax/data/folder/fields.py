@@ -14,6 +14,7 @@ from medjax.data.folder import cells, landmarks, pattern, references
 from medjax.data.folder.entry import FIELDS, Entry, name_of, split_name
 from medjax.data.folder.found import Found, filled, find, join
 from medjax.data.folder.places import Places
+from medjax.files import composed
 
 # Names of a case that a table's other columns cannot take.
 _TAKEN = frozenset(('image', 'mask', 'label', 'patient', 'id', 'split'))
@@ -53,9 +54,9 @@ def from_patterns(root, fields, passed):
   if not found:
     raise FileNotFoundError(f'{root / told["image"][0]}: matches no image')
   if told['mask']:  # '{id}.png' matches x_mask.png as well
-    own = {f.images[0]: _filled_masks(root, told, f) for f in found}
+    own = {_path(f.images[0]): _filled_masks(root, told, f) for f in found}
     masks = {m for image, ms in own.items() for m in ms if m != image}
-    found = [f for f in found if f.images[0] not in masks]
+    found = [f for f in found if _path(f.images[0]) not in masks]
   places = Places(root)
   structures = _structures(fields)
   entries = [
@@ -293,7 +294,12 @@ def _entry(
 
 
 def _filled_masks(root, told, found):
-  return [root / pattern.fill(m, found.values) for m in told['mask']]
+  return [_path(root / pattern.fill(m, found.values)) for m in told['mask']]
+
+
+def _path(path):
+  """A path to compare; files are opened as they are called on disk."""
+  return composed(str(path))
 
 
 def _notes(entries, told, table=None):

@@ -8,6 +8,7 @@ import pathlib
 import re
 
 from medjax.build import closest
+from medjax.files import composed
 
 SUFFIXES = ('.csv', '.tsv', '.parquet')
 # What a cell without a value may hold, in small letters; Excel writes #N/A.
@@ -46,6 +47,8 @@ class Table:
 def read(path):
   """The `Table` in a file; cells are text without blanks around, '' if empty.
 
+  An umlaut is one letter, however the file writes it.
+
   Raises FileNotFoundError, ValueError: no such file, not UTF-8, no rows, a
   column twice, a line with more cells than the header.
   """
@@ -59,7 +62,7 @@ def read(path):
     )
   parquet = path.suffix.lower() == '.parquet'
   columns, lines, delimiter = (*_parquet(path), ',') if parquet else _csv(path)
-  columns, lines = _named(columns, lines)
+  columns, lines = _named([*map(composed, columns)], lines)
   twice = next((c for i, c in enumerate(columns) if c in columns[:i]), None)
   if twice is not None:
     raise ValueError(f'{path}: has column {twice!r} twice; rename one')
@@ -71,7 +74,7 @@ def read(path):
     if len(cells) > len(columns):
       raise ValueError(f'{where}: has more cells than the header has names')
     cells += [''] * (len(columns) - len(cells))
-    texts = map(str.strip, cells)
+    texts = (composed(cell.strip()) for cell in cells)
     rows.append(Row(dict(zip(columns, texts, strict=True)), where))
   return Table(path, tuple(columns), tuple(rows), delimiter != ',')
 
@@ -104,7 +107,7 @@ def select(table, where):
         f'data.where {where!r}: needs column=value, or several with commas'
       )
     table.require(column)
-    left = [r for r in rows if r.cells[column] == value]
+    left = [r for r in rows if r.cells[column] == composed(value)]
     if not left:
       some = sorted({r.cells[column] for r in rows})
       raise ValueError(
