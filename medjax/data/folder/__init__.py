@@ -104,7 +104,9 @@ def open_folder(path, split, **options):
     patient: 'dicom', the PatientID in the header as a digest; or a regular
       expression found in the case's id (by default its path without suffix),
       whose first group that matched, or whole match, is the patient where
-      nothing else says. Else every case is its own patient.
+      nothing else says. Without it a column patient_id or its like names
+      patients, and so do numbered folders below images/ (see `people`); else
+      every case is its own patient.
     class_names: names of the mask's classes, background first, or the order of
       the labels; default for labels: sorted. Structures that files name are
       numbered by these names, by default by the union of the files' names.
@@ -190,7 +192,7 @@ def _listed(
   path = reading.table_of(root, table)
   options |= dict(dense=dense, folds=folds, partly=partly, uncertain=uncertain)
   entries, about = reading.read(
-    root, path, fields, passed, by_patient_id=patient == 'dicom', **options
+    root, path, fields, passed, patient=patient, **options
   )
   entries = _called(entries, root, passed, patient)
   entries, grouped = _grouped(entries, group)
