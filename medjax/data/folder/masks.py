@@ -36,9 +36,9 @@ def read(entry, volume, reading):
     found = {}
     for name, path in zip(entry.structures, entry.masks, strict=True):
       mask = formats.read_mask(path, values=reading.values)
+      mask = on_grid(path, mask, entry.image, volume)
       notes += mask.meta.get('notes', ())
-      one = on_grid(path, mask, entry.image, volume).array
-      found[name] = _binary(path, one)
+      found[name] = _binary(path, mask.array)
     return _by_name(entry.masks[0], found, reading.names), tuple(notes), None
   joined = np.zeros(shape, bool)
   for path in entry.masks:
@@ -54,9 +54,9 @@ def _one(path, entry, volume, reading):
     found = formats.read_labels(path, volume, class_names=reading.names or None)
     return found.array, found.meta['notes'], None
   mask = formats.read_mask(path, ignore=reading.ignore, values=reading.values)
-  notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
   segments = mask.meta.get('segments')
   mask = on_grid(path, mask, entry.image, volume, part=bool(segments))
+  notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
   if not segments or not reading.names:
     return mask.array, notes, palette
   found = {name: mask.array == label for label, name in segments.items()}
