@@ -112,14 +112,15 @@ def _is_there(job, to):
 def _on_axes(volume):
   """Voxels and affine (4, 4) as NIfTI has them; channels of one are dropped.
 
-  A single slice keeps its place: of DICOM, whose pictures are (row, column),
-  as (column, row, 1), the axes that its series would have.
+  Pictures, which are (row, column), become (column, row): x is first there. A
+  single slice keeps its place, and gets a third axis of one, as its series has.
   """
+  flat = volume.affine.shape == (3, 3)
+  if flat and not volume.x_first:
+    volume = volume.swapped()
   array, affine = volume.array, volume.affine
-  if affine.shape == (3, 3):
+  if flat:
     place = volume.meta.get('affine')
-    if place is not None and volume.meta.get('format') == 'dicom':
-      array, place = array.swapaxes(0, 1), place[:, [1, 0, 2, 3]]
     affine = affine if place is None else place
     # Else channels would be taken for slices.
     if place is not None or array.shape[-1] > 1:
@@ -143,6 +144,7 @@ def _window(volume, window):
 
 
 def _write_pictures(job, volume, flat, ending, window):
+  volume = volume.swapped() if volume.x_first else volume
   array, target = volume.array, job.target
   if array.shape[-1] not in (1, 3):
     raise ValueError(

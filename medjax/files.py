@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import unicodedata
 
 import numpy as np
 
@@ -107,6 +108,11 @@ def digest_of(path):
     return None
   with path.open('rb') as f:
     return hashlib.file_digest(f, 'sha256').hexdigest()
+
+
+def composed(text):
+  """Text in which an umlaut is one letter, not u and ¨ as macOS writes it."""
+  return unicodedata.normalize('NFC', text)
 
 
 def as_utf8(text):

@@ -250,3 +250,36 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path, monkeypatch):
   assert bad.problem.endswith(
     'b: this folder may not be read; change its rights, or take it away'
   )
+
+
+@pytest.mark.parametrize('ending', ['.nii.gz', '.mha', '.nrrd'])
+def test_two_axes_are_those_of_itk(tmp_path, ending):
+  """A picture becomes what ITK reads as that picture, and so it does back."""
+  rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+  def converted(source, name):
+    (job,) = convert.find_jobs(source, tmp_path / name)
+    return convert.convert(job)
+
+  PIL.Image.fromarray(rows).save(tmp_path / 'a.png')
+  written = sitk.ReadImage(str(converted(tmp_path / 'a.png', 'a.nii.gz')))
+  np.testing.assert_array_equal(sitk.GetArrayFromImage(written), rows)
+  source = tmp_path / f'b{ending}'
+  sitk.WriteImage(sitk.GetImageFromArray(rows), str(source))
+  picture = PIL.Image.open(converted(source, 'b.png'))
+  np.testing.assert_array_equal(np.asarray(picture), rows)
+  again = sitk.ReadImage(str(converted(source, 'c.nii.gz')))
+  np.testing.assert_array_equal(np.squeeze(sitk.GetArrayFromImage(again)), rows)
+
+
+def test_an_unplaced_radiograph_keeps_its_spacing(shared_data, tmp_path):
+  source = shared_data('dicom_highdicom') / 'dx_image.dcm'
+  d = pydicom.dcmread(source)
+  d.PixelSpacing = [0.2, 0.3]  # of rows, of columns
+  d.save_as(tmp_path / 'a.dcm')
+  (job,) = convert.find_jobs(tmp_path / 'a.dcm', tmp_path / 'a.nii.gz')
+  image = sitk.ReadImage(str(convert.convert(job)))
+  assert image.GetSize() == (211, 169)
+  np.testing.assert_allclose(image.GetSpacing(), (0.3, 0.2), rtol=1e-6)
+  values = formats.read(tmp_path / 'a.dcm').array[..., 0]
+  np.testing.assert_array_equal(sitk.GetArrayFromImage(image), values)

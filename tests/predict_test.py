@@ -4,6 +4,7 @@ import flax.linen as nn
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from medjax import experiment
@@ -138,6 +139,23 @@ def test_a_picture_gets_a_mask_and_an_overlay(tmp_path):
   overlay = np.array(Image.open(tmp_path / 'out/x_overlay.png'))
   assert overlay.shape == (6, 5, 3)
   assert (overlay != overlay[0, 0]).any(-1).sum() == 1
+
+
+def test_pictures_of_x_and_y_are_rows(tmp_path):
+  """A MetaImage of two axes has x first, and no place for a NIfTI."""
+  rows = np.zeros((6, 5), np.uint8)
+  rows[2, 3] = 1
+  sitk.WriteImage(sitk.GetImageFromArray(rows), str(tmp_path / 'x.mha'))
+  case, out = files.read_case(tmp_path / 'x.mha'), tmp_path / 'out'
+  mask = case['image'][..., 0]
+  write(out, case, mask)
+  files.write_within(out, case, {'a': mask > 0}, 0.9)
+  for name in ('x', 'x_a_at_0.9'):
+    found = np.array(Image.open(out / f'{name}.png')) > 0
+    np.testing.assert_array_equal(found, rows)
+  overlay = np.array(Image.open(out / 'x_overlay.png'))
+  assert overlay.shape == (6, 5, 3)
+  assert (overlay != overlay[0, 0]).any(-1)[2, 3]
 
 
 def test_a_nifti_slice_gets_a_nifti_in_its_place(tmp_path):

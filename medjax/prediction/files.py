@@ -84,6 +84,7 @@ def read_case(file):
     'inputs': paths,
     'place': _place(volume),
     'slice_place': _slice_place(volume),
+    'x_first': volume.x_first,
     'notes': tuple(volume.meta.get('notes', ())),
   }
 
@@ -157,7 +158,8 @@ def _write_mask(out, case, labels, segments):
     placed = labels.T[:, :, None]
     formats.write(out / f'{case["id"]}.nii.gz', placed, case['slice_place'])
   path = out / f'{case["id"]}.png'
-  picture = overlay(case['image'], labels)
+  image, labels = _rows(case, case['image']), _rows(case, labels)
+  picture = overlay(image, labels)
   with files.replacing(out / f'{case["id"]}_overlay.png', 'wb') as f:
     Image.fromarray(picture).save(f, 'png')
   if labels.dtype != np.uint8:
@@ -169,6 +171,12 @@ def _write_mask(out, case, labels, segments):
   with files.replacing(path, 'wb') as f:
     coloured.save(f, 'png')
   return path
+
+
+def _rows(case, array):
+  """An array of a case as (row, column), which its file may have as (x, y)."""
+  swapped = case.get('x_first')
+  return np.ascontiguousarray(array.swapaxes(0, 1)) if swapped else array
 
 
 def palette():
@@ -193,6 +201,7 @@ def _write_map(out, case, name, array, most):
     formats.write(out / f'{stem}.nii.gz', array, case['place'])
     return
   array = np.rint(255 * np.clip(array / most, 0, 1)).astype(np.uint8)
+  array = _rows(case, array)
   formats.write(out / f'{stem}.png', array, case['affine'])
 
 
@@ -248,5 +257,5 @@ def write_within(out, case, masks, level):
       mask, path = mask.astype(np.uint8), out / f'{stem}.nii.gz'
       formats.write(path, mask, case['place'])
       continue
-    mask = 255 * mask.astype(np.uint8)
+    mask = 255 * _rows(case, mask.astype(np.uint8))
     formats.write(out / f'{stem}.png', mask, case['affine'])

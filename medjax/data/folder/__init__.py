@@ -56,6 +56,7 @@ from medjax.data.folder.found import (
   find_numbered,
 )
 from medjax.data.folder.layout import has_unlabelled
+from medjax.files import composed
 
 __all__ = [
   'About',
@@ -102,8 +103,10 @@ def open_folder(path, split, **options):
       case['prior_affine'], case['prior_spacing']; absent where there is none.
     patient: 'dicom', the PatientID in the header as a digest; or a regular
       expression found in the case's id (by default its path without suffix),
-      whose first group or whole match is the patient where nothing else says.
-      Else every case is its own patient.
+      whose first group that matched, or whole match, is the patient where
+      nothing else says. Without it a column patient_id or its like names
+      patients, and so do numbered folders below images/ (see `people`); else
+      every case is its own patient.
     class_names: names of the mask's classes, background first, or the order of
       the labels; default for labels: sorted. Structures that files name are
       numbered by these names, by default by the union of the files' names.
@@ -184,22 +187,23 @@ def _listed(
   root = pathlib.Path(path).expanduser()
   if not root.exists():
     raise FileNotFoundError(f'{root}: no such folder')
-  fields = _checked(fields, uncertain)
+  fields = _checked(fields, uncertain, patient)
   passed = walk.Passed()
   path = reading.table_of(root, table)
   options |= dict(dense=dense, folds=folds, partly=partly, uncertain=uncertain)
   entries, about = reading.read(
-    root, path, fields, passed, by_patient_id=patient == 'dicom', **options
+    root, path, fields, passed, patient=patient, **options
   )
   entries = _called(entries, root, passed, patient)
   entries, grouped = _grouped(entries, group)
+  entries, joined = masks.as_one_class(entries, class_names)
   colour, notes = checks.colour(entries)
   about = dataclasses.replace(
     about,
     colour=colour,
     ignore=about.ignore if ignore is None else int(ignore),
     mask_values=_values(mask_values),
-    notes=(*about.notes, *notes, *passed.lines(), *grouped),
+    notes=(*about.notes, *notes, *passed.lines(), *grouped, *joined),
   )
   if dense:
     about = _dense(root, entries, about, class_names)
@@ -220,8 +224,15 @@ def _listed(
   return root, entries, about
 
 
-def _checked(fields, uncertain):
+def _checked(fields, uncertain, patient):
   """The fields; raises ValueError for what no folder can be asked."""
+  try:
+    re.compile(patient)
+  except re.error as e:
+    raise ValueError(
+      f'data.patient={patient!r} is no regular expression ({e}); mend it, as '
+      r"in 'P\d+', or say 'dicom'"
+    ) from None
   if uncertain not in UNCERTAIN:
     raise ValueError(
       f'data.uncertain={uncertain!r}{closest(uncertain, UNCERTAIN[1:])}'
@@ -235,6 +246,7 @@ def _called(entries, root, passed, patient):
   """Entries with their patients, each under a name of its own."""
   entries = [_with_patient(e, patient) for e in entries]
   checks.check_ids(entries, root)
+  checks.check_spelling(entries)
   return checks.without_links(entries, passed)
 
 
@@ -295,13 +307,15 @@ def _with_patient(entry, rule):
   elif not rule:
     found = entry.id
   else:
-    match = re.search(rule, entry.id)
-    if match is None:
+    match = re.search(rule, composed(entry.id))
+    # Of '(P\d+)|(Q\d+)' only one group is there.
+    groups = [g for g in match.groups() if g is not None] if match else []
+    found = (groups or [match[0]])[0] if match else ''
+    if not found:
       raise ValueError(
         f'{entry.image}: no patient: {rule!r} is not found in {entry.id!r}'
       )
-    found = match[1] if match.re.groups else match[0]
-  return dataclasses.replace(entry, patient=found)
+  return dataclasses.replace(entry, patient=composed(found))
 
 
 def _check_wanted(root, wanted, entries, fractions):

@@ -9,6 +9,7 @@ from medjax.build import closest
 from medjax.data.folder import pattern, tables
 from medjax.data.folder.found import filled
 from medjax.data.folder.tables import clinical
+from medjax.files import composed
 
 __all__ = [
   'UNCERTAIN',
@@ -130,7 +131,7 @@ def encoded(table, names):
   cell is. Raises ValueError for a column that is not there, or no number.
   """
   known = {}
-  for name in names:
+  for name in map(composed, names):
     column, _, kind = name.partition('=')
     # A column of numbers may have = in its name, too.
     plain = name in table.columns

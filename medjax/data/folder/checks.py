@@ -2,13 +2,15 @@
 
 import collections
 import dataclasses
-import filecmp
 import functools
+import hashlib
 import re
 
 from medjax.build import closest
 from medjax.data import formats, walk
+from medjax.files import composed
 
+_HEAD = 2**20  # bytes in which files of one size mostly differ
 _ASIDE = 'test', 'unlabelled'  # splits whose images may be without a mask
 
 
@@ -17,6 +19,13 @@ def class_names(entries, root, given):
   labels = {e.label for e in entries if e.label is not None}
   _check_case(root, labels)
   if given is not None and labels:
+    for name in given:
+      if not isinstance(name, str):
+        raise ValueError(
+          f'task.class_names: {name!r} is a number, and labels are texts; '
+          f'write {str(name)!r}'
+        )
+    given = tuple(map(composed, given))
     odd = sorted(labels - set(given))
     if odd:
       raise ValueError(
@@ -160,6 +169,20 @@ _PICTURES = (
 )  # fmt: skip
 
 
+def check_spelling(entries):
+  """Refuses patients p1 and P1; names the cases, not the patients."""
+  seen = {}
+  for e in entries:
+    if e.patient == composed(e.id):  # nobody named it
+      continue
+    other = seen.setdefault(e.patient.casefold(), e)
+    if other.patient != e.patient:
+      raise ValueError(
+        f'the patients of cases {other.id} and {e.id} differ only in '
+        'capitals; write one of them'
+      )
+
+
 def check_patients(entries):
   """Refuses a patient in two splits; names the cases, not the patient."""
   seen = {}
@@ -175,25 +198,38 @@ def check_patients(entries):
 
 def check_copies(entries):
   """Refuses one image under two splits or two labels."""
-  sizes = collections.defaultdict(list)
+  # Of a DICOM series, a folder, the files have ids of their own.
+  found = [e for e in entries if e.images and not e.image.is_dir()]
+  for alike in _alike(found, lambda e: e.image.stat().st_size):
+    for begun in _alike(alike, lambda e: _digest(e.image, _HEAD)):
+      # Whole files are read only where a copy would be refused.
+      if len({(e.split, e.label) for e in begun}) > 1:
+        for first, *others in _alike(begun, lambda e: _digest(e.image)):
+          for other in others:
+            _check_copy(first, other)
+
+
+def _alike(entries, key):
+  """Lists of the entries, two or more, of which a key says the same."""
+  groups = collections.defaultdict(list)
   for e in entries:
-    if not e.images:
-      continue
-    if e.image.is_dir():  # a DICOM series; its files have ids of their own
-      continue
-    sizes[e.image.stat().st_size].append(e)
-  for group in sizes.values():
-    seen = {}
-    for e in group if len(group) > 1 else ():
-      with e.image.open('rb') as f:
-        other = seen.setdefault(f.read(2**20), e)
-      fields = [
-        f'{field} {getattr(other, field)} and {getattr(e, field)}'
-        for field in ('split', 'label')
-        if getattr(e, field) != getattr(other, field)
-      ]
-      if fields and filecmp.cmp(e.image, other.image, shallow=False):
-        raise ValueError(
-          f'{other.image} and {e.image} are the same image, with {fields[0]}; '
-          'keep one'
-        )
+    groups[key(e)].append(e)
+  return [group for group in groups.values() if len(group) > 1]
+
+
+def _digest(path, limit=None):
+  """A digest of a file, or of its first bytes."""
+  with path.open('rb') as f:
+    if limit is None:
+      return hashlib.file_digest(f, 'sha256').digest()
+    return hashlib.sha256(f.read(limit)).digest()
+
+
+def _check_copy(first, other):
+  for field in ('split', 'label'):
+    values = getattr(first, field), getattr(other, field)
+    if values[0] != values[1]:
+      raise ValueError(
+        f'{first.image} and {other.image} are the same image, with {field} '
+        f'{values[0]} and {values[1]}; keep one'
+      )

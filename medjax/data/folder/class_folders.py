@@ -14,10 +14,10 @@ from medjax.data.folder.listing import (
   unmasked,
 )
 
-_FEW, _MANY = 5, 20  # numbered folders that look like patients
+FEW, _MANY = 5, 20  # numbered folders that look like patients
 # What the folders of masks that others named have in their names.
 _MASK_WORDS = re.compile('mask|ground.?truth|segm|annotation|label', re.I)
-_FOLD = re.compile(r'(fold|split)[-_ ]?\d+', re.I)
+FOLD = re.compile(r'(fold|split)[-_ ]?\d+', re.I)
 _PATIENT = re.compile(r'(patient|subject|case)[-_ ]?\d+', re.I)
 
 
@@ -34,14 +34,18 @@ def entries(folder, folders, root, passed, dense):
     _check_pairs(folder, found)
     if not dense:
       _check_patients(folder, found)
-  numbered = all(re.search(r'\d', place.name) for place in found)
-  if dense and numbered and len(found) >= _FEW:  # slices of a patient each
+  if dense and numbered([f.name for f in found]):  # slices of a patient each
     return [
       dataclasses.replace(e, patient=place.name, label=None)
       for place, own in found.items()
       for e in own
     ]
   return [e for own in found.values() for e in own]
+
+
+def numbered(names):
+  """Whether folders look like patients: five or more, each with a number."""
+  return len(names) >= FEW and all(re.search(r'\d', name) for name in names)
 
 
 def _class(folder, root, passed, dense):
@@ -62,7 +66,7 @@ def _class(folder, root, passed, dense):
       id=name_of(image, root),
       images=(image,),
       masks=masks.get(image, ()),
-      label=files.as_utf8(folder.name),
+      label=files.as_utf8(files.composed(folder.name)),
       patient=_patient(image, place),
     )
     for image in images
@@ -77,7 +81,7 @@ def _of_masks(folder):
 def _patient(image, place):
   """class/x.png says nothing of the patient; class/patient/x.png does."""
   below = image.relative_to(place).parts
-  return below[0] if len(below) > 1 else ''
+  return files.composed(below[0]) if len(below) > 1 else ''
 
 
 def _masks(place, images, every, folders):
@@ -116,7 +120,7 @@ def _check_below(folder, found):
       f"data.fields.image='{{label}}/{{split}}/{end}'"
     )
   common = all(2 * len(own) > len(names) for own in below.values())
-  if len(found) >= _FEW and 1 < len(names) < len(found) and common:
+  if len(found) >= FEW and 1 < len(names) < len(found) and common:
     raise ValueError(
       f'{folder}: {len(found)} folders that all have folders '
       f'{", ".join(sorted(names))}, which look like patients with classes '
@@ -159,8 +163,8 @@ def _check_patients(folder, found):
   alike = {re.sub(r'\d+', '#', place.name) for place in found}
   single = all(len(own) == 1 for own in found.values())
   numbered = len(alike) == 1 and '#' in next(iter(alike))
-  many = numbered and len(found) >= (_FEW if single else _MANY)
-  if all(_FOLD.fullmatch(place.name) for place in found):
+  many = numbered and len(found) >= (FEW if single else _MANY)
+  if all(FOLD.fullmatch(place.name) for place in found):
     raise ValueError(
       f'{folder}: {", ".join(p.name for p in found)} look like folds, not '
       "classes: say data.fields.image, as '{split}/{label}/{id}.png'"

@@ -10,10 +10,11 @@ further image.
 import dataclasses
 
 from medjax.build import closest
-from medjax.data.folder import cells, landmarks, pattern, references
+from medjax.data.folder import cells, landmarks, pattern, people, references
 from medjax.data.folder.entry import FIELDS, Entry, name_of, split_name
 from medjax.data.folder.found import Found, filled, find, join
 from medjax.data.folder.places import Places
+from medjax.files import composed
 
 # Names of a case that a table's other columns cannot take.
 _TAKEN = frozenset(('image', 'mask', 'label', 'patient', 'id', 'split'))
@@ -53,9 +54,9 @@ def from_patterns(root, fields, passed):
   if not found:
     raise FileNotFoundError(f'{root / told["image"][0]}: matches no image')
   if told['mask']:  # '{id}.png' matches x_mask.png as well
-    own = {f.images[0]: _filled_masks(root, told, f) for f in found}
+    own = {_path(f.images[0]): _filled_masks(root, told, f) for f in found}
     masks = {m for image, ms in own.items() for m in ms if m != image}
-    found = [f for f in found if f.images[0] not in masks]
+    found = [f for f in found if _path(f.images[0]) not in masks]
   places = Places(root)
   structures = _structures(fields)
   entries = [
@@ -65,20 +66,22 @@ def from_patterns(root, fields, passed):
 
 
 def from_table(
-  table, root, fields, *, by_patient_id=False, images=True, known=(), **options
-):
+  table, root, fields, *, by_patient_id=False, by_name=True, images=True,
+  known=(), **options,
+):  # fmt: skip
   """(entries, notes, names of covariates) of a `Table`; paths are below `root`.
 
   A field that is not told is the column of its name; images are in `path` or
   `image`. Without these, a row means all images below the folder called as its
-  `patient`, or with `by_patient_id` all DICOM that has it as PatientID.
-  Without `images` a row is a case by itself; then its covariates are by default
-  all columns that are no other field. `known`: covariates by the names that
-  another table gave them. `options`: `uncertain` (see `cells.labels`) and
-  `unlabelled`.
+  `patient`, or with `by_patient_id` all DICOM that has it as PatientID. With
+  `by_name` a column may name patients (see `people`). Without `images` a row is
+  a case by itself; then its covariates are by default all columns that are no
+  other field. `known`: covariates by the names that another table gave them.
+  `options`: `uncertain` (see `cells.labels`) and `unlabelled`.
   """
   covariates = cells.columns_of(table, fields.get('covariates'))
   fields = _defaults(table, fields)
+  person = people.column(table, fields) if by_name else ''
   if not images:
     fields.pop('image', None)
   told = _told(fields, columns=table.columns)
@@ -88,26 +91,24 @@ def from_table(
   if not options.get('unlabelled'):
     _check_reference(table, told, captured)
   others, covariates, chosen = _columns(
-    table, told, covariates, choose=not (images or covariates or known)
-  )
+    table, told, covariates, person,
+    choose=not (images or covariates or known),
+  )  # fmt: skip
   rows = [_values(row, told) for row in table.rows]
   runs = references.are_runs(told['mask'], table)
   if known:
     measured, names, notes = cells.encoded(table, known), tuple(known), ()
   else:
     measured, names, notes = cells.covariates(table, covariates)
-  joined = _alone(table) if not images else None
   places = Places(root)
+  joined = _alone(table)
+  if images:
+    how = {'by_patient_id': by_patient_id}
+    joined = join(table, places, told['image'], rows, **how)
+  kept = cells.clinical(table, others)
   entries = []
-  for i, (row, found, extra) in enumerate(
-    zip(
-      table.rows,
-      joined
-      or join(table, places, told['image'], rows, by_patient_id=by_patient_id),
-      cells.clinical(table, others),
-      strict=True,
-    )
-  ):
+  for i, (row, found) in enumerate(zip(table.rows, joined, strict=True)):
+    extra = kept[i]
     if landmarks.COLUMN in row.cells:
       extra = {**extra, 'landmark': float(row.cells[landmarks.COLUMN])}
     if names:
@@ -120,9 +121,10 @@ def from_table(
       extra = {**extra, **entry.extra, **survival}
       entries.append(dataclasses.replace(entry, extra=extra))
   entries = references.joined(entries) if runs else entries
-  if images:
-    _check_rows(entries)
-  return entries, (*chosen, *notes, *_notes(entries, told, table)), names
+  _check_rows(entries)
+  entries, taken = people.by_column(entries, person, table)
+  notes = (*taken, *chosen, *notes, *_notes(entries, told, table))
+  return entries, notes, names
 
 
 def _check_reference(table, told, captured):
@@ -135,12 +137,14 @@ def _check_reference(table, told, captured):
     )
 
 
-def _columns(table, told, covariates, *, choose):
+def _columns(table, told, covariates, person, *, choose):
   """(columns that are kept as they are, covariates, notes on the choice)."""
   others = _others(table, told, covariates)
   if not choose:
     return others, covariates, ()
-  free = [c for c in others if c.lower() not in ('path', 'image')]
+  free = [
+    c for c in others if c.lower() not in ('path', 'image') and c != person
+  ]
   chosen, notes = cells.usable(table, free)
   return [c for c in others if c not in chosen], chosen, notes
 
@@ -293,7 +297,12 @@ def _entry(
 
 
 def _filled_masks(root, told, found):
-  return [root / pattern.fill(m, found.values) for m in told['mask']]
+  return [_path(root / pattern.fill(m, found.values)) for m in told['mask']]
+
+
+def _path(path):
+  """A path to compare; files are opened as they are called on disk."""
+  return composed(str(path))
 
 
 def _notes(entries, told, table=None):
@@ -320,7 +329,7 @@ def _check_rows(entries):
   """Refuses an image that two rows are about."""
   seen = {}
   for e in entries:
-    other = seen.setdefault(e.images, e)
+    other = seen.setdefault(e.images, e) if e.images else e
     if other is not e:
       line = other.where.rpartition(', ')[2]
       raise ValueError(

@@ -10,6 +10,7 @@ from medjax.data.folder import pattern
 from medjax.data.folder.entry import MASK_FOLDERS, masked
 from medjax.data.folder.listing import folders_in, images_below, images_in
 from medjax.data.folder.tables import MISSING
+from medjax.files import composed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +88,10 @@ def join(table, places, templates, rows, *, by_patient_id):
     )
   by_key = collections.defaultdict(list)
   for f in found:
-    by_key[tuple(f.values[n] for n in shared)].append(f)
+    by_key[tuple(composed(f.values[n]) for n in shared)].append(f)
   matches = []
   for values, where in zip(rows, wheres, strict=True):
-    key = [filled(f'{{{n}}}', values, where) for n in shared]
+    key = [composed(filled(f'{{{n}}}', values, where)) for n in shared]
     if by_patient_id:
       key = [
         formats.patient_digest(k) if n == 'patient' else k

@@ -9,6 +9,7 @@ import numpy as np
 
 from medjax.data.formats import Volume
 
+_NAMES = {'nifti': 'NIfTI', 'nrrd': 'NRRD', 'metaimage': 'MetaImage'}
 _OFF = 0.5  # of the smallest voxel, that places may differ by
 
 
@@ -18,7 +19,7 @@ def on_grid(path, volume, other_path, other, *, part=False):
   Raises ValueError unless the grids are the same up to order and direction of
   their axes. part: the volume may be a box cut out of the other's grid, which
   is then filled up with 0. Where one has no place (a picture), only shapes are
-  compared.
+  compared, and (x, y) are turned to (row, column), or these to those.
   """
   rank = len(other.affine) - 1
   if len(volume.affine) - 1 != rank:
@@ -59,13 +60,29 @@ def _place(volume):
 
 def _same_shape(path, volume, other_path, other):
   rank = len(other.affine) - 1
-  shape, wanted = volume.array.shape[:rank], other.array.shape[:rank]
+  wanted = other.array.shape[:rank]
+  if volume.x_first != other.x_first:
+    volume = _ordered(volume, other, wanted)
+  shape = volume.array.shape[:rank]
   if shape != wanted:
     raise ValueError(
       f'{path}: has shape {shape} but {other_path} has {wanted}; resample it '
       'to that grid'
     )
   return volume
+
+
+def _ordered(volume, other, wanted):
+  """A volume of (x, y) beside one of (row, column), or the other way round."""
+  form = (volume if volume.x_first else other).meta['format']
+  said = f'2-D {_NAMES.get(form, form)}: its first axis is taken as '
+  # Arrays of rows are written as NIfTI too, and seen where they are no squares.
+  if volume.array.shape[:2] == wanted != wanted[::-1]:
+    said += 'rows, as only so image and mask fit'
+  else:
+    volume, said = volume.swapped(), f'{said}x, as ITK writes it'
+  meta = {**volume.meta, 'notes': (*volume.meta.get('notes', ()), said)}
+  return Volume(volume.array, volume.affine, volume.modality, meta)
 
 
 def _turned(volume, mine, theirs, rank):

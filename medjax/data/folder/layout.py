@@ -38,11 +38,12 @@ def has_unlabelled(root):
 
 
 def _with_reference(root, passed, dense, partly):
-  parts = {
-    split_name(p.name): p
+  # Two folders may be of one split: val and valid, train and Train.
+  parts = [
+    (split_name(p.name), p)
     for p in folders_in(root, passed)
     if split_name(p.name)
-  }
+  ]
   if not parts:
     return _layout(root, root, passed, dense, partly=partly)
   beside = [p for p in folders_in(root) if not split_name(p.name)]
@@ -51,11 +52,11 @@ def _with_reference(root, passed, dense, partly):
       passed[f'folder beside those of splits: {other.name}'] += 1
   # DRIVE's mask/ is the field of view: it stands beside the masks of train, and
   # alone where a test set has none.
-  _, ours = named_folders(parts.get('train', root))
-  other = {p.name.lower() for p in ours[1:]}
+  ours = [named_folders(p)[1] for split, p in parts if split == 'train']
+  other = {p.name.lower() for masks in ours for p in masks[1:]}
   return [
     dataclasses.replace(e, split=split)
-    for split, folder in parts.items()
+    for split, folder in parts
     for e in _layout(
       folder,
       root,

@@ -24,29 +24,34 @@ def images_below(folder, passed=None, *, masks=False):
   """The images at any depth below a folder, sorted.
 
   A folder that holds DICOM files is one image, or as many as it has pictures
-  (see `formats.dicom_images`). Left out are DICOM that is no image (a
-  structure set, a report), and without `masks` x_mask, x_seg, x_label beside x.
+  (see `formats.dicom_images`); what lies in folders below it are others, but
+  in those of masks. Left out are DICOM that is no image (a structure set, a
+  report), and without `masks` x_mask, x_seg, x_label beside x.
   """
   found = []
   root = folder.resolve()
   seen = {root}
   stack = [folder]
+  series = set()  # folders that are images themselves
   while stack:
     place = stack.pop()
     folders, files = walk.listed(place, passed)
-    for file in files:
+    for file in () if place in series else files:
       if _is_image(file, passed) and (
         formats.suffix(file) not in _DICOM or formats.holds_image(file)
       ):
         found.append(file)
     for child in folders:
+      if place in series and child.name.lower() in MASK_FOLDERS:
+        continue
       if not walk.enters(child, root, seen):
         if passed is not None:
           passed[walk.LOOPS] += 1
-      elif formats.is_image(child):
-        found += _dicom(child)
-      else:
-        stack.append(child)
+        continue
+      if own := _dicom(child):
+        found += own
+        series.add(child)
+      stack.append(child)
   found.sort(key=str)
   return found if masks else unmasked(found)
 

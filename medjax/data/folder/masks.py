@@ -1,5 +1,6 @@
 """The label map of a case, from whatever files hold its reference."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -35,9 +36,9 @@ def read(entry, volume, reading):
     found = {}
     for name, path in zip(entry.structures, entry.masks, strict=True):
       mask = formats.read_mask(path, values=reading.values)
+      mask = on_grid(path, mask, entry.image, volume)
       notes += mask.meta.get('notes', ())
-      one = on_grid(path, mask, entry.image, volume).array
-      found[name] = _binary(path, one)
+      found[name] = _binary(path, mask.array)
     return _by_name(entry.masks[0], found, reading.names), tuple(notes), None
   joined = np.zeros(shape, bool)
   for path in entry.masks:
@@ -53,13 +54,39 @@ def _one(path, entry, volume, reading):
     found = formats.read_labels(path, volume, class_names=reading.names or None)
     return found.array, found.meta['notes'], None
   mask = formats.read_mask(path, ignore=reading.ignore, values=reading.values)
-  notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
   segments = mask.meta.get('segments')
   mask = on_grid(path, mask, entry.image, volume, part=bool(segments))
+  notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
   if not segments or not reading.names:
     return mask.array, notes, palette
   found = {name: mask.array == label for label, name in segments.items()}
   return _by_name(path, found, reading.names), notes, None
+
+
+def as_one_class(entries, given):
+  """(entries, notes): structures of which no two are called alike are one.
+
+  So are cells called, each drawn in a file of its own; only `given` names of
+  classes tell that they are several.
+  """
+  counts = collections.Counter(
+    plain_name(name) for e in entries for name in e.structures
+  )
+  cases = sum(bool(e.structures) for e in entries)
+  known = {plain_name(name) for name in given or ()}
+  if cases < 2 or max(counts.values()) > 1 or known & set(counts):
+    return entries, ()
+  names = [name for e in entries for name in e.structures]
+  entries = [dataclasses.replace(e, structures=()) for e in entries]
+  return entries, (_one_class(names),)
+
+
+def _one_class(names):
+  shown = ', '.join(names[:6])
+  return (
+    f'every mask holds one structure of another name ({shown}, …): taken as '
+    'one class; else say task.class_names'
+  )
 
 
 def names_of(entries):
@@ -83,11 +110,7 @@ def names_of(entries):
   if not names:
     return (), ()
   if 1 < files == len(names) == sum(counts.values()):
-    shown = ', '.join(list(names.values())[:6])
-    return (), (
-      f'every mask holds one structure of another name ({shown}, …): taken as '
-      'one class; else say task.class_names',
-    )
+    return (), (_one_class(list(names.values())),)
   rare = [names[k] for k, n in counts.items() if n < files]
   notes = [f'classes by name: {", ".join(names.values())}']
   if rare:

@@ -3,10 +3,10 @@
 import collections
 import os
 import re
-import unicodedata
 
 from medjax.data import formats
 from medjax.data.folder.entry import masked
+from medjax.files import composed
 
 _CHANNEL = re.compile(r'^(.+)_(\d{4})$')
 
@@ -21,7 +21,7 @@ def by_name(images, masks, *, beside=False, partly=False):
   """
 
   def key(path, stem):
-    stem = unicodedata.normalize('NFC', stem)  # of macOS: u and ¨
+    stem = composed(stem)
     return (path.parent, stem) if beside else stem
 
   keys = [key(image, formats.stem(image)) for image in images]
@@ -62,7 +62,8 @@ def by_path(images, found, masks, others, *, partly=False):
   by_folder = collections.defaultdict(lambda: ([], []))
   for root, files, side in ((images, found, 0), (masks, others, 1)):
     for file in files:
-      by_folder[os.path.relpath(file.parent, root)][side].append(file)
+      below = composed(os.path.relpath(file.parent, root))
+      by_folder[below][side].append(file)
   for own, theirs in by_folder.values():
     pairs += by_name(own, theirs, partly=partly)
   return pairs

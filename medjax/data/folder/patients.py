@@ -7,8 +7,6 @@ They look like folders of classes, and are none: what is in a patient's folder
 is one case, or has to be told by `data.fields`.
 """
 
-import collections
-import dataclasses
 import re
 
 from medjax.data import formats
@@ -99,10 +97,6 @@ def _all_drawn(folders, drawn):
         f'({first.image.name}, {first.mask.parent.name}/); add them, or take '
         'the folder away'
       )
-  counts = collections.Counter(n for case in drawn for n in case.structures)
-  if len(drawn) > 1 and max(counts.values(), default=0) == 1:
-    # Names of no structure: of cells, each drawn in a file of its own.
-    drawn = [dataclasses.replace(case, structures=()) for case in drawn]
   return drawn
 
 

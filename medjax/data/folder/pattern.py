@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from medjax.data import formats, walk
+from medjax.files import composed
 
 _NAME = re.compile(r'\{([^{},]+)\}')
 _CHOICE = re.compile(r'\{([^{}]*,[^{}]*)\}')
@@ -54,7 +55,8 @@ def fill(pattern, values):
 def find(root, pattern, values=None, passed=None):
   """[(path, values)] of all that lies at `pattern` below a folder, sorted.
 
-  `values` {name: text} are known before; those found are added. An image of
+  `values` {name: text} are known before; those found are added, an umlaut in
+  them as one letter, however the file is called. An image of
   any format matches a last part without a suffix. `passed` counts what is left
   out (`walk.Passed`).
   """
@@ -73,11 +75,10 @@ def find(root, pattern, values=None, passed=None):
 def _children(place, part, known, last, passed):
   part_names = [n for n in names(part) if n not in known]
   if not part_names and '*' not in part:
-    child = place / fill(part, known)
-    return [(child, {})] if child.is_dir() or child.is_file() else []
+    return [(child, {}) for child in _called(place, fill(part, known))]
   if not place.is_dir():
     return []
-  regex = _regex(part, known)
+  regex = _regex(composed(part), known)
   bare = last and part.endswith(('}', '*'))
   matches = []
   folders, files = walk.listed(place, passed)
@@ -88,11 +89,23 @@ def _children(place, part, known, last, passed):
         passed.unread[child.suffix.lower()] += 1
       continue
     stem = bare and not is_folder
-    match = regex.fullmatch(formats.stem(child) if stem else child.name)
+    name = formats.stem(child) if stem else child.name
+    match = regex.fullmatch(composed(name))
     if match:
       new = dict(zip(part_names, match.groups(), strict=True))
       matches.append((child, new))
   return matches
+
+
+def _called(place, name):
+  """What lies in a folder under a name, however its umlauts are written."""
+  child = place / name
+  if child.is_dir() or child.is_file():
+    return [child]
+  if name.isascii() or not place.is_dir():
+    return []
+  folders, files = walk.listed(place)
+  return [c for c in folders + files if composed(c.name) == composed(name)]
 
 
 def _regex(part, known):
@@ -104,7 +117,7 @@ def _regex(part, known):
     if token[0] == '*':
       pieces.append('.*')
     elif name in known:
-      pieces.append(re.escape(known[name]))
+      pieces.append(re.escape(composed(known[name])))
     elif name in groups:
       pieces.append(f'(?:\\{groups[name]})')
     else:

@@ -2,11 +2,11 @@
 
 import collections
 import pathlib
-import unicodedata
 
 from medjax.data import formats
 from medjax.data.folder import pattern
 from medjax.data.folder.listing import images_below
+from medjax.files import composed
 
 
 class Places:
@@ -41,11 +41,11 @@ class Places:
       path = self.root / candidate
       if path.exists():
         return [path]
-      if '*' in candidate:
+      if '*' in candidate or not candidate.isascii():
         found = [p for p, _ in pattern.find(self.root, candidate)]
         if found:
           return found
-    cell = _composed(text.replace('\\', '/').strip('/'))
+    cell = composed(text.replace('\\', '/').strip('/'))
     found = self._names().get(pathlib.PurePosixPath(cell).name, [])
     if '/' in cell:  # then its folders must be those of the file
       found = [p for p in found if f'/{cell}'.endswith(self._tails(p))]
@@ -56,7 +56,7 @@ class Places:
   def _tails(self, path):
     below = path.relative_to(self.root)
     bare = below.with_name(formats.stem(path))
-    return tuple(f'/{_composed(p.as_posix())}' for p in (below, bare))
+    return tuple(f'/{composed(p.as_posix())}' for p in (below, bare))
 
   def _names(self):
     """{name and stem: files} of all images below the folder."""
@@ -64,9 +64,5 @@ class Places:
       self._by_name = collections.defaultdict(list)
       for path in images_below(self.root, masks=True):
         for name in dict.fromkeys((path.name, formats.stem(path))):
-          self._by_name[_composed(name)].append(path)
+          self._by_name[composed(name)].append(path)
     return self._by_name
-
-
-def _composed(text):
-  return unicodedata.normalize('NFC', text)

@@ -9,6 +9,7 @@ from medjax.data.folder import (
   layout,
   listing,
   nnunet,
+  people,
   tables,
 )
 from medjax.data.folder.cases import About
@@ -32,7 +33,7 @@ def read(
   fields,
   passed,
   *,
-  by_patient_id,
+  patient,
   dense,
   folds,
   partly,
@@ -44,7 +45,11 @@ def read(
   covariates=(),
   landmark=(),
 ):
-  """(entries, About) of a table, or of a folder without one."""
+  """(entries, About) of a table, or of a folder without one.
+
+  `patient`, the rule of `data.patient`: without one it is told by columns and
+  folders that are called as patients are.
+  """
   if table is not None:
     return _from_table(
       table,
@@ -53,7 +58,8 @@ def read(
       join or {},
       landmark,
       fields,
-      by_patient_id=by_patient_id,
+      by_patient_id=patient == 'dicom',
+      by_name=not patient,
       images=images,
       known=tuple(covariates),
       uncertain=uncertain,
@@ -67,17 +73,18 @@ def read(
     raise ValueError(f'{root}: data.landmark needs a table of visits')
   if where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
-  return _from_files(root, fields, passed, dense, folds, unlabelled, partly)
-
-
-def _from_files(root, fields, passed, dense, folds, unlabelled, partly):
-  """(entries, About) of a folder without a table."""
   if any(fields.values()):
     entries, notes = fields_lib.from_patterns(root, fields, passed)
     return entries, About(notes=notes)
   if unlabelled:
     return _bare(root, passed), About()
-  return _by_layout(root, passed, dense, folds, partly)
+  if nnunet.is_task(root):
+    return _from_task(root, passed, folds)
+  entries = layout.entries_in(root, passed, dense=dense, partly=partly)
+  if patient:
+    return entries, About()
+  entries, notes = people.by_folder(entries, root, dense)
+  return entries, About(notes=notes)
 
 
 def _from_table(path, root, where, join, landmark, fields, **options):
@@ -94,11 +101,8 @@ def _from_table(path, root, where, join, landmark, fields, **options):
   return entries, About(notes=notes, covariate_names=names)
 
 
-def _by_layout(root, passed, dense, folds, partly):
-  """The entries of a folder that needs no telling."""
-  if not nnunet.is_task(root):
-    found = layout.entries_in(root, passed, dense=dense, partly=partly)
-    return found, About()
+def _from_task(root, passed, folds):
+  """(entries, About) of a folder of nnU-Net or the Decathlon."""
   task, entries, notes = nnunet.read(root, passed)
   entries, more = nnunet.with_splits(entries, folds)
   known = dataclasses.asdict(task)

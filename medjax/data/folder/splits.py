@@ -48,6 +48,11 @@ def assign(entries, *, seed, fractions, folds):
     raise ValueError(f'{odd.image}: has no split, though others have')
   if folds:
     shares = {f'fold{i}': 1 / folds for i in range(folds)}
+  elif len(fractions) != len(SPLITS):
+    raise ValueError(
+      f'data.fractions={tuple(fractions)}: needs {len(SPLITS)} numbers, of '
+      f'{", ".join(SPLITS)}; 0 for a split that is not wanted'
+    )
   else:
     shares = dict(zip(SPLITS, fractions, strict=True))
   if folds < 0 or min(shares.values()) < 0 or sum(shares.values()) <= 0:

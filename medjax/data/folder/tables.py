@@ -8,10 +8,11 @@ import pathlib
 import re
 
 from medjax.build import closest
+from medjax.files import composed
 
 SUFFIXES = ('.csv', '.tsv', '.parquet')
-# What a cell without a value may hold, in small letters.
-MISSING = frozenset(('', 'na', 'n/a', 'nan', 'null'))
+# What a cell without a value may hold, in small letters; Excel writes #N/A.
+MISSING = frozenset(('', 'na', 'n/a', '#n/a', 'nan', 'null'))
 _LARGE = 2**28  # bytes; a table of cases never is
 
 
@@ -46,6 +47,8 @@ class Table:
 def read(path):
   """The `Table` in a file; cells are text without blanks around, '' if empty.
 
+  An umlaut is one letter, however the file writes it.
+
   Raises FileNotFoundError, ValueError: no such file, not UTF-8, no rows, a
   column twice, a line with more cells than the header.
   """
@@ -59,7 +62,7 @@ def read(path):
     )
   parquet = path.suffix.lower() == '.parquet'
   columns, lines, delimiter = (*_parquet(path), ',') if parquet else _csv(path)
-  columns, lines = _named(columns, lines)
+  columns, lines = _named([*map(composed, columns)], lines)
   twice = next((c for i, c in enumerate(columns) if c in columns[:i]), None)
   if twice is not None:
     raise ValueError(f'{path}: has column {twice!r} twice; rename one')
@@ -71,7 +74,7 @@ def read(path):
     if len(cells) > len(columns):
       raise ValueError(f'{where}: has more cells than the header has names')
     cells += [''] * (len(columns) - len(cells))
-    texts = map(str.strip, cells)
+    texts = (composed(cell.strip()) for cell in cells)
     rows.append(Row(dict(zip(columns, texts, strict=True)), where))
   return Table(path, tuple(columns), tuple(rows), delimiter != ',')
 
@@ -104,7 +107,7 @@ def select(table, where):
         f'data.where {where!r}: needs column=value, or several with commas'
       )
     table.require(column)
-    left = [r for r in rows if r.cells[column] == value]
+    left = [r for r in rows if r.cells[column] == composed(value)]
     if not left:
       some = sorted({r.cells[column] for r in rows})
       raise ValueError(
@@ -170,8 +173,8 @@ def _of(rows, row, on, empty):
 def clinical(table, columns):
   """[{column: value}] for each row: floats, or text.
 
-  A column whose every cell is a number or missing ('', NA, N/A, NaN, null) is
-  of floats, NaN where missing; any other is text, as it stands.
+  A column whose every cell is a number or missing (`MISSING`) is of floats,
+  NaN where missing; any other is text, as it stands.
   """
   values = {}
   for column in columns:

@@ -56,6 +56,8 @@ def read(path):
   voxels = voxels.reshape(*voxels.shape[:rank], -1)
   affine = _affine(path, fields, len(sizes), rank)
   meta = {'format': 'metaimage', 'unit': 'mm'}
+  if rank == 2:
+    meta['axes'] = 'xy'
   return Volume(voxels, affine, '', meta)
 
 

@@ -72,6 +72,7 @@ def read(path):
     meta['notes'] = notes + more
   rank = min(len(shape), 3)
   if rank == 2:
+    meta['axes'] = 'xy'
     meta['affine'] = affine  # where the slice lies, for writing it back
     affine = np.diag([*np.linalg.norm(affine[:3, :2], axis=0), 1.0])
   if voxels.ndim == rank:

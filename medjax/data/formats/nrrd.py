@@ -60,6 +60,8 @@ def read(path):
   voxels = voxels.transpose(*spatial, *others)
   voxels = voxels.reshape(*voxels.shape[: len(spatial)], -1)
   meta = {'format': 'nrrd', 'unit': 'mm'}
+  if len(spatial) == 2:
+    meta['axes'] = 'xy'
   segments = _segments(path, fields)
   if segments:
     meta['layers'] = segments

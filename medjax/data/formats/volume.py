@@ -40,7 +40,7 @@ class Volume:
   """An image or label map as read from a file.
 
   array: (*spatial, C), channels last, any real dtype; spatial axes in the
-  file's order (NIfTI i, j, k; PNG row, column).
+  file's order (NIfTI i, j, k; PNG row, column; see `x_first`).
   affine: (n+1, n+1) float64, voxel index → mm (RAS for 3-D). Pictures carry no
   reliable size, so theirs is the identity and their unit the pixel.
   modality: as far as the file tells, else ''.
@@ -56,3 +56,20 @@ class Volume:
   def spacing(self):
     """Voxel size in mm, (n,) float64."""
     return spacing_of(self.affine)
+
+  @property
+  def x_first(self):
+    """Whether it has two axes, x and y, as ITK writes them.
+
+    Its reader says so in `meta['axes']`; pictures are (row, column).
+    """
+    return self.meta.get('axes') == 'xy'
+
+  def swapped(self):
+    """The same of two axes with these in the other order."""
+    meta = {**self.meta, 'axes': 'yx' if self.x_first else 'xy'}
+    if meta.get('affine') is not None:
+      meta['affine'] = meta['affine'][:, [1, 0, 2, 3]]
+    affine = self.affine[[1, 0, 2]][:, [1, 0, 2]]
+    array = np.ascontiguousarray(self.array.swapaxes(0, 1))
+    return Volume(array, affine, self.modality, meta)

@@ -382,7 +382,7 @@ REFUSED = {
     ('path,label,id', '0.png,a,x', '1.png,a,x'), {},
     'line 3: case x occurs twice'),
   'no label at all': (
-    ('path,label', '0.png,', '1.png,NA'), {}, 'label is empty in every row'),
+    ('path,label', '0.png,', '1.png,#N/A'), {}, 'label is empty in every row'),
   'an uncertain label': (
     ('path,p,q', '0.png,0,-1'), fields(label='{p,q}'), "data.uncertain='zero'"),
   'a name that is taken': (
@@ -407,6 +407,17 @@ REFUSED = {
     ('path,t', '0.png,1'), fields(time='t'), 'needs data.fields.event'),
   'two masks told': (
     ('path,a,b', '0.png,x,y'), fields(mask='{a,b}'), 'line 2: no mask'),
+  'a number for a name': (
+    ('path,label', '0.png,0', '1.png,1'), {'class_names': (0, 1)},
+    "task.class_names: 0 is a number, and labels are texts; write '0'"),
+  'no regular expression': (
+    ('path,label', '0.png,a'), {'patient': '(P'},
+    "data.patient='(P' is no regular expression"),
+  'a patient without a name': (
+    ('path,label', '0.png,a'), {'patient': 'P*'}, "no patient: 'P*' is not"),
+  'two fractions': (
+    ('path,label', '0.png,a'), {'fractions': (0.8, 0.2)},
+    'data.fractions=(0.8, 0.2): needs 3 numbers, of train, validation, test'),
   'no PatientID': (
     ('path,label', '0.png,a'), {'patient': 'dicom'}, 'is no DICOM'),
   'too few for the folds': (

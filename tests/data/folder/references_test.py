@@ -174,6 +174,23 @@ def test_columns_for_each_structure(tmp_path):
   np.testing.assert_array_equal(cases[0]['mask'], LABELS)
 
 
+def test_structures_of_which_each_patient_has_another(tmp_path):
+  """They are several classes where these are named, else one, and noted."""
+  for i, name in enumerate(('liver', 'spleen')):
+    nifti(tmp_path / f'P{i}' / 'ct.nii.gz', RNG.random((4, 5, 6)))
+    place = tmp_path / f'P{i}' / 'segmentations'
+    nifti(place / f'{name}.nii.gz', (LABELS == 1).astype(np.uint8))
+  cases = opened(tmp_path, class_names=('background', 'liver', 'spleen'))
+  assert [int(c['mask'].max()) for c in cases] == [1, 2]
+  for names in (None, ('background', 'organ')):
+    cases = opened(tmp_path, class_names=names)
+    assert [int(c['mask'].max()) for c in cases] == [1, 1]
+    assert cases.num_classes == 2
+    assert (
+      sum('(liver, spleen, …): taken as one' in n for n in cases.notes) == 1
+    )
+
+
 # Slicer's segments.
 
 

@@ -138,6 +138,19 @@ def test_splits_do_not_depend_on_the_locale():
   assert splits(strange) == splits(names)
 
 
+def test_a_patient_is_the_group_that_matched(tmp_path):
+  for name in ('P1_a', 'P1_b', 'Q1_a', 'Q2_a'):
+    path = tmp_path / 'x' / f'{name}.png'
+    path.parent.mkdir(exist_ok=True)
+    array = np.full((4, 5), len(list(tmp_path.rglob('*'))), np.uint8)
+    Image.fromarray(array).save(path)
+  for rule in (r'(P\d+)|(Q\d+)', r'[PQ]\d+'):
+    cases = folder.open_folder(
+      tmp_path, 'train', fractions=(1, 0, 0), patient=rule
+    )
+    assert [e.patient for e in cases.entries] == ['P1', 'P1', 'Q1', 'Q2']
+
+
 def test_copies_of_an_image_stay_in_one_split(tmp_path):
   """data.group='duplicates': near and exact copies, and their patients."""
   rng = np.random.default_rng(0)

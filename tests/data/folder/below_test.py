@@ -1,0 +1,109 @@
+"""What lies below a folder is found, whatever lies beside it."""
+
+import numpy as np
+import PIL.Image
+import pydicom
+import pytest
+from pydicom.uid import (
+  CTImageStorage,
+  EnhancedSRStorage,
+  ExplicitVRLittleEndian,
+)
+
+from medjax.data.folder import open_folder
+
+ALL = {'fractions': (1, 0, 0)}
+
+
+def picture(path):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  rng = np.random.default_rng([*path.as_posix().encode()])
+  PIL.Image.fromarray(rng.integers(0, 255, (6, 5), np.uint8)).save(path)
+
+
+def dicom(path, kind=CTImageStorage):
+  """One slice of a series of its own, or a report."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  d = pydicom.Dataset()
+  d.file_meta = pydicom.dataset.FileMetaDataset()
+  d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+  d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = kind
+  d.SOPInstanceUID = pydicom.uid.generate_uid()
+  d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
+  d.SeriesInstanceUID = pydicom.uid.generate_uid()
+  d.PatientID, d.Modality = 'x', 'SR'
+  if kind == CTImageStorage:
+    d.Modality = 'CT'
+    d.Rows, d.Columns, d.SamplesPerPixel = 4, 5, 1
+    d.BitsAllocated = d.BitsStored = 16
+    d.HighBit, d.PixelRepresentation = 15, 0
+    d.PhotometricInterpretation = 'MONOCHROME2'
+    d.PixelData = np.full(20, len(str(path)), np.uint16).tobytes()
+    d.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    d.ImagePositionPatient, d.PixelSpacing = [0, 0, 0], [1, 1]
+  d.save_as(path, enforce_file_format=True)
+
+
+def ids(path, split='train', **options):
+  return [e.id for e in open_folder(path, split, **ALL, **options).entries]
+
+
+@pytest.fixture
+def studies(tmp_path):
+  """Two series of each of two patients, in folders below theirs."""
+  for label, patient in (('a', 'P1'), ('b', 'P2')):
+    for study in ('s1', 's2'):
+      dicom(tmp_path / label / patient / study / '0.dcm')
+  return tmp_path
+
+
+def test_a_report_beside_series_hides_none(studies):
+  before = ids(studies)
+  assert len(before) == 4
+  dicom(studies / 'a' / 'P1' / 'report.dcm', EnhancedSRStorage)
+  assert ids(studies) == before
+
+
+def test_a_report_beside_pictures_hides_none(studies):
+  picture(studies / 'a' / 'P1' / 'x.png')
+  before = ids(studies)
+  assert len(before) == 5
+  dicom(studies / 'a' / 'P1' / 'report.dcm', EnhancedSRStorage)
+  assert ids(studies) == before
+
+
+def test_a_series_above_others_is_one_more(studies):
+  before = ids(studies)
+  dicom(studies / 'a' / 'P1' / '0.dcm')
+  dicom(studies / 'a' / 'P1' / '1.dcm')
+  (studies / 'a' / 'P1' / 'masks').mkdir()
+  picture(studies / 'a' / 'P1' / 'masks' / 'liver.png')
+  assert sorted([*before, 'a/P1']) == sorted(ids(studies))
+
+
+@pytest.mark.parametrize(
+  ('split', 'pair'),
+  [('validation', ('val', 'valid')), ('train', ('train', 'Train'))],
+)
+def test_two_folders_of_one_split_are_both_taken(tmp_path, split, pair):
+  for folder in ('train', *pair):
+    for kind in 'ab':
+      picture(tmp_path / folder / kind / f'{folder}.png')
+  found = ids(tmp_path, split)
+  assert sorted(found) == sorted(f'{p}/{k}/{p}' for p in pair for k in 'ab')
+
+
+def test_two_folders_of_one_split_with_masks(tmp_path):
+  """DRIVE's second folder of masks is none in either."""
+  for folder in ('training', 'Train'):
+    picture(tmp_path / folder / 'images' / f'{folder}.png')
+    for masks in ('1st_manual', 'mask'):
+      PIL.Image.new('L', (5, 6), 1).save(
+        _made(tmp_path / folder / masks) / f'{folder}.png'
+      )
+  assert len(ids(tmp_path, dense=True)) == 2
+
+
+def _made(folder):
+  folder.mkdir(parents=True)
+  return folder
