@@ -127,3 +127,18 @@ def test_the_run_itself_is_evaluated_on_its_own_data_only(run, tmp_path):
   made = experiment.restore(workdir, config=config)
   with pytest.raises(ValueError, match=r'data\.path.*--data=FOLDER_OR_SET'):
     evaluate(made, workdir)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'), [('group', 'duplicates'), ('uncertain', 'one')]
+)
+def test_a_folder_is_not_divided_anew_for_an_evaluation(run, field, value):
+  """Cases of the training would be among those tested."""
+  workdir, _ = run
+  before = (workdir / 'metrics.json').read_bytes()
+  config = experiment.config_lib.load(workdir)
+  config.data[field] = value
+  made = experiment.restore(workdir, config=config)
+  with pytest.raises(ValueError, match=rf'another config.*data\.{field}'):
+    evaluate(made, workdir)
+  assert (workdir / 'metrics.json').read_bytes() == before

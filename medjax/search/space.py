@@ -11,12 +11,7 @@ from medjax.build import closest
 from medjax.config import is_part
 
 # What makes the scores of two trials comparable, and the test split unseen.
-_FIXED = (
-  'seed', 'members', 'folds', 'train.steps', 'task.monitor', 'data.name',
-  'data.path', 'data.table', 'data.where', 'data.join', 'data.landmark',
-  'data.fields', 'data.patient', 'data.group', 'data.fractions', 'data.seed',
-  'data.held_out', 'data.folds', 'data.splits',
-)  # fmt: skip
+_FIXED = (*config_lib.OF_THE_DATA, 'train.steps', 'task.monitor')
 
 
 def load(path):
