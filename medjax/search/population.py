@@ -16,7 +16,6 @@ from medjax.search import ledger, space
 _FACTORS = 0.8, 1.2  # of a number that is changed
 _ANEW = 0.25  # chance of a parameter to be drawn anew
 _TAKEN = 'checkpoints', 'metrics.jsonl'
-_DRAWS = 50  # of a space, to see what differs in it
 
 
 def levels(steps, *, count):
@@ -39,7 +38,7 @@ def check(config, draw):
   must not differ, nor a part of them be absent in some, as at an average of 0.
   """
   first = None
-  for seed in range(_DRAWS):
+  for seed in range(space.DRAWS):
     now = _shape(space.configured(config, draw(seed)))
     first = first or now
     for field in first.keys() | now.keys():

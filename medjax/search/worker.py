@@ -32,6 +32,7 @@ def search(
   the user's fails with that line, and the search goes on. A `population` is of
   so many trials, and has more when some succeed others. Returns all trials.
   """
+  rungs.check(eta)
   workdir = pathlib.Path(workdir)
   study = sampler.Study(
     workdir, sampler='random' if population else kind, seed=seed

@@ -146,6 +146,11 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
     (searching('--nested', '--population'), 'take one of them'),
     (searching('--population', config='none.py'), '--rungs=1 is not'),
     (searching('--population', '--trials=1'), 'the size of it, 2 or more'),
+    (
+      searching('--population', '--rungs=2', '--eta=0', config='none.py'),
+      '--eta=0: one in so many goes on; give 2 or more',
+    ),
+    (searching('--rungs=2', '--eta=0', config='none.py'), '--eta=0: one in'),
   ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(
@@ -155,6 +160,12 @@ def test_what_cannot_be_searched_is_refused_at_once(
     call(*options)
   assert message in capsys.readouterr().err
   assert not list(tmp_path.glob('s/**/trials'))
+
+
+def test_options_that_were_wrong_leave_no_search_to_join(call, tmp_path):
+  with pytest.raises(SystemExit):
+    call(*searching('--rungs=9', config='none.py'))
+  assert not (tmp_path / 's').exists()
 
 
 def test_a_schedule_is_no_config(call, tmp_path, capsys):
