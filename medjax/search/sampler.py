@@ -3,8 +3,10 @@
 import contextlib
 import fcntl
 import json
+import math
 import pathlib
 import warnings
+from collections.abc import Mapping
 
 try:
   import optuna
@@ -55,7 +57,40 @@ def drawn(space, seed=0):
   """The overrides of a trial drawn at random, to see whether they are right."""
   optuna.logging.set_verbosity(optuna.logging.ERROR)
   sampler = optuna.samplers.RandomSampler(seed=seed)
-  return dict(space(optuna.create_study(sampler=sampler).ask()))
+  return _asked(space, optuna.create_study(sampler=sampler).ask())
+
+
+def _asked(space, trial):
+  """What a space says of a trial.
+
+  Raises ValueError for choices that come back from the journal as others, or
+  not at all, as tuples do, and for what is no {field: value}.
+  """
+  suggest = trial.suggest_categorical
+
+  def checked(name, choices):
+    for choice in choices:
+      if not _is_plain(choice):
+        raise ValueError(
+          f'the space: suggest_categorical({name!r}, …) chooses among None, '
+          f'bool, int, float and str, and {choice!r} is none: give names, and '
+          'look up what they stand for, as configs/search/unet.py does'
+        )
+    return suggest(name, choices)
+
+  trial.suggest_categorical = checked
+  found = space(trial)
+  if not (
+    isinstance(found, Mapping) and all(isinstance(k, str) for k in found)
+  ):
+    raise ValueError(f'space(trial) must give {{field: value}}, not {found!r}')
+  return dict(found)
+
+
+def _is_plain(choice):
+  if isinstance(choice, float):
+    return math.isfinite(choice)
+  return choice is None or isinstance(choice, bool | int | str)
 
 
 class Study:
@@ -101,7 +136,7 @@ class Study:
       )
     trial = self._study.ask()
     try:
-      overrides = dict(space(trial))
+      overrides = _asked(space, trial)
     finally:
       self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return overrides, dict(trial.params)
