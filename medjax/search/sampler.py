@@ -69,7 +69,7 @@ def _asked(space, trial):
   suggest = trial.suggest_categorical
 
   def checked(name, choices):
-    for choice in choices:
+    for choice in (choices := tuple(choices)):
       if not _is_plain(choice):
         raise ValueError(
           f'the space: suggest_categorical({name!r}, …) chooses among None, '
@@ -141,16 +141,31 @@ class Study:
       self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return overrides, dict(trial.params)
 
-  def learn(self, params, steps, value, *, last):
-    """Takes note of a score at a number of steps."""
+  def learn(self, trials, *, last):
+    """Takes note of the scores of the ledger that the journal has not.
+
+    The ledger is written first, so what a process that was killed could not
+    tell the journal is learned by the next. last: the step of the last rung.
+    """
+    told = self._study.get_trials(deepcopy=False)
+    told = [(t.params, t.intermediate_values) for t in told]
+    for trial in trials:
+      for step, value in sorted(trial.values.items()):
+        score = dict(trial.params), {step: value}
+        if score in told:
+          told.remove(score)  # another trial may have the very same
+        else:
+          self._add(*score, value if step == last else None)
+
+  def _add(self, params, scores, value):
     state = optuna.trial.TrialState
     self._study.add_trial(
       optuna.trial.create_trial(
-        params=dict(params),
+        params=params,
         distributions=self.known(params),
-        value=value if last else None,
-        intermediate_values={steps: value},
-        state=state.COMPLETE if last else state.PRUNED,
+        value=value,
+        intermediate_values=scores,
+        state=state.PRUNED if value is None else state.COMPLETE,
       )
     )
 

@@ -39,6 +39,7 @@ def search(
   )
 
   def choose(found):
+    study.learn(found, last=levels[-1])
     if population:
       return population_lib.job(
         workdir, found, study, space, size=trials, steps=levels, eta=eta,
@@ -64,7 +65,7 @@ def search(
       continue
     try:
       _work(
-        workdir, objective, trial, until, levels, study, show,
+        workdir, objective, trial, until, levels, show,
         newest=population and until != levels[-1],
       )  # fmt: skip
     finally:
@@ -142,7 +143,7 @@ def _halving(found, study, space, most, levels, eta):
   return None, any(t.state == 'running' for t in found)
 
 
-def _work(workdir, objective, trial, until, levels, study, show, *, newest):
+def _work(workdir, objective, trial, until, levels, show, *, newest):
   """Takes a trial to a rung, and writes down what came of it."""
   began = time.monotonic()
   place = ledger.folder(workdir, trial.number)
@@ -161,9 +162,6 @@ def _work(workdir, objective, trial, until, levels, study, show, *, newest):
   trial.tries = 0
   with sampler.alone(workdir):
     ledger.write(workdir, trial)
-    if until in trial.values:
-      last = until == levels[-1]
-      study.learn(trial.params, until, trial.values[until], last=last)
   show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
 
 

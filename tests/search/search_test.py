@@ -114,6 +114,42 @@ def test_a_kill_changes_nothing_with_one_worker(tmp_path):
   assert [t.values for t in cut] == [t.values for t in whole]
 
 
+class Killed(BaseException):
+  """The process ends here, with all that it would still have written."""
+
+
+def test_a_kill_before_the_journal_knows_changes_nothing(tmp_path, monkeypatch):
+  options = dict(trials=14, levels=(3, 9))
+  whole = run(tmp_path / 'whole', **options)
+  write, calls = ledger.write, []
+
+  def mortal(workdir, trial):
+    write(workdir, trial)
+    if trial.state != 'running':
+      calls.append(trial.number)
+      if len(calls) in (3, 6, 12):
+        raise Killed
+
+  monkeypatch.setattr(ledger, 'write', mortal)
+  for _ in range(3):
+    with pytest.raises(Killed):
+      run(tmp_path / 'cut', **options)
+  cut = run(tmp_path / 'cut', **options)
+  assert [t.overrides for t in cut] == [t.overrides for t in whole]
+  assert [t.values for t in cut] == [t.values for t in whole]
+
+
+def test_a_score_is_learned_once(tmp_path):
+  same = lambda trial: {'y': trial.suggest_categorical('y', ['a', 'b'])}
+  for count in (4, 8, 8):  # most trials are the very same as another
+    worker.search(
+      tmp_path, lambda overrides, folder, until: {until: 0.5}, same,
+      trials=count, levels=(9,), show=lambda line: None,
+    )  # fmt: skip
+    text = (tmp_path / 'journal.log').read_text()
+    assert text.count('"intermediate_values":{"9"') == count
+
+
 @pytest.mark.slow
 def test_three_workers_and_a_kill_now_and_then(tmp_path):
   options = dict(trials=40, levels=(3, 9), seconds=1.0)
