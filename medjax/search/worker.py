@@ -1,5 +1,6 @@
 """The loop of a process that searches; several may, on several machines."""
 
+import contextlib
 import pathlib
 import time
 
@@ -48,6 +49,7 @@ def search(
     return _halving(found, study, space, trials, levels, eta)
 
   while True:
+    holding = contextlib.ExitStack()
     with sampler.alone(workdir):
       sampler.mend(workdir)
       job, busy = _next(workdir, choose, interval)
@@ -56,20 +58,23 @@ def search(
         place = ledger.folder(workdir, trial.number)
         trial.state, trial.aim = 'running', until
         ledger.write(workdir, trial)
-        holding = lease.held(place, interval=interval)
-        holding.__enter__()
+        holding.enter_context(lease.held(place, interval=interval))
     if not job:
       if not busy:
         break
       time.sleep(min(_WAIT, interval))
       continue
     try:
-      _work(
-        workdir, objective, trial, until, levels, show,
+      said = _work(
+        objective, trial, place, until, levels,
         newest=population and until != levels[-1],
       )  # fmt: skip
     finally:
-      holding.__exit__(None, None, None)
+      # At once: a trial that is free is another's, and so is its lease.
+      with sampler.alone(workdir):
+        ledger.write(workdir, trial)
+        holding.close()
+    show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
   return ledger.read(workdir)
 
 
@@ -143,10 +148,9 @@ def _halving(found, study, space, most, levels, eta):
   return None, any(t.state == 'running' for t in found)
 
 
-def _work(workdir, objective, trial, until, levels, show, *, newest):
-  """Takes a trial to a rung, and writes down what came of it."""
+def _work(objective, trial, place, until, levels, *, newest):
+  """Takes a trial to a rung; returns in words what came of it."""
   began = time.monotonic()
-  place = ledger.folder(workdir, trial.number)
   try:
     trial.curve = objective(trial.overrides, place, until)
     value = _score(trial.curve, until, newest=newest)
@@ -160,9 +164,7 @@ def _work(workdir, objective, trial, until, levels, show, *, newest):
     trial.state, trial.reason, said = 'failed', line, f'failed: {line}'
   trial.seconds += time.monotonic() - began
   trial.tries = 0
-  with sampler.alone(workdir):
-    ledger.write(workdir, trial)
-  show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
+  return said
 
 
 def _score(curve, until, *, newest):

@@ -250,6 +250,29 @@ def test_a_lease_is_its_process(tmp_path):
   assert not lease.is_held(tmp_path, interval=100)
 
 
+def test_a_lease_that_another_has_taken_is_left_alone(tmp_path):
+  path = tmp_path / 'lease'
+  with lease.held(tmp_path, interval=0.05):
+    path.write_text('elsewhere 1')
+    os.utime(path, (1, 1))
+    time.sleep(0.2)
+    assert path.stat().st_mtime == 1  # nor is it renewed
+  assert path.read_text() == 'elsewhere 1'
+
+
+def test_who_may_take_a_trial_on_finds_no_lease_of_the_one_before(tmp_path):
+  """Showing takes a while where a terminal is blocked."""
+  seen = []
+
+  def show(line):
+    (trial,) = ledger.read(tmp_path)
+    held = (ledger.folder(tmp_path, 0) / 'lease').exists()
+    seen.append((trial.state, held))
+
+  run(tmp_path, trials=1, levels=(3, 9), eta=2, show=show)
+  assert seen == [('paused', False)]
+
+
 def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   def objective(overrides, folder, until):
     if overrides['y'] == 'a':
