@@ -18,9 +18,10 @@ class Trial:
   overrides: fields of the config. params: what the sampler drew. values: {step:
   validation score} at each rung that it reached. aim: the step that it is on
   its way to, or reached last. curve: {step: score} of all validations. state:
-  'running', 'paused' at a rung, 'done', 'failed' with a reason. tries: how
-  often its process has died on the way. seconds: spent in all. parent: of a
-  population, whose state it took over at step `since`.
+  'running', 'paused' at a rung or where it was told to stop, 'done', 'failed'
+  with a reason. tries: how often its process has died on the way. seconds:
+  spent in all. parent: of a population, whose state it took over at step
+  `since`.
   """
 
   number: int

@@ -157,12 +157,16 @@ def _work(objective, trial, place, until, levels, *, newest):
     trial.values[until] = value
     trial.state = 'done' if until == levels[-1] else 'paused'
     said = f'{value:.4f} at step {until}'
+  except (SystemExit, KeyboardInterrupt):
+    trial.state = 'paused'  # it was told to stop, and did not die
+    raise
   except Exception as e:
     line = cli.said(e)
     if line is None:
       raise
     trial.state, trial.reason, said = 'failed', line, f'failed: {line}'
-  trial.seconds += time.monotonic() - began
+  finally:
+    trial.seconds += time.monotonic() - began
   trial.tries = 0
   return said
 

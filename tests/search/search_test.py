@@ -139,6 +139,40 @@ def test_a_kill_before_the_journal_knows_changes_nothing(tmp_path, monkeypatch):
   assert [t.values for t in cut] == [t.values for t in whole]
 
 
+@pytest.mark.parametrize('stop', [SystemExit(143), KeyboardInterrupt()])
+def test_a_stop_is_no_death_and_changes_nothing(tmp_path, stop):
+  options = dict(trials=12, levels=(3, 9))
+  whole = run(tmp_path / 'whole', **options)
+
+  class Told(Objective):
+    """Told to stop again and again, in the first trial and in a later one."""
+
+    def __call__(self, overrides, folder, until):
+      place = folder / 'told'
+      times = len(place.read_text()) if place.exists() else 0
+      if folder.name in ('0000', '0007') and times < 4:
+        place.write_text('x' * (times + 1))
+        raise stop
+      return super().__call__(overrides, folder, until)
+
+  def told():
+    return worker.search(
+      tmp_path / 'cut', Told(), space, show=lambda line: None, **options
+    )
+
+  for i in range(8):
+    with pytest.raises(type(stop)):
+      told()
+    trial = ledger.read(tmp_path / 'cut')[0 if i < 4 else 7]
+    assert (trial.state, trial.tries) == ('paused', 0)
+    assert not list(tmp_path.glob('cut/trials/*/lease'))
+  cut = told()
+  assert [t.overrides for t in cut] == [t.overrides for t in whole]
+  assert [(t.values, t.state) for t in cut] == [
+    (t.values, t.state) for t in whole
+  ]
+
+
 def test_a_score_is_learned_once(tmp_path):
   same = lambda trial: {'y': trial.suggest_categorical('y', ['a', 'b'])}
   for count in (4, 8, 8):  # most trials are the very same as another
