@@ -66,6 +66,15 @@ def folder(workdir, number):
   return pathlib.Path(workdir) / FOLDER / f'{number:04d}'
 
 
+def following(trials):
+  """The number of the next trial.
+
+  Not how many there are: where the folder of a damaged one was deleted, that
+  would be another's.
+  """
+  return 1 + max((t.number for t in trials), default=-1)
+
+
 def write(workdir, trial):
   """Writes what is known of a trial."""
   tree = dataclasses.asdict(trial)

@@ -142,7 +142,7 @@ def _halving(found, study, space, most, levels, eta):
   if going := rungs.candidate(alive, levels, eta=eta):
     return going, True
   if len(found) < most:
-    number = len(found)
+    number = ledger.following(found)
     overrides, params = study.suggest(number, space)
     return (ledger.Trial(number, overrides, params), levels[0]), True
   return None, any(t.state == 'running' for t in found)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+import shutil
 import time
 
 import numpy as np
@@ -320,6 +321,25 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   states = {t.overrides['y']: t.state for t in found}
   assert states == {'a': 'failed', 'b': 'done'}
   assert any('no such optimizer' in line for line in said)
+
+
+def test_a_damaged_trial_is_deleted_as_told_and_another_takes_its_place(
+  tmp_path,
+):
+  before = run(tmp_path, trials=6)
+  (ledger.folder(tmp_path, 2) / 'trial.json').write_text('{"number": 2')
+  with pytest.raises(ValueError, match='delete the folder of this trial'):
+    run(tmp_path, trials=6)
+  copy = tmp_path.with_name('copy')
+  left = iter(range(3))  # lines, more of which a search without end shows
+  for workdir in (tmp_path, shutil.copytree(tmp_path, copy)):
+    shutil.rmtree(ledger.folder(workdir, 2))  # the others stay as they are
+    after = run(workdir, trials=6, show=lambda line: next(left))
+    assert after[:5] == [*before[:2], *before[3:]]
+  found = ledger.read(tmp_path)
+  assert [t.number for t in found] == [0, 1, 3, 4, 5, 6]
+  as_found = lambda t: (t.number, t.overrides, t.values, t.state)
+  assert [*map(as_found, found)] == [*map(as_found, ledger.read(copy))]
 
 
 def test_a_trial_whose_process_always_dies_fails():
