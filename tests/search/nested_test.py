@@ -137,6 +137,21 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
   assert (tmp_path / 'mine.py').exists()
 
 
+@pytest.mark.parametrize('inside', ['', 'fold1/'])
+def test_a_search_ends_with_the_first_score_on_test(
+  call, tmp_path, capsys, inside
+):
+  """Also where `best` was interrupted before it wrote its result."""
+  path = tmp_path / 's' / inside / 'best' / 'seed1' / 'metrics.json'
+  path.parent.mkdir(parents=True)
+  path.write_text('{}')
+  options = ['--nested', '--trials=1'] if inside else ['--trials=1']
+  with pytest.raises(SystemExit):
+    call(*searching(*options, config='small.py' if inside else 'none.py'))
+  assert 'has been read, and what is tried now' in capsys.readouterr().err
+  assert not list(tmp_path.glob('s/**/trials'))
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
