@@ -50,24 +50,16 @@ def search(
 
   while True:
     holding = contextlib.ExitStack()
-    with sampler.alone(workdir):
-      sampler.mend(workdir)
-      job, busy = _next(workdir, choose, interval)
-      if job:
-        trial, until = job
-        place = ledger.folder(workdir, trial.number)
-        trial.state, trial.aim = 'running', until
-        ledger.write(workdir, trial)
-        holding.enter_context(lease.held(place, interval=interval))
-    if not job:
+    trial, busy = _taken(workdir, choose, interval, holding)
+    if not trial:
       if not busy:
-        break
+        return ledger.read(workdir)
       time.sleep(min(_WAIT, interval))
       continue
     try:
       said = _work(
-        objective, trial, place, until, levels,
-        newest=population and until != levels[-1],
+        objective, trial, ledger.folder(workdir, trial.number), levels,
+        newest=population and trial.aim != levels[-1],
       )  # fmt: skip
     finally:
       # At once: a trial that is free is another's, and so is its lease.
@@ -75,7 +67,6 @@ def search(
         ledger.write(workdir, trial)
         holding.close()
     show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
-  return ledger.read(workdir)
 
 
 def settled(workdir, settings):
@@ -119,6 +110,21 @@ def settings(workdir):
   return found
 
 
+def _taken(workdir, choose, interval, holding):
+  """(a trial or None, whether others are at work); `holding` has its lease."""
+  with sampler.alone(workdir):
+    sampler.mend(workdir)
+    job, busy = _next(workdir, choose, interval)
+    if not job:
+      return None, busy
+    trial, until = job
+    trial.state, trial.aim = 'running', until
+    ledger.write(workdir, trial)
+    place = ledger.folder(workdir, trial.number)
+    holding.enter_context(lease.held(place, interval=interval))
+    return trial, busy
+
+
 def _next(workdir, choose, interval):
   """((trial, step to go on to) or None, whether others are at work)."""
   found = ledger.read(workdir)
@@ -148,9 +154,9 @@ def _halving(found, study, space, most, levels, eta):
   return None, any(t.state == 'running' for t in found)
 
 
-def _work(objective, trial, place, until, levels, *, newest):
-  """Takes a trial to a rung; returns in words what came of it."""
-  began = time.monotonic()
+def _work(objective, trial, place, levels, *, newest):
+  """Takes a trial to its aim; returns in words what came of it."""
+  began, until = time.monotonic(), trial.aim
   try:
     trial.curve = objective(trial.overrides, place, until)
     value = _score(trial.curve, until, newest=newest)
