@@ -52,6 +52,14 @@ PLACES = (
   'train.together',
   'train.writer',
 )
+# Fields that say which cases are whose. With another of them those of training
+# may be tested.
+OF_THE_DATA = (
+  'seed', 'members', 'folds', 'data.name', 'data.path', 'data.table',
+  'data.where', 'data.join', 'data.landmark', 'data.fields', 'data.uncertain',
+  'data.patient', 'data.group', 'data.fractions', 'data.seed', 'data.held_out',
+  'data.folds', 'data.splits',
+)  # fmt: skip
 
 
 def part(tree):

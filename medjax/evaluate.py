@@ -20,15 +20,8 @@ from medjax.reports.gallery import Gallery, save_cases
 from medjax.run import per_case
 from medjax.run.checkpoint import best_variables
 
-# Fields of the config that a checkpoint cannot do without, and those that say
-# which cases are whose.
+# Fields of the config that a checkpoint cannot do without.
 OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
-_OF_THE_DATA = (
-  'seed', 'folds', 'members', 'data.name', 'data.path', 'data.table',
-  'data.where', 'data.join', 'data.landmark', 'data.fields', 'data.patient',
-  'data.fractions', 'data.seed',
-  'data.folds', 'data.splits', 'data.held_out',
-)  # fmt: skip
 
 
 class NoReferenceError(ValueError):
@@ -261,7 +254,7 @@ def _check_same(config, workdir):
   config_lib.compare(
     config,
     workdir,
-    _OF_THE_DATA,
+    config_lib.OF_THE_DATA,
     mend='evaluate other data with --data=FOLDER_OR_SET',
   )
 

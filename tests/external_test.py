@@ -137,3 +137,18 @@ def test_the_folder_of_files_at_hand_is_that_of_the_own_set(tmp_path):
   (tmp_path / 'b/1.0.0').mkdir(parents=True)
   (tmp_path / 'b/1.0.0/dataset_info.json').write_text('{}')
   assert external._manual_dir('b', own) is None
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'), [('group', 'duplicates'), ('uncertain', 'one')]
+)
+def test_a_folder_is_not_divided_anew_for_an_evaluation(run, field, value):
+  """Cases of the training would be among those tested."""
+  workdir, _ = run
+  before = (workdir / 'metrics.json').read_bytes()
+  config = experiment.config_lib.load(workdir)
+  config.data[field] = value
+  made = experiment.restore(workdir, config=config)
+  with pytest.raises(ValueError, match=rf'another config.*data\.{field}'):
+    evaluate(made, workdir)
+  assert (workdir / 'metrics.json').read_bytes() == before

@@ -55,10 +55,13 @@ def _search(argv):
 
     keep_programs()
     found = space.load(args.space)
-    # A typo shows now, and not as the reason of each trial that fails.
-    space.configured(args.config, sampler.drawn(found))
+    draw = lambda seed: sampler.drawn(found, seed)
+    # A typo shows now, and not as the reason of each trial that fails; and all
+    # that is refused is so before anything is written down.
+    space.check(args.config, draw)
     if args.population:
-      _check_population(args, found)  # before anything is written down
+      _check_population(args, draw)
+    _levels(args, space.configured(args.config, {}).train.steps)
     folds = range(nested.folds(args.config)) if args.nested else (None,)
     winner.check_unread(args.workdir)
     names = ('config', 'space', 'rungs', 'eta', 'sampler', 'seed', 'nested')
@@ -72,8 +75,18 @@ def _search(argv):
     print(f'page: {report.write(args.workdir)}')
 
 
-def _check_population(args, found):
-  from medjax.search import population, sampler, space
+def _levels(args, steps):
+  """The steps of a run at which its trial is compared with others."""
+  from medjax.search import population, rungs
+
+  rungs.check(args.eta)
+  if args.population:
+    return population.levels(steps, count=args.rungs)
+  return rungs.rungs(steps, count=args.rungs, eta=args.eta)
+
+
+def _check_population(args, draw):
+  from medjax.search import population
 
   if args.nested:
     raise ValueError('--nested and --population: take one of them')
@@ -81,27 +94,20 @@ def _check_population(args, found):
     raise ValueError(
       f'--trials={args.trials}: with --population the size of it, 2 or more'
     )
-  population.levels(
-    space.configured(args.config, {}).train.steps, count=args.rungs
-  )
-  population.check(args.config, lambda seed: sampler.drawn(found, seed))
+  population.check(args.config, draw)
 
 
 def _inside(args, found, fold, seed):
   """Searches, in a fold if one is given."""
-  from medjax.search import nested, objective, population, rungs, worker
+  from medjax.search import nested, objective, worker
 
   workdir, said = args.workdir, ''
   if fold is not None:
     workdir, said = nested.place(workdir, fold), f'fold {fold}: '
   work = objective.Objective(args.config, fold)
-  if args.population:
-    levels = population.levels(work.steps, count=args.rungs)
-  else:
-    levels = rungs.rungs(work.steps, count=args.rungs, eta=args.eta)
   worker.search(
     workdir, work, found, trials=args.trials, eta=args.eta, kind=args.sampler,
-    levels=levels, seed=seed, population=args.population,
+    levels=_levels(args, work.steps), seed=seed, population=args.population,
     show=lambda line: print(f'{said}{line}', flush=True),
   )  # fmt: skip
 

@@ -17,14 +17,19 @@ _NAME = 'lease'
 
 @contextlib.contextmanager
 def held(folder, *, interval=INTERVAL):
-  """Holds the lease of a trial's folder for the body."""
+  """Holds the lease of a trial's folder for the body.
+
+  One that another has taken since, as of a process that slept, is left alone.
+  """
   path, done = folder / _NAME, threading.Event()
-  path.write_text(f'{socket.gethostname()} {os.getpid()}\n')
+  own = f'{socket.gethostname()} {os.getpid()}\n'
+  path.write_text(own)
 
   def renew():
     while not done.wait(interval):
       with contextlib.suppress(OSError):
-        os.utime(path)
+        if path.read_text() == own:
+          os.utime(path)
 
   thread = threading.Thread(target=renew, daemon=True)
   thread.start()
@@ -33,7 +38,9 @@ def held(folder, *, interval=INTERVAL):
   finally:
     done.set()
     thread.join()
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+      if path.read_text() == own:
+        path.unlink()
 
 
 def is_held(folder, *, interval=INTERVAL):

@@ -18,9 +18,10 @@ class Trial:
   overrides: fields of the config. params: what the sampler drew. values: {step:
   validation score} at each rung that it reached. aim: the step that it is on
   its way to, or reached last. curve: {step: score} of all validations. state:
-  'running', 'paused' at a rung, 'done', 'failed' with a reason. tries: how
-  often its process has died on the way. seconds: spent in all. parent: of a
-  population, whose state it took over at step `since`.
+  'running', 'paused' at a rung or where it was told to stop, 'done', 'failed'
+  with a reason. tries: how often its process has died on the way. seconds:
+  spent in all. parent: of a population, whose state it took over at step
+  `since`.
   """
 
   number: int
@@ -63,6 +64,15 @@ class Trial:
 def folder(workdir, number):
   """The workdir of a trial."""
   return pathlib.Path(workdir) / FOLDER / f'{number:04d}'
+
+
+def following(trials):
+  """The number of the next trial.
+
+  Not how many there are: where the folder of a damaged one was deleted, that
+  would be another's.
+  """
+  return 1 + max((t.number for t in trials), default=-1)
 
 
 def write(workdir, trial):

@@ -16,7 +16,6 @@ from medjax.search import ledger, space
 _FACTORS = 0.8, 1.2  # of a number that is changed
 _ANEW = 0.25  # chance of a parameter to be drawn anew
 _TAKEN = 'checkpoints', 'metrics.jsonl'
-_DRAWS = 50  # of a space, to see what differs in it
 
 
 def levels(steps, *, count):
@@ -39,7 +38,7 @@ def check(config, draw):
   must not differ, nor a part of them be absent in some, as at an average of 0.
   """
   first = None
-  for seed in range(_DRAWS):
+  for seed in range(space.DRAWS):
     now = _shape(space.configured(config, draw(seed)))
     first = first or now
     for field in first.keys() | now.keys():
@@ -75,20 +74,24 @@ def job(workdir, trials, study, found, *, size, steps, eta, seed):
   the state of one ahead.
   """
   group = [t for t in trials if t.parent is None]
+  number = ledger.following(trials)
   if len(group) < size:
-    overrides, params = study.suggest(len(trials), found)
-    return (ledger.Trial(len(trials), overrides, params), steps[0]), True
-  running, count = any(t.state == 'running' for t in trials), len(trials)
+    overrides, params = study.suggest(number, found)
+    return (ledger.Trial(number, overrides, params), steps[0]), True
+  running = any(t.state == 'running' for t in trials)
   for here, there in itertools.pairwise(steps):
     if not all(t.state == 'failed' or here in t.values for t in group):
       return None, running
     ahead, behind = compared(group, here, eta=eta)
     born = [t for t in trials if t.parent is not None and t.since == here]
+    # Of those who have gone on the state of this step is no longer there: whose
+    # folder was deleted since is not succeeded again.
+    ahead = [t for t in ahead if t.aim == here]
     for _ in behind[len(born) :] if ahead else ():
       born.append(
-        _successor(workdir, count, ahead, here, there, study, found, seed)
+        _successor(workdir, number, ahead, here, there, study, found, seed)
       )
-      count += 1
+      number += 1
     group = [t for t in group if t not in behind] + born
     for trial in group:
       if trial.is_free and there not in trial.values:
@@ -167,11 +170,19 @@ def take_over(parent, folder):
 def schedule(trials, trial):
   """[(step, overrides)] of a trial and those before it: what held up to there.
 
-  trials: all of the search, by number; the last step is what it came to.
+  trials: all of the search; the last step is what it came to. Raises ValueError
+  where the folder of one of them was deleted.
   """
+  by_number = {t.number: t for t in trials}
   until, found = max(trial.values), []
   while True:
     found.append((until, trial.overrides))
     if trial.parent is None:
       return found[::-1]
-    until, trial = trial.since, trials[trial.parent]
+    if trial.parent not in by_number:
+      raise ValueError(
+        f'trial {trial.number} took over from trial {trial.parent} at step '
+        f'{trial.since}, and the folder of that is gone: the schedule up to '
+        'there is not known; take a new --workdir to find another'
+      )
+    until, trial = trial.since, by_number[trial.parent]

@@ -78,7 +78,10 @@ def _schedule(trials):
   """Header and rows of what the best trial found, or the best so far."""
   scored = [t for t in trials if t.values]
   trial = max(scored, key=lambda t: (max(t.values), t.value, -t.number))
-  found = population.schedule(trials, trial)
+  try:
+    found = population.schedule(trials, trial)
+  except ValueError as e:  # the page shows what there is
+    return ['Schedule'], [[str(e)]]
   names = list(dict.fromkeys(k for _, settings in found for k in settings))
   begun = [0, *(until for until, _ in found)]
   rows = [

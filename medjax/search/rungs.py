@@ -11,13 +11,20 @@ def rungs(steps, *, count=1, eta=3):
 
   Raises ValueError where the first would have no step.
   """
+  check(eta)
   found = [round(steps / eta**k) for k in reversed(range(count))]
-  if count < 1 or eta < 2 or found[0] < 1 or len({*found}) < count:
+  if count < 1 or found[0] < 1 or len({*found}) < count:
     raise ValueError(
       f'{count} rungs of a run of {steps} steps, each {eta} times the one '
       'before, leave the first without a step: take fewer'
     )
   return tuple(found)
+
+
+def check(eta):
+  """Raises ValueError for an η that leaves nobody behind."""
+  if eta < 2:
+    raise ValueError(f'--eta={eta}: one in so many goes on; give 2 or more')
 
 
 def promoted(values, *, eta=3):

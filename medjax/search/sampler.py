@@ -3,8 +3,10 @@
 import contextlib
 import fcntl
 import json
+import math
 import pathlib
 import warnings
+from collections.abc import Mapping
 
 try:
   import optuna
@@ -55,7 +57,40 @@ def drawn(space, seed=0):
   """The overrides of a trial drawn at random, to see whether they are right."""
   optuna.logging.set_verbosity(optuna.logging.ERROR)
   sampler = optuna.samplers.RandomSampler(seed=seed)
-  return dict(space(optuna.create_study(sampler=sampler).ask()))
+  return _asked(space, optuna.create_study(sampler=sampler).ask())
+
+
+def _asked(space, trial):
+  """What a space says of a trial.
+
+  Raises ValueError for choices that come back from the journal as others, or
+  not at all, as tuples do, and for what is no {field: value}.
+  """
+  suggest = trial.suggest_categorical
+
+  def checked(name, choices):
+    for choice in (choices := tuple(choices)):
+      if not _is_plain(choice):
+        raise ValueError(
+          f'the space: suggest_categorical({name!r}, …) chooses among None, '
+          f'bool, int, float and str, and {choice!r} is none: give names, and '
+          'look up what they stand for, as configs/search/unet.py does'
+        )
+    return suggest(name, choices)
+
+  trial.suggest_categorical = checked
+  found = space(trial)
+  if not (
+    isinstance(found, Mapping) and all(isinstance(k, str) for k in found)
+  ):
+    raise ValueError(f'space(trial) must give {{field: value}}, not {found!r}')
+  return dict(found)
+
+
+def _is_plain(choice):
+  if isinstance(choice, float):
+    return math.isfinite(choice)
+  return choice is None or isinstance(choice, bool | int | str)
 
 
 class Study:
@@ -101,21 +136,36 @@ class Study:
       )
     trial = self._study.ask()
     try:
-      overrides = dict(space(trial))
+      overrides = _asked(space, trial)
     finally:
       self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return overrides, dict(trial.params)
 
-  def learn(self, params, steps, value, *, last):
-    """Takes note of a score at a number of steps."""
+  def learn(self, trials, *, last):
+    """Takes note of the scores of the ledger that the journal has not.
+
+    The ledger is written first, so what a process that was killed could not
+    tell the journal is learned by the next. last: the step of the last rung.
+    """
+    told = self._study.get_trials(deepcopy=False)
+    told = [(t.params, t.intermediate_values) for t in told]
+    for trial in trials:
+      for step, value in sorted(trial.values.items()):
+        score = dict(trial.params), {step: value}
+        if score in told:
+          told.remove(score)  # another trial may have the very same
+        else:
+          self._add(*score, value if step == last else None)
+
+  def _add(self, params, scores, value):
     state = optuna.trial.TrialState
     self._study.add_trial(
       optuna.trial.create_trial(
-        params=dict(params),
+        params=params,
         distributions=self.known(params),
-        value=value if last else None,
-        intermediate_values={steps: value},
-        state=state.COMPLETE if last else state.PRUNED,
+        value=value,
+        intermediate_values=scores,
+        state=state.PRUNED if value is None else state.COMPLETE,
       )
     )
 

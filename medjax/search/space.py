@@ -11,12 +11,8 @@ from medjax.build import closest
 from medjax.config import is_part
 
 # What makes the scores of two trials comparable, and the test split unseen.
-_FIXED = (
-  'seed', 'members', 'folds', 'train.steps', 'task.monitor', 'data.name',
-  'data.path', 'data.table', 'data.where', 'data.join', 'data.landmark',
-  'data.fields', 'data.patient', 'data.group', 'data.fractions', 'data.seed',
-  'data.held_out', 'data.folds', 'data.splits',
-)  # fmt: skip
+_FIXED = (*config_lib.OF_THE_DATA, 'train.steps', 'task.monitor')
+DRAWS = 50  # of a space, to see what it may say
 
 
 def load(path):
@@ -44,20 +40,25 @@ def configured(config, overrides, fold=None):
 
   overrides: {'optimizer.learning_rate': 1e-3, …}; an argument of what has a
   name may be new. Of a cross-validation, the config of the run that tests
-  `fold`. Raises ValueError for a field that the config has not, or that says
-  which cases are whose.
+  `fold`. Raises ValueError for a field that the config has not, that says which
+  cases are whose, or that has a value of another type.
   """
   made = public.read_config(config)
   for field, value in plain(overrides).items():
-    if any(f'{field}.'.startswith(f'{name}.') for name in _FIXED):
-      raise ValueError(
-        f'the space sets {field!r}, which must be the same in all trials for '
-        'their scores to be comparable: set it in the config'
-      )
+    _check_free(made, field, value)
     _set(made, field, value)
   if fold is None:
     return made
   return config_lib.members(config_lib.complete(made), '')[fold][0]
+
+
+def check(config, draw):
+  """Raises ValueError for a space that says what the config cannot.
+
+  draw(seed) → overrides; many, as a field may be set in some trials only.
+  """
+  for seed in range(DRAWS):
+    configured(config, draw(seed))
 
 
 def digest(config, path):
@@ -89,6 +90,32 @@ def plain(overrides):
   return {k.removeprefix('config.'): v for k, v in overrides.items()}
 
 
+def _check_free(config, field, value):
+  for name in _FIXED:
+    if f'{field}.'.startswith(f'{name}.'):
+      raise ValueError(
+        f'the space sets {field!r}, which must be the same in all trials for '
+        'their scores to be comparable: set it in the config'
+      )
+    below = name.removeprefix(f'{field}.')
+    # A part given whole would set it, or put its default in its place.
+    if below != name and (_holds(value, below) or _holds(config, name)):
+      raise ValueError(
+        f'the space sets {field!r} as a whole, but {name!r} must be the same '
+        'in all trials for their scores to be comparable: set the other fields '
+        f'one by one, as {field + ".…"!r}'
+      )
+
+
+def _holds(tree, name):
+  """Whether there is a field in a part, or in a dict that becomes one."""
+  for key in name.split('.'):
+    if not hasattr(tree, 'items') or key not in tree:
+      return False
+    tree = tree[key]
+  return True
+
+
 def _set(config, field, value):
   *parents, last = field.split('.')
   place = config
@@ -100,8 +127,14 @@ def _set(config, field, value):
     _refuse(field, field, {})
   if last not in place and 'name' not in place:
     _refuse(last, field, place)
-  with place.unlocked():
-    place[last] = value
+  try:
+    with place.unlocked():
+      place[last] = value
+  except TypeError:
+    raise ValueError(
+      f'the space sets {field!r} to {value!r}, of type {type(value).__name__}: '
+      f'make it of type {place.get_type(last).__name__}, as in the config'
+    ) from None
 
 
 def _refuse(name, field, place):

@@ -11,6 +11,9 @@ from medjax.search import ledger, population, space
 from medjax.train import train
 
 RESULT = 'best.json'
+# What is there as soon as the test split was read, by an evaluation that was
+# interrupted too.
+_READ = (RESULT, 'best/seed*/metrics.json')
 _CONFIG = '''"""Trial {number}, the best of {trials}: {value:.4f} on validation.
 
 Made by medjax.search best; {config} with what was found.
@@ -60,12 +63,13 @@ def write_config(workdir, out, config):
 def check_unread(workdir):
   """Raises ValueError where the test split of a search has been read."""
   workdir = pathlib.Path(workdir)
-  for path in (*workdir.glob(RESULT), *workdir.glob(f'fold*/{RESULT}')):
-    raise ValueError(
-      f'{path}: the test split of this search has been read, and what is tried '
-      'now would know it: `search report` shows the result; take a new '
-      '--workdir to search on'
-    )
+  for name in _READ:
+    for path in sorted((*workdir.glob(name), *workdir.glob(f'fold*/{name}'))):
+      raise ValueError(
+        f'{path}: the test split of this search has been read, and what is '
+        'tried now would know it: `search best` gives the result, if it is not '
+        'there yet; take a new --workdir to search on'
+      )
 
 
 def judge(workdir, config, *, seeds=3, show=print):

@@ -1,5 +1,6 @@
 """The loop of a process that searches; several may, on several machines."""
 
+import contextlib
 import pathlib
 import time
 
@@ -32,12 +33,14 @@ def search(
   the user's fails with that line, and the search goes on. A `population` is of
   so many trials, and has more when some succeed others. Returns all trials.
   """
+  rungs.check(eta)
   workdir = pathlib.Path(workdir)
   study = sampler.Study(
     workdir, sampler='random' if population else kind, seed=seed
   )
 
   def choose(found):
+    study.learn(found, last=levels[-1])
     if population:
       return population_lib.job(
         workdir, found, study, space, size=trials, steps=levels, eta=eta,
@@ -46,29 +49,24 @@ def search(
     return _halving(found, study, space, trials, levels, eta)
 
   while True:
-    with sampler.alone(workdir):
-      sampler.mend(workdir)
-      job, busy = _next(workdir, choose, interval)
-      if job:
-        trial, until = job
-        place = ledger.folder(workdir, trial.number)
-        trial.state, trial.aim = 'running', until
-        ledger.write(workdir, trial)
-        holding = lease.held(place, interval=interval)
-        holding.__enter__()
-    if not job:
+    holding = contextlib.ExitStack()
+    trial, busy = _taken(workdir, choose, interval, holding)
+    if not trial:
       if not busy:
-        break
+        return ledger.read(workdir)
       time.sleep(min(_WAIT, interval))
       continue
     try:
-      _work(
-        workdir, objective, trial, until, levels, study, show,
-        newest=population and until != levels[-1],
+      said = _work(
+        objective, trial, ledger.folder(workdir, trial.number), levels,
+        newest=population and trial.aim != levels[-1],
       )  # fmt: skip
     finally:
-      holding.__exit__(None, None, None)
-  return ledger.read(workdir)
+      # At once: a trial that is free is another's, and so is its lease.
+      with sampler.alone(workdir):
+        ledger.write(workdir, trial)
+        holding.close()
+    show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
 
 
 def settled(workdir, settings):
@@ -112,6 +110,21 @@ def settings(workdir):
   return found
 
 
+def _taken(workdir, choose, interval, holding):
+  """(a trial or None, whether others are at work); `holding` has its lease."""
+  with sampler.alone(workdir):
+    sampler.mend(workdir)
+    job, busy = _next(workdir, choose, interval)
+    if not job:
+      return None, busy
+    trial, until = job
+    trial.state, trial.aim = 'running', until
+    ledger.write(workdir, trial)
+    place = ledger.folder(workdir, trial.number)
+    holding.enter_context(lease.held(place, interval=interval))
+    return trial, busy
+
+
 def _next(workdir, choose, interval):
   """((trial, step to go on to) or None, whether others are at work)."""
   found = ledger.read(workdir)
@@ -135,35 +148,33 @@ def _halving(found, study, space, most, levels, eta):
   if going := rungs.candidate(alive, levels, eta=eta):
     return going, True
   if len(found) < most:
-    number = len(found)
+    number = ledger.following(found)
     overrides, params = study.suggest(number, space)
     return (ledger.Trial(number, overrides, params), levels[0]), True
   return None, any(t.state == 'running' for t in found)
 
 
-def _work(workdir, objective, trial, until, levels, study, show, *, newest):
-  """Takes a trial to a rung, and writes down what came of it."""
-  began = time.monotonic()
-  place = ledger.folder(workdir, trial.number)
+def _work(objective, trial, place, levels, *, newest):
+  """Takes a trial to its aim; returns in words what came of it."""
+  began, until = time.monotonic(), trial.aim
   try:
     trial.curve = objective(trial.overrides, place, until)
     value = _score(trial.curve, until, newest=newest)
     trial.values[until] = value
     trial.state = 'done' if until == levels[-1] else 'paused'
     said = f'{value:.4f} at step {until}'
+  except (SystemExit, KeyboardInterrupt):
+    trial.state = 'paused'  # it was told to stop, and did not die
+    raise
   except Exception as e:
     line = cli.said(e)
     if line is None:
       raise
     trial.state, trial.reason, said = 'failed', line, f'failed: {line}'
-  trial.seconds += time.monotonic() - began
+  finally:
+    trial.seconds += time.monotonic() - began
   trial.tries = 0
-  with sampler.alone(workdir):
-    ledger.write(workdir, trial)
-    if until in trial.values:
-      last = until == levels[-1]
-      study.learn(trial.params, until, trial.values[until], last=last)
-  show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
+  return said
 
 
 def _score(curve, until, *, newest):

@@ -137,6 +137,21 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
   assert (tmp_path / 'mine.py').exists()
 
 
+@pytest.mark.parametrize('inside', ['', 'fold1/'])
+def test_a_search_ends_with_the_first_score_on_test(
+  call, tmp_path, capsys, inside
+):
+  """Also where `best` was interrupted before it wrote its result."""
+  path = tmp_path / 's' / inside / 'best' / 'seed1' / 'metrics.json'
+  path.parent.mkdir(parents=True)
+  path.write_text('{}')
+  options = ['--nested', '--trials=1'] if inside else ['--trials=1']
+  with pytest.raises(SystemExit):
+    call(*searching(*options, config='small.py' if inside else 'none.py'))
+  assert 'has been read, and what is tried now' in capsys.readouterr().err
+  assert not list(tmp_path.glob('s/**/trials'))
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
@@ -146,6 +161,11 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
     (searching('--nested', '--population'), 'take one of them'),
     (searching('--population', config='none.py'), '--rungs=1 is not'),
     (searching('--population', '--trials=1'), 'the size of it, 2 or more'),
+    (
+      searching('--population', '--rungs=2', '--eta=0', config='none.py'),
+      '--eta=0: one in so many goes on; give 2 or more',
+    ),
+    (searching('--rungs=2', '--eta=0', config='none.py'), '--eta=0: one in'),
   ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(
@@ -155,6 +175,12 @@ def test_what_cannot_be_searched_is_refused_at_once(
     call(*options)
   assert message in capsys.readouterr().err
   assert not list(tmp_path.glob('s/**/trials'))
+
+
+def test_options_that_were_wrong_leave_no_search_to_join(call, tmp_path):
+  with pytest.raises(SystemExit):
+    call(*searching('--rungs=9', config='none.py'))
+  assert not (tmp_path / 's').exists()
 
 
 def test_a_schedule_is_no_config(call, tmp_path, capsys):

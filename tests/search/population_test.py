@@ -150,6 +150,40 @@ def test_the_newest_score_counts_and_must_be_a_number(tmp_path):
   assert {t.value for t in found if t.state == 'done'} == {2.0}
 
 
+@pytest.mark.parametrize('since', [0, 2, 4])
+def test_a_folder_that_was_deleted_leaves_the_others_as_they_are(
+  tmp_path, since
+):
+  before = run(tmp_path)
+  gone = next(t.number for t in before if t.since == since)
+  shutil.rmtree(ledger.folder(tmp_path, gone))
+  left = iter(range(9))  # lines, more of which a search without end shows
+  found = run(tmp_path, show=lambda line: next(left))
+  by_number = {t.number: t for t in found}
+  for t in before:
+    if t.number != gone and t.state == 'done':
+      assert by_number[t.number] == t
+  for t in found:
+    if t.parent in by_number:
+      theirs, mine = by_number[t.parent].curve, t.curve
+      assert all(mine[k] == theirs[k] for k in range(1, t.since + 1))
+      # Not what the parent became later.
+      assert mine.get(t.since + 1, 0) != theirs.get(t.since + 1)
+  assert run(tmp_path) == found
+
+
+def test_a_schedule_whose_beginning_was_deleted(tmp_path):
+  found = run(tmp_path)
+  best = winner.best(tmp_path)
+  assert best.parent is not None
+  shutil.rmtree(ledger.folder(tmp_path, best.parent))
+  rest = [t for t in found if t.number != best.parent]
+  with pytest.raises(ValueError, match=f'trial {best.parent} .* is gone'):
+    population.schedule(rest, best)
+  assert 'is gone' in report.write(tmp_path).read_text()
+  assert population.schedule(found[::-1], best)[-1] == (6, best.overrides)
+
+
 def test_the_page_tells_the_schedule(tmp_path):
   found = run(tmp_path)
   best = winner.best(tmp_path)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+import shutil
 import time
 
 import numpy as np
@@ -114,6 +115,76 @@ def test_a_kill_changes_nothing_with_one_worker(tmp_path):
   assert [t.values for t in cut] == [t.values for t in whole]
 
 
+class Killed(BaseException):
+  """The process ends here, with all that it would still have written."""
+
+
+def test_a_kill_before_the_journal_knows_changes_nothing(tmp_path, monkeypatch):
+  options = dict(trials=14, levels=(3, 9))
+  whole = run(tmp_path / 'whole', **options)
+  write, calls = ledger.write, []
+
+  def mortal(workdir, trial):
+    write(workdir, trial)
+    if trial.state != 'running':
+      calls.append(trial.number)
+      if len(calls) in (3, 6, 12):
+        raise Killed
+
+  monkeypatch.setattr(ledger, 'write', mortal)
+  for _ in range(3):
+    with pytest.raises(Killed):
+      run(tmp_path / 'cut', **options)
+  cut = run(tmp_path / 'cut', **options)
+  assert [t.overrides for t in cut] == [t.overrides for t in whole]
+  assert [t.values for t in cut] == [t.values for t in whole]
+
+
+@pytest.mark.parametrize('stop', [SystemExit(143), KeyboardInterrupt()])
+def test_a_stop_is_no_death_and_changes_nothing(tmp_path, stop):
+  options = dict(trials=12, levels=(3, 9))
+  whole = run(tmp_path / 'whole', **options)
+
+  class Told(Objective):
+    """Told to stop again and again, in the first trial and in a later one."""
+
+    def __call__(self, overrides, folder, until):
+      place = folder / 'told'
+      times = len(place.read_text()) if place.exists() else 0
+      if folder.name in ('0000', '0007') and times < 4:
+        place.write_text('x' * (times + 1))
+        raise stop
+      return super().__call__(overrides, folder, until)
+
+  def told():
+    return worker.search(
+      tmp_path / 'cut', Told(), space, show=lambda line: None, **options
+    )
+
+  for i in range(8):
+    with pytest.raises(type(stop)):
+      told()
+    trial = ledger.read(tmp_path / 'cut')[0 if i < 4 else 7]
+    assert (trial.state, trial.tries) == ('paused', 0)
+    assert not list(tmp_path.glob('cut/trials/*/lease'))
+  cut = told()
+  assert [t.overrides for t in cut] == [t.overrides for t in whole]
+  assert [(t.values, t.state) for t in cut] == [
+    (t.values, t.state) for t in whole
+  ]
+
+
+def test_a_score_is_learned_once(tmp_path):
+  same = lambda trial: {'y': trial.suggest_categorical('y', ['a', 'b'])}
+  for count in (4, 8, 8):  # most trials are the very same as another
+    worker.search(
+      tmp_path, lambda overrides, folder, until: {until: 0.5}, same,
+      trials=count, levels=(9,), show=lambda line: None,
+    )  # fmt: skip
+    text = (tmp_path / 'journal.log').read_text()
+    assert text.count('"intermediate_values":{"9"') == count
+
+
 @pytest.mark.slow
 def test_three_workers_and_a_kill_now_and_then(tmp_path):
   options = dict(trials=40, levels=(3, 9), seconds=1.0)
@@ -183,6 +254,29 @@ def test_a_lease_is_its_process(tmp_path):
   assert not lease.is_held(tmp_path, interval=100)
 
 
+def test_a_lease_that_another_has_taken_is_left_alone(tmp_path):
+  path = tmp_path / 'lease'
+  with lease.held(tmp_path, interval=0.05):
+    path.write_text('elsewhere 1')
+    os.utime(path, (1, 1))
+    time.sleep(0.2)
+    assert path.stat().st_mtime == 1  # nor is it renewed
+  assert path.read_text() == 'elsewhere 1'
+
+
+def test_who_may_take_a_trial_on_finds_no_lease_of_the_one_before(tmp_path):
+  """Showing takes a while where a terminal is blocked."""
+  seen = []
+
+  def show(line):
+    (trial,) = ledger.read(tmp_path)
+    held = (ledger.folder(tmp_path, 0) / 'lease').exists()
+    seen.append((trial.state, held))
+
+  run(tmp_path, trials=1, levels=(3, 9), eta=2, show=show)
+  assert seen == [('paused', False)]
+
+
 def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   def objective(overrides, folder, until):
     if overrides['y'] == 'a':
@@ -196,6 +290,25 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   states = {t.overrides['y']: t.state for t in found}
   assert states == {'a': 'failed', 'b': 'done'}
   assert any('no such optimizer' in line for line in said)
+
+
+def test_a_damaged_trial_is_deleted_as_told_and_another_takes_its_place(
+  tmp_path,
+):
+  before = run(tmp_path, trials=6)
+  (ledger.folder(tmp_path, 2) / 'trial.json').write_text('{"number": 2')
+  with pytest.raises(ValueError, match='delete the folder of this trial'):
+    run(tmp_path, trials=6)
+  copy = tmp_path.with_name('copy')
+  left = iter(range(3))  # lines, more of which a search without end shows
+  for workdir in (tmp_path, shutil.copytree(tmp_path, copy)):
+    shutil.rmtree(ledger.folder(workdir, 2))  # the others stay as they are
+    after = run(workdir, trials=6, show=lambda line: next(left))
+    assert after[:5] == [*before[:2], *before[3:]]
+  found = ledger.read(tmp_path)
+  assert [t.number for t in found] == [0, 1, 3, 4, 5, 6]
+  as_found = lambda t: (t.number, t.overrides, t.values, t.state)
+  assert [*map(as_found, found)] == [*map(as_found, ledger.read(copy))]
 
 
 def test_a_trial_whose_process_always_dies_fails():

@@ -44,6 +44,36 @@ def test_what_makes_scores_comparable_is_not_searched(field):
     space.configured(CONFIG, {field: 1})
 
 
+@pytest.mark.parametrize(
+  ('field', 'part'),
+  [
+    ('task', {'name': 'Segmentation', 'monitor': 'dice'}),
+    ('data', {'seed': 3}),
+    ('train', {'ema_decay': 0.9}),  # the config's steps would be lost
+    ('train', 5),
+  ],
+)
+def test_nor_is_it_in_a_part_given_whole(field, part):
+  with pytest.raises(ValueError, match=f"'{field}' as a whole, but '{field}"):
+    space.configured(CONFIG, {field: part})
+  made = space.configured(CONFIG, {'optimizer': {'name': 'sgd'}})
+  assert made.optimizer.name == 'sgd'
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'), [('data.batch_size', 38.7), ('train.ema_decay', 'much')]
+)
+def test_a_value_of_another_type_gets_one_line(field, value):
+  with pytest.raises(ValueError, match=f'{value!r}, of type .*: make it of'):
+    space.configured(CONFIG, {field: value})
+
+
+def test_what_only_some_trials_set_is_found_at_once():
+  draw = lambda seed: {'train.ema_deccay': 1} if seed == 9 else {}
+  with pytest.raises(ValueError, match='did you mean'):
+    space.check(CONFIG, draw)
+
+
 def test_the_space_of_a_file(tmp_path):
   for path in (ROOT / 'configs' / 'search').glob('*.py'):
     assert callable(space.load(path))
