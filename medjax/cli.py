@@ -3,7 +3,6 @@
 import argparse
 import ast
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -172,6 +171,10 @@ def as_worker():
 
   Ctrl-C in a terminal goes to all: the other decides.
   """
+  # Imported before a command becomes __main__, it takes the launcher for that,
+  # and what workers send back is not found: `medjax convert`.
+  import multiprocessing
+
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   def watch():

@@ -137,7 +137,10 @@ def test_command_line(shared_data, tmp_path):
   first.write_bytes(first.read_bytes()[:-5000])
   (source / 'bad' / 'x.dcm').write_bytes(b'junk' * 99)
   done = subprocess.run(
-    [sys.executable, '-m', 'medjax.convert', source / 'good', tmp_path / 'a'],
+    [
+      sys.executable, '-m', 'medjax', 'convert', source / 'good',
+      tmp_path / 'a',
+    ],
     capture_output=True, text=True, check=False,
     cwd=pathlib.Path(__file__).resolve().parents[1],
   )  # fmt: skip
