@@ -14,6 +14,10 @@ def open_cases(config, parts):
   """The raw cases of parts of a set: 'train', 'fold1+fold2'."""
   data = config.data
   if data.name == 'folder':
+    if not data.path:  # which would be the current folder
+      raise ValueError(
+        'data.path: say where the files are, as in --config.data.path=FOLDER'
+      )
     return folder.open_folder(data.path, parts, **folder_options(config))
   if data.hash_ids:
     raise ValueError(

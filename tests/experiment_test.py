@@ -202,6 +202,13 @@ class Plain(nn.Module):
     return nn.Dense(self.num_classes)(x)
 
 
+def test_a_folder_is_told(config):
+  """The current one, whatever lies in it, was taken for it."""
+  config.data.path = ''
+  with pytest.raises(ValueError, match=r'--config\.data\.path=FOLDER'):
+    experiment.make(config)
+
+
 def test_what_cannot_be_trained_is_said_at_once(config, tmp_path):
   config.data.patch_size = (2, 2, 2)
   with pytest.raises(ValueError, match=r'patch_size .* is not 2 sizes'):
