@@ -47,9 +47,24 @@ def parse(argv):
   mode, workdir = value(argv, 'mode'), value(argv, 'workdir')
   if mode == 'evaluate' and workdir and not value(argv, 'config'):
     argv.insert(1, f'--config={STORED}:{workdir}')
+  _check_steps(argv)
   rest = cli.parse_flags(argv)
   _check_file()
   return rest
+
+
+def _check_steps(argv):
+  """Refuses data.preprocess.resize.shape: what is ordered has numbers."""
+  for argument in argv:
+    for name in _LISTS:
+      start = f'--config.{name}.'
+      if argument.startswith(start):
+        step, _, field = argument.removeprefix(start).partition('.')
+        field = field.partition('=')[0] or 'FIELD'
+        raise flags.Error(
+          f'{argument.partition("=")[0]}: {name} is a list, whose steps are '
+          f'counted from 0: --config.{name}[0].{field}=… if {step} is the first'
+        )
 
 
 def is_stored():

@@ -53,6 +53,16 @@ def test_any_field_of_a_config_can_be_set(path):
 
 
 @pytest.mark.parametrize(
+  'field', ['data.preprocess.resize.shape', 'augment.flip.p']
+)
+def test_steps_are_counted(field):
+  name, _, last = field.rpartition('.')
+  name = name.rpartition('.')[0]
+  with pytest.raises(flags.Error, match=rf'config\.{name}\[0\]\.{last}=…'):
+    overrides.parse(['main', f'--config.{field}=1'])
+
+
+@pytest.mark.parametrize(
   'text', ['{0: 1, 255: 0}', '((0, 1), (255, 0))', '{255: 0, 0: 1}']
 )
 def test_values_of_masks_on_the_command_line(text):
