@@ -144,7 +144,8 @@ class Writer:
   def progress(self, step, *, loss=None, examples_per_second=None, score=None):
     """Moves the progress bar, or prints a line where there is no terminal.
 
-    The last `score` given is shown until there is a new one.
+    On a terminal the last `score` given is shown until there is a new one; a
+    line of a log has only what is of its step.
     """
     if not self._enabled:
       return
@@ -170,6 +171,7 @@ class Writer:
     ]
     if not sys.stdout.isatty():
       print(f'step {step}/{self._total}', *words, sep=' · ', flush=True)
+      self._score, self._said = None, {}
       return
     if self._bar is None:
       digits = len(str(self._total))

@@ -162,7 +162,8 @@ def _work(objective, trial, place, levels, *, newest):
     value = _score(trial.curve, until, newest=newest)
     trial.values[until] = value
     trial.state = 'done' if until == levels[-1] else 'paused'
-    said = f'{value:.4f} at step {until}'
+    found = 'at' if newest else 'the best up to'
+    said = f'{value:.4f}, {found} step {until}'
   except (SystemExit, KeyboardInterrupt):
     trial.state = 'paused'  # it was told to stop, and did not die
     raise

@@ -116,12 +116,15 @@ def test_without_a_terminal_progress_prints_plain_lines(tmp_path, capsys):
     writer.progress(1)
     writer.progress(10, loss=0.25, examples_per_second=123.4, score=0.9)
     writer.progress(20, loss=0.125, examples_per_second=123.4)
+    writer.progress(20, score=0.8)
   lines = capsys.readouterr().out.splitlines()
   assert lines[0] == 'step 1/20'
   assert lines[1].startswith(
     'step 10/20 · loss 0.2500 · 123.4 images/s · ETA 0:'
   )
-  assert lines[2].endswith('ETA 0:00:00 · val dice 0.9000')
+  assert lines[1].endswith(' · val dice 0.9000')
+  assert lines[2].endswith('ETA 0:00:00')  # .9 is not of this step
+  assert lines[3].endswith(' · val dice 0.8000')
 
 
 def test_a_task_may_say_which_scores_are_shown(tmp_path, capsys):
