@@ -65,11 +65,23 @@ def _covers_all(task, facts):
 
 
 def _counted(cases):
-  """'12', or '12 of 8 patients' where that is known without reading them."""
-  patients = len({e.patient for e in getattr(cases, 'entries', ())})
+  """'12', or '12 of 8 patients' where that is known and another number."""
+  patients = _patients(cases)
   if patients in (0, len(cases)):
     return str(len(cases))
   return f'{len(cases)} of {patients} patients'
+
+
+def _patients(cases):
+  """How many patients cases are of; 0 where they would have to be read."""
+  return len({e.patient for e in getattr(cases, 'entries', ())})
+
+
+def trained_on(cases):
+  """Numbers of training cases and, where known, patients, for the record."""
+  patients = _patients(cases)
+  known = {'train_patients': patients} if patients else {}
+  return {'train_cases': len(cases), **known}
 
 
 def _never_seen(cases, names):

@@ -27,3 +27,15 @@ def test_a_tolerance_as_wide_as_the_images(shape, spacing, tolerance, found):
   assert announce._covers_all(task, facts) == found
   other = types.SimpleNamespace()  # a classifier's has no surfaces
   assert announce._covers_all(other, facts) == 0
+
+
+def test_what_is_recorded_of_the_training_cases():
+  entry = lambda patient: types.SimpleNamespace(patient=patient)
+  folder = [object()] * 3
+  assert announce.trained_on(folder) == {'train_cases': 3}  # of no folder
+
+  class Cases(list):
+    entries = (entry('a'), entry('b'), entry('a'))
+
+  found = announce.trained_on(Cases(folder))
+  assert found == {'train_cases': 3, 'train_patients': 2}
