@@ -5,6 +5,8 @@ import jax
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
 
+_NOTES, _LONG = 10, 400  # of the data; tables may have a thousand columns
+
 
 def announce(experiment, members):
   """Says what is about to be trained, before the first step is compiled."""
@@ -15,6 +17,8 @@ def announce(experiment, members):
   splits = ', '.join(f'{_counted(cases(split))} {split}' for split in SPLITS)
   device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
   print(f'cases: {splits}; on {device}')
+  for line in _noted(experiment.facts.notes):
+    print(f'note: {line}')
   if task.names:
     positive = getattr(task, 'positive_class', None)
     of = ', '.join(
@@ -55,6 +59,15 @@ def announce(experiment, members):
       f'note: task.nsd_tolerance={tolerance:g} mm is as wide as the images: '
       'every surface is within it, and NSD says nothing; lower it'
     )
+
+
+def _noted(notes):
+  """What was assumed of the data, as lines that a console has room for."""
+  for note in notes[:_NOTES]:
+    cut = len(note) > _LONG
+    yield f'{note[:_LONG]}… (the rest is in facts.json)' if cut else note
+  if len(notes) > _NOTES:
+    yield f'{len(notes) - _NOTES} more on the data are in facts.json'
 
 
 def _covers_all(task, facts):

@@ -39,3 +39,11 @@ def test_what_is_recorded_of_the_training_cases():
 
   found = announce.trained_on(Cases(folder))
   assert found == {'train_cases': 3, 'train_patients': 2}
+
+
+def test_notes_have_room_on_a_console():
+  assert [*announce._noted(('a', 'b'))] == ['a', 'b']
+  *lines, last = announce._noted(('x' * 5000, *'abcdefghijk'))
+  assert len(lines) == 10
+  assert len(lines[0]) < 450
+  assert last == '2 more on the data are in facts.json'
