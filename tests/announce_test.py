@@ -2,6 +2,7 @@
 
 import types
 
+import numpy as np
 import pytest
 
 from medjax import announce
@@ -47,3 +48,26 @@ def test_notes_have_room_on_a_console():
   assert len(lines) == 10
   assert len(lines[0]) < 450
   assert last == '2 more on the data are in facts.json'
+
+
+@pytest.mark.parametrize(
+  ('image', 'found'),
+  [
+    (np.full((8, 8, 1), 4095, np.uint16), 31.1),  # 12 bits, as if they were 8
+    (np.full((8, 8, 1), 255, np.uint8), 0.0),
+    (np.where(np.arange(900).reshape(30, 30, 1), 0, 60000), 0.0),  # one voxel
+    (np.full((600, 600, 1), 4095, np.uint16), 31.1),  # of which some are drawn
+  ],
+)
+def test_values_that_no_network_expects(image, found):
+  scaled = lambda case: {'image': (case['image'] - 127.5) / 127.5}
+  made = types.SimpleNamespace(
+    task=types.SimpleNamespace(inputs=('image',)), preprocess=scaled
+  )
+  assert announce._far_out(made, [{'image': image}]) == pytest.approx(
+    found, 0.01
+  )
+  made.task.inputs = ('covariates',)
+  assert announce._far_out(made, [{'image': image}]) == 0
+  made.task.inputs = ('image', 'covariates')
+  assert announce._far_out(made, [{'covariates': image}]) == 0

@@ -164,16 +164,17 @@ class Trained:
     if spacing.shape != (rank,) or not (spacing > 0).all():
       raise ValueError(f'spacing {spacing} is not {rank} lengths above 0')
     affine = np.diag([*spacing, 1.0])
-    made = self.experiment
-    if note := made.facts.unlike(spacing, made.preprocess_names):
-      warnings.warn(note, stacklevel=3)
-    return {
+    case = {
       **name,
       'image': array,
       'affine': affine,
       'spacing': spacing,
       **fields,
     }
+    made = self.experiment
+    for note in made.facts.doubts(case, made.preprocess_names):
+      warnings.warn(note, stacklevel=3)
+    return case
 
   def _samples(self, cases, refused):
     for case in cases:
