@@ -1,9 +1,13 @@
 """What a run says of itself before its first step."""
 
 import jax
+import numpy as np
 
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
+
+_NOTES, _LONG = 10, 400  # of the data; tables may have a thousand columns
+_FAR, _DRAWN = 10, 100_000  # a value, and voxels that are looked at
 
 
 def announce(experiment, members):
@@ -15,6 +19,8 @@ def announce(experiment, members):
   splits = ', '.join(f'{_counted(cases(split))} {split}' for split in SPLITS)
   device = f'{jax.device_count()} × {jax.devices()[0].device_kind}'
   print(f'cases: {splits}; on {device}')
+  for line in _noted(experiment.facts.notes):
+    print(f'note: {line}')
   if task.names:
     positive = getattr(task, 'positive_class', None)
     of = ', '.join(
@@ -25,6 +31,12 @@ def announce(experiment, members):
   if unseen := _never_seen(cases('train'), task.names):
     print(
       f'note: no case of train is {", ".join(unseen)}, which is not learnt then'
+    )
+  if value := _far_out(experiment, cases('train')):
+    print(
+      f'note: values of the first training image reach {value:.3g} after '
+      'data.preprocess, and networks learn best from some -3 to 3: '
+      "{'name':'zscore'} in place of scale or window takes any range"
     )
   for column in experiment.facts.telling:
     print(
@@ -57,6 +69,29 @@ def announce(experiment, members):
     )
 
 
+def _noted(notes):
+  """What was assumed of the data, as lines that a console has room for."""
+  for note in notes[:_NOTES]:
+    cut = len(note) > _LONG
+    yield f'{note[:_LONG]}… (the rest is in facts.json)' if cut else note
+  if len(notes) > _NOTES:
+    yield f'{len(notes) - _NOTES} more on the data are in facts.json'
+
+
+def _far_out(experiment, cases):
+  """The size of values of the first image, if it is beyond all reason; else 0.
+
+  A scale that is meant for 8-bit pictures leaves others there. Of CT and MRI a
+  few voxels lie far out by nature, so that one in a hundred does not count.
+  """
+  first = cases[0]
+  if 'image' not in experiment.task.inputs or 'image' not in first:
+    return 0.0
+  values = np.abs(experiment.preprocess(first)['image']).ravel()
+  value = float(np.quantile(values[:: values.size // _DRAWN or 1], 0.99))
+  return value if value > _FAR else 0.0
+
+
 def _covers_all(task, facts):
   """The tolerance of surfaces, if an image is no wider; else 0."""
   tolerance = getattr(task, 'nsd_tolerance', 0.0)
@@ -65,11 +100,23 @@ def _covers_all(task, facts):
 
 
 def _counted(cases):
-  """'12', or '12 of 8 patients' where that is known without reading them."""
-  patients = len({e.patient for e in getattr(cases, 'entries', ())})
+  """'12', or '12 of 8 patients' where that is known and another number."""
+  patients = _patients(cases)
   if patients in (0, len(cases)):
     return str(len(cases))
   return f'{len(cases)} of {patients} patients'
+
+
+def _patients(cases):
+  """How many patients cases are of; 0 where they would have to be read."""
+  return len({e.patient for e in getattr(cases, 'entries', ())})
+
+
+def trained_on(cases):
+  """Numbers of training cases and, where known, patients, for the record."""
+  patients = _patients(cases)
+  known = {'train_patients': patients} if patients else {}
+  return {'train_cases': len(cases), **known}
 
 
 def _never_seen(cases, names):

@@ -131,8 +131,8 @@ class Experiment:
           f'{name} has {own} covariates, the model was trained on {columns}: '
           f'{", ".join(facts.covariate_names)}'
         )
-    note = facts.unlike(case.get('spacing', ()), self.preprocess_names)
-    return {**case, 'notes': (*case.get('notes', ()), note)} if note else case
+    told = facts.doubts(case, self.preprocess_names)
+    return {**case, 'notes': (*case.get('notes', ()), *told)} if told else case
 
   @property
   def preprocess_names(self):

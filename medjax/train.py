@@ -8,7 +8,7 @@ import statistics
 import jax
 
 from medjax import begin, engine
-from medjax.announce import announce, sizes
+from medjax.announce import announce, sizes, trained_on
 from medjax.data import walk
 from medjax.evaluate import evaluate_cases
 from medjax.prediction.predictor import Predictor, local_variables
@@ -104,12 +104,15 @@ def _train(experiment, workdir, until, read_test):
         raise Stopped(code, f'step {step} is saved; the same command goes on')
   if spends:
     print(spends.say(members[0].step))
-  return _told(members)
+  return _told(experiment, members)
 
 
-def _told(members):
+def _told(experiment, members):
   """Facts about the run for its record."""
+  # Each fold has training cases of its own, and all share this record.
+  cases = {} if experiment.folds else trained_on(experiment.cases('train'))
   return {
+    **cases,
     **sizes(members[0].state),
     'seconds': members[0].writer.seconds,
     'steps': max(m.step for m in members),

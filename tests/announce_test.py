@@ -2,6 +2,7 @@
 
 import types
 
+import numpy as np
 import pytest
 
 from medjax import announce
@@ -27,3 +28,46 @@ def test_a_tolerance_as_wide_as_the_images(shape, spacing, tolerance, found):
   assert announce._covers_all(task, facts) == found
   other = types.SimpleNamespace()  # a classifier's has no surfaces
   assert announce._covers_all(other, facts) == 0
+
+
+def test_what_is_recorded_of_the_training_cases():
+  entry = lambda patient: types.SimpleNamespace(patient=patient)
+  folder = [object()] * 3
+  assert announce.trained_on(folder) == {'train_cases': 3}  # of no folder
+
+  class Cases(list):
+    entries = (entry('a'), entry('b'), entry('a'))
+
+  found = announce.trained_on(Cases(folder))
+  assert found == {'train_cases': 3, 'train_patients': 2}
+
+
+def test_notes_have_room_on_a_console():
+  assert [*announce._noted(('a', 'b'))] == ['a', 'b']
+  *lines, last = announce._noted(('x' * 5000, *'abcdefghijk'))
+  assert len(lines) == 10
+  assert len(lines[0]) < 450
+  assert last == '2 more on the data are in facts.json'
+
+
+@pytest.mark.parametrize(
+  ('image', 'found'),
+  [
+    (np.full((8, 8, 1), 4095, np.uint16), 31.1),  # 12 bits, as if they were 8
+    (np.full((8, 8, 1), 255, np.uint8), 0.0),
+    (np.where(np.arange(900).reshape(30, 30, 1), 0, 60000), 0.0),  # one voxel
+    (np.full((600, 600, 1), 4095, np.uint16), 31.1),  # of which some are drawn
+  ],
+)
+def test_values_that_no_network_expects(image, found):
+  scaled = lambda case: {'image': (case['image'] - 127.5) / 127.5}
+  made = types.SimpleNamespace(
+    task=types.SimpleNamespace(inputs=('image',)), preprocess=scaled
+  )
+  assert announce._far_out(made, [{'image': image}]) == pytest.approx(
+    found, 0.01
+  )
+  made.task.inputs = ('covariates',)
+  assert announce._far_out(made, [{'image': image}]) == 0
+  made.task.inputs = ('image', 'covariates')
+  assert announce._far_out(made, [{'covariates': image}]) == 0

@@ -101,3 +101,16 @@ def test_the_door_is_lazy_and_known():
   assert {'load', 'batches'} <= {*dir(medjax)}
   with pytest.raises(AttributeError, match='laod'):
     medjax.laod  # noqa: B018
+
+
+def test_an_image_that_is_not_finite_is_refused(config_file, tmp_path):
+  """By every road of Python, as files are: a network would answer."""
+  made = experiment.make(public.read_config(config_file))
+  train(made, tmp_path / 'run')
+  run = medjax.load(tmp_path / 'run')
+  image = np.zeros((12, 11))
+  assert run.predict(image).labels.shape == (12, 11)
+  image[2, 3] = np.nan
+  for ask in (run.predict, run.probabilities, run.features):
+    with pytest.raises(ValueError, match=r'^image: 1 of 132 voxels are NaN'):
+      ask(image)

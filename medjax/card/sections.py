@@ -7,7 +7,7 @@ from medjax.card.entries import Entry, pointer
 from medjax.reports.measures import Measures
 from medjax.reports.text import duration, interval, number
 
-_SPLITS = ('train', 'validation', 'test')
+_SCORED = ('validation', 'test')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,11 @@ def _use(s):
 
 def _data(s):
   lines = [s.entry('Data set', _config('data', 'name'))]
-  for split in _SPLITS[1:]:
+  # Training cases have no scores: their numbers are facts of the run.
+  for what in ('cases', 'patients'):
+    source = _metrics('run', f'train_{what}')
+    lines.append(s.entry(f'Train, {what}', source, number))
+  for split in _SCORED:
     for what, title in (('n', 'cases'), ('patients', 'patients')):
       source = _metrics(split, what)
       lines.append(s.entry(f'{split.capitalize()}, {title}', source, number))

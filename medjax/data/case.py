@@ -8,7 +8,7 @@ table has no image, and neither affine nor spacing.
 
 import numpy as np
 
-from medjax.data.formats import is_invertible, spacing_of
+from medjax.data.formats import check_finite, is_invertible, spacing_of
 
 
 def check_case(case):
@@ -36,12 +36,7 @@ def check_case(case):
     )
   if image.size == 0:
     raise ValueError(f'{name}: image has shape {image.shape}, so no voxels')
-  if image.dtype.kind == 'f' and not np.isfinite(image).all():
-    count = int(image.size - np.isfinite(image).sum())
-    raise ValueError(
-      f'{name}: {count} of {image.size} voxels are NaN or infinite; replace '
-      'them first (numpy.nan_to_num)'
-    )
+  check_finite(name, image)
   if 'mask' in case:
     _check_mask(name, np.asarray(case['mask']), image.shape[:n])
   affine = np.asarray(case.get('affine', np.eye(n + 1)), np.float64)

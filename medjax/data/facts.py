@@ -8,6 +8,9 @@ import numpy as np
 from medjax.data import telling
 
 _QUANTILES = 201  # of event times
+_BITS = {'uint8': 8, 'uint16': 16}  # of pictures, as they are stored
+# By an image's own values, in whatever range they lie.
+_RELATIVE = frozenset(('normalise', 'percentile', 'zscore'))
 _APART = 1.5  # times the training's voxels: other anatomy fills a window
 # Told by the cases themselves, where they can.
 _TOLD = (
@@ -40,6 +43,7 @@ class DataFacts:
   event_times: quantiles, from 0 to 1, of the times of events; causes: how many
     there are of these, which are numbered from 1.
   unit_of_length: 'mm', or 'px' of pictures that do not say their scale.
+  stored: the dtype of the first case's image, as it was read.
   notes: what was assumed when they were read, a line each.
   """
 
@@ -63,6 +67,7 @@ class DataFacts:
   event_times: tuple[float, ...] = ()
   causes: int = 1
   unit_of_length: str = 'mm'
+  stored: str = ''
   notes: tuple[str, ...] = ()
 
   @classmethod
@@ -103,6 +108,7 @@ class DataFacts:
       class_names=tuple(cases.class_names or ()),
       # Pictures without a scale are read as of 1 mm a pixel.
       unit_of_length='px' if len(shape) == 2 and unscaled else 'mm',
+      stored=str(np.asarray(case['image']).dtype) if channels else '',
       **{k: _frozen(v) for k, v in told.items()},
     )
 
@@ -113,6 +119,13 @@ class DataFacts:
     return tuple(
       max(min(n, most) // multiple * multiple, multiple) for n in self.shape
     )
+
+  def doubts(self, case, steps):
+    """What to say of a case whose image is unlike the training's, lines."""
+    found = [self.unlike(case.get('spacing', ()), steps)]
+    if 'image' in case:
+      found.append(self.other_depth(np.asarray(case['image']), steps))
+    return tuple(filter(None, found))
 
   def unlike(self, spacing, steps):
     """What to say of voxels of another size than the training's; '' if none.
@@ -132,6 +145,19 @@ class DataFacts:
       'voxels of {} mm; training began with {} mm, and data.preprocess does '
       'not resample: doubt what was found'
     ).format(*sizes)
+
+  def other_depth(self, image, steps):
+    """What to say of a picture of other bits than the training's; '' if none.
+
+    steps: names of data.preprocess, of which some bring values to a range.
+    """
+    given, known = _BITS.get(str(image.dtype)), _BITS.get(self.stored)
+    if _RELATIVE & steps or not given or not known or given == known:
+      return ''
+    return (
+      f'stored with {given} bits a value; training began with {known}, and '
+      'data.preprocess takes values as they are: doubt what was found'
+    )
 
   def check(self, name, image, *, one_size=False):
     """Raises ValueError for an image (*s, C) that a model knows nothing about.

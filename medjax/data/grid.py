@@ -158,6 +158,13 @@ def axes_of(codes):
   return found
 
 
+# What a config that is meant for pictures wants, told that it gets volumes.
+_VOLUMES = (
+  """: --config.data.preprocess="({'name':'resize','shape':(32,32,16)},"""
+  """{'name':'zscore'})\""""
+)
+
+
 def each_axis(sample, transform, name, values):
   """One number, or one for each spatial axis, as an array (n,)."""
   n = sample['affine'].shape[0] - 1
@@ -165,6 +172,7 @@ def each_axis(sample, transform, name, values):
   if values.ndim and values.shape != (n,):
     raise ValueError(
       f'{sample.get("id")}: {transform}: {name} {tuple(values.tolist())} for '
-      f'{n} spatial axes; give {n} numbers, or one for all'
+      f'{n} spatial axes; give {n} numbers, or one for all, in data.preprocess'
+      f'{_VOLUMES if n == 3 and transform == "resize" else ""}'
     )
   return np.broadcast_to(values, (n,))

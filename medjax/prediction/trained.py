@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax import __version__, experiment, files
+from medjax.data.formats import check_finite
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.result import Prediction, Provenance
 from medjax.run import checkpoint as checkpoint_lib
@@ -149,25 +150,31 @@ class Trained:
     return self._predictors[kind]
 
   def _case(self, array, spacing, fields):
+    """The raw case of arrays, which are finite as those of files are."""
     name = {'id': 'image', 'patient': 'image'}
+    for other in self.experiment.facts.further_images:
+      if other in fields:
+        check_finite(other, np.asarray(fields[other]))
     if array is None:
       return {**name, **fields}
     array, rank = np.asarray(array), self.experiment.facts.rank
+    check_finite('image', array)
     array = array[..., None] if array.ndim == rank else array
     spacing = np.ones(rank) if spacing is None else np.asarray(spacing, float)
     if spacing.shape != (rank,) or not (spacing > 0).all():
       raise ValueError(f'spacing {spacing} is not {rank} lengths above 0')
     affine = np.diag([*spacing, 1.0])
-    made = self.experiment
-    if note := made.facts.unlike(spacing, made.preprocess_names):
-      warnings.warn(note, stacklevel=3)
-    return {
+    case = {
       **name,
       'image': array,
       'affine': affine,
       'spacing': spacing,
       **fields,
     }
+    made = self.experiment
+    for note in made.facts.doubts(case, made.preprocess_names):
+      warnings.warn(note, stacklevel=3)
+    return case
 
   def _samples(self, cases, refused):
     for case in cases:

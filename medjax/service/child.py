@@ -13,6 +13,7 @@ import threading
 import time
 
 from medjax import files
+from medjax.service import quiet
 from medjax.service import settings as settings_lib
 from medjax.service import store as store_lib
 
@@ -115,13 +116,7 @@ _PARTS = {
 def main():
   """Runs one part until it is killed or its parent ends."""
   name, home = sys.argv[1], pathlib.Path(sys.argv[2])
-  logging.basicConfig(
-    format=f'%(asctime)s {name}: %(message)s', level=logging.WARNING
-  )
-  log.setLevel(logging.INFO)
-  # Their lines may quote headers.
-  for quiet in ('absl', 'pydicom', 'pynetdicom', 'highdicom', 'uvicorn'):
-    logging.getLogger(quiet).setLevel(logging.CRITICAL)
+  quiet.begin(name)
   _end_with_parent()
   settings = settings_lib.read(home)
   try:

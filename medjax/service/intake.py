@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pydicom
 import sqlalchemy as sa
 
+from medjax.data.formats.dicom.errors import quiet
 from medjax.service import audit, tables, uids
 from medjax.service import store as store_lib
 
@@ -97,6 +98,7 @@ def _receive(store, data, peer, only):
   return answer._replace(status=DUPLICATE, text=text) if text else answer
 
 
+@quiet()  # `send` reads in the process of a command, which has no log
 def _header(data):
   """What is read of a file's header; raises _RefusedError."""
 

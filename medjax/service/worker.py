@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 import time
-import traceback
 
 import sqlalchemy as sa
 
@@ -19,6 +18,7 @@ from medjax.service import (
   audit,
   deliver,
   models,
+  quiet,
   store,
   tables,
   view,
@@ -122,7 +122,7 @@ class Worker:
     except sa.exc.SQLAlchemyError:
       raise
     except Exception as e:
-      log.error('job %s has no report: %s', job.id, _where(e))
+      log.error('job %s has no report: %s', job.id, quiet.where(e))
       reason = f'no report can be written of these images ({type(e).__name__})'
       self._end(job, row, 'failed', reason)
 
@@ -143,7 +143,7 @@ class Worker:
     except OSError:
       raise
     except Exception as e:
-      log.error('job %s failed: %s', job.id, _where(e))
+      log.error('job %s failed: %s', job.id, quiet.where(e))
       reason = cli.said(e) or f'the model stopped with {type(e).__name__}'
       return nothing('model failed', reason)
 
@@ -246,13 +246,6 @@ class Worker:
           store.renew(c, job, self._owner, self._limits.lease_seconds)
       except sa.exc.SQLAlchemyError as e:
         log.error('a lease was not renewed: %s', type(e).__name__)
-
-
-def _where(error):
-  """The kind of an error and where it arose; its text may quote a header."""
-  last = traceback.extract_tb(error.__traceback__)[-1]
-  name = os.path.basename(last.filename)
-  return f'{type(error).__name__} in {name}, line {last.lineno}'
 
 
 def _report_before(c, store_, job):

@@ -10,6 +10,7 @@ import numpy as np
 
 from medjax.data import telling
 from medjax.data.folder import tables
+from medjax.data.folder.ids import looks_like_id
 from medjax.metrics import concordance
 from medjax.survey.finding import Finding, count
 
@@ -116,6 +117,7 @@ def _findings(table, numbers, told):
     *_bad_events(table, numbers, events),
     *_pairs(table, numbers, times),
     *_visits(table, told['patient']),
+    *_no_covariates(table, numbers, {*times, *events, *told.values()}),
   ]
   if told['time'] in times and numbers.get(told['event']) is not None:
     found += _telling(numbers, told, {*times, *events})
@@ -230,6 +232,27 @@ def _visits(table, patient):
       f'{len(names)} rows of {count(len(set(names)), "patient")}: visits? '
       'data.landmark makes cases of them; otherwise each row needs an id',
     )
+
+
+def _no_covariates(table, numbers, used):
+  """Columns that training leaves out where no covariates are named."""
+  for name, values in numbers.items():
+    if name in used or name.lower() in (*_KEYS, 'label'):
+      continue
+    if values is not None and looks_like_id(name, values.tolist()):
+      yield Finding(
+        'note',
+        f'{name} looks like an id, and is no covariate then: if it is the '
+        f"patient's, say data.fields.patient='{name}'",
+      )
+    kinds = {r.cells[name] for r in table.rows}
+    kinds = {k for k in kinds if k.lower() not in tables.MISSING}
+    if values is None and len(kinds) > _KINDS:
+      yield Finding(
+        'note',
+        f'{name} has {len(kinds)} values that are no numbers, more than '
+        f'{_KINDS}: it is no covariate then',
+      )
 
 
 def _telling_label(table, numbers):

@@ -53,7 +53,14 @@ def run(tmp_path):
   files.write_json(
     folder / 'metrics.json',
     {
-      'run': {'steps': 5, 'best_step': 5, 'monitor': 'dice', 'seconds': 61},
+      'run': {
+        'steps': 5,
+        'best_step': 5,
+        'monitor': 'dice',
+        'seconds': 61,
+        'train_cases': 1609,
+        'train_patients': 27,
+      },
       'measures': {'dice': {'title': 'Dice', 'unit': '', 'higher': True}},
       'unit_of_length': 'mm',
       'validation': split,
@@ -89,6 +96,18 @@ def test_numbers_are_those_of_the_run_with_their_source(run):
   assert found['What it is for'].text == NOT_STATED
   with_facts = entries(run, {'intended_use': 'Research'})
   assert with_facts['What it is for'].text == 'Research'
+
+
+def test_a_card_says_on_how_many_it_was_trained(run):
+  found = entries_of_data(run)
+  cases, patients = found['Train, cases'], found['Train, patients']
+  assert (cases.text, patients.text) == ('1,609', '27')
+  assert cases.source == 'metrics.json#/run/train_cases'
+  metrics = files.read_json(run / 'metrics.json', mend='')
+  del metrics['run']['train_cases'], metrics['run']['train_patients']
+  files.write_json(run / 'metrics.json', metrics, sealed=True)
+  assert entries_of_data(run)['Train, cases'].text == NOT_STATED  # of before
+  assert entries_of_data(run)['Test, cases'].value == 3
 
 
 def test_a_patient_of_two_splits_shows(run):

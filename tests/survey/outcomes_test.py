@@ -32,6 +32,15 @@ BAD = {
   'the label in disguise': (
     ('label,stage', *(f'{"ab"[i % 2]},{i % 2 + i / 99}' for i in range(30))),
     'stage alone has an area under the ROC of 1.000'),
+  'a number of the patient': (
+    ('time,event,MRN', *(f'{1 + i % 7},{i % 2},{(i * 37) % 101}'
+                         for i in range(30))),
+    "MRN looks like an id, and is no covariate then: if it is the patient's, "
+    "say data.fields.patient='MRN'"),
+  'words of many kinds': (
+    ('time,event,diagnosis', *(f'{1 + i % 7},{i % 2},d{i % 25}'
+                               for i in range(50))),
+    'diagnosis has 25 values that are no numbers, more than 20'),
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from medjax.build import closest
 from medjax.data.folder import pattern, tables
 from medjax.data.folder.found import filled
+from medjax.data.folder.ids import looks_like_id
 from medjax.data.folder.tables import clinical
 from medjax.files import composed
 
@@ -111,16 +112,30 @@ def survival(told, values, where, table):
 
 
 def usable(table, columns):
-  """(those columns that can be covariates, notes): numbers, or few kinds."""
-  kept, odd = [], []
+  """(those columns that can be covariates, notes): numbers, or few kinds.
+
+  Numbers that look like an id are none.
+  """
+  kept, odd, ids = [], [], []
+  rows = clinical(table, columns)
   for column in columns:
-    values = {row[column] for row in clinical(table, [column])}
-    number = all(isinstance(v, float) for v in values)
+    values = [row[column] for row in rows]
+    if all(isinstance(v, float) for v in values):
+      (ids if looks_like_id(column, values) else kept).append(column)
+      continue
     kinds = {v for v in values if str(v).lower() not in tables.MISSING}
-    (kept if number or 0 < len(kinds) <= _MOST else odd).append(column)
+    (kept if 0 < len(kinds) <= _MOST else odd).append(column)
   notes = [f'covariates, as none are named: {", ".join(kept) or "none"}']
+  if ids:
+    notes.append(
+      f'no covariates, as they look like ids: {", ".join(ids)}; what is '
+      'measured after all is named in data.fields.covariates'
+    )
   if odd:
-    notes.append(f'no covariates, as no numbers: {", ".join(odd)}')
+    notes.append(
+      f'no covariates, as neither numbers nor up to {_MOST} kinds: '
+      f'{", ".join(odd)}'
+    )
   return tuple(kept), tuple(notes)
 
 

@@ -32,7 +32,12 @@ from medjax.data.formats.dicom import (
   take_patient,
 )
 from medjax.data.formats.dicom.segments import plain as plain_name
-from medjax.data.formats.volume import Volume, is_invertible, spacing_of
+from medjax.data.formats.volume import (
+  Volume,
+  check_finite,
+  is_invertible,
+  spacing_of,
+)
 
 __all__ = [
   'COMPANIONS',
@@ -40,6 +45,7 @@ __all__ = [
   'TISSUE',
   'Identity',
   'Volume',
+  'check_finite',
   'dicom_images',
   'holds_image',
   'is_dicom',
@@ -340,13 +346,7 @@ def _read(module, path, **options):
     raise ValueError(
       f'{path}: has shape {array.shape}, so no voxels; export it again'
     )
-  if array.dtype.kind == 'f':
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if bad:
-      raise ValueError(
-        f'{path}: {bad} of {array.size} voxels are NaN or infinite; replace '
-        'them first (numpy.nan_to_num)'
-      )
+  check_finite(path, array)
   if volume.meta.get('unit') != 'pixel' and not is_invertible(affine):
     raise ValueError(
       f'{path}: its affine cannot be inverted (a voxel size of 0?); mend the '

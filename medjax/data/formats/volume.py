@@ -27,6 +27,18 @@ def is_invertible(affine):
     return bool(whole and abs(np.linalg.det(directions)) > 1e-6)
 
 
+def check_finite(name, array):
+  """Raises ValueError for NaN or infinity: a network answers of them, too."""
+  if array.dtype.kind != 'f':
+    return
+  bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+  if bad:
+    raise ValueError(
+      f'{name}: {bad} of {array.size} voxels are NaN or infinite; replace '
+      'them first (numpy.nan_to_num)'
+    )
+
+
 def orientation_of(affine):
   """Where the axes of a volume run to: 'RAS', 'LPS', …; '?' if nowhere."""
   with warnings.catch_warnings():
