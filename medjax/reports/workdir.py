@@ -55,6 +55,7 @@ _METRICS = {
   },
 }
 _CONFIG = {'task': {'monitor': str}, 'model': {}, 'data': {}}
+_FACTS = {'notes': [str]}
 _AGAIN = 'evaluate again'
 
 
@@ -145,6 +146,7 @@ def read(workdir) -> Run:
     )
   pictures = (folder / 'figures/cases.npz').exists()
   notes = _missing(config, log, metrics, rows, pictures)
+  notes += _of_the_data(folder, metrics)
   if damaged:
     notes.append(f'Damaged lines of metrics.jsonl, left out: {damaged}.')
   run = Run(folder, config or {}, metrics or {}, log, rows, cases, notes)
@@ -255,6 +257,15 @@ def _check_case(case):
   spacing = case.get('spacing', np.ones(2))
   if spacing.shape != (2,) or not (spacing > 0).all():
     raise ValueError('a spacing that is not two lengths')
+
+
+def _of_the_data(folder, metrics):
+  """What was assumed of the training's data, from facts.json."""
+  if 'workdir' in ((metrics or {}).get('run') or {}):  # evaluated on others
+    return []
+  path = folder / 'facts.json'
+  facts = conform(_json(path, 'train again'), _FACTS, str(path)) or {}
+  return [f'Data: {note}.' for note in facts.get('notes', [])]
 
 
 def _missing(config, log, metrics, rows, pictures):

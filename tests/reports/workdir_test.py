@@ -145,6 +145,15 @@ def test_damaged_lines_of_the_log_are_left_out_and_counted(segmentation):
   assert [e['step'] for e in run.log[:4]] == [1, 2, 3, 7]
 
 
+def test_what_was_assumed_of_the_data_is_told(segmentation):
+  """Which columns of a table were taken, say: it was in facts.json alone."""
+  (segmentation / 'facts.json').write_text('{"notes": ["no patients"]}')
+  assert 'Data: no patients.' in workdir.read(segmentation).notes
+  (segmentation / 'facts.json').write_text('{"notes": 3}')
+  with pytest.raises(ValueError, match=r'facts\.json.*notes'):
+    workdir.read(segmentation)
+
+
 @pytest.mark.parametrize('lost', ['0/id', '0/image', '0/mask'])
 def test_cases_that_lack_a_part(segmentation, lost):
   path = segmentation / 'figures/cases.npz'
