@@ -82,6 +82,8 @@ def _path(args):
   planned, avoid, inside = path.plan_paths(scene, ask)
   for one in planned:
     path_files.tell(one)
+  if doubt := path_files.doubted(scene, ask, inside):
+    print(doubt)
   return path_files.write(out, scene, ask, planned, avoid, inside)
 
 
