@@ -43,7 +43,7 @@ def _measure(args):
   print(cli.aligned(['structure', *measure_lib.PRINTED], rows, 'lrrrr'))
   for found_part in (found.position, found.change, found.remnant):
     for key, value in (found_part or {}).items():
-      print(f'{key.replace("_", " ")}: {value}')
+      print(f'{key.replace("_", " ")}: {"none" if value is None else value}')
   return written
 
 
