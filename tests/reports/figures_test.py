@@ -369,3 +369,10 @@ def test_the_legend_of_cuts_fits_their_width():
   (box,) = _boxes(figure.legends, figure)
   assert figure.bbox.x0 <= box.x0
   assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize('trials', [1, 2, 3, 40])
+def test_trials_are_ticked_at_whole_numbers(trials):
+  figure = figures.search_history([(i, 0.1 * i) for i in range(trials)])
+  ticks = figure.axes[0].get_xticks()
+  np.testing.assert_array_equal(ticks, np.round(ticks))
