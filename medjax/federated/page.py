@@ -1,12 +1,13 @@
 """federated.html and the tables on the console: what each site gains."""
 
+import datetime
 import json
 import pathlib
 
 from medjax import cli, files
 from medjax.federated import gain, spending
 from medjax.reports import page
-from medjax.reports.text import interval, number
+from medjax.reports.text import counted, interval, number
 
 _SIZES = ('train', 'n')
 _TITLES = {gain.LOCAL: 'By itself', gain.POOLED: 'Pooled'}
@@ -25,8 +26,8 @@ def write(workdir):
   text = page.render(
     'federated.html.jinja',
     title=f'Federation: {workdir.name}',
-    kind=', '.join(found['algorithms']),
-    written=f'{plan["rounds"]} rounds of {plan["steps"]} steps',
+    kind=f'{", ".join(found["algorithms"])}; {_counted(plan)}',
+    written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
     score=found['title'],
     own=tables(found, own=True),
     everywhere=tables(found, own=False),
@@ -43,6 +44,15 @@ def write(workdir):
   path = workdir / 'federated.html'
   files.write_text(path, text)
   return path
+
+
+def _counted(plan):
+  """How long it was, in words."""
+  rounds, steps = (
+    counted(plan['rounds'], 'round'),
+    counted(plan['steps'], 'step'),
+  )
+  return f'{rounds} of {steps}'
 
 
 def text(found):

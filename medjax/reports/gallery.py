@@ -54,22 +54,26 @@ class Gallery:
     self._shown.append((score, {**about, 'image': image, **shown}))
 
   def chosen(self):
-    """SHOWN cases from best to worst: a third each best, median, worst."""
+    """SHOWN cases from best to worst: a third each best, median, worst.
+
+    Of fewer each belongs to the end that it is nearer to, the one in the
+    middle to the median; one alone is the worst.
+    """
     order = sorted(
       (s for s in self._shown if not np.isnan(s[0])), key=lambda s: -s[0]
     )
-    third, middle = SHOWN // 3, len(order) // 2
+    third, n = SHOWN // 3, len(order)
+    half, first = n // 2, n // 2 - third // 2
     places = {
-      'best': range(third),
-      'median': range(middle - third // 2, middle - third // 2 + third),
-      'worst': range(len(order) - third, len(order)),
+      'worst': range(max(0, n - min(third, max(half, 1))), n),
+      'best': range(min(third, half)),
+      'median': range(max(first, 0), min(first + third, n)),
     }
-    chosen = {}
+    named = {}
     for caption, indices in places.items():
       for i in indices:
-        if 0 <= i < len(order):
-          chosen.setdefault(i, {**order[i][1], 'caption': caption})
-    return list(chosen.values())
+        named.setdefault(i, caption)
+    return [{**order[i][1], 'caption': named[i]} for i in sorted(named)]
 
 
 def save_cases(path, cases):

@@ -1,10 +1,11 @@
 """The page of a search: what was tried, what mattered, what it cost."""
 
+import datetime
 import pathlib
 
 from medjax import files
 from medjax.reports import figures, page
-from medjax.reports.text import duration, interval, number
+from medjax.reports.text import counted, duration, interval, number
 from medjax.search import ledger, nested, population, sampler, winner
 
 
@@ -55,8 +56,8 @@ def write(workdir):
   text = page.render(
     'search.html.jinja',
     title=f'Search: {workdir.name}',
-    kind=_counts(trials),
-    written=f'of {len(trials)} trials',
+    kind=f'{counted(len(trials), "trial")}: {_counts(trials)}',
+    written=_now(),
     table_of=_table(trials),
     failed=[(t.number, t.reason) for t in trials if t.state == 'failed'],
     spent=duration(sum(t.seconds for t in trials)),
@@ -67,6 +68,11 @@ def write(workdir):
   path = workdir / 'search.html'
   files.write_text(path, text)
   return path
+
+
+def _now():
+  """When the page is written, as it says."""
+  return datetime.datetime.now().strftime('%Y-%m-%d %H:%M')
 
 
 def _own(trial):
@@ -117,8 +123,8 @@ def _write_nested(workdir, inside):
   text = page.render(
     'nested.html.jinja',
     title=f'Search: {workdir.name}',
-    kind='nested',
-    written=f'of {len(inside)} folds',
+    kind=f'nested, {counted(len(inside), "fold")}',
+    written=_now(),
     spent=duration(spent),
     said=said,
     rows=rows,
@@ -177,7 +183,8 @@ def _optimism(result):
   return (
     f'The winner, trial {result["trial"]}, scored {number(result["searched"])} '
     f'on validation while it was searched for; on test, in '
-    f'{len(result["test"])} seeds, {", ".join(map(number, result["test"]))}. '
+    f'{counted(len(result["test"]), "seed")}, '
+    f'{", ".join(map(number, result["test"]))}. '
     f'Optimism: {number(result["optimism"])}'
     + (f' ({bounds}).' if bounds else '.')
   )

@@ -43,7 +43,7 @@ def _measure(args):
   print(cli.aligned(['structure', *measure_lib.PRINTED], rows, 'lrrrr'))
   for found_part in (found.position, found.change, found.remnant):
     for key, value in (found_part or {}).items():
-      print(f'{key.replace("_", " ")}: {value}')
+      print(f'{key.replace("_", " ")}: {"none" if value is None else value}')
   return written
 
 
@@ -82,6 +82,8 @@ def _path(args):
   planned, avoid, inside = path.plan_paths(scene, ask)
   for one in planned:
     path_files.tell(one)
+  if doubt := path_files.doubted(scene, ask, inside):
+    print(doubt)
   return path_files.write(out, scene, ask, planned, avoid, inside)
 
 

@@ -6,6 +6,9 @@ import numpy as np
 from scipy import ndimage
 
 _AIR = -300.0  # HU between air and skin
+_LUNG = -950.0  # HU between lung and the air around a patient
+_THIN = 0.25  # of a piece of air: less that is below `_LUNG` is lung
+_GAS = 500.0  # mm², of air in a corner that may be of a trachea or a bowel
 _SMOOTH = 4.0  # mm, of the surface whose normals are taken
 
 
@@ -27,18 +30,34 @@ class Surface(NamedTuple):
 def body(image, affine):
   """Where the body is, (x, y, z) bool, by what is brighter than air.
 
-  The threshold is -300 HU where values reach below -500, as in CT, else
-  Otsu's. The largest piece, without thin things beside it; axial slices are
-  filled, so that lungs belong to it.
+  The largest piece of `solid`, without thin things beside it; of axial slices
+  the air that belongs to it is filled (`filled`), so that lungs belong to it,
+  also those that the image cuts off.
   """
-  low = float(image.min())
-  threshold = _AIR if low < -500 else otsu(image)
-  solid = ndimage.binary_opening(image > threshold, iterations=1)
-  pieces, count = ndimage.label(solid)
+  # An opening, but one that takes the body to go on beyond the image.
+  thick = ndimage.binary_erosion(solid(image), border_value=1)
+  pieces, count = ndimage.label(ndimage.binary_dilation(thick))
   if not count:
     return np.zeros(image.shape, bool)
   largest = 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-  return filled(pieces == largest, affine)
+  thin = None
+  if tells(image):  # the median, because noise of lungs reaches far below
+    thin = ndimage.median_filter(image, 3) < _LUNG
+  return filled(pieces == largest, affine, thin)
+
+
+def solid(image):
+  """What is brighter than air, (x, y, z) bool.
+
+  The threshold is -300 HU where values reach below -500, as in CT, else
+  Otsu's.
+  """
+  return image > (_AIR if float(image.min()) < -500 else otsu(image))
+
+
+def tells(image):
+  """Whether an image tells lung from the air around a patient, as CT does."""
+  return float(image.min()) < _LUNG
 
 
 def otsu(image):
@@ -54,12 +73,56 @@ def otsu(image):
   return float(middles[np.nanargmax(between)])
 
 
-def filled(mask, affine):
-  """A mask whose holes in axial slices belong to it."""
+def filled(mask, affine, thin=None):
+  """A mask, and the air in axial slices that belongs to it.
+
+  A hole is air that reaches no side of its slice; air that reaches one is a
+  hole that the image cuts off. Air that reaches more is around the patient,
+  unless it is dense, such as lung, or a little in a corner, such as gas.
+
+  thin: (x, y, z) bool, where there is less than lung; None: nobody knows, and
+    no air is taken for lung by its density.
+  """
   axis = int(np.abs(affine[2, :3]).argmax())
-  slices = np.moveaxis(mask, axis, 0)
-  found = np.stack([ndimage.binary_fill_holes(one) for one in slices])
-  return np.moveaxis(found, 0, axis)
+  area = np.prod(np.delete(np.linalg.norm(affine[:3, :3], axis=0), axis))
+  if thin is None:
+    thin = np.ones(mask.shape, bool)
+  slices, thins = (np.moveaxis(x, axis, 0) for x in (mask, thin))
+  found = [~_around(*both, area) for both in zip(slices, thins, strict=True)]
+  return np.moveaxis(np.stack(found), 0, axis)
+
+
+def _around(mask, thin, area):
+  """Where the air around a mask is in a slice (h, w); area: of a pixel, mm²."""
+  pieces, count = ndimage.label(~mask)
+  reached = np.zeros((count + 1, 4), bool)
+  sides = pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]
+  for side, labels in enumerate(sides):
+    reached[labels, side] = True
+  reached = reached.sum(-1)
+  sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+  share = np.bincount(pieces.ravel(), thin.ravel()) / np.maximum(sizes, 1)
+  little = (reached == 2) & (sizes * area < _GAS)
+  outer = (reached > 1) & (share >= _THIN) & ~little
+  outer[0] = False  # the mask itself
+  return outer[pieces]
+
+
+def doubt(image, inside, affine):
+  """What a reader must know of the skin: a sentence, or ''.
+
+  Where a body reaches the sides of axial slices, an image other than CT does
+  not tell whether the dark beside it is air or lung that the image cuts off.
+  """
+  axis = int(np.abs(affine[2, :3]).argmax())
+  ends = np.moveaxis(inside, axis, 0)
+  if tells(image) or not (ends[:, [0, -1]].any() or ends[:, :, [0, -1]].any()):
+    return ''
+  return (
+    'The image ends within the body at its sides, and is no CT whose values '
+    'tell lung from the air around a patient: see that paths begin at the '
+    'skin, or name with --entry a structure in which it lies.'
+  )
 
 
 def entries(inside, where, spacing):
@@ -68,6 +131,9 @@ def entries(inside, where, spacing):
   Where the image is cut off, there is no skin.
   """
   voxels = np.argwhere(rim(inside) & where)
+  if not len(voxels):  # also where nothing is outside, infinitely deep
+    none = np.empty((0, 3))
+    return Surface(voxels, none, none, np.zeros(inside.shape, np.float32))
   depth = signed(inside, spacing)
   depth = ndimage.gaussian_filter(depth, _SMOOTH / np.asarray(spacing) / 2)
   slopes = np.gradient(depth, *spacing)

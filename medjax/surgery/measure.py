@@ -28,6 +28,7 @@ DISTANCES = {
   'contact_share': 'Surface in contact',
 }
 PRINTED = ('volume_ml', 'longest_axial_mm', 'across_mm', 'feret_mm')
+_LEAST = 0.1  # of what is around a structure is its organ, if there is one
 _SIDES = ('left', 'right')
 _PARTS = ('segment', 'lobe')
 
@@ -149,7 +150,8 @@ def positioned(mask, scene, where, names):
   """Where a mask lies: its centre, and organ, side and segment if labels say.
 
   The organ is the structure with most voxels within the mask, or, where labels
-  cannot overlap, in a shell of two voxels around it.
+  cannot overlap, in a shell of two voxels around it; none where that is less
+  than a tenth of them.
   """
   centre = scene.to_ras(np.argwhere(mask).mean(0) * scene.spacing)
   shell = (
@@ -159,7 +161,7 @@ def positioned(mask, scene, where, names):
   )
   counts = {n: int((where.mask(n) & shell).sum()) for n in names}
   organ = max(counts, key=counts.get) if counts else None
-  if organ is None or not counts[organ]:
+  if organ is None or counts[organ] < _LEAST * shell.sum():
     organ = None
   words = organ.lower().split('_') if organ else []
   return {

@@ -201,7 +201,7 @@ def _finished(scene, ask, one, avoid, inside):
   prover = rows.Prover(one.setting, masks)
   if not len(one.lines):
     if one.closest is None:
-      return one
+      return _without_skin(one, ask) if END in masks else one
     each = prover(one.closest[0][[0, -1]])
     nearest = min(each, key=each.get)
     return one._replace(binding=f'{one.binding}; the nearest is {nearest}')
@@ -227,6 +227,17 @@ def _finished(scene, ask, one, avoid, inside):
     return _kept(one, [])._replace(binding=why)
   table = [{**table[i], 'rank': k + 1} for k, i in enumerate(kept)]
   return _kept(one, kept)._replace(table=table)
+
+
+def _without_skin(one, ask):
+  """A `Planned` with no way in that says so where the image is cut off."""
+  if ask.entry != 'skin' or len(one.setting.surface.points):
+    return one
+  why = (
+    'the image ends within the body there, and shows no skin that near: give '
+    'one that does, or name with --entry a structure where paths may enter'
+  )
+  return one._replace(binding=f'{one.binding}; {why}')
 
 
 def _shift(scene, ask, inside, box):

@@ -5,7 +5,7 @@ import numpy as np
 from medjax import cli, files
 from medjax.data import formats
 from medjax.reports import figures, page
-from medjax.surgery import curved, markups, pictures, plan
+from medjax.surgery import body, curved, markups, pictures, plan
 from medjax.surgery import page as page_lib
 
 _COLUMNS = {
@@ -123,7 +123,7 @@ def _page(out, scene, ask, planned, avoid, inside, table):
     out,
     title=f'Paths to {", ".join(said(one.target) for one in planned)}',
     kind='surgery path',
-    notes=_notes(scene, ask),
+    notes=_notes(scene, ask, inside),
     cards=_cards(planned, table),
     sections=sections,
   )
@@ -141,8 +141,10 @@ def _cards(planned, table):
   return cards
 
 
-def _notes(scene, ask):
+def _notes(scene, ask, inside):
   notes = []
+  if doubt := doubted(scene, ask, inside):
+    notes.append(doubt)
   if scene.probabilities is not None:
     notes.append(
       'Structures to avoid include every voxel with a probability of at least '
@@ -151,6 +153,13 @@ def _notes(scene, ask):
   if not ask.moving:
     notes.append('P(safe) is of a bending needle; no tissue was said to move.')
   return notes
+
+
+def doubted(scene, ask, inside):
+  """What a reader must know of the skin that paths enter: a sentence, or ''."""
+  if ask.entry != 'skin' or inside is None:
+    return ''
+  return body.doubt(scene.image, inside, scene.affine)
 
 
 def _explained(ask):

@@ -167,7 +167,9 @@ def _surface(scene, request, inside, box, aims):
   """The skin, of it the part in a structure, or the structure's own surface."""
   spacing = scene.spacing
   entered = within = None if inside is None else inside[box]
-  if request.entry != 'skin':
+  if request.entry == 'skin':  # what is air within the body is no skin
+    within = within & body_lib.solid(scene.image)[box]
+  else:
     within = scene.mask(request.entry)[box]
     window = entered is not None and (body_lib.rim(entered) & within).any()
     entered = entered if window else within

@@ -88,7 +88,7 @@ class Scene:
       if not some:
         raise ValueError(
           f'{self.path}: {field} {pattern!r} is none of its structures'
-          f'{closest(pattern, known)}; it has {_listed(known)}'
+          f'{closest(pattern, known)}'
         )
       found |= {*some}
     return [name for name in known if name in found]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -255,6 +256,7 @@ def test_the_page_says_both_epsilons(world, tmp_path):
   )
   assert f'fedavg: epsilon {text.number(one)} at delta 0.01' in html
   assert f'; {text.number(several)} at 0.03 for one of all' in html
+  assert re.search(r'fedavg; 1 round of 2 steps · written 20\d\d-', html)
   # A model of all cases is of one site.
   assert 'Pooled: epsilon' in html
   assert told(tmp_path / 'pooled')['sites']['pooled']['patients'] == 18

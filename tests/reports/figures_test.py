@@ -11,6 +11,7 @@ from PIL import Image
 
 from medjax.reports import figures
 from medjax.reports.figures import cases, images, look
+from medjax.reports.figures.cuts import structure_colour
 from medjax.reports.measures import UNNAMED, Measures
 from medjax.reports.text import number, spoken
 
@@ -326,3 +327,52 @@ def test_a_picture_is_as_it_is():
   figure = figures.picture(rgb, {'liver': '#F0C000'})
   (image,) = figure.axes[0].images
   np.testing.assert_allclose(np.asarray(image.get_array()), rgb)
+
+
+def test_outlines_of_the_target_lie_above_those_of_its_zone():
+  mask = np.zeros((40, 60), int)
+  mask[8:32, 10:50], mask[15:25, 20:40] = 2, 1
+  panel = {'image': np.zeros((40, 60)), 'mask': mask, 'caption': ''}
+  figure = figures.cuts([panel], {1: 'tumour', 2: 'zone'})
+  above = figure.axes[0].collections[-1]
+  np.testing.assert_allclose(
+    above.get_edgecolor()[0][:3], to_rgb(structure_colour(1))
+  )
+
+
+@pytest.mark.parametrize('shape', [(400, 150), (150, 400), (30, 20)])
+@pytest.mark.parametrize('count', [1, 5, 12])
+def test_the_legend_of_a_picture_fits_its_width(shape, count):
+  names = [f'{i}_superior_mesenteric_artery' for i in range(count)]
+  with figures.style():
+    figure = figures.picture(
+      np.ones((*shape, 3)), dict.fromkeys(names, '#F0C000')
+    )
+  figure.draw_without_rendering()
+  (legend,) = figure.legends
+  (box,), whole = _boxes([legend], figure), figure.bbox
+  assert whole.x0 <= box.x0
+  assert box.x1 <= whole.x1
+  # And its words lie below the picture.
+  top = max(b.y1 for b in _boxes(legend.get_texts(), figure))
+  assert top <= figure.axes[0].get_window_extent().y0
+
+
+def test_the_legend_of_cuts_fits_their_width():
+  mask = np.zeros((40, 60), int)
+  mask[:, :48] = np.arange(48) // 4 + 1
+  names = {k: f'{k:02}_superior_mesenteric_artery' for k in range(1, 13)}
+  panel = {'image': np.zeros((40, 60)), 'mask': mask, 'caption': ''}
+  with figures.style():
+    figure = figures.cuts([panel] * 3, names)
+  figure.draw_without_rendering()
+  (box,) = _boxes(figure.legends, figure)
+  assert figure.bbox.x0 <= box.x0
+  assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize('trials', [1, 2, 3, 40])
+def test_trials_are_ticked_at_whole_numbers(trials):
+  figure = figures.search_history([(i, 0.1 * i) for i in range(trials)])
+  ticks = figure.axes[0].get_xticks()
+  np.testing.assert_array_equal(ticks, np.round(ticks))

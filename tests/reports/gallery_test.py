@@ -70,6 +70,24 @@ def test_few_cases_are_shown_once_and_undefined_ones_not():
 
 
 @pytest.mark.parametrize(
+  'captions',
+  [
+    ['worst'],
+    ['best', 'worst'],
+    ['best', 'median', 'worst'],
+    ['best', 'best', 'worst', 'worst'],
+    ['best', 'best', 'median', 'worst', 'worst'],
+    ['best', 'best', 'median', 'median', 'worst', 'worst'],
+  ],
+)
+def test_of_few_cases_the_worst_is_called_so(captions):
+  chosen = visited(np.arange(len(captions)) / 10).chosen()
+  assert [c['caption'] for c in chosen] == captions
+  scores = [c['score'] for c in chosen]
+  assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
   ('label', 'probability', 'score'),
   [(np.int32(1), (0.3, 0.7), 0.7), (np.array([1, 0, 1]), (0.9, 0.4, 1), -0.4)],
 )

@@ -1,6 +1,7 @@
 """A search inside each fold: its test fold is seen once, after all choices."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from medjax import begin, evaluate
 from medjax.search import __main__ as command
-from medjax.search import ledger, nested, winner, worker
+from medjax.search import ledger, nested, report, winner, worker
 
 CONFIG = """
 from medjax.config import default_config
@@ -117,6 +118,7 @@ def test_a_test_fold_is_read_once_after_all_choices(call, opened, tmp_path):
   page = (tmp_path / 's' / 'search.html').read_text()
   for word in ('fold1/search.html', '1 done', 'Optimism', 'mean over folds'):
     assert word in page
+  assert re.search(r'nested, 2 folds · written 20\d\d-', page)
   with pytest.raises(SystemExit):  # who tries more now would know the test
     call(*searching('--nested', '--trials=2'))
   assert not (tmp_path / 's' / 'fold0' / 'trials' / '0001').exists()
@@ -134,7 +136,9 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
   assert low <= gaps.mean() <= high
   page = (tmp_path / 's' / 'search.html').read_text()
   assert 'Optimism' in page
+  assert 'on test, in 2 seeds, ' in page
   assert (tmp_path / 'mine.py').exists()
+  assert 'in 1 seed, ' in report._optimism({**result, 'test': [0.5]})
 
 
 @pytest.mark.parametrize('inside', ['', 'fold1/'])

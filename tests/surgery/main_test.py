@@ -154,7 +154,23 @@ def test_measure(files, tmp_path, monkeypatch, capsys):
   np.testing.assert_allclose(
     found['position']['centre'], s.to_ras([60, 60, 50]), atol=0.6
   )
+  assert found['position']['organ'] is None  # a vessel near it is none
   assert 'Research only' in (tmp_path / 'm/measure.html').read_text()
+
+
+@pytest.mark.parametrize(
+  ('begins', 'organ'), [(40, 'liver'), (76, 'liver'), (80, None)]
+)
+def test_the_organ_holds_a_tenth_of_what_is_around(begins, organ):
+  s = phantoms.body_scene()
+  labels = np.zeros(s.shape, np.uint8)
+  labels[phantoms.grid(s.shape, s.spacing)[..., 0] > begins] = 2
+  middle = np.array([60.0, 60, 50])  # its surface reaches to 80 mm
+  labels[phantoms.ball(s.shape, s.spacing, middle, 20.0)] = 1
+  found = scene.make(labels, s.affine, {1: 'tumour', 2: 'liver'})
+  position = measure.measure(found, target='tumour').position
+  assert position['organ'] == organ
+  assert (position['share'] or 0) == 0 or position['share'] >= 0.1
 
 
 def test_ablate_and_resect(files, tmp_path, monkeypatch, capsys):
@@ -186,7 +202,10 @@ def test_ablate_and_resect(files, tmp_path, monkeypatch, capsys):
     ({'avoid': 'veins_*'}, "avoid 'veins_\\*' is none of its structures"),
     ({'avoid': 'tumour'}, "'tumour' is the target"),
     ({'moving': 'body', 'gravity': 'X'}, "gravity 'X' is no side"),
-    ({'entry': 'scalp'}, "entry 'scalp' is none of its structures"),
+    (
+      {'entry': 'scalp'},
+      "'scalp' is none of its structures; known: tumour, vessel, rib_1$",
+    ),
   ],
 )
 def test_bad_requests(files, tmp_path, monkeypatch, capsys, options, said):

@@ -23,7 +23,8 @@ def cuts(panels, names):
 
   Each panel: `image` (H, W), `mask` (H, W) labels, `caption`; optionally
   `lines`, each (n, 2) columns and rows, and `dots` (2,). `names`: {label:
-  name}. None for no panels.
+  name}; where outlines meet, that of the lower label is seen. None for no
+  panels.
   """
   if not panels:
     return None
@@ -40,7 +41,7 @@ def cuts(panels, names):
   for ax, panel in zip(axes[0], panels, strict=True):
     show(ax, panel)
     ax.set_title(panel['caption'], fontsize=8, loc='left')
-    for k in np.unique(panel['mask'])[:40]:
+    for k in np.unique(panel['mask'])[:40][::-1]:
       if k > 0:
         outline(ax, panel['mask'] == k, structure_colour(k), linewidths=0.9)
         found.add(int(k))
@@ -58,17 +59,20 @@ def picture(rgb, colours):
 
   scale = 6.0 / max(rgb.shape[:2])  # inches of a pixel
   height, width = rgb.shape[0] * scale, max(rgb.shape[1] * scale, 4.0)
-  fig, axes = look.grid(1, 1, width=width, height=height + 0.9)
+  names = [shorten(name, 28) for name in colours]
+  columns, rows = look.legend_rows(names, width=width)
+  height += 0.3 + 0.2 * rows
+  fig, axes = look.grid(1, 1, width=width, height=height)
   ax = axes[0, 0]
   ax.imshow(rgb, interpolation='antialiased')
   ax.set_axis_off()
   fig.legend(
     handles=[
-      lines.Line2D([], [], color=c, lw=5, label=shorten(name, 28))
-      for name, c in colours.items()
+      lines.Line2D([], [], color=c, lw=5, label=name)
+      for name, c in zip(names, colours.values(), strict=True)
     ],
     loc='outside lower center',
-    ncols=3,
+    ncols=columns,
   )
   return fig
 
@@ -78,15 +82,15 @@ def _legend(fig, labels, names):
   from matplotlib import lines
 
   if labels:
+    said = {k: shorten(names[k], 28) for k in labels[:12]}
+    columns, _ = look.legend_rows([*said.values()], width=fig.get_figwidth())
     fig.legend(
       handles=[
-        lines.Line2D(
-          [], [], color=structure_colour(k), lw=3, label=shorten(names[k], 28)
-        )
-        for k in labels[:12]
+        lines.Line2D([], [], color=structure_colour(k), lw=3, label=name)
+        for k, name in said.items()
       ],
       loc='outside lower center',
-      ncols=5,
+      ncols=columns,
       frameon=True,
       facecolor='#555555',
       labelcolor='#FFFFFF',

@@ -18,6 +18,7 @@ def search_history(scores):
     numbers, np.maximum.accumulate(values), where='post', label='best so far'
   )
   ax.set(xlabel='Trial', ylabel='Validation score')
+  _whole_ticks(ax)
   look.legend_below(ax, width=6)
   return fig
 
@@ -38,7 +39,15 @@ def search_curves(curves):
       '.-', color='#00588a', alpha=0.15 + 0.75 * _scaled(best)[i], lw=1.2,
     )  # fmt: skip
   axes[0, 0].set(xlabel='Step', ylabel='Validation score')
+  _whole_ticks(axes[0, 0])
   return fig
+
+
+def _whole_ticks(ax):
+  """Ticks of the x axis at whole numbers: there is no trial 0.25."""
+  from matplotlib.ticker import MaxNLocator
+
+  ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def parallel(trials):
