@@ -10,6 +10,7 @@ import numpy as np
 
 from medjax.data import telling
 from medjax.data.folder import tables
+from medjax.data.folder.cells import MOST_KINDS
 from medjax.data.folder.ids import looks_like_id
 from medjax.metrics import concordance
 from medjax.survey.finding import Finding, count
@@ -247,11 +248,11 @@ def _no_covariates(table, numbers, used):
       )
     kinds = {r.cells[name] for r in table.rows}
     kinds = {k for k in kinds if k.lower() not in tables.MISSING}
-    if values is None and len(kinds) > _KINDS:
+    if values is None and len(kinds) > MOST_KINDS:
       yield Finding(
         'note',
         f'{name} has {len(kinds)} values that are no numbers, more than '
-        f'{_KINDS}: it is no covariate then',
+        f'{MOST_KINDS}: it is no covariate then',
       )
 
 

@@ -237,9 +237,7 @@ def _labels(scores, calibration, level):
   found = scores.probability >= threshold
   count = scores.truth.sum(-1)
   held = (found & scores.truth).sum(-1) / np.maximum(count, 1)
-  held = np.where(count > 0, held, np.nan)[:, None, None]
-  held = by_patient(held, scores.patients).ravel()
-  held = held[~np.isnan(held)]
+  held = group_mean(np.where(count > 0, held, np.nan), scores.patients)
   share = float(held.mean()) if len(held) else float('nan')
   return {
     **about,

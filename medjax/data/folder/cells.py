@@ -27,7 +27,7 @@ __all__ = [
 _TRUTH = {'0': 0, '0.0': 0, 'false': 0, '1': 1, '1.0': 1, 'true': 1}
 # What several labels may do with -1 and with blanks, as in CheXpert.
 UNCERTAIN = ('', 'ignore', 'zero', 'one', 'class')
-_MOST = 20  # values of a column that is one-hot
+MOST_KINDS = 20  # values of a column that is one-hot
 
 
 def label(told, values, where, *, uncertain='', unlabelled=False):
@@ -124,7 +124,7 @@ def usable(table, columns):
       (ids if looks_like_id(column, values) else kept).append(column)
       continue
     kinds = {v for v in values if str(v).lower() not in tables.MISSING}
-    (kept if 0 < len(kinds) <= _MOST else odd).append(column)
+    (kept if 0 < len(kinds) <= MOST_KINDS else odd).append(column)
   notes = [f'covariates, as none are named: {", ".join(kept) or "none"}']
   if ids:
     notes.append(
@@ -133,7 +133,7 @@ def usable(table, columns):
     )
   if odd:
     notes.append(
-      f'no covariates, as neither numbers nor up to {_MOST} kinds: '
+      f'no covariates, as neither numbers nor up to {MOST_KINDS} kinds: '
       f'{", ".join(odd)}'
     )
   return tuple(kept), tuple(notes)
@@ -206,7 +206,7 @@ def covariates(table, columns):
       continue
     missing = [v.lower() in tables.MISSING for v in values]
     kinds = sorted({v for v, m in zip(values, missing, strict=True) if not m})
-    if not 0 < len(kinds) <= _MOST:
+    if not 0 < len(kinds) <= MOST_KINDS:
       raise ValueError(
         f'{table.path}: covariate {column!r} has {len(kinds)} values that are '
         'no numbers; give numbers, or up to 20 kinds'

@@ -8,7 +8,7 @@ import re
 
 from medjax.build import closest
 from medjax.data import formats, walk
-from medjax.files import composed
+from medjax.files import composed, digest_of
 
 _HEAD = 2**20  # bytes in which files of one size mostly differ
 _ASIDE = 'test', 'unlabelled'  # splits whose images may be without a mask
@@ -201,10 +201,10 @@ def check_copies(entries):
   # Of a DICOM series, a folder, the files have ids of their own.
   found = [e for e in entries if e.images and not e.image.is_dir()]
   for alike in _alike(found, lambda e: e.image.stat().st_size):
-    for begun in _alike(alike, lambda e: _digest(e.image, _HEAD)):
+    for begun in _alike(alike, lambda e: _head(e.image)):
       # Whole files are read only where a copy would be refused.
       if len({(e.split, e.label) for e in begun}) > 1:
-        for first, *others in _alike(begun, lambda e: _digest(e.image)):
+        for first, *others in _alike(begun, lambda e: digest_of(e.image)):
           for other in others:
             _check_copy(first, other)
 
@@ -217,12 +217,10 @@ def _alike(entries, key):
   return [group for group in groups.values() if len(group) > 1]
 
 
-def _digest(path, limit=None):
-  """A digest of a file, or of its first bytes."""
+def _head(path):
+  """A digest of a file's first bytes."""
   with path.open('rb') as f:
-    if limit is None:
-      return hashlib.file_digest(f, 'sha256').digest()
-    return hashlib.sha256(f.read(limit)).digest()
+    return hashlib.sha256(f.read(_HEAD)).digest()
 
 
 def _check_copy(first, other):

@@ -81,7 +81,7 @@ def from_table(
   """
   covariates = cells.columns_of(table, fields.get('covariates'))
   fields = _defaults(table, fields)
-  person = people.column(table, fields) if by_name else ''
+  person = people.column(table, fields, covariates) if by_name else ''
   if not images:
     fields.pop('image', None)
   told = _told(fields, columns=table.columns)

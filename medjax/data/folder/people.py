@@ -16,7 +16,7 @@ _COLUMNS = frozenset(('patientid', 'subject', 'subjectid', 'participantid'))
 _OTHERS = ('label', 'text', 'split', 'time', 'event')
 
 
-def column(table, fields):
+def column(table, fields, covariates=()):
   """The column that names patients by its own name, or ''.
 
   None is looked for where `fields` tell the patient, nor taken of what they
@@ -25,9 +25,6 @@ def column(table, fields):
   if fields.get('patient') or '{patient}' in (fields.get('image') or ''):
     return ''
   texts = ','.join(fields.get(f) or '' for f in _OTHERS)
-  covariates = fields.get('covariates') or ()
-  if isinstance(covariates, str):
-    covariates = [c.strip() for c in covariates.split(',')]
   taken = {*re.findall(r'[^{},]+', texts), *covariates}
   found = [
     c
