@@ -1,47 +1,16 @@
 """What lies below a folder is found, whatever lies beside it."""
 
-import numpy as np
 import PIL.Image
-import pydicom
 import pytest
+from data.folder.written import dicom, picture
 from pydicom.uid import (
   CTImageStorage,
   EnhancedSRStorage,
-  ExplicitVRLittleEndian,
 )
 
 from medjax.data.folder import open_folder
 
 ALL = {'fractions': (1, 0, 0)}
-
-
-def picture(path):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  rng = np.random.default_rng([*path.as_posix().encode()])
-  PIL.Image.fromarray(rng.integers(0, 255, (6, 5), np.uint8)).save(path)
-
-
-def dicom(path, kind=CTImageStorage):
-  """One slice of a series of its own, or a report."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  d = pydicom.Dataset()
-  d.file_meta = pydicom.dataset.FileMetaDataset()
-  d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-  d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = kind
-  d.SOPInstanceUID = pydicom.uid.generate_uid()
-  d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-  d.SeriesInstanceUID = pydicom.uid.generate_uid()
-  d.PatientID, d.Modality = 'x', 'SR'
-  if kind == CTImageStorage:
-    d.Modality = 'CT'
-    d.Rows, d.Columns, d.SamplesPerPixel = 4, 5, 1
-    d.BitsAllocated = d.BitsStored = 16
-    d.HighBit, d.PixelRepresentation = 15, 0
-    d.PhotometricInterpretation = 'MONOCHROME2'
-    d.PixelData = np.full(20, len(str(path)), np.uint16).tobytes()
-    d.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    d.ImagePositionPatient, d.PixelSpacing = [0, 0, 0], [1, 1]
-  d.save_as(path, enforce_file_format=True)
 
 
 def ids(path, split='train', **options):
@@ -53,7 +22,9 @@ def studies(tmp_path):
   """Two series of each of two patients, in folders below theirs."""
   for label, patient in (('a', 'P1'), ('b', 'P2')):
     for study in ('s1', 's2'):
-      dicom(tmp_path / label / patient / study / '0.dcm')
+      dicom(
+        tmp_path / label / patient / study / '0.dcm', CTImageStorage, position=0
+      )
   return tmp_path
 
 
@@ -74,8 +45,8 @@ def test_a_report_beside_pictures_hides_none(studies):
 
 def test_a_series_above_others_is_one_more(studies):
   before = ids(studies)
-  dicom(studies / 'a' / 'P1' / '0.dcm')
-  dicom(studies / 'a' / 'P1' / '1.dcm')
+  dicom(studies / 'a' / 'P1' / '0.dcm', CTImageStorage, position=0)
+  dicom(studies / 'a' / 'P1' / '1.dcm', CTImageStorage, position=0)
   (studies / 'a' / 'P1' / 'masks').mkdir()
   picture(studies / 'a' / 'P1' / 'masks' / 'liver.png')
   assert sorted([*before, 'a/P1']) == sorted(ids(studies))

@@ -9,10 +9,10 @@ import numpy as np
 import PIL.Image
 import pydicom
 import pytest
+from data.folder.written import dicom
 from pydicom.uid import (
   CTImageStorage,
   DigitalXRayImageStorageForPresentation,
-  ExplicitVRLittleEndian,
   RTStructureSetStorage,
 )
 
@@ -40,31 +40,6 @@ def volume(path, value=None):
     rng = np.random.default_rng([*path.as_posix().encode()])
     array = rng.integers(0, 255, (3, 4, 5), np.uint8)
   nib.save(nib.Nifti1Image(array, np.eye(4)), path)
-
-
-def dicom(path, kind, *, position=None, uid=None):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  d = pydicom.Dataset()
-  d.file_meta = pydicom.dataset.FileMetaDataset()
-  d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-  d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = kind
-  d.SOPInstanceUID = pydicom.uid.generate_uid()
-  d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
-  d.SeriesInstanceUID = uid or pydicom.uid.generate_uid()
-  d.PatientID = 'x'
-  if kind == RTStructureSetStorage:
-    d.Modality = 'RTSTRUCT'
-  else:
-    d.Modality = 'DX' if position is None else 'CT'
-    d.Rows, d.Columns, d.SamplesPerPixel = 4, 5, 1
-    d.BitsAllocated = d.BitsStored = 16
-    d.HighBit, d.PixelRepresentation = 15, 0
-    d.PhotometricInterpretation = 'MONOCHROME2'
-    d.PixelData = np.full(20, len(str(path)), np.uint16).tobytes()
-    if position is not None:
-      d.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-      d.ImagePositionPatient, d.PixelSpacing = [0, 0, position], [1, 1]
-  d.save_as(path, enforce_file_format=True)
 
 
 def opened(folder, split='train', **options):

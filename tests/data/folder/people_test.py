@@ -2,20 +2,10 @@
 
 import itertools
 
-import numpy as np
-import PIL.Image
 import pytest
+from data.folder.written import picture
 
 from medjax.data.folder import open_folder, open_splits
-
-
-def picture(path, value=None):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  rng = np.random.default_rng([*path.as_posix().encode()])
-  array = rng.integers(0, 255, (6, 5), np.uint8)
-  if value is not None:
-    array = np.full((6, 5), value, np.uint8)
-  PIL.Image.fromarray(array).save(path)
 
 
 def pair(folder, name):
