@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medjax import files
+from medjax.data.folder import tables
 
 
 def concept_values(cases, columns, *, table='', covariates=()):
@@ -12,13 +12,11 @@ def concept_values(cases, columns, *, table='', covariates=()):
   among its `covariates`, whose names these are. Of a table, the column that
   names most of the cases says which row is whose.
   """
-  rows = [_row(case, covariates) for case in cases]
   if table:
-    lines, header = files.read_csv(table, mend='give another table')
-    key, ids = _key(lines, header, [str(c['id']) for c in cases], table)
-    by_id = {_stem(line[key]): line for line in lines}
-    rows = [by_id.get(_stem(i), {}) for i in ids]
-  _check(columns, {k for row in rows for k in row}, table)
+    rows = _told(tables.read(table), columns, [str(c['id']) for c in cases])
+  else:
+    rows = [_row(case, covariates) for case in cases]
+    _check(columns, {k for row in rows for k in row})
   values = {}
   for column in columns:
     values[column] = np.array([_number(row.get(column)) for row in rows])
@@ -29,14 +27,11 @@ def concept_values(cases, columns, *, table='', covariates=()):
 
 def check(columns, case, *, table='', covariates=()):
   """Raises ValueError for a column that a table, or a run's case, lacks."""
-  if table:
-    _, known = files.read_csv(table, mend='give another table')
-  else:
-    known = _row(case, covariates)
+  known = tables.read(table).columns if table else _row(case, covariates)
   _check(columns, known, table)
 
 
-def _check(columns, known, table):
+def _check(columns, known, table=''):
   for column in columns:
     if column not in known:
       raise ValueError(
@@ -54,16 +49,33 @@ def _stem(text):
   return str(text).removesuffix('.gz').removesuffix('.nii')
 
 
-def _key(lines, header, ids, table):
+def _told(table, columns, ids):
+  """[{column: number}] of cases: the rows of a table that have their ids."""
+  _check(columns, table.columns, table.path)
+  key, wanted, found = _key(table, ids), set(map(_stem, ids)), {}
+  for row in table.rows:
+    name = _stem(row.cells[key])
+    if name in wanted and name in found:
+      raise ValueError(f'{row.where}: {key} {name!r} is there twice; keep one')
+    found[name] = {
+      c: tables.number(row.cells[c], comma=table.decimal_comma) for c in columns
+    }
+  return [found.get(_stem(i), {}) for i in ids]
+
+
+def _key(table, ids):
   """The column of a table whose cells are the cases' ids."""
   wanted = set(map(_stem, ids))
-  hits = {c: len(wanted & {_stem(line[c]) for line in lines}) for c in header}
-  best = max(hits, key=hits.get) if hits else ''
-  if not hits or not hits[best]:
+  hits = {
+    c: len(wanted & {_stem(row.cells[c]) for row in table.rows})
+    for c in table.columns
+  }
+  best = max(hits, key=hits.get)
+  if not hits[best]:
     raise ValueError(
-      f'{table}: no column has the ids of the cases, as {ids[0]!r}'
+      f'{table.path}: no column has the ids of the cases, as {ids[0]!r}'
     )
-  return best, ids
+  return best
 
 
 def _number(text):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 from scipy import ndimage
 
-from medjax import files
+from medjax.data.folder import tables
 
 _TREES = 300
 _VOXELS = 3000  # of a case, drawn
@@ -21,26 +21,27 @@ _ABOUT = ('id', 'case', 'patient', 'label', 'split', 'fold')
 
 
 def read_table(path):
-  """{id: (f,) float32} of the columns of a CSV that hold numbers alone.
+  """{id: (f,) float32} of the columns of a table that hold numbers alone.
 
   An empty cell is nan. What says whose a row is, and its label, are no
-  features. Raises ValueError where there is no id, or no column of numbers.
+  features. Raises ValueError where there is no id, an id is twice, or there is
+  no column of numbers.
   """
-  found, header = files.read_csv(path, mend='give another table')
-  if 'id' not in header:
+  table = tables.read(path)
+  if 'id' not in table.columns:
     raise ValueError(f'{path} has no column id: name the cases in one')
-  columns = {}
-  for name in header:
-    if name not in _ABOUT:
-      try:
-        columns[name] = [float(row[name] or 'nan') for row in found]
-      except ValueError:
-        continue  # a text
-  known = {k: v for k, v in columns.items() if np.isfinite(v).any()}
+  named = [c for c in table.columns if c not in _ABOUT]
+  found = tables.clinical(table, named)
+  known = [c for c in named if isinstance(found[0][c], float)]
   if not known:
     raise ValueError(f'{path} has no column of numbers: give features of cases')
-  values = np.array([*known.values()], np.float32).T
-  return dict(zip((row['id'] for row in found), values, strict=True))
+  features = {}
+  for row, cells in zip(table.rows, found, strict=True):
+    name = row.cells['id']
+    if name in features:
+      raise ValueError(f'{row.where}: id {name!r} is there twice; keep one')
+    features[name] = np.array([cells[c] for c in known], np.float32)
+  return features
 
 
 def rows(experiment, *, seed=0, table=None):

@@ -304,9 +304,21 @@ def test_a_forest_on_the_features_of_a_table(tmp_path):
     forest.rows(Voxels(), table=table)
 
 
+def test_a_table_with_decimal_commas(tmp_path):
+  path = tmp_path / 'features.csv'
+  path.write_text('id;size;age\na;40,5;\nb;2;61\n')
+  table = forest.read_table(path)
+  np.testing.assert_array_equal(table['a'], [40.5, np.nan])
+  np.testing.assert_array_equal(table['b'], [2, 61])
+
+
 @pytest.mark.parametrize(
   ('text', 'message'),
-  [('name,size\na,1\n', 'no column id'), ('id,kind\na,b\n', 'of numbers')],
+  [
+    ('name,size\na,1\n', 'no column id'),
+    ('id,kind\na,b\n', 'of numbers'),
+    ('id,size\na,1\na,2\n', "line 3: id 'a' is there twice"),
+  ],
 )
 def test_tables_without_features(text, message, tmp_path):
   (tmp_path / 'a.csv').write_text(text)
