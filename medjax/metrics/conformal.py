@@ -4,22 +4,30 @@ Of exchangeable cases, a set made at `level` holds the truth with at least that
 probability, whatever the model (Vovk et al. 2005; split conformal: Papadopoulos
 et al. 2002). A validation split that differs from what is predicted is not
 exchangeable with it, and then nothing is promised: `coverage` measures it.
+
+Cases of one patient are alike. Where patients are told, they are what is
+exchangeable: each counts once, shared evenly by its cases, and the promise is
+of a case of a new patient (Lee, Barber & Willett 2023, hierarchical).
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medjax.metrics import inputs, survival_curves
 from medjax.metrics.bootstrap import ratio
+from medjax.metrics.paired import group_mean
 
 Probability = Float[np.ndarray, 'n k']
+Patients = Sequence | np.ndarray
 METHODS = ('lac', 'aps', 'raps')
 # Of RAPS: classes that cost nothing, and the price of each one more.
 _FREE, _PENALTY = 2, 0.1
-# Rounding must not part a score from its own quantile.
-_SLACK = 1e-12
+# Rounding must not part a score from its own quantile, nor one patient's cases
+# from the whole that they add up to.
+_SLACK, _SUMMED = 1e-12, 1e-9
 # Nobody stands for more than so many (1 / _LEAST) who were censored.
 _LEAST = 1e-6
 
@@ -55,35 +63,57 @@ def check_level(level: float):
     raise ValueError(f'a level must lie between 0 and 1, as 0.9, not {level}')
 
 
-def quantile(scores: Float[np.ndarray, 'n'], *, level: float) -> float:
-  """The ⌈(n + 1) · level⌉-th smallest of the calibration scores.
+def shares(patients: Patients) -> Float[np.ndarray, 'n']:
+  """What each case counts (n,) where those of a patient count 1 together."""
+  _, member, count = np.unique(
+    np.asarray(patients), return_inverse=True, return_counts=True
+  )
+  return 1 / count[member]
 
-  Raises ValueError for scores that are NaN, and for so few that no quantile of
-  this level exists.
+
+def quantile(
+  scores: Float[np.ndarray, 'n'],
+  *,
+  level: float,
+  patients: Patients | None = None,
+) -> float:
+  """The smallest score that holds ⌈(p + 1) · level⌉ of the p patients.
+
+  patients: whose each of the n calibration scores is, by default of one each.
+  Raises ValueError for scores that are NaN, and for so few patients that no
+  quantile of this level exists.
   """
   check_level(level)
-  scores = np.sort(np.asarray(scores, float))
-  n = len(scores)
+  scores = np.asarray(scores, float)
   if np.isnan(scores).any():
     raise ValueError('a calibration score is NaN: evaluate again')
-  rank = math.ceil((n + 1) * level - _SLACK)
-  if rank > n:
+  weight = shares(range(len(scores)) if patients is None else patients)
+  order = np.argsort(scores, kind='stable')
+  held, count = np.cumsum(weight[order]), round(weight.sum())
+  wanted = (count + 1) * level - _SUMMED
+  if wanted > count:
     least = math.ceil(level / (1 - level) - 1e-9)
     raise ValueError(
-      f'{n} calibration cases are too few for sets at {level:g}, which need '
-      f'{least} or more: a larger validation split, or a lower level'
+      f'{count} calibration {"cases" if patients is None else "patients"} are '
+      f'too few for sets at {level:g}, which need {least} or more: a larger '
+      'validation split, or a lower level'
     )
-  return float(scores[rank - 1])
+  return float(scores[order][np.searchsorted(held, wanted)])
 
 
 def limits(
-  by_class: list, *, level: float, mondrian: bool = False
+  by_class: list,
+  *,
+  level: float,
+  mondrian: bool = False,
+  patients: list | None = None,
 ) -> Float[np.ndarray, 'k']:
   """The largest strangeness (k,) at which a class is in the set.
 
-  by_class: scores of the calibration cases of each true class. One quantile of
-  all of them, or with `mondrian` one for each class (label-conditional: Vovk
-  2012), which then covers every class alike.
+  by_class: scores of the calibration cases of each true class; patients: whose
+  they are, as lists of the same lengths. One quantile of all of them, or with
+  `mondrian` one for each class (label-conditional: Vovk 2012), which then
+  covers every class alike.
 
   Raises ValueError for a class without cases, and for too few of them.
   """
@@ -93,9 +123,15 @@ def limits(
       'the calibration cases are all of one class: sets need cases of each'
     )
   if not mondrian:
-    limit = quantile(np.concatenate(by_class), level=level)
+    whose = patients and np.concatenate([np.asarray(p) for p in patients])
+    limit = quantile(np.concatenate(by_class), level=level, patients=whose)
     return np.full(len(by_class), limit)
-  return np.array([quantile(scores, level=level) for scores in by_class])
+  return np.array([
+    quantile(scores, level=level, patients=whose)
+    for scores, whose in zip(
+      by_class, patients or [None] * len(by_class), strict=True
+    )
+  ])  # fmt: skip
 
 
 def sets(
@@ -121,22 +157,27 @@ def coverage(
   *,
   level: float,
   calibrated_on: int,
+  patients: Patients | None = None,
 ) -> dict:
-  """How often sets held the truth, of all cases and by class, JSON-able.
+  """How often sets held the truth, of all patients and by class, JSON-able.
 
   {'level', 'n', 'coverage', 'size', 'empty', 'classes': [{'n', 'coverage',
-  'low'}], 'low'}. 'low' is whether the coverage lies more than two standard
-  errors below the level; the error is that of n test cases and of
-  `calibrated_on` calibration cases, if all were exchangeable.
+  'low'}], 'low'}. patients: whose the cases are, by default of one each; a
+  coverage is the mean over them. 'low' is whether it lies more than two
+  standard errors below the level; the error is that of n test patients and of
+  `calibrated_on` calibration patients, if all were exchangeable.
   """
   found, label = np.asarray(found, bool), np.asarray(label)
+  patients = np.arange(len(label)) if patients is None else np.array(patients)
   hit = found[np.arange(len(label)), label]
 
   def part(chosen):
-    n = int(chosen.sum())
-    share = float(ratio(hit[chosen].sum(), n))
-    error = (level * (1 - level) * (1 / max(n, 1) + 1 / calibrated_on)) ** 0.5
-    return {'n': n, 'coverage': share, 'low': bool(share < level - 2 * error)}
+    each = group_mean(hit[chosen], patients[chosen])
+    share = float(ratio(each.sum(), len(each)))
+    n = max(len(each), 1)
+    error = (level * (1 - level) * (1 / n + 1 / calibrated_on)) ** 0.5
+    low = bool(share < level - 2 * error)
+    return {'n': len(each), 'coverage': share, 'low': low}
 
   return {
     **part(np.ones(len(label), bool)),
@@ -155,6 +196,7 @@ def survival_limit(
   *,
   level: float,
   weight: Float[np.ndarray, 'n'] | None = None,
+  patients: Patients | None = None,
 ) -> float:
   """The predicted probability of an event at which lower bounds lie.
 
@@ -166,10 +208,12 @@ def survival_limit(
   Without a weight it bounds the observed time min(T, C), which T is never
   below: it holds whatever the censoring, and is cautious (Candès, Lei & Ren
   2023, section 1). With that of `censoring_weight` only events count, which is
-  sharper, and true only if censoring tells nothing of the risk.
+  sharper, and true only if censoring tells nothing of the risk. patients: whose
+  the cases are, by default of one each.
   """
   reached = np.asarray(reached, float)
-  lowest = -quantile(-reached, level=level)  # refuses what is too few
+  # Refuses what is too few.
+  lowest = -quantile(-reached, level=level, patients=patients)
   if weight is None:
     return lowest
   weight = np.asarray(weight, float)
@@ -178,11 +222,12 @@ def survival_limit(
       f'{len(weight)} weights and {len(reached)} predictions: give one of each '
       'for a case'
     )
-  order = np.argsort(reached, kind='stable')
+  share = shares(range(len(reached)) if patients is None else patients)
+  weight, order = weight * share, np.argsort(reached, kind='stable')
   # As many (weighed) as may fail; of those never seen to fail nothing is asked.
   below = np.concatenate([[0.0], np.cumsum(weight[order])[:-1]])
-  allowed = (1 - level) * (len(reached) + 1) - 1
-  failed = np.nonzero((below <= allowed + _SLACK) & (weight[order] > 0))[0]
+  allowed = (1 - level) * (round(share.sum()) + 1) - 1
+  failed = np.nonzero((below <= allowed + _SUMMED) & (weight[order] > 0))[0]
   if not failed.size:
     raise ValueError(
       'no calibration case has an event: a lower bound of survival needs some, '

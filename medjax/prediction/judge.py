@@ -98,8 +98,8 @@ class Judge:
     way = 'found by the masks' if self.maps else 'in the sets'
     line = (
       f'at {self.level:g} ({"masks" if self.maps else self.method}{by_class}), '
-      f'of {table["n"]} test cases: {table["coverage"]:.3f} of the truth was '
-      f'{way}{f" ({each})" if each else ""}'
+      f'of {table["n"]} test patients: {table["coverage"]:.3f} of the truth '
+      f'was {way}{f" ({each})" if each else ""}'
     )
     return [line, *_warned(table)]
 
@@ -125,7 +125,7 @@ def _warned(table):
 def _said_of_bounds(table, unit):
   return (
     f'at {table["level"]:g} ({table["method"]} censoring), of {table["n"]} '
-    f'test cases: {table["coverage"]:.3f} outlived their lower bound '
+    f'test patients: {table["coverage"]:.3f} outlived their lower bound '
     f'({table["unknown"]:.3f} were censored before it and are stood for by '
     f'others), which is {table["bound"]:.4g}{f" {unit}" if unit else ""} in '
     'the median'
@@ -144,7 +144,10 @@ def _rows(workdir, task):
     table = per_case.read(str(workdir))
   except (OSError, ValueError):
     return []
-  return [task.recalled(row) for row in table.values()]
+  return [
+    {'id': name, 'patient': row.get('patient', ''), **task.recalled(row)}
+    for name, row in table.items()
+  ]
 
 
 def load(workdir, run, *, level=None, method=None, by_class=False, ood=False):

@@ -54,7 +54,7 @@ def bounds(run):
   """Sentences on lower bounds of survival and how many outlived them."""
   unit = (run.summary.get('survival') or {}).get('unit')
   return [
-    f'{_way(t)}: {number(t["coverage"])} of {number(t["n"])} cases outlived '
+    f'{_way(t)}: {number(t["coverage"])} of {number(t["n"])} patients outlived '
     f'theirs, in the median {number(t["bound"])}{f" {unit}" if unit else ""}. '
     f'{number(t["unknown"])} were censored before it; others stand for them, '
     'by inverse probability of censoring.'

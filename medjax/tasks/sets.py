@@ -2,8 +2,8 @@
 
 A classification of exclusive classes has sets of classes (LAC, APS, RAPS); one
 of labels, the labels above a threshold that keeps the share of missed ones low.
-Cases of one patient are alike, and no independent trials: what is shown with a
-confidence is shown of the mean over patients.
+Cases of one patient are alike, and no independent trials: what is promised is
+of the mean over patients.
 """
 
 import numpy as np
@@ -42,13 +42,13 @@ def _conformal(scores):
     method: conformal.strangeness(scores.probability, method=method)
     for method in conformal.METHODS
   }
-  return {
-    method: [
-      np.sort(each[label == k, k]).tolist()
-      for k in range(scores.task.num_classes)
-    ]
+  classes = range(scores.task.num_classes)
+  found = {
+    method: [each[label == k, k].tolist() for k in classes]
     for method, each in by_method.items()
   }
+  _, patient = np.unique(scores.patients, return_inverse=True)
+  return {**found, 'patients': [patient[label == k].tolist() for k in classes]}
 
 
 def _missed(scores):
@@ -151,7 +151,7 @@ def _errors(scores):
 
 
 def limits(calibration, *, level, method='lac', by_class=False):
-  """The largest strangeness (k,) of a class in a set; and on how many cases.
+  """The largest strangeness (k,) of a class in a set; of how many patients.
 
   Raises ValueError where validation decided nothing of the kind.
   """
@@ -160,14 +160,16 @@ def limits(calibration, *, level, method='lac', by_class=False):
     raise ValueError(
       f'--sets={method!r} is none of {", ".join(conformal.METHODS)}'
     )
-  if method not in part:
+  if method not in part or 'patients' not in part:
     raise ValueError(
       'this run has no conformal scores: evaluate again, with '
       '--mode=evaluate; of a cross-validation each fold has its own'
     )
-  scores = part[method]
-  limit = conformal.limits(scores, level=level, mondrian=by_class)
-  return limit, sum(map(len, scores))
+  patients = part['patients']
+  limit = conformal.limits(
+    part[method], level=level, mondrian=by_class, patients=patients
+  )
+  return limit, len(set().union(*patients))
 
 
 def summary(scores, calibration, *, level):
@@ -201,7 +203,11 @@ def measured(scores, calibration, *, level, method, by_class):
   limit, n = limits(calibration, level=level, method=method, by_class=by_class)
   found = conformal.sets(scores.probability, limit, method=method)
   part = conformal.coverage(
-    found, np.asarray(scores.label), level=level, calibrated_on=n
+    found,
+    np.asarray(scores.label),
+    level=level,
+    calibrated_on=n,
+    patients=scores.patients,
   )
   classes = dict(zip(scores.task.names, part['classes'], strict=True))
   part = {**part, 'classes': classes, 'calibrated_on': n}
@@ -220,10 +226,10 @@ def _warning(part, by_class):
     'The validation cases, on which they were calibrated, differ from these.'
   )
   if not (part['low'] or by_class):
-    why = 'They promise all cases together: sets by class promise each.'
+    why = 'They promise all classes together: sets by class promise each.'
   return (
     f'Sets{" by class" if by_class else ""} at {part["level"]:g} held the '
-    f'truth in {part["coverage"]:.3f} of the cases, and in '
+    f'truth in {part["coverage"]:.3f} of the patients, and in '
     f'{least["coverage"]:.3f} of those of {worst}: below what they say. {why}'
   )
 

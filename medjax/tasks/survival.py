@@ -226,7 +226,7 @@ class Survival:
     if not (train and rows):
       return found
     cases = survival_scores.Rows(self, self.completed(rows, found))
-    bounds = survival_bounds.decided(cases)
+    bounds = survival_bounds.decided(cases, summary.patients(rows))
     return dataclasses.replace(found, conformal=bounds)
 
   def _arrays(self, rows):

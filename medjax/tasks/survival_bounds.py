@@ -3,20 +3,27 @@
 import numpy as np
 
 from medjax.metrics import conformal
+from medjax.metrics.paired import group_mean
+from medjax.tasks import summary as task_summary
 from medjax.tasks import survival_scores
 
 # Whether bounds hold whatever the censoring, or only if that tells nothing.
 WAYS = ('any', 'independent')
 
 
-def decided(cases):
+def decided(cases, patients):
   """What the cases of validation (`survival_scores.Rows`) say, JSON-able."""
   weight = conformal.censoring_weight(cases.time, cases.event)
-  return {'reached': (1 - cases.own).tolist(), 'weight': weight.tolist()}
+  _, patient = np.unique(patients, return_inverse=True)
+  return {
+    'reached': (1 - cases.own).tolist(),
+    'weight': weight.tolist(),
+    'patients': patient.tolist(),
+  }
 
 
 def limit(calibration, *, level, method='any', by_class=False):
-  """(`conformal.survival_limit`, of how many cases) of a calibration.
+  """(`conformal.survival_limit`, of how many patients) of a calibration.
 
   Raises ValueError where validation decided nothing of the kind.
   """
@@ -26,15 +33,17 @@ def limit(calibration, *, level, method='any', by_class=False):
   if by_class:
     raise ValueError('survival has no classes: leave --by_class')
   part = calibration.conformal or {}
-  if 'reached' not in part:
+  if 'patients' not in part:
     raise ValueError(
       'this run has no conformal scores: evaluate again, with '
       '--mode=evaluate; of a cross-validation each fold has its own'
     )
   reached, weight = (np.array(part[k], float) for k in ('reached', 'weight'))
   weight = weight if method == 'independent' else None
-  found = conformal.survival_limit(reached, level=level, weight=weight)
-  return found, len(reached)
+  found = conformal.survival_limit(
+    reached, level=level, weight=weight, patients=part['patients']
+  )
+  return found, len(set(part['patients']))
 
 
 def recalled(row):
@@ -71,19 +80,19 @@ def measured(task, rows, calibration, *, level, method='any', by_class=False):
   g, _ = survival_scores.censoring(cases, calibration)
   weight = conformal.censoring_weight(cases.time, cases.event, g)
   early = cases.time < bound
-  missed = weight * early
+  missed = group_mean(weight * early, task_summary.patients(rows))
   share = float(1 - missed.mean())
-  error = (missed.var() / len(rows) + level * (1 - level) / count) ** 0.5
+  error = (missed.var() / len(missed) + level * (1 - level) / count) ** 0.5
   return {
     **about,
-    'n': len(rows),
+    'n': len(missed),
     'calibrated_on': count,
     'coverage': share,
     'unknown': float((early & (cases.event == 0)).mean()),
     'bound': float(np.median(bound)),
     'warning': '' if share >= level - 2 * error else (
-      f'Lower bounds at {level:g} were outlived by {share:.3f} of the cases: '
-      'below what they say. The validation cases, on which they were '
+      f'Lower bounds at {level:g} were outlived by {share:.3f} of the '
+      'patients: below what they say. The validation cases, on which they were '
       'calibrated, differ from these.'
     ),
   }  # fmt: skip

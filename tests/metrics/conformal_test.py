@@ -232,6 +232,69 @@ def test_sets_of_aps_hold_the_likeliest():
   assert not conformal.sets(p, limit - 0.49).any()
 
 
+def of_patients(rng, n):
+  """Strangeness of the truth (m, 1), and whose it is: easy ones have 25 cases.
+
+  Those of a patient are nearly the same.
+  """
+  easy = rng.random(n) < 0.5
+  score = np.where(easy, 0.2 * rng.random(n), 0.5 + 0.5 * rng.random(n))
+  patients = np.repeat(np.arange(n), np.where(easy, 25, 1))
+  return score[patients] + 0.01 * rng.random(len(patients)), patients
+
+
+@pytest.mark.parametrize('told', [True, False])
+def test_a_case_of_a_new_patient_is_covered(told):
+  rng, share = np.random.default_rng(0), []
+  for _ in range(400):
+    score, patients = of_patients(rng, 60)
+    limit = conformal.quantile(
+      score, level=0.9, patients=patients if told else None
+    )
+    new, whose = of_patients(rng, 200)
+    sets = np.stack([new <= limit, np.ones(len(new), bool)], -1)
+    found = conformal.coverage(
+      sets, np.zeros(len(new), int), level=0.9, calibrated_on=60, patients=whose
+    )
+    assert found['n'] == found['classes'][0]['n'] == 200
+    share.append(found['coverage'])
+  if told:
+    assert 0.9 - 0.005 < np.mean(share) < 0.9 + 1 / 61 + 0.005
+  else:  # the easy ones, who have most of the cases, decide
+    assert np.mean(share) < 0.6
+
+
+@pytest.mark.parametrize('mondrian', [True, False])
+def test_copies_of_the_cases_of_a_patient_change_no_limit(mondrian):
+  rng = np.random.default_rng(0)
+  p, y = drawn(200, rng)
+  scores, patients = by_class(p, y), [np.flatnonzero(y == k) for k in range(5)]
+  options = dict(level=0.8, mondrian=mondrian)
+  alone = conformal.limits(scores, **options)
+  again = rng.integers(1, 9, len(y))
+  copied = conformal.limits(
+    [np.repeat(s, again[w]) for s, w in zip(scores, patients, strict=True)],
+    patients=[np.repeat(w, again[w]) for w in patients],
+    **options,
+  )
+  np.testing.assert_array_equal(copied, alone)
+
+
+def test_copies_of_the_cases_of_a_patient_change_no_bound():
+  rng = np.random.default_rng(0)
+  reached, weight = rng.random((2, 100))
+  patients = np.repeat(np.arange(100), rng.integers(1, 9, 100))
+  for w in (None, weight):
+    alone = conformal.survival_limit(reached, level=0.8, weight=w)
+    copied = conformal.survival_limit(
+      reached[patients],
+      level=0.8,
+      weight=None if w is None else w[patients],
+      patients=patients,
+    )
+    assert copied == alone
+
+
 def test_what_cannot_calibrate_is_refused():
   p, y = np.array([[0.3, 0.7]] * 30), np.ones(30, int)
   with pytest.raises(ValueError, match='all of one class'):
@@ -239,6 +302,8 @@ def test_what_cannot_calibrate_is_refused():
   with pytest.raises(ValueError, match='8 calibration cases are too few'):
     conformal.quantile(np.arange(8.0), level=0.9)
   assert conformal.quantile(np.arange(9.0), level=0.9) == 8
+  with pytest.raises(ValueError, match='8 calibration patients are too few'):
+    conformal.quantile(np.ones(99), level=0.9, patients=np.arange(99) % 8)
   with pytest.raises(ValueError, match='is NaN'):
     conformal.quantile(np.array([np.nan] * 20), level=0.9)
   with pytest.raises(ValueError, match='between 0 and 1'):

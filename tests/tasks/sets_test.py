@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medjax import subgroups
-from medjax.tasks import Classification, Segmentation
+from medjax.tasks import Classification, Segmentation, sets
 from medjax.tasks.task import Calibration
 
 LABELS = Classification(
@@ -199,6 +199,10 @@ def test_copies_of_the_cases_of_a_patient_change_nothing(task):
   assert once.answering == often.answering
   if task is LABELS:
     assert once.conformal['missed']['n'] == often.conformal['missed']['n']
+  else:
+    limits = [sets.limits(c, level=0.9) for c in (once, often)]
+    np.testing.assert_array_equal(limits[0][0], limits[1][0])
+    assert limits[0][1] == limits[1][1] == 60
   tables = [
     task.summarize(r, calibration=once, n_resamples=0) for r in (rows, many)
   ]
@@ -206,6 +210,9 @@ def test_copies_of_the_cases_of_a_patient_change_nothing(task):
     assert one.get('note') == other.get('note')
     if task is LABELS:
       assert one['n'] == other['n'] == 54
+    elif 'note' not in one:
+      assert one['n'] == other['n'] == one['calibrated_on'] == 60
+      np.testing.assert_allclose(one['coverage'], other['coverage'])
   if task is TWO:
     one, other = (t['risk_coverage'] for t in tables)
     np.testing.assert_allclose(one['aurc'], other['aurc'])

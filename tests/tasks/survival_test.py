@@ -385,7 +385,7 @@ def test_predicts_a_time_that_is_outlived(ran, tmp_path, capsys, method):
   predict(folder / 'one', [table], tmp_path / 'out', conformal=0.8, sets=method)
   said = capsys.readouterr().out
   method = method or 'any'
-  assert f'at 0.8 ({method} censoring), of 15 test cases: ' in said
+  assert f'at 0.8 ({method} censoring), of 15 test patients: ' in said
   with (tmp_path / 'out/predictions.csv').open() as f:
     rows = list(csv.DictReader(f))
   assert len(rows) == 12
@@ -413,7 +413,7 @@ def test_predicts_a_time_that_is_outlived(ran, tmp_path, capsys, method):
   [
     (dict(conformal=0.8, sets='lac'), 'none of any, independent'),
     (dict(conformal=0.8, by_class=True), 'survival has no classes'),
-    (dict(conformal=0.99), '15 calibration cases are too few'),
+    (dict(conformal=0.99), '15 calibration patients are too few'),
     (dict(ood=True), '--ood are for images'),
   ],
 )

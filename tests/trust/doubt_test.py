@@ -89,7 +89,7 @@ def test_a_set_is_printed_with_its_coverage(
 ):
   predicted(workdir, pictures, tmp_path, conformal=0.8, by_class=True)
   said = capsys.readouterr().out
-  assert 'at 0.8 (lac, by class), of 60 test cases: ' in said
+  assert 'at 0.8 (lac, by class), of 60 test patients: ' in said
   assert 'dark 0.' in said or 'dark 1.' in said
 
 
