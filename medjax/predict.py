@@ -84,10 +84,9 @@ def _predict_images(
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   _check(run, workdir, found, out, **maps)
-  table = _Table(out)
+  table = Table(out)
   if skip_existing:
-    table.before = files.read_table(out)
-    found = [p for p in found if not _is_done(p, out, table, run, maps['seg'])]
+    found = table.lacking(run, found, segments=maps['seg'], judge=judge)
   _say(judge, workdir)
   maps = _maps_of(run.task, **maps)
   try:
@@ -133,13 +132,6 @@ def _maps_of(task, seg, uncertainty, probabilities):
   return maps
 
 
-def _is_done(path, out, table, run, seg):
-  """Whether `out` holds what would be written of a file."""
-  if 'mask' in run.task.fields:
-    return files.is_written(out, path, segments=seg)
-  return str(files.paths_of(path)[0]) in table.before
-
-
 def _predict(run, found, out, maps, table, *, judge, calibrated):
   """Writes the maps of files, others into the table; lines on what failed."""
   errors = []
@@ -171,7 +163,7 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
       except ValueError as e:  # of this case: others go on
         refused(ValueError(f'{case["path"]}: {e}'))
         continue
-      if prediction.labels is None or (judge and judge.known):
+      if _has_line(run, judge):
         table.add(case['path'], prediction)
       if prediction.labels is not None:
         if judge and judge.maps:
@@ -213,6 +205,11 @@ def _check(run, workdir, found, out, seg, uncertainty, probabilities):
     raise ValueError(f'{odd[0]} is not DICOM, so no DICOM SEG can refer to it')
 
 
+def _has_line(run, judge):
+  """Whether predictions.csv has a line of each case."""
+  return 'mask' not in run.task.fields or bool(judge and judge.known)
+
+
 def _readable(found, refused):
   """Yields the cases of files; `refused` is told of those that are damaged."""
   for file in found:
@@ -224,7 +221,7 @@ def _readable(found, refused):
     yield case
 
 
-class _Table:
+class Table:
   """predictions.csv, written now and then while there are more."""
 
   _SECONDS = 10
@@ -233,13 +230,28 @@ class _Table:
     self._out, self._rows, self._written = out, [], time.monotonic()
     self.before = {}  # rows that the folder holds already, by file
 
+  def lacking(self, run, found, *, segments, judge):
+    """The files whose results the folder does not hold, all of them."""
+    self.before = files.read_table(self._out)
+    maps, lines = 'mask' in run.task.fields, _has_line(run, judge)
+    left = []
+    for file in found:
+      line = str(files.paths_of(file)[0])
+      written = files.is_written(self._out, file, segments=segments)
+      if (maps and not written) or (lines and line not in self.before):
+        self.before.pop(line, None)
+        left.append(file)
+    return left
+
   def add(self, path, prediction):
+    """Takes the line of a file; writes them all where it has been a while."""
     self._rows.append((path, prediction))
     if time.monotonic() - self._written > self._SECONDS:
       files.write_table(self._out, self._rows, self.before.values())
       self._written = time.monotonic()
 
   def write(self):
+    """Writes the lines, if there are any."""
     if self._rows:
       print(files.write_table(self._out, self._rows, self.before.values()))
 

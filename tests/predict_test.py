@@ -11,9 +11,11 @@ from medjax import experiment
 from medjax.config import default_config
 from medjax.data import formats
 from medjax.data.facts import DataFacts
-from medjax.predict import predict
+from medjax.files import write_csv
+from medjax.predict import Table, predict
 from medjax.prediction import files, trained
 from medjax.prediction.result import Prediction, Provenance
+from medjax.tasks import Segmentation
 from medjax.train import train
 
 FROM = Provenance(model='', steps=(1,), digest='', medjax='')
@@ -296,6 +298,26 @@ def test_probabilities_lie_beside_the_mask_and_what_is_there_stays(
   assert (tmp_path / '0.png').read_bytes() == b'mine'
   predict(workdir, [images / '1.png'], tmp_path, **options)
   assert 'nothing to do' in capsys.readouterr().out
+
+
+def test_a_case_without_its_line_or_its_mask_is_predicted_again(tmp_path):
+  found = [save_png(tmp_path / f'{i}.png') for i in range(3)]
+  out = tmp_path / 'out'
+  for path in found:
+    save_png(out / path.name)
+  write_csv(out / 'predictions.csv', [{'file': p} for p in found[:2]])
+  run = types.SimpleNamespace(task=Segmentation(num_classes=2))
+  judge = types.SimpleNamespace(known='novelty')
+
+  def lacking(judge):
+    table = Table(out)
+    left = table.lacking(run, found, segments=False, judge=judge)
+    return left, [*table.before]
+
+  assert lacking(None)[0] == []
+  assert lacking(judge) == (found[2:], [*map(str, found[:2])])
+  (out / '0.png').unlink()
+  assert lacking(judge) == ([found[0], found[2]], [str(found[1])])
 
 
 def test_probabilities_of_a_volume_are_nifti(tmp_path):
