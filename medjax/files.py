@@ -194,7 +194,13 @@ def _short(lines):
 def _cell(value):
   """A text that a spreadsheet would take for a formula gets a quote."""
   text = isinstance(value, str | pathlib.PurePath)
-  return f"'{value}" if text and str(value)[:1] in _FORMULA else value
+  if not text or str(value)[:1] not in _FORMULA:
+    return value
+  try:
+    float(value)
+  except (TypeError, ValueError):
+    return f"'{value}"
+  return value  # '-0.5' is a number, whatever holds it
 
 
 def unquoted(cell):

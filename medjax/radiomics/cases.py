@@ -206,9 +206,12 @@ def _masks(path, image, volume):
   if formats.is_segmentation(path):
     return dict(formats.read_segmentation(path, volume))
   found = _labels(path, image, volume)
-  names = found.meta.get('segments') or {}
+  known = found.meta.get('segments') or {}
   values = [int(v) for v in np.unique(found.array) if v]
-  return {str(names.get(v, v)): found.array == v for v in values}
+  names = formats.told_apart(
+    {v: str(known.get(v, v)) for v in values}, 'segment'
+  )
+  return {names[v]: found.array == v for v in values}
 
 
 def _labels(path, image, volume):

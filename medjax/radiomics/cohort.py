@@ -56,8 +56,10 @@ class Job:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check(job):
+def check(job, processes=1):
   """Raises ValueError for a job that no case could do."""
+  if processes < 1:
+    raise ValueError(f'--processes={processes}: needs at least 1')
   if job.perturbed < 0:
     raise ValueError(f'--stability={job.perturbed}: how often, 0 or more')
   for text in job.filters:
@@ -72,9 +74,17 @@ def extract_table(cases, job, out, *, processes=1):
   """Measures cases into the CSV `out` and the JSON beside it; (rows, failed).
 
   A row is a region of a case, or a case that failed with its reason. Rows that
-  are there already, of the same settings, are kept; those with an error are
-  tried again. Written now and then, so that a stopped run goes on.
+  are there already, of the same settings and files, are kept; those with an
+  error are tried again. Written now and then, so that a stopped run goes on.
+
+  Raises ValueError for a table that is of other settings, or has cases that are
+  none of these.
   """
+  if own := {*FIRST} & {column for case in cases for column in case.extra}:
+    raise ValueError(
+      f'the table of cases has a column {min(own)!r}, which is one of those '
+      'that the features get; rename it'
+    )
   out = pathlib.Path(out)
   table = _Table(out, job, cases)
   todo = [case for case in cases if case.id not in table.done]
@@ -230,6 +240,7 @@ class _Table:
   def __init__(self, out, job, cases):
     self._out, self._job, self._written = out, job, time.monotonic()
     self._order = {case.id: i for i, case in enumerate(cases)}
+    self._sources = {case.id: _source(case) for case in cases}
     self._rows, self.done = [], set()
     about = files.read_json(self._json, mend='delete it') or {}
     if out.exists() and not about:
@@ -241,13 +252,26 @@ class _Table:
       )
     if out.exists():
       rows, _ = files.read_csv(out, mend='delete it')
-      if job.perturbed:
-        rows = []  # perturbed values are not in the table
-      kept = [r for r in rows if not r['error']]
-      failed = {r['case'] for r in rows if r['error']}
-      self._rows = [r for r in kept if r['case'] not in failed]
-      self.done = {r['case'] for r in self._rows} & set(self._order)
-      self._rows = [r for r in self._rows if r['case'] in self.done]
+      self._take(rows, about, {case.id: case.extra for case in cases})
+
+  def _take(self, rows, about, extra):
+    """Keeps the rows of cases that are done, with what the table now says."""
+    if other := [r['case'] for r in rows if r['case'] not in self._order]:
+      raise ValueError(
+        f'{self._out}: holds {len({*other})} cases that are not among these, '
+        f'as {other[0]}; choose another --out, or delete it'
+      )
+    if self._job.perturbed:
+      return  # perturbed values are not in the table
+    failed = {r['case'] for r in rows if r['error']}
+    sources = about.get('cases') or {}
+    own = {*FIRST, *about.get('features', ())}
+    for row in rows:
+      case = row['case']
+      if case not in failed and sources.get(case) == self._sources[case]:
+        row = {k: v for k, v in row.items() if k in own}
+        self._rows.append({**row, **extra[case]})
+    self.done = {r['case'] for r in self._rows}
 
   @property
   def _json(self):
@@ -270,6 +294,9 @@ class _Table:
       columns |= dict.fromkeys(row)
     rows = [{c: _cell(r.get(c, '')) for c in columns} for r in shown]
     about = describe(self._job, list(columns))
+    if not self._out.exists():  # a table without it is taken for another's
+      files.write_json(self._json, about)
+    about['cases'] = {r['case']: self._sources[r['case']] for r in self._rows}
     if self._job.perturbed:
       table = stability_lib.agreement(self._rows)
       for row in table:
@@ -280,6 +307,18 @@ class _Table:
     files.write_csv(self._out, rows, columns=columns)
     files.write_json(self._json, about)
     return self._rows
+
+
+def _source(case):
+  """A digest of which files a case has, and how they were left."""
+  told = []
+  for place in (case.image, case.mask, case.organs):
+    inside = sorted(place.rglob('*')) if place and place.is_dir() else ()
+    for path in (place, *inside):
+      if path and path.is_file():
+        about = path.stat()
+        told.append([str(path.resolve()), about.st_size, about.st_mtime_ns])
+  return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def _cell(value):

@@ -62,6 +62,14 @@ class Settings:
         raise ValueError(
           f'radiomics: no aggregation {name!r}{closest(name, AGGREGATIONS)}'
         )
+    if self.limits is not None and not self.limits[0] <= self.limits[1]:
+      raise ValueError(f'radiomics: limits {self.limits}; give LOW,HIGH')
+    low = self.limits[0] if self.limits and self.standard else 0.0
+    if self.bin_width is not None and not math.isfinite(low):
+      raise ValueError(
+        'radiomics: bins of a width begin at the lower limit, which must be '
+        f'finite: {self.limits}'
+      )
     if self.resample is not None and min(self.resample) < 0:
       raise ValueError(f'radiomics: voxels of {self.resample} mm')
 

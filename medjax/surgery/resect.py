@@ -38,10 +38,10 @@ def left(organ, tumour, removed, scene):
   ml = scene.voxel / 1000
   healthy = organ & ~tumour
   kept = healthy & ~removed
-  away, _ = distance.to_centres(~removed, scene.spacing)
+  away, half = distance.to_centres(~removed, scene.spacing)
   inside = tumour & removed
   # Half a voxel at the tumour's surface, half at that of what is kept.
-  closest = float(away[inside].min()) if inside.any() else 0.0
+  closest = float((away - 2 * half)[inside].min()) if inside.any() else 0.0
   whole = bool(inside.sum() == tumour.sum())
   return {
     'organ_ml': float(healthy.sum() * ml),
@@ -50,9 +50,7 @@ def left(organ, tumour, removed, scene):
     'remnant_ml': float(kept.sum() * ml),
     'remnant_share': float(kept.sum() / max(healthy.sum(), 1)),
     'tumour_removed_share': float(inside.sum() / max(tumour.sum(), 1)),
-    'margin_mm': max(0.0, closest - float(np.min(scene.spacing)))
-    if whole
-    else 0.0,
+    'margin_mm': max(0.0, closest) if whole else 0.0,
   }
 
 

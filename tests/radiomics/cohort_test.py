@@ -1,5 +1,6 @@
 """The command: cases into a table, what fails, going on, maps, comparison."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from medjax import files
 from medjax.data import formats
+from medjax.data.folder import tables
 from medjax.radiomics import __main__ as command
 from medjax.radiomics import cases, cohort, names, settings
 
@@ -115,6 +117,74 @@ def test_a_table_of_cases(study, tmp_path, monkeypatch):
   assert len(stable) == 107
   about = json.loads((tmp_path / 'f.json').read_text())
   assert 'icc' in about['features']['original_shape_MeshVolume']
+
+
+def test_a_table_of_features_is_one_to_train_on(study, tmp_path, monkeypatch):
+  out = tmp_path / 'f.csv'
+  run(monkeypatch, *study, f'--out={out}')
+  table = tables.read(out)
+  (row,) = (r.cells for r in table.rows if r.cells['id'] == 'a')
+  assert float(row['original_glcm_Imc1']) < 0
+  rows = dataclasses.replace(table, rows=table.rows[:3])
+  columns = [c for c in table.columns if c.startswith('original_')]
+  (first, *_) = tables.clinical(rows, columns)
+  assert all(isinstance(v, float) for v in first.values())
+
+
+def test_files_that_were_changed_are_measured_again(
+  study, tmp_path, monkeypatch, capsys
+):
+  _, masks = study
+  table, out = tmp_path / 'cases.csv', tmp_path / 'f.csv'
+
+  def measured(names, **more):
+    rows = [
+      {'image': f'images/{n}.nii.gz', 'mask': f'masks/{n}_mask.nii.gz', **more}
+      for n in names
+    ]
+    files.write_csv(table, rows)
+    capsys.readouterr()
+    run(monkeypatch, table, f'--out={out}', '--labels=1')
+    return read(out)[0]
+
+  first = measured('ab', label=0)
+  write(masks, 'a_mask', make_mask()[::-1])
+  second = measured('ab', label=1, site='x')
+  assert '1 of 2 cases already' in capsys.readouterr().out
+  assert second['a'] != first['a']
+  assert second['b'] == first['b'] | {'label': '1', 'site': 'x'}
+  third = measured('ab', organs='masks/a_mask.nii.gz')
+  assert 'already' not in capsys.readouterr().out
+  assert third['b']['location_Organ'] == '1'
+  assert 'site' not in third['b']
+  with pytest.raises(SystemExit):
+    measured('a')
+  assert '1 cases that are not among these, as b' in capsys.readouterr().err
+  assert set(read(out)[0]) == {'a', 'b'}
+  with pytest.raises(SystemExit):
+    measured('ab', error='none')
+  assert "a column 'error', which is one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  [
+    ('--processes=0', '--processes=0: needs at least 1'),
+    ('--limits=400,-100', 'give LOW,HIGH'),
+  ],
+)
+def test_options_that_cannot_be(
+  study, tmp_path, monkeypatch, capsys, option, message
+):
+  with pytest.raises(SystemExit):
+    run(monkeypatch, *study, f'--out={tmp_path / "f.csv"}', option)
+  assert message in capsys.readouterr().err
+
+
+def test_bins_of_a_width_begin_at_a_finite_limit():
+  found = settings.find('ibsi_A')
+  with pytest.raises(ValueError, match='begin at the lower limit'):
+    dataclasses.replace(found, limits=(-np.inf, 400.0))
 
 
 def test_filters_and_maps(study, tmp_path, monkeypatch):

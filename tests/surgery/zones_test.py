@@ -85,6 +85,18 @@ def test_a_plane_leaves_the_rest(organ_scene):
     resect.remnant(s.mask('liver'), s.mask('tumour'), s)
 
 
+def test_a_margin_of_thick_slices_is_none_too_large():
+  """A plane at the tumour's surface leaves none, one slice further a slice."""
+  labels = np.ones((20, 20, 12), np.uint8)
+  labels[5:15, 5:15, 6:9] = 2
+  s = scene.make(labels, np.diag([1.0, 1, 5, 1]), {1: 'liver', 2: 'tumour'})
+  for first, margin in ((6, 0.0), (5, 5.0)):
+    removed = np.zeros(labels.shape, bool)
+    removed[..., first:] = True
+    found = resect.left(s.mask('liver'), s.mask('tumour'), removed, s)
+    assert found['margin_mm'] == pytest.approx(margin, abs=1e-5)
+
+
 def test_the_best_plane_is_the_near_face(organ_scene):
   s = organ_scene
   point, normal = resect.best_plane(

@@ -8,7 +8,7 @@ import pathlib
 import re
 
 from medjax.build import closest
-from medjax.files import composed
+from medjax.files import composed, unquoted
 
 SUFFIXES = ('.csv', '.tsv', '.parquet')
 # What a cell without a value may hold, in small letters; Excel writes #N/A.
@@ -74,7 +74,7 @@ def read(path):
     if len(cells) > len(columns):
       raise ValueError(f'{where}: has more cells than the header has names')
     cells += [''] * (len(columns) - len(cells))
-    texts = (composed(cell.strip()) for cell in cells)
+    texts = (composed(unquoted(cell.strip())) for cell in cells)
     rows.append(Row(dict(zip(columns, texts, strict=True)), where))
   return Table(path, tuple(columns), tuple(rows), delimiter != ',')
 

@@ -32,6 +32,7 @@ from medjax.data.formats.dicom import (
   take_patient,
 )
 from medjax.data.formats.dicom.segments import plain as plain_name
+from medjax.data.formats.dicom.segments import told_apart
 from medjax.data.formats.volume import (
   Volume,
   check_finite,
@@ -64,6 +65,7 @@ __all__ = [
   'segment_names',
   'spacing_of',
   'take_patient',
+  'told_apart',
   'write',
   'write_segmentation',
 ]
@@ -152,12 +154,15 @@ def _segments(path, volume):
     segments = {value: name for name, _, value in layers}
     array = volume.array[..., 0]
   else:
-    found = {n: volume.array[..., at] == value for n, at, value in layers}
+    segments = {i: name for i, (name, _, _) in enumerate(layers, start=1)}
+    names = told_apart(segments, 'segment')
+    pairs = zip(names.values(), layers, strict=True)
     try:
-      array, names = label_map(found)
+      array, _ = label_map(
+        {n: volume.array[..., at] == value for n, (_, at, value) in pairs}
+      )
     except ValueError as e:
       raise ValueError(f'{path}: {e}') from None
-    segments = dict(enumerate(names[1:], start=1))
   array, _ = labels.settled(array, path)
   meta = {**volume.meta, 'segments': segments}
   return Volume(array, volume.affine, 'label', meta)

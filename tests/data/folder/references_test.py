@@ -8,9 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from medjax.data import formats
 from medjax.data.folder import open_folder
 from medjax.data.folder.grids import on_grid
 from medjax.data.formats import Volume
+from medjax.radiomics import cases as radiomics_cases
 
 ALL = {'fractions': (1, 0, 0), 'dense': True}
 RNG = np.random.default_rng(0)
@@ -266,6 +268,21 @@ def test_values_layers_and_boxes_of_segments(tmp_path):
   slicer(tmp_path / '1_seg.seg.nrrd', both, ['a', 'b'])
   with pytest.raises(ValueError, match=r"1_seg.*'a' and 'b' overlap"):
     opened(tmp_path)[1]
+
+
+def test_segments_of_one_name_are_one_class_and_two_regions(tmp_path):
+  nifti(tmp_path / '0.nii', np.ones((4, 5, 6)), LPS)
+  layers = np.stack([LABELS == 1, LABELS == 2])
+  for name, array in (('flat', LABELS), ('layers', layers)):
+    path = tmp_path / f'{name}.seg.nrrd'
+    slicer(path, array, ['lesion', 'lesion'])
+    found = formats.read_mask(path)
+    np.testing.assert_array_equal(found.array, LABELS)
+    assert found.meta['segments'] == {1: 'lesion', 2: 'lesion'}
+    case = radiomics_cases.Case('0', tmp_path / '0.nii', path)
+    regions = radiomics_cases.read(case).masks
+    assert set(regions) == {'lesion 1', 'lesion 2'}
+    np.testing.assert_array_equal(regions['lesion 2'], LABELS == 2)
 
 
 def test_one_structure_each_of_another_name(tmp_path):
