@@ -16,7 +16,7 @@ def _measure(args):
     raise ValueError(
       'the best plane is found by resect; measure takes --plane=x,y,z,nx,ny,nz'
     )
-  scene = _scene(args)
+  scene = _scene(args, empty=bool(args.before))
   before = organs = None
   if args.before:
     before = scene_lib.read(args.before, names=args.names)
@@ -41,7 +41,7 @@ def _measure(args):
     for r in found.sizes
   ]
   print(cli.aligned(['structure', *measure_lib.PRINTED], rows, 'lrrrr'))
-  for found_part in (found.position, found.change, found.remnant):
+  for found_part in (*found.positions, found.change, found.remnant):
     for key, value in (found_part or {}).items():
       print(f'{key.replace("_", " ")}: {"none" if value is None else value}')
   return written
@@ -122,12 +122,13 @@ def _resect(args):
   return written
 
 
-def _scene(args):
+def _scene(args, empty=False):
   return scene_lib.read(
     args.labels,
     image=getattr(args, 'image', None),
     names=args.names,
     probabilities=getattr(args, 'probabilities', None),
+    empty=empty,
   )
 
 

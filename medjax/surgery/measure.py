@@ -22,6 +22,7 @@ _SIZES = {
   'feret_mm': '3-D Feret, mm',
 }
 DISTANCES = {
+  'target': 'Of',
   'structure': 'Structure',
   'distance_mm': 'Distance, mm',
   'at_least_mm': 'Margin, at least',
@@ -36,14 +37,14 @@ _PARTS = ('segment', 'lobe')
 class Measured(NamedTuple):
   """What `measure` finds.
 
-  sizes: a row per structure; distances: a row per other structure, or [];
-  position: of the target, or None; change: `response.change`, or None;
-  remnant: `resect.remnant`, or None.
+  sizes: a row per structure; distances: a row per lesion of the target and
+  other structure; positions: of each lesion of the target; change:
+  `response.change`, or None; remnant: `resect.remnant`, or None.
   """
 
   sizes: list[dict]
   distances: list[dict]
-  position: dict | None
+  positions: list[dict]
   change: dict | None
   remnant: dict | None
 
@@ -55,9 +56,10 @@ def measure(
   """The `Measured` of a scene.
 
   Args:
-    target: pattern of the tumour's names: the first one's distances and
-      position are measured, and all count as lesions. None: all are lesions.
-    before: `Scene` of an earlier visit, on any grid.
+    target: pattern of the tumour's names, each a lesion, of which distances and
+      positions are measured. None: all are lesions.
+    before: `Scene` of an earlier visit, on any grid; of its lesions none may
+      be left.
     organs: `Scene` on the same grid that says which organ is where; None: the
       labels around the target say it.
     organ, margin, plane: of what a resection leaves: see `resect.remnant`.
@@ -65,28 +67,34 @@ def measure(
       to where it is at least 1 - confidence.
   """
   names = [*scene.names.values()]
-  lesions = scene.find([target], 'target') if target else names
-  own = lesions[0] if target else None
+  lesions = _lesions(scene, before, target) if target else names
   where = organs or scene
   rest = [
     n for n in where.names.values() if where is organs or n not in lesions
   ]
   sizes = [row(scene, name, confidence) for name in names]
-  distances, position, left = [], None, None
-  if own:
-    mask = scene.union(lesions) if organs else scene.mask(own)
-    distances = [*to_others(mask, where, rest)]
-    position = positioned(mask, scene, where, rest)
+  distances, positions, left = [], [], None
+  for name in lesions if target else ():
+    mask, own = scene.mask(name), {'target': name}
+    distances += [{**own, **each} for each in to_others(mask, where, rest)]
+    positions.append({**own, **positioned(mask, scene, where, rest)})
   if organ is not None:
-    if not own:
+    if not (target and lesions):
       raise ValueError('what a resection leaves needs a --target to take out')
     held = where.one(organ, 'organ')
     left = resect.remnant(
       where.mask(held), scene.union(lesions), scene, margin=margin, plane=plane
     )
   return Measured(
-    sizes, distances, position, _change(scene, before, lesions, target), left
+    sizes, distances, positions, _change(scene, before, lesions, target), left
   )
+
+
+def _lesions(scene, before, target):
+  """Those of a pattern: none where all that were there before are gone."""
+  gone = before is not None and before.like([target])
+  found = scene.like([target])
+  return found if found or gone else scene.find([target], 'target')
 
 
 def row(scene, name, confidence):
@@ -193,7 +201,9 @@ def _diameters(scene, name):
 
 def write(out, scene, measured, title):
   """Writes sizes.csv, distances.csv, measure.json and the page."""
-  files.write_csv(out / 'sizes.csv', measured.sizes)
+  columns = None if measured.sizes else _SIZES
+  files.write_csv(out / 'sizes.csv', measured.sizes, columns=columns)
+  (out / 'distances.csv').unlink(missing_ok=True)  # of an earlier run
   if measured.distances:
     files.write_csv(out / 'distances.csv', measured.distances)
   files.write_json(
@@ -201,7 +211,8 @@ def write(out, scene, measured, title):
     {'research_only': page_lib.RESEARCH, **measured._asdict()},
   )
   saved = page.Pictures(out / 'figures', old='*.png')
-  used = {k: v for k, v in _SIZES.items() if k in measured.sizes[0]}
+  first = measured.sizes[0] if measured.sizes else _SIZES
+  used = {k: v for k, v in _SIZES.items() if k in first}
   sections = [
     {
       'title': 'Sizes',
@@ -222,13 +233,14 @@ def write(out, scene, measured, title):
   sections += [
     {'title': name, 'table': listed(found)}
     for name, found in (
-      ('Position', measured.position),
+      *((f'Position of {p["target"]}', p) for p in measured.positions),
       ('Change since the visit before', measured.change),
       ('What the resection leaves', measured.remnant),
     )
     if found
   ]
-  sections.append(_view(saved, scene))
+  if scene.names:
+    sections.append(_view(saved, scene))
   return page_lib.write(
     out,
     title=title,

@@ -124,9 +124,13 @@ def _avoided(scene, ask, targets):
   for pattern in ask.avoid:
     if pattern in targets:
       raise ValueError(f'{pattern!r} is the target: it cannot be avoided')
-  found = scene.find(ask.avoid, 'avoid')
+  found = scene.find(ask.avoid, 'avoid', faint=True)
   own = {*targets, ask.entry}
-  kept = tuple(name for name in found if name not in own)
+  kept = tuple(
+    name
+    for name in found
+    if name not in own and scene.union([name], confidence=ask.confidence).any()
+  )
   if not kept:
     raise ValueError('nothing to avoid but the target and the entry themselves')
   return kept

@@ -23,6 +23,7 @@ _COLUMNS = {
   'p_safe': 'P(safe)',
   'miss_95_mm': 'Miss 95 %, mm',
 }
+_WRITTEN = ('paths.csv', 'entries.nii.gz', 'plan.json', 'lumen.csv')
 _SHOWN = 11  # structures outlined on a cut
 
 
@@ -33,14 +34,20 @@ def said(target):
   )
 
 
+def _emptied(out):
+  """A folder without what an earlier plan left there."""
+  out.mkdir(parents=True, exist_ok=True)
+  others = (out / name for name in _WRITTEN)
+  for old in (*out.glob('path_*.mrk.json'), *others):
+    old.unlink(missing_ok=True)
+
+
 def write(out, scene, ask, planned, avoid, inside):
   """Writes all files into `out`; returns the path of the page.
 
-  What an earlier plan left there of lines is removed.
+  What an earlier plan left there is removed.
   """
-  out.mkdir(parents=True, exist_ok=True)
-  for old in out.glob('path_*.mrk.json'):
-    old.unlink()
+  _emptied(out)
   table = [
     {'target': said(one.target), **row} for one in planned for row in one.table
   ]
@@ -111,7 +118,7 @@ def _page(out, scene, ask, planned, avoid, inside, table):
     )
   for one in planned:
     if one.table:
-      sections.append(_pictured(saved, scene, one, avoid, inside))
+      sections.append(_pictured(saved, scene, ask, one, avoid))
     else:
       sections.append(
         {
@@ -173,10 +180,10 @@ def _explained(ask):
   )
 
 
-def _pictured(saved, scene, one, avoid, inside):
+def _pictured(saved, scene, ask, one, avoid):
   """The section of one target: cuts along its best path, and the view."""
   line, row, box = one.lines[0], one.table[0], one.setting.box
-  shown, names = _outlined(scene, one, avoid, box)
+  shown, names = _outlined(scene, ask, one, avoid)
   volume = None if scene.image is None else scene.image[box]
   spacing = one.setting.spacing
   worst = line[_nearest(one, shown, line, names, row)]
@@ -209,8 +216,9 @@ def _pictured(saved, scene, one, avoid, inside):
     }  # fmt: skip
 
 
-def _outlined(scene, one, avoid, box):
+def _outlined(scene, ask, one, avoid):
   """(labels (x, y, z), {label: name}) of the target and what is nearest."""
+  box = one.setting.box
   near = sorted(avoid, key=lambda n: one.table[0][f'clearance_{n}_mm'])
   shown, names = np.zeros(one.setting.shape, np.int32), {}
   if isinstance(one.target, str):
@@ -218,7 +226,7 @@ def _outlined(scene, one, avoid, box):
     shown[scene.mask(one.target)[box]] = 1
   for k, name in enumerate(near[:_SHOWN], start=2):
     names[k] = name
-    shown[scene.mask(name)[box]] = k
+    shown[scene.union([name], confidence=ask.confidence)[box]] = k
   return shown, names
 
 
@@ -234,7 +242,7 @@ def _nearest(one, shown, line, names, row):
 
 def write_lumen(out, scene, name, found):
   """Writes the way inside of a vessel; returns the path of the page."""
-  out.mkdir(parents=True, exist_ok=True)
+  _emptied(out)
   points = scene.to_ras(found.line)
   at = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=-1))]
   table = [

@@ -21,6 +21,7 @@ class Scene:
   labels: (x, y, z) integers, 0 the background.
   affine: voxel → RAS mm (4, 4), of orthogonal axes, right-handed.
   names: {value: name} of the labels that are there.
+  faint: {value: name} of those that have a probability, and no voxel.
   image: (x, y, z) on the same grid, or None.
   probabilities: (x, y, z, K) of the labels by value, or None.
   path: of the labels, for messages.
@@ -32,6 +33,7 @@ class Scene:
   image: np.ndarray | None = None
   probabilities: np.ndarray | None = None
   path: str = 'labels'
+  faint: dict[int, str] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def spacing(self):
@@ -58,7 +60,8 @@ class Scene:
 
   def value(self, name):
     """The label of a name."""
-    return next(k for k, n in self.names.items() if n == name)
+    known = {**self.names, **self.faint}
+    return next(k for k, n in known.items() if n == name)
 
   def mask(self, name):
     """Where a structure is, (x, y, z) bool."""
@@ -77,12 +80,14 @@ class Scene:
         found |= self.probabilities[..., k] >= 1 - confidence
     return found
 
-  def find(self, patterns, field):
+  def find(self, patterns, field, *, faint=False):
     """Names that match patterns such as 'rib_*', in the order of the labels.
 
-    Raises ValueError for a pattern that matches none.
+    `faint`: of those that have no voxel too. Raises ValueError for a pattern
+    that matches none.
     """
     known, found = list(self.names.values()), set()
+    known += self.faint.values() if faint else ()
     for pattern in patterns:
       some = fnmatch.filter(known, pattern)
       if not some:
@@ -123,11 +128,12 @@ class Scene:
     return tuple(int(i) for i in np.clip(index, 0, np.array(self.shape) - 1))
 
 
-def read(path, *, image=None, names=None, probabilities=None):
+def read(path, *, image=None, names=None, probabilities=None, empty=False):
   """Reads a `Scene` of files on one grid.
 
   `names`: a CSV with the columns value and name. Raises ValueError for what is
-  no right-handed volume, for other grids, and for an empty label map.
+  no right-handed volume or has no size in mm, for other grids, and, unless it
+  may be `empty`, for an empty label map.
   """
   if formats.is_segmentation(path):
     raise ValueError(
@@ -136,7 +142,12 @@ def read(path, *, image=None, names=None, probabilities=None):
     )
   volume = formats.read_mask(path)
   check_place(path, volume.array, volume.affine)
-  found = {}
+  if volume.meta.get('unit', 'mm') != 'mm':
+    raise ValueError(
+      f'{path}: does not say how large a voxel is; store it as NIfTI, with its '
+      'affine in mm'
+    )
+  found = {'empty': empty}
   if image is not None:
     found['image'] = _on_grid(image, volume, path)[..., 0].astype(np.float32)
   if probabilities is not None:
@@ -172,18 +183,22 @@ def of_prediction(prediction, affine, class_names=(), image=None):
   )
 
 
-def make(labels, affine, names, *, path='labels', **more):
+def make(labels, affine, names, *, path='labels', empty=False, **more):
   """A `Scene`; labels without a name are called label_1, …."""
   values = [int(k) for k in np.unique(labels) if k != 0]
-  if not values:
+  if not values and not empty:
     raise ValueError(f'{path}: holds no label but 0; there is nothing to plan')
-  if values[0] < 0:
+  if values and values[0] < 0:
     raise ValueError(f'{path}: holds label {values[0]}; labels are above 0')
-  named = {k: names.get(k) or f'label_{k}' for k in values}
+  maps = more.get('probabilities')
+  channels = range(1, maps.shape[-1] if maps is not None else 0)
+  faint = [k for k in channels if k not in values and maps[..., k].any()]
+  named = {k: names.get(k) or f'label_{k}' for k in (*values, *faint)}
   if len({*named.values()}) < len(named):
     raise ValueError(f'{path}: two labels have one name; rename one')
+  faint = {k: named.pop(k) for k in faint}
   affine = np.asarray(affine, float)
-  return Scene(labels, affine, named, path=path, **more)
+  return Scene(labels, affine, named, path=path, faint=faint, **more)
 
 
 def check_place(path, array, affine):

@@ -111,6 +111,8 @@ def run_resect(out, scene, *, target, organ, margin, plane, avoid):
   why = ''
   if found['tumour_removed_share'] < 1:
     why = f'plane: {1 - found["tumour_removed_share"]:.1%} of the tumour stays'
+  elif margin is not None and found['margin_mm'] < margin - 0.05:
+    why = f'the margin is {found["margin_mm"]:.1f} mm, not {margin:g}'
   zone = removed & (organ_mask | tumour)
   return _written(out, scene, target, zone, found, 'resect', why), found
 
@@ -121,6 +123,7 @@ def _written(out, scene, target, zone, found, verb, why):
   formats.write(out / 'zone.nii.gz', zone.astype(np.uint8), scene.affine)
   others = [n for n in scene.names.values() if n != target]
   distances = list(measure.to_others(zone, scene, others)) if others else []
+  (out / 'distances.csv').unlink(missing_ok=True)  # of an earlier run
   if distances:
     files.write_csv(out / 'distances.csv', distances)
   files.write_json(

@@ -14,6 +14,7 @@ from medjax.data import formats
 from medjax.prediction.result import Prediction, Provenance
 from medjax.surgery import __main__ as program
 from medjax.surgery import measure, scene
+from medjax.surgery import path as path_lib
 
 
 @pytest.fixture(scope='module')
@@ -148,13 +149,15 @@ def test_measure(files, tmp_path, monkeypatch, capsys):
   assert sizes['tumour']['volume_ml'] == pytest.approx(7.24, rel=0.03)
   assert sizes['tumour']['longest_axial_mm'] == pytest.approx(24, abs=2.9)
   near = {row['structure']: row for row in found['distances']}
+  assert near['vessel']['target'] == 'tumour'
   # The walls are 22 - 4 - 12 mm apart, their voxels half a voxel less each.
   assert near['vessel']['distance_mm'] == pytest.approx(5, abs=1.2)
   assert near['vessel']['at_least_mm'] <= near['vessel']['distance_mm']
+  (position,) = found['positions']
   np.testing.assert_allclose(
-    found['position']['centre'], s.to_ras([60, 60, 50]), atol=0.6
+    position['centre'], s.to_ras([60, 60, 50]), atol=0.6
   )
-  assert found['position']['organ'] is None  # a vessel near it is none
+  assert position['organ'] is None  # a vessel near it is none
   assert 'Research only' in (tmp_path / 'm/measure.html').read_text()
 
 
@@ -168,9 +171,67 @@ def test_the_organ_holds_a_tenth_of_what_is_around(begins, organ):
   middle = np.array([60.0, 60, 50])  # its surface reaches to 80 mm
   labels[phantoms.ball(s.shape, s.spacing, middle, 20.0)] = 1
   found = scene.make(labels, s.affine, {1: 'tumour', 2: 'liver'})
-  position = measure.measure(found, target='tumour').position
+  (position,) = measure.measure(found, target='tumour').positions
   assert position['organ'] == organ
   assert (position['share'] or 0) == 0 or position['share'] >= 0.1
+
+
+@pytest.mark.parametrize('beside', [True, False])
+def test_each_lesion_has_its_own_distances(beside):
+  labels = np.zeros((40, 20, 20), np.uint8)
+  labels[2:6, 8:12, 8:12], labels[30:34, 8:12, 8:12] = 1, 2
+  aorta = np.zeros_like(labels)
+  aorta[36:38] = 3
+  affine, names = np.eye(4), {1: 'tumour_1', 2: 'tumour_2', 3: 'aorta'}
+  together = scene.make(labels + aorta, affine, names)
+  organs = scene.make(aorta, affine, names) if beside else None
+  found = measure.measure(together, target='tumour_*', organs=organs)
+  away = {d['target']: d['distance_mm'] for d in found.distances}
+  assert away == {'tumour_1': 30, 'tumour_2': 2}
+  assert [p['centre'][0] for p in found.positions] == [3.5, 31.5]
+
+
+def test_a_tumour_that_is_gone(files, tmp_path, monkeypatch, capsys):
+  s = phantoms.body_scene()
+  for name, labels in (
+    ('without', np.where(s.labels == 1, 0, s.labels)),
+    ('empty', np.zeros_like(s.labels)),
+  ):
+    formats.write(tmp_path / f'{name}.nii.gz', labels, s.affine)
+    call(
+      monkeypatch, 'measure', tmp_path / f'{name}.nii.gz',
+      '--target=tumour', f'--names={files / "names.csv"}',
+      f'--before={files / "labels.nii.gz"}', f'--out={tmp_path / name}',
+    )  # fmt: skip
+    assert 'recist: complete response' in capsys.readouterr().out
+    assert (tmp_path / name / 'measure.html').exists()
+  with pytest.raises(SystemExit):
+    call(
+      monkeypatch, 'measure', tmp_path / 'empty.nii.gz', '--target=tumor',
+      f'--names={files / "names.csv"}', f'--before={files / "labels.nii.gz"}',
+      f'--out={tmp_path / "no"}',
+    )  # fmt: skip
+  assert "'tumor' is none of its structures" in capsys.readouterr().err
+
+
+def test_voxels_of_no_size_are_refused(tmp_path):
+  np.save(tmp_path / 'x.npy', np.ones((9, 9, 9), np.uint8))
+  with pytest.raises(ValueError, match='does not say how large a voxel is'):
+    scene.read(tmp_path / 'x.npy')
+
+
+def test_what_never_wins_may_still_be_there():
+  labels = np.zeros((8, 8, 8), np.uint8)
+  labels[0], labels[7] = 1, 2
+  maps = np.zeros((8, 8, 8, 5), np.float32)
+  maps[..., 0], maps[4, ..., 3], maps[..., 4] = 0.5, 0.4, 1e-6
+  names = {1: 'tumour', 2: 'vessel_a', 3: 'vessel_b', 4: 'vessel_c'}
+  s = scene.make(labels, np.eye(4), names, probabilities=maps)
+  assert [*s.names.values()] == ['tumour', 'vessel_a']
+  ask = path_lib.Ask(targets=('tumour',), avoid=('vessel_*',))
+  assert path_lib._avoided(s, ask, ['tumour']) == ('vessel_a', 'vessel_b')
+  avoided = s.union(['vessel_b'], confidence=ask.confidence)
+  np.testing.assert_array_equal(avoided, maps[..., 3] > 0)
 
 
 def test_ablate_and_resect(files, tmp_path, monkeypatch, capsys):

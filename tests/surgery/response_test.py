@@ -29,6 +29,20 @@ def test_verdicts(before, after, recist, rano):
   assert found['rano'] == rano
 
 
+@pytest.mark.parametrize('first', [0, 20])
+def test_growth_outside_of_the_sum_is_for_a_reader(first):
+  before = {'a': lesion(20), 'b': lesion(9)}
+  after = {'b': lesion(45)} | ({'a': lesion(first)} if first else {})
+  found = response.change(before, after)
+  assert found['recist'] is found['rano'] is None
+  assert found['grown'] == ['b']
+  small = response.change(before, {**after, 'b': lesion(12)})  # 3 mm more
+  assert small['recist'] == ('stable disease' if first else 'partial response')
+  # Where the sum decides, it does.
+  found = response.change(before, {'a': lesion(30), 'b': lesion(45)})
+  assert found['recist'] == 'progressive disease'
+
+
 def test_a_new_lesion_is_progress_and_a_flat_one_is_not_for_rano():
   found = response.change({'a': lesion(50)}, {'a': lesion(20), 'b': lesion(5)})
   assert found['recist'] == found['rano'] == 'progressive disease'
