@@ -17,10 +17,10 @@ class Found(NamedTuple):
   """What TCAV says of a concept.
 
   score: share of the cases whose score rises along the concept. interval: of
-  it, 95 %, over resamples of the concept's cases. slope: mean rise of the score
-  per standard deviation of the layer along the concept. p: of as large a slope
-  along a random concept. r: cross-validated correlation of the concept with
-  its direction: whether the layer knows it at all. n: cases that have it.
+  it, 95 %, over resamples of the concept's patients. slope: mean rise of the
+  score per standard deviation of the layer along the concept. p: of as large a
+  slope along a random concept. r: cross-validated correlation of the concept
+  with its direction: whether the layer knows it at all. n: cases that have it.
   """
 
   score: float
@@ -59,7 +59,7 @@ def layer_means(score, images, about, *, layer, batch):
   return np.concatenate(means).astype(float), np.concatenate(slopes)
 
 
-def tcav(means, values, slopes, *, seed=0):
+def tcav(means, values, slopes, *, patients=None, seed=0):
   """The `Found` of a concept (Kim et al. 2018), or None where it has too few.
 
   means (n, c) of cases whose concept has the values (n,), NaN unknown; slopes
@@ -67,7 +67,7 @@ def tcav(means, values, slopes, *, seed=0):
   ridge regression on the means, as Graziani et al. (2020) do for ratings: so
   they need not be made to be yes and no. A random concept is the same values on
   other cases; p is the share of DRAWS of them whose mean slope is as large, a
-  permutation test.
+  permutation test. patients: whose the cases are, by default of one each.
   """
   known = np.isfinite(values)
   x, y = means[known], np.asarray(values, float)[known]
@@ -78,6 +78,9 @@ def tcav(means, values, slopes, *, seed=0):
   if min(low, high) < FEWEST:
     return None
   rng = np.random.default_rng(seed)
+  whose = np.arange(len(values)) if patients is None else np.asarray(patients)
+  _, member = np.unique(whose[known], return_inverse=True)
+  places = [np.flatnonzero(member == k) for k in range(member.max() + 1)]
   spread = x.std(0)
   used = spread > 1e-6 * spread.max()
   z = (x[:, used] - x[:, used].mean(0)) / spread[used]
@@ -88,7 +91,8 @@ def tcav(means, values, slopes, *, seed=0):
   p = (1 + (np.abs(random) >= abs(along.mean())).sum()) / (1 + DRAWS)
   shares = []
   for _ in range(RESAMPLES):
-    index = rng.integers(0, len(y), len(y))
+    drawn = rng.integers(0, len(places), len(places))
+    index = np.concatenate([places[k] for k in drawn])
     direction = _directions(z[index], y[index][None])[0]
     shares.append((rises @ direction > 0).mean())
   return Found(
@@ -96,7 +100,7 @@ def tcav(means, values, slopes, *, seed=0):
     interval=tuple(np.quantile(shares, [0.025, 0.975]).tolist()),
     slope=float(along.mean()),
     p=float(p),
-    r=_predicted(z, y, rng),
+    r=_predicted(z, y, member, rng),
     n=len(y),
   )
 
@@ -115,11 +119,18 @@ def _directions(z, y):
   return found / np.where(length > 0, length, 1)
 
 
-def _predicted(z, y, rng, folds=5):
-  """Correlation of values with what other folds' slopes say of them."""
-  member, found = rng.permutation(len(y)) % folds, np.zeros(len(y))
+def _predicted(z, y, patient, rng, folds=5):
+  """Correlation of values with what other folds' slopes say of them.
+
+  The cases of a patient (n,) are in one fold; NaN of less than two patients.
+  """
+  count = patient.max() + 1
+  if count < 2:
+    return float('nan')
+  folds = min(folds, count)
+  fold, found = (rng.permutation(count) % folds)[patient], np.zeros(len(y))
   for k in range(folds):
-    train = member != k
+    train = fold != k
     (slope,) = _ridge(z[train], y[train][None])
     found[~train] = (z[~train] - z[train].mean(0)) @ slope + y[train].mean()
   if np.ptp(found) == 0 or np.ptp(y) == 0:

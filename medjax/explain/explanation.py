@@ -1,5 +1,6 @@
 """Explains files: maps with their tests, and what else was asked for."""
 
+import functools
 import pathlib
 import time
 from typing import Any
@@ -51,16 +52,19 @@ def explain(workdir, inputs, out, asked=None, **options):
   given = _given_baseline(run, asked.baseline)
   total = len(found) * len(asked.methods)
   with StopSignal() as stop:
-    groups = _groups(_subjects(read, found, errors), asked.batch)
+    pairs = _subjects(read, found, asked, given, errors)
+    groups = _groups(pairs, asked.batch)
     with progress.bar('explaining', total) as advance:
-      results = _results(score, groups, asked, given, errors, advance, stop)
+      results = _results(score, groups, asked, errors, advance, stop)
     done = sum(len(r.maps) for r in results)
     if not results and not stop.exit_code(0):
       raise ValueError(f'no image could be explained: {errors[0]}')
-    checks = _checks(run, score, results, asked, stop)
+    checks = _checks(run, score, results, asked, errors, stop)
     code, more = stop.exit_code(0), {}
     if not code:
-      more = extras.found(run, score, results, asked, pathlib.Path(workdir))
+      wanted = extras.wanted(run, score, results, asked, pathlib.Path(workdir))
+      more = {k: _tried(work, errors) for k, work in wanted.items()}
+      more = {k: v for k, v in more.items() if v is not None}
   if code and not done:
     raise Stopped(code, 'before the first map; nothing is written')
   _miss_masks(asked, results, errors)
@@ -76,11 +80,27 @@ def explain(workdir, inputs, out, asked=None, **options):
   return path
 
 
-def _results(score, groups, asked, given, errors, advance, stop):
+def _tried(work, errors):
+  """What a function gives; None, and a line in `errors`, where it cannot."""
+  try:
+    return work()
+  except Exception as e:
+    line = cli.said(e)
+    if line is None:
+      raise
+    errors.append(line)
+    print(f'failed: {line}', flush=True)
+
+
+def _results(score, groups, asked, errors, advance, stop):
   """The results of all groups, or of those before it was told to stop."""
   results = []
   for group in groups:
-    results += _explained(score, group, asked, given, errors, advance, stop)
+    explain = functools.partial(
+      _explained, score, group, asked, errors, advance, stop
+    )
+    # What the first group cannot have none can.
+    results += (_tried(explain, errors) or []) if results else explain()
     if stop.exit_code(0):
       return [r for r in results if r.maps]
   return results
@@ -113,25 +133,25 @@ def score_of(run):
   return target.Score(members, network)
 
 
-def _subjects(read, found, errors):
-  """Yields what can be explained; `errors` gets a line on each that cannot."""
+def _subjects(read, found, asked, given, errors):
+  """Yields (subject, baseline); `errors` gets a line on each that cannot be."""
+
+  def pair(file):
+    one = read(file)
+    return one, subjects.baseline(one.image, asked.baseline, given)
+
   for file in found:
-    try:
-      yield read(file)
-    except Exception as e:
-      line = cli.said(e)
-      if line is None:
-        raise
-      errors.append(line)
-      print(f'failed: {line}', flush=True)
+    made = _tried(functools.partial(pair, file), errors)
+    if made is not None:
+      yield made
 
 
 def _groups(items, batch):
-  """Runs of subjects of one shape, at most `batch` and _GROUP of them."""
+  """Runs of pairs of one shape, at most `batch` and _GROUP of them."""
   group = []
   for item in items:
     full = len(group) == min(batch, _GROUP)
-    if group and (full or item.image.shape != group[0].image.shape):
+    if group and (full or item[0].image.shape != group[0][0].image.shape):
       yield group
       group = []
     group.append(item)
@@ -152,19 +172,16 @@ def _given_baseline(run, kind):
   return np.asarray(run.experiment.preprocess(case)['image'], np.float32)
 
 
-def _explained(score, group, asked, given, errors, advance, stop):
-  """The results of subjects of one shape; without further maps once stopped."""
-  items = [
-    (s, subjects.baseline(s.image, asked.baseline, given)) for s in group
-  ]
-  work = work_of(items, asked)
+def _explained(score, group, asked, errors, advance, stop):
+  """The results of pairs of one shape; without further maps once stopped."""
+  work = work_of(group, asked)
   tcav = ('gradcam',) if asked.concepts else ()  # looks at a layer, too
   methods.check((*asked.methods, *tcav), score, work)
   shown = score.network.target.shown
   values = np.asarray(shown(score(work.images, work.about)), float)
   results = [
     Result(s, b, float(v), {}, {}, {}, {}, {})
-    for (s, b), v in zip(items, values, strict=True)
+    for (s, b), v in zip(group, values, strict=True)
   ]
   for name in asked.methods:
     if stop.exit_code(0):
@@ -212,7 +229,7 @@ def _tests(values, down, up, mask):
   return tests
 
 
-def _checks(run, score, results, asked, stop):
+def _checks(run, score, results, asked, errors, stop):
   """{method: {…}} of the sanity checks: 'top', 'all', 'planted'."""
   checks: dict[str, dict[str, Any]] = {name: {} for name in asked.methods}
   if stop.exit_code(0):
@@ -230,7 +247,7 @@ def _checks(run, score, results, asked, stop):
           checks[name] |= sanity.randomised(name, score, work, maps)
         advance(text=f'sanity check of {name}')
   if asked.planted and not stop.exit_code(0):
-    points, learnt = extras.planted(run, score, results, asked)
-    for name in asked.methods:
-      checks[name] |= {'planted': points[name], 'learnt': learnt}
+    found = _tried(lambda: extras.planted(run, score, results, asked), errors)
+    for name in asked.methods if found else ():
+      checks[name] |= {'planted': found[0][name], 'learnt': found[1]}
   return checks

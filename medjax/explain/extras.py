@@ -65,18 +65,16 @@ def check(run, score, asked):
     concept_table.check(columns, run.experiment.cases('train')[0], **told)
 
 
-def found(run, score, results, asked, workdir):
-  """{what: what was found} of all that was asked for."""
-  more = {}
-  if asked.counterfactual:
-    more['counterfactuals'] = _counterfactuals(run, score, results)
-  if asked.do:
-    more['answers'] = _answers(run, score, results, asked)
-  if asked.nearest:
-    more['nearest'] = _nearest(run, results, asked, workdir)
-  if asked.concepts:
-    more['concepts'] = _concepts(run, score, results, asked)
-  return more
+def wanted(run, score, results, asked, workdir):
+  """{what: a function that finds it} of all that was asked for."""
+  work = {
+    'counterfactuals': lambda: _counterfactuals(run, score, results),
+    'answers': lambda: _answers(run, score, results, asked),
+    'nearest': lambda: _nearest(run, results, asked, workdir),
+    'concepts': lambda: _concepts(run, score, results, asked),
+  }
+  used = (asked.counterfactual, asked.do, asked.nearest, asked.concepts)
+  return {k: v for (k, v), one in zip(work.items(), used, strict=True) if one}
 
 
 def goal(run, output):
@@ -240,9 +238,12 @@ def _concepts(run, score, results, asked):
   )
   means, _ = run_layer(train)
   _, slopes = run_layer(test)
+  patients = [str(c.get('patient') or c['id']) for c, *_ in train]
   rows = []
   for name in columns:
-    one = concepts.tcav(means, values[name], slopes, seed=asked.seed)
+    one = concepts.tcav(
+      means, values[name], slopes, patients=patients, seed=asked.seed
+    )
     rows.append({'concept': name, **(one._asdict() if one else {})})
   _adjust(rows)
   return {'layer': layer, 'output': output, 'rows': rows, 'n': len(slopes)}

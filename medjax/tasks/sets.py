@@ -219,9 +219,8 @@ def _warning(part, by_class):
   low = [name for name, c in part['classes'].items() if c['low']]
   if not part['low'] and not low:
     return ''
-  worst, least = min(
-    part['classes'].items(), key=lambda item: item[1]['coverage']
-  )
+  there = {k: c for k, c in part['classes'].items() if c['n']}
+  worst, least = min(there.items(), key=lambda item: item[1]['coverage'])
   why = (
     'The validation cases, on which they were calibrated, differ from these.'
   )

@@ -46,7 +46,7 @@ def main(argv=None):
     choices=adapt.WAYS,
     help='adapt to the corrupted images too, and say whether it helps',
   )
-  one.add_argument('--limit', type=int, help='of test cases [all]')
+  one.add_argument('--limit', type=int, help='of test cases, drawn [all]')
   one.add_argument('--seed', type=int, default=0, help='of the corruptions [0]')
   one.add_argument(
     '--checkpoint', default='best', help='best, last or a step [best]'

@@ -25,6 +25,22 @@ def suite(name):
   return SUITES[name]
 
 
+def check(cases, kind):
+  """Raises ValueError for a case that the suite is not for."""
+  for case in cases:
+    image = case['image']
+    if kind == 'ct' and image.min() >= 0:
+      raise ValueError(
+        f'{case["id"]}: has no value below 0, as CT in Hounsfield units has: '
+        'choose --suite=xray for pictures, or mri'
+      )
+    if kind == 'xray' and image.ndim != 3:
+      raise ValueError(
+        f'{case["id"]}: --suite=xray is for pictures, this is a volume: choose '
+        'mri or ct'
+      )
+
+
 @functools.partial(jax.jit, static_argnames=('kind', 'name'))
 def _compiled(kind, name, keys, images, amount, low, high, severity):
   """Images (b, *s, C) float32 corrupted, in the units they came in.
@@ -50,11 +66,10 @@ def corrupted(cases, kind, name, severity, *, seed=0):
   """Yields raw cases with corrupted images, in order; others of it stay.
 
   The randomness of a case is that of its place and the seed, the same at every
-  severity. An image of whole numbers stays one, of the same type. Raises
-  ValueError for what the suite is not for.
+  severity. An image of whole numbers stays one, of the same type.
   """
   place = 0
-  for chunk in _chunks(cases, kind, name):
+  for chunk in _chunks(cases):
     images = np.stack([np.asarray(c['image'], np.float32) for c in chunk])
     bounds = [_bounds(c['image']) for c in chunk]
     low, high = np.array(bounds, np.float32).T
@@ -78,32 +93,17 @@ def forget():
   _compiled.clear_cache()
 
 
-def _chunks(cases, kind, name):
+def _chunks(cases):
   """Lists of cases of one shape, as many as fit."""
   for _, alike in itertools.groupby(cases, key=lambda c: c['image'].shape):
     chunk = []
     for case in alike:
-      _check(case, kind, name)
       chunk.append(case)
       if (len(chunk) + 1) * case['image'].size > _VOXELS or len(chunk) == 256:
         yield chunk
         chunk = []
     if chunk:
       yield chunk
-
-
-def _check(case, kind, name):
-  image = case['image']
-  if kind == 'ct' and image.min() >= 0:
-    raise ValueError(
-      f'{case["id"]}: has no value below 0, as CT in Hounsfield units has: '
-      'choose --suite=xray for pictures, or mri'
-    )
-  if name == 'jpeg_compression' and image.ndim != 3:
-    raise ValueError(
-      f'{case["id"]}: --suite=xray is for pictures, this is a volume: choose '
-      'mri or ct'
-    )
 
 
 def _bounds(image):

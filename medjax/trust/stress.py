@@ -106,8 +106,8 @@ class _InOrder:
     return next(self._samples)
 
 
-def load(workdir, *, trust=False, limit=None, checkpoint='best'):
-  """The `Stress` of a run; of its test split at most `limit` cases.
+def load(workdir, *, trust=False, limit=None, checkpoint='best', seed=0):
+  """The `Stress` of a run; of its test split `limit` cases, drawn, or all.
 
   Raises ValueError for a cross-validation, whose folds are runs of their own,
   for a run on tables, and for one whose test cases have no reference.
@@ -125,19 +125,28 @@ def load(workdir, *, trust=False, limit=None, checkpoint='best'):
   found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
   variables = tuple(v for _, v in found)
   calibration = trained.load_calibration(workdir)
-  test, cases = made.cases('test'), []
-  for i in range(len(test)):
-    case = test[i]
-    if all(field in case for field in made.task.fields):
-      cases.append(case)
-    if limit and len(cases) == limit:
-      break
+  cases = _drawn(made.cases('test'), made.task.fields, limit, seed)
   if not cases:
     raise ValueError(f'{workdir}: no test case has a reference')
   known = None
   if (pathlib.Path(workdir) / novelty.FILE).exists():
     known = novelty.load(workdir)
-  return Stress(made, variables, calibration, tuple(cases), known)
+  return Stress(made, variables, calibration, cases, known)
+
+
+def _drawn(test, fields, limit, seed):
+  """`limit` cases with all fields, or all of them, in the order of the split.
+
+  They are drawn, as a split may lie in the order of its classes.
+  """
+  found = {}
+  for i in np.random.default_rng(seed).permutation(len(test)):
+    case = test[int(i)]
+    if all(field in case for field in fields):
+      found[i] = case
+    if limit and len(found) == limit:
+      break
+  return tuple(found[i] for i in sorted(found))
 
 
 def measure(stress, kind, *, severities=corrupt.SEVERITIES, way=None, seed=0):
@@ -149,8 +158,7 @@ def measure(stress, kind, *, severities=corrupt.SEVERITIES, way=None, seed=0):
   none, paired, with its interval.
   """
   names = list(corrupt.suite(kind))
-  # One case of the suite shows whether it is for these images.
-  next(iter(corrupt.corrupted(stress.cases[:1], kind, names[0], 1)))
+  corrupt.check(stress.cases, kind)
   clean = stress.rows(stress.cases, stress.variables)
   table = [{'corruption': 'none', 'severity': 0, **stress.scores(clean)}]
   monitor = stress.experiment.task.monitor
@@ -257,7 +265,9 @@ def run(
   bad = [s for s in severities if s not in corrupt.SEVERITIES]
   if bad or not severities:
     raise ValueError(f'--severity={bad}: severities are 1 to 5')
-  stress = load(workdir, trust=trust, limit=limit, checkpoint=checkpoint)
+  stress = load(
+    workdir, trust=trust, limit=limit, checkpoint=checkpoint, seed=seed
+  )
   if adapt:
     adapt_lib.check(stress.variables[0], stress.experiment.task, adapt)
   table = measure(stress, suite, severities=severities, way=adapt, seed=seed)

@@ -302,6 +302,23 @@ def test_masks_of_other_names_are_told(classifier, medjax, tmp_path):
   assert len(lines(tmp_path / 'out/explain.csv')) == 1
 
 
+def test_a_late_error_loses_no_map(classifier, medjax, tmp_path):
+  root, run = classifier
+  table = tmp_path / 'others.csv'
+  table.write_text('id,size\nnobody,1\n')
+  code, said = medjax(
+    root / 'images/01.png', f'--workdir={run}', f'--out={tmp_path / "out"}',
+    '--methods=gradcam', '--sanity=0', '--nearest=1',
+    f'--concepts={table}:size',
+  )  # fmt: skip
+  assert code == 1
+  assert 'no column has the ids of the cases' in said
+  assert len(lines(tmp_path / 'out/explain.csv')) == 1
+  told = json.loads((tmp_path / 'out/explain.json').read_text())
+  assert len(told['nearest']['01']) == 1
+  assert told['concepts'] is None
+
+
 def test_a_baseline_of_another_shape(classifier, medjax, tmp_path):
   root, run = classifier
   other = tmp_path / 'other.png'

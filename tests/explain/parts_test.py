@@ -76,6 +76,23 @@ def test_tcav_of_random_concepts_is_rarely_significant():
   assert small <= 8  # of 60 3 are expected
 
 
+def test_slices_of_a_patient_do_not_tell_its_concept():
+  """Layers and a concept of noise, both alike within 20 patients of 15."""
+  told, alone = [], []
+  for seed in range(10):
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(20), 15)
+    means = rng.normal(size=(20, 12))[patients] + 0.3 * rng.normal(
+      size=(300, 12)
+    )
+    value, slopes = rng.normal(size=20)[patients], rng.normal(size=(30, 12))
+    told.append(concepts.tcav(means, value, slopes, patients=patients).r)
+    alone.append(concepts.tcav(means, value, slopes).r)
+  assert np.mean(alone) > 0.6  # the other slices give it away
+  assert np.mean(told) < 0.2
+  assert np.isnan(concepts.tcav(means, value, slopes, patients=np.zeros(300)).r)
+
+
 @pytest.mark.parametrize(
   'values', [np.full(200, 3.0), np.r_[np.zeros(195), np.ones(5)]]
 )

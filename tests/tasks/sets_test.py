@@ -89,6 +89,14 @@ def test_operating_point_is_applied_and_warned_of():
   assert 'differ from these' in other['warning']
 
 
+def test_a_class_without_test_cases_is_not_the_worst():
+  calibration = TWO.calibrate(decided(500, 0))
+  test = [r for r in decided(500, 1, sharp=-1.0) if r['label'] == 1]
+  found = TWO.measured(test, calibration, **HOW)
+  assert found['classes']['no']['n'] == 0
+  assert 'of those of yes' in found['warning']
+
+
 def test_no_operating_point_abstains_from_all():
   calibration = TWO.calibrate(decided(40, 0, sharp=0.1))
   assert calibration.answering['confidence'] is None

@@ -166,9 +166,9 @@ def test_motion_leaves_things_where_they_are():
 
 def test_a_suite_that_is_for_other_images_is_refused():
   with pytest.raises(ValueError, match='no value below 0'):
-    applied('ct', 'dose', 1, picture())
+    corrupt.check([{'id': 'a', 'image': picture()}], 'ct')
   with pytest.raises(ValueError, match='this is a volume'):
-    applied('xray', 'jpeg_compression', 1, volume())
+    corrupt.check([{'id': 'a', 'image': volume()}], 'xray')
   with pytest.raises(ValueError, match='known are xray, mri, ct'):
     corrupt.suite('xrays')
   constant = np.full((16, 16, 1), 7, np.int16)

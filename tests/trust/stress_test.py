@@ -164,6 +164,31 @@ def test_without_classes_there_is_no_entropy():
     adapt.check(variables, task, 'tent')
 
 
+def test_limited_cases_are_drawn_and_stay_in_order():
+  test = [{'id': i, 'label': int(i >= 50)} for i in range(100)]
+  del test[3]['label']
+  drawn = [c['id'] for c in stress._drawn(test, ('label',), 20, 0)]
+  assert len(drawn) == 20
+  assert drawn == sorted(drawn)
+  assert 4 < sum(i >= 50 for i in drawn) < 16
+  assert drawn != [c['id'] for c in stress._drawn(test, ('label',), 20, 1)]
+  every = [c['id'] for c in stress._drawn(test, ('label',), None, 0)]
+  assert every == [i for i in range(100) if i != 3]
+
+
+@pytest.mark.parametrize(
+  ('kind', 'shape', 'message'),
+  [('xray', (4, 4, 4, 1), 'is for pictures'), ('ct', (4, 4, 1), 'below 0')],
+)
+def test_every_case_is_looked_at_before_the_first_is_predicted(
+  kind, shape, message
+):
+  fits = np.full((4, 4, 1), -5.0)
+  cases = [{'id': 'a', 'image': fits}, {'id': 'b', 'image': np.ones(shape)}]
+  with pytest.raises(ValueError, match=f'b: .*{message}'):
+    stress.measure(types.SimpleNamespace(cases=cases), kind)
+
+
 def test_a_run_on_tables_is_not_stressed(monkeypatch, tmp_path):
   task = types.SimpleNamespace(inputs=('covariates',))
   made = types.SimpleNamespace(folds=0, task=task)
