@@ -10,7 +10,7 @@ import pytest
 
 from medjax import files
 from medjax.data import formats
-from medjax.data.folder import tables
+from medjax.data.folder import open_splits
 from medjax.radiomics import __main__ as command
 from medjax.radiomics import cases, cohort, names, settings
 
@@ -120,15 +120,30 @@ def test_a_table_of_cases(study, tmp_path, monkeypatch):
 
 
 def test_a_table_of_features_is_one_to_train_on(study, tmp_path, monkeypatch):
-  out = tmp_path / 'f.csv'
-  run(monkeypatch, *study, f'--out={out}')
-  table = tables.read(out)
-  (row,) = (r.cells for r in table.rows if r.cells['id'] == 'a')
-  assert float(row['original_glcm_Imc1']) < 0
-  rows = dataclasses.replace(table, rows=table.rows[:3])
-  columns = [c for c in table.columns if c.startswith('original_')]
-  (first, *_) = tables.clinical(rows, columns)
-  assert all(isinstance(v, float) for v in first.values())
+  names, out = ('a', 'b', 'empty'), tmp_path / 'f.csv'
+  files.write_csv(
+    tmp_path / 'cases.csv',
+    [
+      {
+        'image': f'images/{n}.nii.gz',
+        'mask': f'masks/{n}_mask.nii.gz',
+        'label': i % 2,
+        'patient': n,
+      }
+      for i, n in enumerate(names)
+    ],
+  )
+  run(monkeypatch, tmp_path / 'cases.csv', f'--out={out}')
+  splits = open_splits(
+    tmp_path, table='f.csv', where='error=', fractions=(1, 0, 0), images=False
+  )
+  cases = splits['train']
+  assert [case['id'] for case in cases] == ['a', 'b:1', 'b:2']
+  assert [case['label'] for case in cases] == [0, 1, 1]
+  known = dict(zip(cases.covariate_names, cases[0]['covariates'], strict=True))
+  features = [k for k in known if k.startswith('original_')]
+  assert len(features) == 107
+  assert known['original_glcm_Imc1'] < 0
 
 
 def test_files_that_were_changed_are_measured_again(

@@ -20,6 +20,7 @@ from medjax.files import composed
 _TAKEN = frozenset(('image', 'mask', 'label', 'patient', 'id', 'split'))
 _TAKEN |= {'affine', 'spacing', 'index', 'valid', 'covariates', 'text'}
 _SEVERAL = ('image', 'label', 'mask')
+_PLACES = ('path', 'image', 'mask')  # columns of what a table's rows are of
 # Fields whose columns may be called Path, Label, …; an ID is often a patient's.
 _IN_CAPITALS = ('image', 'label', 'mask', 'patient', 'split')
 
@@ -82,8 +83,8 @@ def from_table(
   covariates = cells.columns_of(table, fields.get('covariates'))
   fields = _defaults(table, fields)
   person = people.column(table, fields, covariates) if by_name else ''
-  if not images:
-    fields.pop('image', None)
+  if not images:  # where these lie, a table of features may tell
+    fields = {k: v for k, v in fields.items() if k not in ('image', 'mask')}
   told = _told(fields, columns=table.columns)
   options['structures'] = _structures(fields)
   captured = pattern.names(*told['image'])
@@ -92,7 +93,7 @@ def from_table(
     _check_reference(table, told, captured)
   others, covariates, chosen = _columns(
     table, told, covariates, person,
-    choose=not (images or covariates or known),
+    choose=not (images or covariates or known), images=images,
   )  # fmt: skip
   rows = [_values(row, told) for row in table.rows]
   runs = references.are_runs(told['mask'], table)
@@ -137,14 +138,13 @@ def _check_reference(table, told, captured):
     )
 
 
-def _columns(table, told, covariates, person, *, choose):
+def _columns(table, told, covariates, person, *, choose, images):
   """(columns that are kept as they are, covariates, notes on the choice)."""
-  others = _others(table, told, covariates)
+  places = () if images else _PLACES
+  others = _others(table, told, {*covariates, *places})
   if not choose:
     return others, covariates, ()
-  free = [
-    c for c in others if c.lower() not in ('path', 'image') and c != person
-  ]
+  free = [c for c in others if c.lower() not in _PLACES and c != person]
   chosen, notes = cells.usable(table, free)
   return [c for c in others if c not in chosen], chosen, notes
 
