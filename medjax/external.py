@@ -7,6 +7,7 @@ of the run's validation split.
 import contextlib
 import filecmp
 import pathlib
+from collections.abc import Mapping
 
 import jax
 
@@ -228,28 +229,44 @@ def _check_apart(workdir, data, cases, split, same_names):
   experiment = experiment_lib.restore(workdir, trust=True)
   own = experiment.config['data']['name']
   runs = [run for run, _ in experiment.runs('')]
-  if isinstance(cases, folder.FolderCases):
-    if own != 'folder':
-      return
-    for run in runs:
-      try:
-        trained = run.cases('train').entries
-      except (OSError, ValueError) as e:
-        print(f'note: not checked against the cases of the training: {e}')
-        return
-      _check_entries(data, cases.entries, trained, same_names)
-  elif own == data:
+  if own == data:
     for run in runs:
       parts = run.data.splits['train']
       config_lib.check_splits({'train': parts, '--data': split})
       if '[' in split and '[' in parts:
         _check_records(data, cases, run.cases('train'))
+    return
+  in_folder = isinstance(cases, folder.FolderCases)
+  if not in_folder and own != 'folder':  # of two sets that have names
+    return
+  for run in runs:
+    try:
+      trained = run.cases('train')
+    except (OSError, ValueError) as e:
+      print(f'note: not checked against the cases of the training: {e}')
+      return
+    if in_folder and own == 'folder':
+      _check_entries(data, cases.entries, trained.entries, same_names)
+    elif not same_names:  # one set, prepared and as it came
+      _check_records(data, cases, trained, _ONLY_NAMES)
 
 
-def _check_records(data, cases, trained):
-  seen = {key: {case[key] for case in trained} for key in ('id', 'patient')}
-  for case in cases:
-    _refuse(data, case['id'], case['patient'], seen)
+_ONLY_NAMES = ', or say --same_names if they only'
+
+
+def _check_records(data, cases, trained, mend=''):
+  names = [_names(case) for case in getattr(trained, 'entries', trained)]
+  seen = dict(zip(('id', 'patient'), map(set, zip(*names, strict=True)),
+                  strict=True))  # fmt: skip
+  for case in getattr(cases, 'entries', cases):
+    _refuse(data, *_names(case), seen, mend)
+
+
+def _names(case):
+  """(id, patient) of a raw case, or of an entry of a folder."""
+  if isinstance(case, Mapping):
+    return case['id'], case['patient']
+  return case.id, case.patient
 
 
 def _check_entries(data, entries, trained, same_names):
@@ -264,7 +281,7 @@ def _check_entries(data, entries, trained, same_names):
   }
   for e in entries:
     if not same_names:
-      _refuse(data, e.id, e.patient, seen, ', or say --same_names if they only')
+      _refuse(data, e.id, e.patient, seen, _ONLY_NAMES)
     if not e.images:
       continue
     same = () if e.image.is_dir() else sizes.get(e.image.stat().st_size, ())

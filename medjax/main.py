@@ -99,6 +99,9 @@ def run(argv):
     if _DATA.value:
       _evaluate_other(workdir, training)
       return
+    for flag in (_SPLIT, _OUT, _SAME_NAMES):
+      if flag.value:
+        raise ValueError(f'--{flag.name} goes with --data, which is not given')
     made = experiment.make(_CONFIG.value) if training else _restored(workdir)
     trained = train(made, workdir) if training else {}
     # An evaluation alone says nothing new of how the run was made.

@@ -32,11 +32,17 @@ def score(masks, references, *, common=False, patient='', nsd_tolerance=1.0):
   task = Segmentation(
     num_classes=max(highest + 1, 2), nsd_tolerance=nsd_tolerance
   )
-  rows, units = [], set()
+  rows, units = [], {}
   for name, (mask, reference) in pairs.items():
     found, known = _read(mask), _read(reference)
     found = on_grid(mask, found, reference, known)
-    units.add(known.meta['unit'])
+    units.setdefault(known.meta['unit'], reference)
+    if len(units) > 1:
+      raise ValueError(
+        f'{units["mm"]} says how large its pixels are and '
+        f'{next(v for k, v in units.items() if k != "mm")} does not: score '
+        'them apart, as millimetres and pixels have no mean'
+      )
     case = {'id': name, 'mask': known.array, 'spacing': known.spacing}
     about = {'id': name, 'patient': _patient(name, patient, mask)}
     rows.append({**about, **task.metrics(found.array, case)})
@@ -83,6 +89,8 @@ def text(results):
 def write(out, results, rows, task):
   """Writes metrics.json and per_case.csv; returns their paths."""
   out = pathlib.Path(out)
+  if (out / 'config.json').exists():
+    raise ValueError(f'{out} holds a run, whose scores stay; choose another')
   files.write_json(out / 'metrics.json', results)
   table = [{'split': 'test', **row} for row in rows]
   per_case.write(out / 'per_case.csv', table, task.names)
@@ -92,7 +100,7 @@ def write(out, results, rows, task):
 def _cell(value, interval):
   if value is None:
     return 'undefined'
-  if interval is None:
+  if interval is None or interval[0] is None:
     return f'{value:.3f}'
   return f'{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})'
 
@@ -104,7 +112,11 @@ def _named(folder):
     raise FileNotFoundError(f'{folder}: no such folder')
   found = {}
   inside = sorted(p for p in folder.iterdir() if p.name[0] != '.')
-  paths = {formats.stem(p): p for p in inside if formats.is_image(p)}
+  paths = {}
+  for path in filter(formats.is_image, inside):
+    other = paths.setdefault(formats.stem(path), path)
+    if other != path:
+      raise ValueError(f'{path}: is called as {other}; keep one of them')
   for stem, path in paths.items():
     if _BESIDE.search(stem) and _BESIDE.sub('', stem) in paths:
       continue  # what predict writes beside a mask

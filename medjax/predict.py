@@ -169,10 +169,8 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
         if judge and judge.maps:
           files.write_within(out, case, judge.within(prediction), judge.level)
         result = files.write(out, case, prediction, **maps)
-      elif run.task.names:
-        result = max(prediction.values, key=prediction.values.get)
-      else:  # of numbers, the largest says nothing
-        result = f'{len(prediction.values)} numbers'
+      else:
+        result = answer(run.task, prediction)
       if prediction.judgement.get('abstain'):
         result = f'{result}, but abstain: {prediction.judgement["reason"]}'
       advance()
@@ -180,6 +178,18 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
       for note in case['notes']:
         print(f'  note: {note}', flush=True)
   return errors
+
+
+def answer(task, prediction):
+  """What a case is told to be, in words."""
+  values = prediction.values
+  if not task.names or not values.keys() >= {*task.names}:
+    return f'{len(values)} numbers'
+  decided = task.decode(np.array([values[name] for name in task.names]))
+  if np.ndim(decided) == 0:
+    return task.names[int(decided)]
+  there = [n for n, d in zip(task.names, decided, strict=True) if d]
+  return ', '.join(there) or 'no label above ½'
 
 
 def _check(run, workdir, found, out, seg, uncertainty, probabilities):
@@ -238,7 +248,9 @@ class Table:
     for file in found:
       line = str(files.paths_of(file)[0])
       written = files.is_written(self._out, file, segments=segments)
-      if (maps and not written) or (lines and line not in self.before):
+      told = self.before.get(line, {})
+      judged = judge is None or told.get('abstain')
+      if (maps and not written) or (lines and not (told and judged)):
         self.before.pop(line, None)
         left.append(file)
     return left

@@ -42,7 +42,7 @@ def summarize(task, rows, names, *, calibration=None, seed=0):
     seed=seed,
   )
   first = task.monitor if task.monitor in tested else next(iter(tested))
-  known = [g for g in found if g.scores]
+  known = [g for g in found if g.scores and np.isfinite(g.scores[first].value)]
   worst = min(known, key=lambda g: g.scores[first].value, default=None)
   return plain(
     {

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -172,6 +173,42 @@ def test_masks_of_any_origin_are_scored(tmp_path, run):
   code, said, _ = run(f'--masks={a}', f'--references={c}', '--common')
   assert code == 0
   assert '5 cases of 5 patients' in said
+
+
+def test_one_mask_alone_has_no_interval(tmp_path, run):
+  one = {'x': np.eye(9) > 0}
+  a, b = _masks(tmp_path / 'a', one), _masks(tmp_path / 'b', one)
+  code, said, err = run(f'--masks={a}', f'--references={b}')
+  assert (code, err) == (0, '')
+  assert '1.000' in said
+  assert '(' not in said.split('label 1')[1].splitlines()[0]
+
+
+def test_masks_that_cannot_be_scored_together(tmp_path, run):
+  mask = np.eye(9)
+  folders = [_masks(tmp_path / f, {'x': mask, 'y': mask}) for f in 'ab']
+  for folder in folders:
+    (folder / 'y.png').unlink()
+    image = nib.Nifti1Image(mask.astype(np.uint8)[..., None], np.eye(4))
+    nib.save(image, folder / 'y.nii.gz')
+  code, _, err = run(f'--masks={folders[0]}', f'--references={folders[1]}')
+  assert code == 1
+  assert 'millimetres and pixels have no mean' in err
+  (folders[0] / 'x.nii.gz').write_bytes(b'')
+  code, _, err = run(f'--masks={folders[0]}', f'--references={folders[1]}')
+  assert code == 1
+  assert 'x.png: is called as' in err
+
+
+def test_scores_do_not_replace_those_of_a_run(tmp_path, run):
+  one, out = {'x': np.eye(9) > 0}, tmp_path / 'run'
+  a, b = _masks(tmp_path / 'a', one), _masks(tmp_path / 'b', one)
+  out.mkdir()
+  (out / 'config.json').write_text('{}')
+  code, _, err = run(f'--masks={a}', f'--references={b}', f'--out={out}')
+  assert code == 1
+  assert 'holds a run, whose scores stay' in err
+  assert not (out / 'metrics.json').exists()
 
 
 def test_masks_of_another_size_and_half_a_command(tmp_path, run):

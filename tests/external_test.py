@@ -1,6 +1,7 @@
 """A run evaluated on data that it was not made with."""
 
 import csv
+import functools
 import json
 import shutil
 
@@ -109,6 +110,17 @@ def test_cases_of_the_training_are_refused(run, tmp_path):
   shutil.copy(seen.image, again)
   with pytest.raises(ValueError, match='is an image that the run was trained'):
     evaluate_on(workdir, mixed, same_names=True)
+
+
+def test_a_set_that_was_prepared_of_the_training_is_refused(run):
+  workdir, _ = run
+  trained = experiment.restore(workdir, trust=True).cases('train').entries[0]
+  case = {'id': trained.id, 'patient': 'x'}
+  check = functools.partial(external._check_apart, workdir, 'set', split='all')
+  with pytest.raises(ValueError, match='say --same_names if they only'):
+    check([case], same_names=False)
+  check([case], same_names=True)
+  check([{'id': 'other', 'patient': 'x'}], same_names=False)
 
 
 def test_labels_that_mean_something_else_are_refused(run, tmp_path):

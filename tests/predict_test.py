@@ -12,10 +12,10 @@ from medjax.config import default_config
 from medjax.data import formats
 from medjax.data.facts import DataFacts
 from medjax.files import write_csv
-from medjax.predict import Table, predict
+from medjax.predict import Table, answer, predict
 from medjax.prediction import files, trained
 from medjax.prediction.result import Prediction, Provenance
-from medjax.tasks import Segmentation
+from medjax.tasks import Classification, Ordinal, Segmentation
 from medjax.train import train
 
 FROM = Provenance(model='', steps=(1,), digest='', medjax='')
@@ -300,12 +300,42 @@ def test_probabilities_lie_beside_the_mask_and_what_is_there_stays(
   assert 'nothing to do' in capsys.readouterr().out
 
 
+def test_an_answer_is_what_the_task_decides():
+  stages = Ordinal(num_classes=3, class_names=('I', 'II', 'III'))
+  labels = Classification(
+    num_classes=2, multi_label=True, class_names=('mass', 'fluid')
+  )
+
+  def told(task, *p):
+    values = dict(zip(task.names, p, strict=True))
+    return answer(task, Prediction(id='x', provenance=FROM, values=values))
+
+  assert told(stages, 0.4, 0.25, 0.35) == 'II'  # I is the likeliest
+  assert told(labels, 0.4, 0.3) == 'no label above ½'
+  assert told(labels, 0.6, 0.7) == 'mass, fluid'
+
+
+def test_what_was_predicted_without_a_judgement_is_predicted_again(tmp_path):
+  found = save_png(tmp_path / '0.png')
+  out = tmp_path / 'out'
+  run = types.SimpleNamespace(task=Classification(num_classes=2))
+  for columns, left in (({'0': 1}, [found]), ({'0': 1, 'abstain': 0}, [])):
+    write_csv(out / 'predictions.csv', [{'file': found, **columns}])
+    judge = types.SimpleNamespace(known=None)
+    table = Table(out)
+    told = dict(segments=False, judge=judge)
+    assert table.lacking(run, [found], **told) == left
+    assert Table(out).lacking(run, [found], **{**told, 'judge': None}) == []
+
+
 def test_a_case_without_its_line_or_its_mask_is_predicted_again(tmp_path):
   found = [save_png(tmp_path / f'{i}.png') for i in range(3)]
   out = tmp_path / 'out'
   for path in found:
     save_png(out / path.name)
-  write_csv(out / 'predictions.csv', [{'file': p} for p in found[:2]])
+  write_csv(
+    out / 'predictions.csv', [{'file': p, 'abstain': 0} for p in found[:2]]
+  )
   run = types.SimpleNamespace(task=Segmentation(num_classes=2))
   judge = types.SimpleNamespace(known='novelty')
 

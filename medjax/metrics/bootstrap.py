@@ -15,6 +15,7 @@ Values = Real[np.ndarray, 'n *k'] | Bool[np.ndarray, 'n *k']
 
 # Elements of one (r, n) block of weights: bounds the memory for large sets.
 _BLOCK = 2**20
+_SAME = 1e-12
 # Patients from which on percentile intervals hold what they promise, nearly.
 ENOUGH = 30
 
@@ -59,8 +60,9 @@ def intervals(
   """Intervals of each named statistic: (*k,) → (*k, 2).
 
   `statistic(weights (r, n))` gives a dict of (r, *k). Resamples on which it is
-  NaN are left out. NaN where all are, and for fewer than two groups, from
-  which nothing can be said of the spread. With n_resamples=0 all are NaN.
+  NaN are left out. NaN where all are, for fewer than two groups, and where all
+  resamples agree, as where every case is right or one patient has a class:
+  nothing can be said of the spread. With n_resamples=0 all are NaN.
 
   method: 'percentile', or 'expanded' for few patients: percentiles further out,
   by as much as a t-interval is wider than a normal one without n - 1
@@ -78,7 +80,10 @@ def intervals(
   for name in blocks[0]:
     values = np.concatenate([block[name] for block in blocks])
     bounds = np.full((*values.shape[1:], 2), np.nan)
-    defined = ~np.isnan(values).all(0)
+    defined = np.asarray(~np.isnan(values).all(0))
+    if several and defined.any():
+      known = values[:, defined]
+      defined[defined] = np.nanmax(known, 0) - np.nanmin(known, 0) > _SAME
     if several and defined.any():
       kept = np.nanquantile(values[:, defined], tails, axis=0)
       bounds[defined] = np.moveaxis(kept, 0, -1)

@@ -125,7 +125,9 @@ def temperature(
   """The temperature of least negative log-likelihood (Guo et al. 2017, 4.2).
 
   From 0.05 to 20; above 1 the probabilities were too sure. One for all labels
-  with exclusive=False. Choose on validation, never on the test split.
+  with exclusive=False. Choose on validation, never on the test split. NaN where
+  the cases are all decided rightly: the colder the better then, and it would
+  make every guess a certainty.
   """
   logits, outcomes = _pair(truth, probability, exclusive)
 
@@ -136,6 +138,8 @@ def temperature(
   if abs(slope(1.0)) < 1e-12:  # at its best, or all logits alike
     return 1.0
   # The likelihood is concave in 1 / temperature: one root, found by halving.
+  if slope(1 / _COLDEST) < 0:
+    return float('nan')
   low, high = np.log(1 / _HOTTEST), np.log(1 / _COLDEST)
   for _ in range(50):
     middle = (low + high) / 2

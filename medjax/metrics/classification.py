@@ -59,6 +59,18 @@ def defined_mean(values: Result, *, where=True) -> Result:
   return ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
 
+def class_mean(
+  values: Result, known: Bool[np.ndarray, '*m k']
+) -> Float[np.ndarray, '...']:
+  """Mean over the last axis (classes) of those that are known, NaN with them.
+
+  Of a resample that misses a rare class it is NaN, where `defined_mean` would
+  go on with the others, and measure something else.
+  """
+  known = np.broadcast_to(known, np.shape(values))
+  return ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
+
+
 def _floats(c):
   """Counts as floats: small unsigned ones would wrap in a sum."""
   return Counts(*(np.asarray(x, float) for x in c))

@@ -93,13 +93,20 @@ def harrell(time, event, risk, *, cause=1, tau=None) -> Score:
 def uno_pairs(
   time, event, risk, *, censored: Curve | None = None, **which
 ) -> Pairs:
-  """The pairs of `uno`, weighted by the inverse square of G."""
+  """The pairs of `uno`, weighted by the inverse square of G.
+
+  Of who had another cause before, only up to then: 1 / (G(t_i) G(t_j)) (Wolbers
+  et al. 2014).
+  """
   time, event = checked(time, event)
   pairs = comparable(time, event, **which)
   g = (censored or censoring(time, event)).at(time)
-  square = np.where(g > 0, g, np.nan) ** -2.0
+  inverse = 1 / np.where(g > 0, g, np.nan)
+  # Of two who were seen: to the earlier of their times.
+  earlier = np.minimum(time[:, None], time[None]) == time[None]
+  other = np.where(earlier, inverse[None], inverse[:, None])
   # Who cannot be weighted contributes no pair; `about` counts them.
-  weight = np.nan_to_num(pairs * square[:, None]).astype(np.float32)
+  weight = np.nan_to_num(pairs * inverse[:, None] * other).astype(np.float32)
   return Pairs(weight, _better(np.asarray(risk, float)))
 
 

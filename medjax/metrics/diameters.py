@@ -26,7 +26,8 @@ def axial_diameters(mask, affine, spacing):
   the pixels. Across it is the longest chord of the slice's convex hull at a
   right angle. NaN where the mask is empty.
   """
-  axis = int(np.abs(affine[2, :3]).argmax())
+  # By direction: thick slices go far down, however little they are tilted.
+  axis = int((np.abs(affine[2, :3]) / np.asarray(spacing)).argmax())
   across = [a for a in range(3) if a != axis]
   slices = np.moveaxis(mask, axis, 0)
   best = Diameters(np.nan, np.nan, -1, axis)

@@ -11,7 +11,6 @@ import scipy  # its stats takes half a second: not before it is used
 from jaxtyping import Bool, Float, Real
 
 from medjax.metrics import bootstrap, classification, inputs
-from medjax.metrics.classification import defined_mean
 from medjax.metrics.inputs import Scores, Truth
 
 Values = Real[np.ndarray, 'n *k'] | Bool[np.ndarray, 'n *k']
@@ -122,14 +121,18 @@ def auroc_difference_intervals(
   Of each column, and of the mean over the columns that define it.
   """
 
-  def statistic(weights):
+  def columns(weights):
     each = [
       classification.auroc(truth, score, weights=weights) for score in (a, b)
     ]
-    return {
-      'columns': each[1] - each[0],
-      'mean': defined_mean(each[1]) - defined_mean(each[0]),
-    }
+    return each[1] - each[0]
+
+  known = ~np.isnan(columns(None))
+
+  def statistic(weights):
+    found = columns(weights)
+    mean = classification.class_mean(found, known)
+    return {'columns': found, 'mean': mean}
 
   bounds = bootstrap.intervals(
     statistic,

@@ -7,6 +7,8 @@ import scipy
 
 from medjax.metrics.survival_curves import aalen_johansen, checked
 
+_SAME = 1e-8  # risks that differ by less are tied, as in a concordance
+
 
 class DCalibration(NamedTuple):
   """Chi² over the bins, its degrees of freedom, p, and cases by bin."""
@@ -43,11 +45,29 @@ def d_calibration(time, event, survival, *, bins=10) -> DCalibration:
   return DCalibration(statistic, bins - 1, p, observed)
 
 
+def risk_groups(risk, count):
+  """Groups (n,) 0, 1, … of rising risk, as alike in size as ties allow.
+
+  Cases of one risk are in one group, whatever their order.
+  """
+  order = np.argsort(risk, kind='stable')
+  sizes = map(len, np.array_split(order, count))
+  group = np.repeat(np.arange(count), [*sizes])
+  jumps = np.flatnonzero(np.diff(np.asarray(risk)[order]) > _SAME) + 1
+  found = np.empty(len(order), int)
+  for tied in np.split(np.arange(len(order)), jumps):
+    if len(tied):
+      found[order[tied]] = group[tied[(len(tied) - 1) // 2]]
+  return found
+
+
 class AtHorizon(NamedTuple):
   """Predicted and observed risk by group, lowest first.
 
   low, high: 95 % of the observed (Aalen–Johansen of the group). ratio: observed
   over expected of all cases; its interval is that of the observed. n: by group.
+  NaN: observed of a group that nobody is followed in until then, and intervals
+  of who all, or none, had the event.
   """
 
   predicted: np.ndarray
@@ -73,16 +93,21 @@ def at_horizon(
     return None
 
   def observed(chosen):
+    last = time[chosen] == time[chosen].max()
+    if time[chosen].max() < horizon and (event[chosen][last] == 0).any():
+      return [np.nan] * 3
     curve = aalen_johansen(time[chosen], event[chosen], cause=cause)
-    return [float(curve.at(horizon))] + [
+    low, high = (
       float(np.concatenate([[0.0], bound])[
         np.searchsorted(curve.times, horizon, side='right')
       ])
       for bound in (curve.low, curve.high)
-    ]  # fmt: skip
+    )  # fmt: skip
+    bounds = [low, high] if low < high else [np.nan] * 2
+    return [float(curve.at(horizon)), *bounds]
 
-  order = np.argsort(risk, kind='stable')
-  parts = [p for p in np.array_split(order, groups) if len(p)]
+  group = risk_groups(risk, groups)
+  parts = [np.flatnonzero(group == k) for k in np.unique(group)]
   table = np.array([observed(p) for p in parts])
   everybody = np.array(observed(np.arange(len(risk))))
   mean = risk.mean()

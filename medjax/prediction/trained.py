@@ -108,8 +108,8 @@ class Trained:
     """
     if calibrated and self.calibration.temperature is None:
       raise ValueError(
-        'this run has no temperature: only evaluated classifiers have one, and '
-        'of a cross-validation each fold'
+        'this run has no temperature: only evaluated classifiers have one, '
+        'where validation has errors, and of a cross-validation each fold'
       )
     samples = self._samples(cases, refused)
     predictor = self._predictor(probabilities, features)

@@ -48,6 +48,21 @@ def numbers(
   return values
 
 
+def class_numbers(
+  cells: Sequence[str], classes: Sequence[str]
+) -> list[int | None]:
+  """Which class each cell says: by its index, as medjax writes it, or its name.
+
+  Classes may be called '1', '2', '3': names are meant where a cell is no index.
+  None is neither.
+  """
+  places = {str(i): i for i in range(len(classes))}
+  names = {name: i for i, name in enumerate(classes)}
+  if all(cell in places for cell in cells):
+    return [places[cell] for cell in cells]
+  return [names.get(cell, places.get(cell)) for cell in cells]
+
+
 def measured(rows: Sequence[Mapping]) -> dict[str, dict[str, str]]:
   """{measure: {class: column}} of the columns of the first row.
 

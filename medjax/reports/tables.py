@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from medjax.reports import rows as rows_lib
 from medjax.reports.text import duration, interval, number
 
 # The percentile bootstrap covers less than it says below so many patients.
@@ -278,20 +279,23 @@ def _worst_errors(run, limit):
   if not probability or 'label' not in run.rows[0]:  # or several labels
     return None
   classes, table = list(probability), np.stack([*probability.values()], -1)
-  labels = [_label(row, classes) for row in run.rows]
-  if not any(labels):  # of another task
+  numbers = lambda column: rows_lib.class_numbers(
+    [row[column] for row in run.rows], classes
+  )
+  labels = numbers('label')
+  if all(label is None for label in labels):  # of another task
     return None
+  decided = numbers('decided') if 'decided' in run.rows[0] else table.argmax(1)
   wrong = []
-  for row, label, p in zip(run.rows, labels, table, strict=True):
-    if label is None or np.isnan(p).any():
+  for row, label, best, p in zip(run.rows, labels, decided, table, strict=True):
+    if label is None or best is None or np.isnan(p).any():
       raise ValueError(
         f'{run.folder / "per_case.csv"}: case {row.get("id")} has label '
         f'{row["label"]!r}, none of its classes, or no probability; '
         'evaluate again'
       )
-    best = int(p.argmax())
-    if classes[best] != label:
-      wrong.append((p[best], [*_who(row), label, classes[best]]))
+    if best != label:
+      wrong.append((p[best], [*_who(row), classes[label], classes[best]]))
   wrong.sort(key=lambda error: -error[0])
   return (
     'Errors, the most confident first',
@@ -299,14 +303,6 @@ def _worst_errors(run, limit):
     ['Id', 'Patient', 'Reference', 'Predicted', 'Probability'],
     [[*cells, number(float(p))] for p, cells in wrong[:limit]],
   )
-
-
-def _label(row, classes):
-  """The class that a row names, or gives by its index; else None."""
-  label = row['label']
-  if label not in classes and label.isdigit() and int(label) < len(classes):
-    return classes[int(label)]
-  return label if label in classes else None
 
 
 def _who(row):

@@ -357,10 +357,12 @@ class Classification:
     rules = {'': scores.decide(None)}
     if chosen.thresholds is not None:
       rules['_at_threshold'] = scores.decide(chosen.thresholds)
-    statistic = functools.partial(scores.statistics, rules, chosen.temperature)
-    point = statistic(np.ones(len(rows)))
+    point = scores.statistics(rules, chosen.temperature, np.ones(len(rows)))
     bounds = bootstrap.intervals(
-      statistic, groups, n_resamples=n_resamples, seed=seed
+      functools.partial(scores.resampled, rules, chosen.temperature),
+      groups,
+      n_resamples=n_resamples,
+      seed=seed,
     )
     per_class = point.pop('classes')
     known = len(rows) if scores.known is None else scores.known.sum(0)

@@ -3,6 +3,7 @@
 A metric is a row of one of the tables below, and then in every report.
 """
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class Decided(NamedTuple):
 def _accuracy(d):
   each = d.cases.each(classification.accuracy, d.decisions, d.weights)
   if d.cases.task.multi_label:
-    return defined_mean(each)
+    return d.cases.mean(each)
   # A wrong decision is wrong in two of the one-hot columns.
   return 1 - (1 - each).sum(-1) / 2
 
@@ -36,15 +37,15 @@ def _accuracy(d):
 def _balanced_accuracy(d):
   recall = d.by_class['recall']
   if d.cases.task.multi_label:
-    return defined_mean((recall + d.by_class['specificity']) / 2)
-  return defined_mean(recall)
+    return d.cases.mean((recall + d.by_class['specificity']) / 2)
+  return d.cases.mean(recall)
 
 
 def _mcc(d):
   """Of all classes at once; of labels the mean over those that define it."""
   if d.cases.task.multi_label:
     counts = d.cases.each(classification.counts, d.decisions, d.weights)
-    return defined_mean(agreement.mcc(agreement.one_against_rest(counts)))
+    return d.cases.mean(agreement.mcc(agreement.one_against_rest(counts)))
   truth, decided = d.cases.truth.astype(float), d.decisions.astype(float)
   matrix = np.einsum('...n,nk,nj->...kj', d.weights, truth, decided)
   return agreement.mcc(matrix)
@@ -53,14 +54,14 @@ def _mcc(d):
 def _brier(cases, probability, weights):
   each = cases.each(classification.brier, probability, weights)
   if cases.task.multi_label:
-    return defined_mean(each)
+    return cases.mean(each)
   return each[..., 1] if cases.task.binary else each.sum(-1)
 
 
 def _ece(cases, probability, weights):
   if cases.task.multi_label:
     each = cases.each(calibration.classwise_ece, probability, weights)
-    return defined_mean(each)
+    return cases.mean(each)
   right = cases.truth[np.arange(len(cases.truth)), probability.argmax(1)]
   return classification.ece(probability.max(1), right, weights=weights)
 
@@ -70,7 +71,7 @@ def _nll(cases, probability, weights):
     options = dict(exclusive=cases.task.exclusive, weights=weights)
     return calibration.nll(truth, probability, **options)[..., None]
 
-  return defined_mean(cases.each(of_labels, probability, weights))
+  return cases.mean(cases.each(of_labels, probability, weights))
 
 
 # Of decisions: one number of `Decided`.
@@ -109,6 +110,8 @@ class Scores:
   A label of -1 is not known: its case does not count for that label. `known`
   (n, K) says which are, None where all are.
   """
+
+  mean = staticmethod(defined_mean)  # over classes
 
   def __init__(self, task, rows):
     self.task = task
@@ -177,7 +180,21 @@ class Scores:
     """One number of (…, K): the positive class's, or the defined's mean."""
     if self.task.binary:
       return per_class[..., self.task.positive_class]
-    return defined_mean(per_class)
+    return self.mean(per_class)
+
+  def resampled(self, rules, temperature, weights):
+    """`statistics` of which each mean is over the classes of all cases.
+
+    NaN where a resample misses one of them: without it, another thing would be
+    measured.
+    """
+    lead = np.concatenate([np.ones((1, weights.shape[-1])),
+                           np.atleast_2d(weights)])  # fmt: skip
+    cases = copy.copy(self)
+    cases.mean = lambda x: classification.class_mean(x, ~np.isnan(x[:1]))
+    found = cases.statistics(rules, temperature, lead)
+    shape = weights.shape[:-1]
+    return {k: v[1:].reshape(shape + v.shape[1:]) for k, v in found.items()}
 
   def statistics(self, rules, temperature, weights):
     """Scores (*r,) by name, and 'classes' (*r, metrics, K), of the weights."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from medjax.files import plain
 from medjax.metrics import bootstrap, surface
-from medjax.metrics.classification import defined_mean
+from medjax.metrics.classification import class_mean, defined_mean
 from medjax.metrics.conformal import check_level
 from medjax.ops.softmax import softmax
 from medjax.tasks import objective, summary
@@ -325,9 +325,11 @@ class Segmentation(Bounded):
       [np.stack([np.asarray(row[m], float) for m in names]) for row in rows]
     )
 
+    known = ~np.isnan(values).all(0)
+
     def statistic(weights):
       per_class = bootstrap.weighted_mean(values, weights)
-      return {'classes': per_class, 'scores': defined_mean(per_class)}
+      return {'classes': per_class, 'scores': class_mean(per_class, known)}
 
     point = statistic(np.ones(len(rows)))
     bounds = bootstrap.intervals(

@@ -241,7 +241,8 @@ class Survival:
     if calibration.baseline is None:
       raise ValueError(
         'a Cox model needs the baseline hazard of its training cases: evaluate '
-        'the run first (--mode=evaluate)'
+        'the run first (--mode=evaluate); of a cross-validation give a fold, '
+        'WORKDIR/fold0: each has its own'
       )
     return methods.incidence(curves, np.array(calibration.baseline))
 

@@ -198,11 +198,16 @@ class _Cause:
     ).mean(0)  # fmt: skip
     horizons = np.array(task.shown_horizons)
     inside = error.usable(time, horizons, g)
-    self.horizons = horizons[inside]
-    self.ranked = [
-      error.ranked_pairs(time, event, r, t, censored=g, **options)
-      for t, r in zip(self.horizons, cases.at(k, self.horizons).T, strict=True)
-    ]
+    ranked = {
+      float(t): error.ranked_pairs(time, event, r, t, censored=g, **options)
+      for t, r in zip(
+        horizons[inside], cases.at(k, horizons[inside]).T, strict=True
+      )
+    }
+    # One without an event before it, say, has no area.
+    every = np.ones(len(time))
+    ranked = {t: p for t, p in ranked.items() if np.isfinite(p.mean(every))}
+    self.horizons, self.ranked = np.array([*ranked]), [*ranked.values()]
     n, used = len(time), int((self.pairs['harrell'].weight > 0).sum())
     self.about = {
       'tau': task.tau,
@@ -213,7 +218,7 @@ class _Cause:
       'n_times': len(self.times),
       'n_times_dropped': int((~keep).sum()),
       'horizons': [float(t) for t in self.horizons],
-      'horizons_dropped': [float(t) for t in horizons[~inside]],
+      'horizons_dropped': [float(t) for t in horizons if t not in ranked],
       'events': int((event == k + 1).sum()),
       'brier_of_no_model': float(error.integrated(self.times, self.reference)),
     }
@@ -225,10 +230,7 @@ class _Cause:
     each = error.integrated(self.times, self.errors)
     found['ibs'] = bootstrap.ratio((w * each).sum(-1), w.sum(-1))
     areas = [pairs.mean(w) for pairs in self.ranked]
-    areas = (
-      np.stack(areas, -1) if areas else np.full((*w.shape[:-1], 1), np.nan)
-    )
-    found['auc'] = areas.mean(-1)
+    found['auc'] = np.mean(areas, 0) if areas else np.full(w.shape[:-1], np.nan)
     return found
 
 
@@ -236,16 +238,14 @@ def _drawn(cases, parts, d):
   """What the figures of the report show, as numbers."""
   task = cases.task
   order = np.argsort(cases.risk[0], kind='stable')
-  groups = np.array_split(order, _GROUPS)
+  labels = calibration_lib.risk_groups(cases.risk[0], _GROUPS)
   last = float(cases.time.max())
   ticks = np.linspace(0, last, _TICKS)
-  thirds, labels = [], np.zeros(len(order), int)
-  for i, (name, chosen) in enumerate(
-    zip(('low', 'middle', 'high'), groups, strict=True)
-  ):
+  thirds = []
+  for i, name in enumerate(('low', 'middle', 'high')):
+    chosen = np.flatnonzero(labels == i)
     if not len(chosen):
       continue
-    labels[chosen] = i
     time, event = cases.time[chosen], cases.event[chosen]
     curve = curves_lib.kaplan_meier(time, event)
     thirds.append({

@@ -144,3 +144,12 @@ def test_few_patients_are_said():
     '29 patients'
   )
   assert bootstrap.caution(['a', 'b', 'a']).startswith('2 patients')
+
+
+def test_where_all_resamples_agree_nothing_is_known_of_the_spread():
+  every, one = np.ones(20), np.full(20, np.nan)
+  one[3] = 0.8  # a class that a single patient has
+  values = np.stack([every, one, np.arange(20.0)], -1)
+  bounds = bootstrap.intervals(_mean(values), range(20))['mean']
+  assert np.isnan(bounds[:2]).all()
+  assert bounds[2, 0] < 9.5 < bounds[2, 1]

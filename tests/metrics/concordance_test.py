@@ -99,3 +99,20 @@ def test_weights_are_copies():
       ).better
       assert each.all()
       assert value == pytest.approx((full * better).sum() / full.sum())
+
+
+def test_censoring_cancels_out_where_causes_compete():
+  """Wolbers 2014: who had the other cause is weighed only up to then."""
+  found = {'all': [], 'seen': []}
+  for seed in range(8):
+    rng = np.random.default_rng(seed)
+    risk = rng.normal(size=900)
+    times = rng.exponential(np.exp(-risk), size=(2, 900))
+    time, event = times.min(0), 1 + times.argmin(0)
+    found['all'].append(concordance.uno(time, event, risk, tau=1.5).value)
+    lost = rng.exponential(1.0, size=900)
+    event = np.where(lost < time, 0, event)
+    time = np.minimum(time, lost)
+    found['seen'].append(concordance.uno(time, event, risk, tau=1.5).value)
+  seen, every = np.mean(found['seen']), np.mean(found['all'])
+  assert seen == pytest.approx(every, abs=0.012)

@@ -62,3 +62,18 @@ def test_axial_is_of_the_patient_whatever_the_order_of_axes():
   found = diameters.axial_diameters(mask, affine, (1.0, 1.0, 1.0))
   assert (found.axis, found.slice) == (0, 3)
   assert found.longest == pytest.approx(np.hypot(12, 2))
+
+
+def test_slices_of_a_tilted_thick_stack_are_still_sagittal():
+  """10° about the left–right axis: no slice of the stack is axial."""
+  spacing, tilt = np.array([5.0, 0.7, 0.7]), np.deg2rad(10)
+  turn = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0],
+                   [-np.sin(tilt), 0, np.cos(tilt)]])  # fmt: skip
+  affine = np.eye(4)
+  affine[:3, :3] = turn * spacing
+  assert abs(affine[2, 0]) > abs(affine[2, 2])
+  mask = np.zeros((8, 60, 120), bool)
+  mask[2:6, 10:38, 5:105] = True  # 20 × 20 × 70 mm
+  found = diameters.axial_diameters(mask, affine, spacing)
+  assert found.axis == 2
+  assert found.longest == pytest.approx(np.hypot(20, 19.6))

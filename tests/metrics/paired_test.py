@@ -131,3 +131,16 @@ def test_group_mean():
   mean = paired.group_mean(values, ['p', 'p', 'p', 'q', 'r'])
   np.testing.assert_array_equal(mean, [2, 5])
   assert paired.group_mean(np.full(2, np.nan), ['p', 'q']).shape == (0,)
+
+
+def test_a_resample_without_a_class_says_nothing_of_the_mean():
+  """b is worse in a class of two cases, which every seventh resample misses."""
+  rng = np.random.default_rng(0)
+  label = np.r_[np.zeros(20, int), np.ones(20, int), 2, 2]
+  truth = np.eye(3, dtype=bool)[label]
+  a = truth + 0.3 * rng.normal(size=(42, 3))
+  b = a.copy()
+  b[-2:, 2] = -0.2, -0.3
+  columns, mean = paired.auroc_difference_intervals(truth, a, b, range(42))
+  assert columns[2, 1] < -0.5
+  assert mean[1] < -0.2

@@ -80,3 +80,31 @@ def test_calibration_at_a_horizon():
   naive = 1 - curves.kaplan_meier(time, event == 1).at(1.0)
   assert naive / risk.mean() > 1.1
   assert calibration.at_horizon(time, event, risk, 1e3) is None
+
+
+def test_groups_of_risk_do_not_hang_on_the_order_of_rows():
+  rng = np.random.default_rng(0)
+  risk = rng.integers(0, 4, 90).astype(float)
+  group = calibration.risk_groups(risk, 3)
+  for value in range(4):
+    assert len(set(group[risk == value])) == 1
+  order = rng.permutation(90)
+  again = calibration.risk_groups(risk[order], 3)
+  np.testing.assert_array_equal(again, group[order])
+  assert (np.diff(group[np.argsort(risk)]) >= 0).all()
+  apart = calibration.risk_groups(rng.normal(size=91), 3)
+  assert sorted(np.bincount(apart)) == [30, 30, 31]
+  assert set(calibration.risk_groups(np.ones(9), 3)) == {1}
+
+
+def test_what_nobody_is_followed_for_is_unknown():
+  time = np.r_[np.full(20, 0.5), np.linspace(1, 3, 20)]
+  event = np.r_[np.zeros(20, int), np.tile([0, 1], 10)]
+  risk = np.r_[np.zeros(20), np.ones(20)]
+  found = calibration.at_horizon(time, event, risk, 2.0, groups=2)
+  assert np.isnan([found.observed[0], found.low[0], found.high[0]]).all()
+  assert found.low[1] < found.observed[1] < found.high[1]
+  # None by then: 0, of which no interval is known.
+  found = calibration.at_horizon(time, event * 0, risk, 2.0, groups=2)
+  assert found.observed[1] == found.ratio == 0
+  assert np.isnan([found.low[1], found.high[1], found.ratio_low]).all()

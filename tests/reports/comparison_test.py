@@ -207,6 +207,41 @@ def test_three_classes_and_named_labels(tmp_path):
   np.testing.assert_allclose(c.a, p[np.arange(60), label])
 
 
+@pytest.mark.parametrize('as_names', [False, True])
+def test_classes_that_are_called_by_numbers(tmp_path, as_names):
+  """Grades 1, 2, 3: medjax writes indices 0, 1, 2, others their names."""
+  folders, names = [], ['1', '2', '3']
+  for name in 'ab':
+    rows = _classification(classes=3, noise=0.1)
+    for row in rows:
+      for old, new in zip(('healthy', 'ill', 'worse'), names, strict=True):
+        row[f'probability/{new}'] = row.pop(f'probability/{old}')
+      row['label'] = names[row['label']] if as_names else row['label']
+    folders.append(_write(tmp_path / name, rows))
+  lines = _compare(*folders).lines
+  assert lines[0].a == 1.0
+  assert lines[-1].metric == 'accuracy'
+  assert lines[-1].a == 1.0
+
+
+def test_a_cause_without_events_is_left_out(tmp_path):
+  rng, folders = np.random.default_rng(0), []
+  for name in 'ab':
+    rows = [
+      {
+        'split': 'test', 'id': f'c{i}', 'patient': f'p{i}', 'time': 1.0 + i,
+        'event': i % 2, 'risk_1': rng.random(), 'risk_2': rng.random(),
+        'survival/5': 0.9, 'survival/40': 0.3,
+        **{f'incidence_{k}/{t}': 0.01 * t for k in (1, 2) for t in (5, 40)},
+      }
+      for i in range(40)
+    ]  # fmt: skip
+    folders.append(_write(tmp_path / name, rows))
+  found = _compare(*folders)
+  assert {line.of for line in found.lines} == {'cause 1'}
+  assert 'No case has an event of cause 2: it is left out.' in found.notes
+
+
 def test_stages_are_those_that_the_run_decided_for(tmp_path):
   task = tasks.Ordinal(num_classes=4, class_names=('I', 'II', 'III', 'IV'))
   rng, folders, expected = np.random.default_rng(0), [], []

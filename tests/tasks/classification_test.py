@@ -295,6 +295,25 @@ def test_temperature_of_validation_is_applied_to_test():
   assert low < scores['nll_calibrated'] < high
 
 
+def test_the_interval_of_a_mean_over_classes_is_of_all_of_them():
+  task = tasks.Classification(num_classes=3)
+  label = np.r_[np.zeros(30, int), np.ones(30, int), 2, 2]
+  rng, rows = np.random.default_rng(0), []
+  for i, y in enumerate(label):
+    p = np.eye(3)[0 if y == 2 else y] * 2 + rng.normal(size=3)
+    p = np.exp(p) / np.exp(p).sum()
+    rows.append({'id': str(i), 'patient': str(i)} | task.metrics(
+      p, {'id': str(i), 'label': y}))  # fmt: skip
+  found = task.summarize(rows)
+  scores = found['scores']
+  assert scores['balanced_accuracy'] < 0.67
+  for name in ('balanced_accuracy', 'recall', 'auroc'):
+    low, high = found['intervals'][name]
+    assert low < scores[name] < high
+  # Without the class that is never found it is above .8.
+  assert found['intervals']['balanced_accuracy'][1] < 0.72
+
+
 def test_one_class_only_leaves_nulls():
   task = tasks.Classification(num_classes=2)
   rows = [

@@ -265,6 +265,22 @@ def test_wrong_number_of_channels():
     loss_of(task, _logits((1, 4, 4), 4), {'mask': _mask((1, 4, 4), 3)})
 
 
+def test_the_interval_of_a_mean_is_of_all_its_classes():
+  """Two of twenty patients have the second class, which is found badly."""
+  task = tasks.Segmentation(num_classes=3)
+  rng, rows = np.random.default_rng(0), []
+  for i in range(20):
+    dice = [rng.uniform(0.94, 0.98), 0.27 + 0.02 * i if i < 2 else np.nan]
+    each = dict.fromkeys(segmentation_scores.MEASURES, np.array(dice))
+    rows.append({'id': str(i), 'patient': str(i), **each})
+  found = task.summarize(rows)
+  low, high = found['intervals']['dice']
+  assert low < found['scores']['dice'] < high < 0.7
+  rows[1] |= dict.fromkeys(each, rows[5]['dice'])
+  one = task.summarize(rows)
+  assert one['classes']['2']['dice']['interval'] == [None, None]
+
+
 def test_summary_counts_every_kind_of_case():
   task = tasks.Segmentation(
     num_classes=3, class_names=('background', 'grey', 'white')

@@ -89,6 +89,17 @@ def test_operating_point_is_applied_and_warned_of():
   assert 'differ from these' in other['warning']
 
 
+def test_the_worst_group_is_one_with_a_score():
+  rows, _ = masks(60, 0)
+  for i, row in enumerate(rows):
+    row['group_dx'] = 'a healthy' if i < 30 else 'b ill'
+    row['patient'] = row['id']
+    dice = np.full(2, np.nan if i < 30 else 0.5 + 0.01 * (i % 9))
+    row |= dict.fromkeys(MASKS.grouped, dice)
+  found = subgroups.summarize(MASKS, rows, ['dx'])
+  assert found['worst'] == ['dx', 'b ill']
+
+
 def test_a_class_without_test_cases_is_not_the_worst():
   calibration = TWO.calibrate(decided(500, 0))
   test = [r for r in decided(500, 1, sharp=-1.0) if r['label'] == 1]

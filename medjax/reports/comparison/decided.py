@@ -102,29 +102,27 @@ def _truth(rows, classes, where):
       f'{where}: probabilities without a column label or label/CLASS'
     )
   truth = np.zeros((len(rows), len(classes)), bool)
-  for i, row in enumerate(rows):
-    truth[i, _index(row, 'label', classes, where)] = True
+  truth[np.arange(len(rows)), _indices(rows, 'label', classes, where)] = True
   return truth, False
 
 
-def _index(row, column, classes, where):
-  """Number of the class that a column names, or has the number of."""
-  told = row[column] or ''
-  if told in classes:
-    return classes.index(told)
-  if told.isdigit() and int(told) < len(classes):
-    return int(told)
-  raise ValueError(
-    f'{where}: {column} {told!r} of case {row["id"]} is none of '
-    f'{", ".join(classes)}'
-  )
+def _indices(rows, column, classes, where):
+  """Numbers of the classes (n,) that a column names, or has the numbers of."""
+  found = rows_lib.class_numbers([row[column] for row in rows], classes)
+  if None in found:
+    row = rows[found.index(None)]
+    raise ValueError(
+      f'{where}: {column} {row[column] or ""!r} of case {row["id"]} is none of '
+      f'{", ".join(classes)}'
+    )
+  return np.array(found)
 
 
 def _decided(rows, probabilities, classes, where):
   """Classes (n,): what the task decided, or else the likeliest."""
   if 'decided' not in rows[0]:
     return probabilities.argmax(1)
-  return np.array([_index(row, 'decided', classes, where) for row in rows])
+  return _indices(rows, 'decided', classes, where)
 
 
 def _probabilities(rows, classes, where):

@@ -21,9 +21,12 @@ def compare_survival(a, b, patients, *, measures, names) -> Comparison:
   """
   time, event = _outcome(a, b, names)
   g = curves.censoring(time, event)
-  lines, judged = [], None
+  lines, judged, notes = [], None, []
   causes = _causes(a, b, names)
   for k, columns in enumerate(causes, start=1):
+    if not (event == k).any():
+      notes.append(f'No case has an event of cause {k}: it is left out.')
+      continue
     wanted = np.unique(
       np.quantile(time[event == k], np.linspace(0.1, 0.9, _TIMES))
     )
@@ -47,9 +50,10 @@ def compare_survival(a, b, patients, *, measures, names) -> Comparison:
     groups={'': (x.error, y.error, bounds)},
     measures=measures,
     notes=[
+      *notes,
       'Paired bootstrap over patients. Brier score: integrated over '
       f'{len(wanted)} times, from the first to the last tenth of the events; '
-      'censoring distribution of these cases; lower is better.'
+      'censoring distribution of these cases; lower is better.',
     ],
   )
 

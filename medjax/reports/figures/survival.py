@@ -154,10 +154,11 @@ def _one_horizon(ax, part, name, found):
   )  # fmt: skip
   unit = f' {found["unit"]}' if found.get('unit') else ''
   of = f'{shorten(name, 16)}, ' if name else ''
-  ratio = f'{number(part["ratio"])} ({number(part["ratio_low"])} to '
+  ratio = number(part['ratio'])
+  if part['ratio_low'] is not None:
+    ratio += f' ({number(part["ratio_low"])} to {number(part["ratio_high"])})'
   ax.set(
-    title=f'{of}{part["horizon"]:.4g}{unit}\nO/E {ratio}'
-    f'{number(part["ratio_high"])})',
+    title=f'{of}{part["horizon"]:.4g}{unit}\nO/E {ratio}',
     xlabel='Predicted risk', ylabel='Observed risk',
     xlim=(0, top), ylim=(0, top), aspect='equal',
   )  # fmt: skip
