@@ -36,6 +36,7 @@ def scans(tmp_path):
   for name in ('CT_small.dcm', 'MR_small.dcm', 'rtplan.dcm', 'test-SR.dcm'):
     ds = made.read(name)
     ds.PatientName, ds.PatientID = 'Zebrowski^Ophelia', f'QMR884{len(name)}'
+    ds.BodyPartExamined = 'CHEST'  # else a thin MR may be of a head
     ds.save_as(folder / f'Zebrowski {name}')
   (folder / 'notes.txt').write_text('of Zebrowski')
   shutil.copy(get_testdata_file('DICOMDIR'), folder)
