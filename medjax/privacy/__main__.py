@@ -37,6 +37,7 @@ def _deidentify(args):
   plan = deidentify.Plan(
     secret.secret, options, args.trust_pixels, args.faces, args.ocr
   )
+  record.check_folder(out, plan, secret)
   done = deidentify.deidentify(source, out, plan, workers=args.workers)
   for line in done.passed:
     print(line)
@@ -53,6 +54,8 @@ def _deidentify(args):
     )
   for why, n in collections.Counter(w for _, w in done.refused).most_common():
     print(f'quarantined: {n} {why}')
+  if done.taken_back:
+    print(f'removed {done.taken_back} files of an earlier run, now quarantined')
   print(f'wrote {record.write(out, made)}')
   if args.key and done.refused:
     path = pathlib.Path(f'{args.key}.quarantine.csv')

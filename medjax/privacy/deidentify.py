@@ -66,6 +66,7 @@ class Done:
   copies: int = 0
   patients: int = 0
   doubtful: int = 0
+  taken_back: int = 0
   passed: tuple = ()
 
   def add(self, other):
@@ -147,7 +148,26 @@ def deidentify(source, out, plan, *, workers=None):
         done.add(part)
         advance(part.written + len(part.refused))
   done.refused.sort()
+  done.taken_back = _take_back(done.refused, seen, pathlib.Path(out), plan)
   return done
+
+
+def _take_back(refused, seen, out, plan):
+  """Removes what an earlier run wrote of files that are refused now."""
+  key, refused = Key(plan.secret), {path for path, _ in refused}
+  names, made = set(), {s.instance for s in seen if s.path not in refused}
+  for one in seen:
+    if one.path not in refused or one.instance in made | {''}:
+      continue
+    if one.sop_class == nifti.KIND:
+      with contextlib.suppress(objects.RefusedError, OSError):
+        names.add(_nifti_name(nifti.cleaned(one.path.read_bytes()), key))
+    else:  # the second, of --options=retain-uids
+      names |= {f'{key.uid(one.instance)}.dcm', f'{one.instance}.dcm'}
+  old = [p for p in out.rglob('*') if p.name in names] if names else []
+  for path in old:
+    path.unlink()
+  return len(old)
 
 
 def _parts(paths):
@@ -279,10 +299,13 @@ def _one(seen, out, plan, key, known, faceless, done):
 def _nifti(seen, out, key, done):
   """Makes a NIfTI file anew, whose name is a digest of what it holds."""
   data = nifti.cleaned(seen.path.read_bytes())
-  name = key.digest('nifti', hashlib.sha256(data).hexdigest())
-  objects.write(out / nifti.KIND / f'{name}.nii.gz', data)
+  objects.write(out / nifti.KIND / _nifti_name(data, key), data)
   done.written += 1
   done.kinds[seen.sop_class] += 1
+
+
+def _nifti_name(data, key):
+  return f'{key.digest("nifti", hashlib.sha256(data).hexdigest())}.nii.gz'
 
 
 def _patient(seen, old, key):

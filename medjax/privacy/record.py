@@ -56,6 +56,33 @@ ARTICLE_30 = (
 _BLANK = '(to be filled in)'
 
 
+def check_folder(out, plan, key):
+  """Raises ValueError where a folder has files that were made otherwise.
+
+  One record speaks for all files of a folder, those of earlier runs included.
+  """
+  earlier = files.read_json(out / NAME, mend='choose another folder')
+  if earlier is None:
+    return
+  now = _settings(plan, key)
+  other = [f'--{k.replace("_", "-")}' for k in now if earlier.get(k) != now[k]]
+  if other:
+    raise ValueError(
+      f'{out}: holds files that were made with another '
+      f'{" and ".join(other).replace("--key-id", "--key")}; give a folder of '
+      'its own, or delete this one'
+    )
+
+
+def _settings(plan, key):
+  return {
+    'options': ['basic', *plan.options],
+    'trust_pixels': plan.trust_pixels,
+    'faces': plan.faces,
+    'key_id': key.id,
+  }
+
+
 def make(done, plan, key, *, kept, source):
   """The record of a run as a dict; nothing in it is from a patient.
 
@@ -74,12 +101,9 @@ def make(done, plan, key, *, kept, source):
     'standard': f'DICOM PS3.15 {tables.EDITION}, Annex E, Tables E.1-1, '
     'E.3.4-1, E.3.10-1',
     'profile': [tables.BASIC[0], *(tables.OPTIONS[o][0] for o in plan.options)],
-    'options': ['basic', *plan.options],
-    'trust_pixels': plan.trust_pixels,
-    'faces': plan.faces,
+    **_settings(plan, key),
     'state': STATE if kept else 'pseudonymised with a random key that was not '
     'kept: another run gives unrelated pseudonyms',
-    'key_id': key.id,
     'run_by': _account(),
     'run_on': datetime.date.today().isoformat(),
     'counts': {
@@ -90,6 +114,7 @@ def make(done, plan, key, *, kept, source):
       'files_whose_pixels_were_examined': done.examined,
       'boxes_of_text_blanked': done.boxes,
       'files_without_a_face': done.faced,
+      'files_of_an_earlier_run_removed': done.taken_back,
       'patient_ids_with_several_birth_dates': done.doubtful,
     },
     'sop_classes': {

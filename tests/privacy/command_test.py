@@ -1,5 +1,6 @@
 """The commands as a user has them: what they write, say and refuse."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -14,6 +15,7 @@ from privacy import made
 from pydicom.data import get_testdata_file
 
 from medjax.privacy import __main__ as command
+from medjax.privacy import deidentify as runs
 from medjax.privacy import record
 
 
@@ -268,3 +270,40 @@ def test_thin_heads_are_quarantined(tmp_path, clean):
   assert 'a face' in done.refused[0][1]
   done, written = clean(ds, faces='accept')
   assert len(written) == 1
+
+
+@pytest.mark.parametrize('kind', ['dicom', 'nifti'])
+def test_what_is_refused_now_does_not_stay_of_an_earlier_run(tmp_path, kind):
+  source, out = tmp_path / 'in', tmp_path / 'out'
+  source.mkdir()
+  if kind == 'nifti':
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2)), np.eye(4)), source / 'a.nii')
+  else:
+    ds = made.read('MR_small.dcm')
+    ds.BodyPartExamined = 'BRAIN'
+    ds.save_as(source / 'a.dcm')
+  shutil.copy(made.TEST_FILES / 'CT_small.dcm', source)
+  plan = runs.Plan(b'k' * 32, faces='accept')
+  assert runs.deidentify(source, out, plan, workers=1).written == 2
+  plan = dataclasses.replace(plan, faces='quarantine')
+  done = runs.deidentify(source, out, plan, workers=1)
+  assert (done.written, done.taken_back, len(done.refused)) == (1, 1, 1)
+  (left,) = (p for p in out.rglob('*') if p.is_file())
+  assert pydicom.dcmread(left).Modality == 'CT'
+
+
+def test_a_folder_holds_files_of_one_record(
+  scans, tmp_path, monkeypatch, capsys
+):
+  out, key = tmp_path / 'out', tmp_path / 'secret.key'
+  go = ('deidentify', scans, f'--out={out}', '--workers=1')
+  assert run(monkeypatch, capsys, *go, f'--key={key}')[0] == 0
+  for more, line in (
+    ((f'--key={key}', '--faces=accept'), 'another --faces;'),
+    ((f'--key={key}', '--options=retain-uids'), 'another --options;'),
+    ((), 'another --key;'),
+  ):
+    code, _, err = run(monkeypatch, capsys, *go, *more)
+    assert code == 1
+    assert line in err
+  assert run(monkeypatch, capsys, *go, f'--key={key}')[0] == 0  # once more
