@@ -57,8 +57,8 @@ def _deidentify(args):
   if done.taken_back:
     print(f'removed {done.taken_back} files of an earlier run, now quarantined')
   print(f'wrote {record.write(out, made)}')
-  if args.key and done.refused:
-    path = pathlib.Path(f'{args.key}.quarantine.csv')
+  path = pathlib.Path(f'{args.key}.quarantine.csv')
+  if args.key and (done.refused or path.exists()):
     record.write_quarantine(path, done, source)
     print(f'wrote {path}: which files, for those who may know')
   if not done.written:

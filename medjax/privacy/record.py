@@ -3,6 +3,7 @@
 import collections
 import datetime
 import getpass
+import os
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.uid import UID
@@ -11,6 +12,7 @@ from medjax import __version__, files
 from medjax.privacy import tables
 
 NAME = 'record.json'
+_COLUMNS = ('source', 'file', 'reason')
 STATE = (
   'pseudonymised, not anonymous: whoever has the key, or the originals, can '
   'say who it is'
@@ -170,9 +172,21 @@ def write(out, record):
 
 
 def write_quarantine(path, done, source):
-  """Which file was refused, for those who may know: beside the key alone."""
-  files.write_csv(
-    path,
-    ({'file': _place(p, source), 'reason': why} for p, why in done.refused),
-    columns=('file', 'reason'),
-  )
+  """Which file was refused, for those who may know: beside the key alone.
+
+  The list is of all that its key was used for: a run replaces the lines of its
+  own source. Its owner alone may read it, as file names may name patients.
+  """
+  where, earlier = str(source.resolve()), []
+  if path.exists():
+    earlier, _ = files.read_csv(path, mend='delete it')
+  lines = [row for row in earlier if row.get('source') != where]
+  lines += [
+    {'source': where, 'file': _place(p, source), 'reason': why}
+    for p, why in done.refused
+  ]
+  mask = os.umask(0o077)
+  try:
+    files.write_csv(path, lines, columns=_COLUMNS)
+  finally:
+    os.umask(mask)

@@ -14,6 +14,7 @@ import pytest
 from privacy import made
 from pydicom.data import get_testdata_file
 
+from medjax import files
 from medjax.privacy import __main__ as command
 from medjax.privacy import deidentify as runs
 from medjax.privacy import record
@@ -63,9 +64,10 @@ def test_a_folder_and_its_check(scans, tmp_path, monkeypatch, capsys):
   assert len(made_of_it['safe_harbor']) == 18
   assert made_of_it['gdpr_article_30']['purposes of the processing']
   assert 'not anonymous' in made_of_it['state']
-  refused = (tmp_path / 'keys/secret.key.quarantine.csv').read_text()
-  assert 'notes.txt' in refused
-  assert 'DICOMDIR' in refused
+  listed = tmp_path / 'keys/secret.key.quarantine.csv'
+  assert 'notes.txt' in listed.read_text()
+  assert 'DICOMDIR' in listed.read_text()
+  assert listed.stat().st_mode & 0o077 == 0
   assert key.stat().st_mode & 0o077 == 0
   report = tmp_path / 'check.html'
   code, said, _ = run(
@@ -307,3 +309,28 @@ def test_a_folder_holds_files_of_one_record(
     assert code == 1
     assert line in err
   assert run(monkeypatch, capsys, *go, f'--key={key}')[0] == 0  # once more
+
+
+def test_the_list_of_refused_files_is_of_all_batches(
+  tmp_path, monkeypatch, capsys
+):
+  key = tmp_path / 'secret.key'
+  for batch in ('a', 'b', 'a'):
+    source = tmp_path / batch
+    source.mkdir(exist_ok=True)
+    shutil.copy(made.TEST_FILES / 'CT_small.dcm', source)
+    (source / f'{batch}.txt').write_text('no DICOM')
+    run(
+      monkeypatch, capsys, 'deidentify', source, f'--out={source}_out',
+      f'--key={key}', '--workers=1',
+    )  # fmt: skip
+  listed = tmp_path / 'secret.key.quarantine.csv'
+  rows, _ = files.read_csv(listed, mend='')
+  assert sorted(r['file'] for r in rows) == ['a.txt', 'b.txt']
+  (tmp_path / 'a/a.txt').unlink()
+  run(
+    monkeypatch, capsys, 'deidentify', tmp_path / 'a',
+    f'--out={tmp_path / "a_out"}', f'--key={key}', '--workers=1',
+  )  # fmt: skip
+  rows, _ = files.read_csv(listed, mend='')
+  assert [r['file'] for r in rows] == ['b.txt']
