@@ -135,6 +135,8 @@ def _found(frames, outside, read):
 def _blanked(new, frames, outside, found):
   """The frames with black where text was, whatever black is stored as."""
   frames = frames.copy()
+  if new.get('PhotometricInterpretation') in ('YBR_RCT', 'YBR_ICT'):
+    new.PhotometricInterpretation = 'RGB'  # which JPEG 2000 decodes these to
   black = _black(new, frames)
   for frame, boxes in zip(frames, found, strict=True):
     text.blank(frame, boxes, black)

@@ -6,6 +6,7 @@ import pydicom
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from privacy import made
+from pydicom import uid
 
 from medjax.privacy import text
 
@@ -103,6 +104,25 @@ def test_colours_are_kept_as_they_are_stored(clean, photometric):
   far = np.ones(mask.shape, bool)
   far[:80] = False
   np.testing.assert_array_equal(array[far], image[far])
+
+
+@pytest.mark.parametrize(
+  ('syntax', 'stored'),
+  [(uid.JPEG2000Lossless, 'YBR_RCT'), (uid.JPEG2000, 'YBR_ICT')],
+)
+def test_colours_of_jpeg_2000_are_decoded_and_said_so(clean, syntax, stored):
+  mask = letters((256, 320))
+  image = np.stack([noise(seed=i, low=60 + 50 * i) for i in range(3)], -1)
+  image[mask] = 255
+  source = made.picture(image)
+  more = {} if stored == 'YBR_RCT' else {'j2k_psnr': [60]}
+  source.compress(syntax, encoding_plugin='pylibjpeg', **more)
+  source.PhotometricInterpretation = stored
+  _, (new,) = clean(source, 'clean-pixels')
+  assert new.PhotometricInterpretation == 'RGB'
+  assert (new.pixel_array[mask] == 0).all()
+  off = np.abs(new.pixel_array[80:].astype(int) - image[80:])
+  assert off.max() <= (0 if stored == 'YBR_RCT' else 4)
 
 
 def test_compressed_pixels_without_text_stay_as_they_are(clean):
