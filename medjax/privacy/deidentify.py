@@ -119,7 +119,7 @@ def deidentify(source, out, plan, *, workers=None):
   """
   check_places(source, out)
   if plan.ocr:
-    ocr.reader(None)  # says at once that there is none
+    ocr.check()  # says at once that there is none
   source, passed, unreadable = pathlib.Path(source), walk.Passed(), {}
   paths = [source]
   if source.is_dir():

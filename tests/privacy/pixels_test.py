@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from privacy import made
 from pydicom import uid
 
-from medjax.privacy import text
+from medjax.privacy import ocr, text
 
 FONT = f'{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf'
 US = '1.2.840.10008.5.1.4.1.1.6.1'
@@ -157,6 +157,32 @@ def test_what_stands_still_over_frames_is_found(clean):
   _, (new,) = clean(made.picture(frames, kind=US_MANY), 'clean-pixels')
   gone = (new.pixel_array == frames.min()).all(0)
   assert (gone & mask).sum() / mask.sum() >= 0.95
+
+
+def test_every_frame_of_many_is_looked_at(clean):
+  mask = letters((48, 200), 14, 'DOE^JANE', at=(10, 20))
+  frames = np.stack([noise((48, 200), i) for i in range(600)])
+  frames[301][mask] = 255  # in one frame alone, and little in the mean
+  _, (new,) = clean(made.picture(frames, kind=US_MANY), 'clean-pixels')
+  assert (new.pixel_array[301][mask] < 255).mean() >= 0.95
+
+
+@pytest.mark.parametrize('words', ['', 'Error opening data file eng'])
+def test_a_tesseract_that_fails_is_told(clean, tmp_path, monkeypatch, words):
+  program = tmp_path / 'bin/tesseract'
+  program.parent.mkdir()
+  program.write_text(
+    f'#!/bin/sh\ncat > {tmp_path}/x\necho {words} >&2\nexit 1\n'
+  )
+  program.chmod(0o755)
+  monkeypatch.setenv('PATH', str(program.parent), prepend=':')
+  with pytest.raises(ValueError, match=f'--ocr: Tesseract fails: {words or 1}'):
+    clean(made.picture(noise()), 'clean-pixels', ocr=True)
+  # One that fails later: the picture was not looked through.
+  monkeypatch.setattr(ocr, 'check', lambda: None)
+  done, written = clean(made.picture(noise()), 'clean-pixels', ocr=True)
+  assert written == []
+  assert done.refused[0][1] == 'Tesseract fails on its picture'
 
 
 @pytest.mark.parametrize('kind', ['1.2.840.10008.5.1.4.1.1.7', US])
