@@ -42,7 +42,7 @@ def _deidentify(args):
   for line in done.passed:
     print(line)
   made = record.make(done, plan, secret, kept=bool(args.key), source=source)
-  print(f'{done.written} files of {done.patients} patients → {out}')
+  print(f'{done.written} files of {len(done.people)} patients → {out}')
   if not args.key:
     print(
       'no --key: another run will give other pseudonyms, unrelated to these'

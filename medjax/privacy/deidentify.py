@@ -49,7 +49,7 @@ class Plan:
 class Done:
   """What became of files: [(path, why not)], counts of actions, of files.
 
-  `patients` and `objects` count what was written, `kinds` by SOP class.
+  kinds: of what was written, by SOP class. people: pseudonyms of who is in it.
   """
 
   refused: list = dataclasses.field(default_factory=list)
@@ -64,7 +64,7 @@ class Done:
   boxes: int = 0
   faced: int = 0
   copies: int = 0
-  patients: int = 0
+  people: set = dataclasses.field(default_factory=set)
   doubtful: int = 0
   taken_back: int = 0
   passed: tuple = ()
@@ -74,6 +74,7 @@ class Done:
     self.refused += other.refused
     self.actions += other.actions
     self.kinds += other.kinds
+    self.people |= other.people
     for name in ('written', 'examined', 'boxes', 'faced'):
       setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -139,7 +140,6 @@ def deidentify(source, out, plan, *, workers=None):
     done.refused += [(f, 'a folder that may not be read') for f in unreadable]
     fine = [s for s in seen if not s.refused]
     done.doubtful = survey.doubtful(fine)
-    done.patients = len({s.patient for s in fine})
     known = survey.patients(seen, Key(plan.secret))
     with progress.bar('de-identifying', len(fine)) as advance:
       for part in run(
@@ -287,8 +287,10 @@ def _one(seen, out, plan, key, known, faceless, done):
   data = objects.encoded(new, syntax)
   if known.in_bytes(_without_pixels(new, data), least=8, numbers=False):
     raise objects.RefusedError('an identifier would be left in it')
-  folder = out / _patient(seen, old, key) / _name(new, 'SeriesInstanceUID')
+  patient = _patient(seen, old, key)
+  folder = out / patient / _name(new, 'SeriesInstanceUID')
   objects.write(folder / f'{_name(new, "SOPInstanceUID")}.dcm', data)
+  done.people.add(patient)
   done.written += 1
   done.examined += examined
   done.boxes += boxes
@@ -299,7 +301,9 @@ def _one(seen, out, plan, key, known, faceless, done):
 def _nifti(seen, out, key, done):
   """Makes a NIfTI file anew, whose name is a digest of what it holds."""
   data = nifti.cleaned(seen.path.read_bytes())
-  objects.write(out / nifti.KIND / _nifti_name(data, key), data)
+  name = _nifti_name(data, key)
+  objects.write(out / nifti.KIND / name, data)
+  done.people.add(name)  # a NIfTI file does not say whose it is
   done.written += 1
   done.kinds[seen.sop_class] += 1
 

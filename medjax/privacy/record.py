@@ -109,7 +109,7 @@ def make(done, plan, key, *, kept, source):
     'run_by': _account(),
     'run_on': datetime.date.today().isoformat(),
     'counts': {
-      'patients': done.patients,
+      'patients': len(done.people),
       'files_written': done.written,
       'files_quarantined': len(done.refused),
       'same_files_left_out': done.copies,

@@ -264,6 +264,20 @@ def test_files_that_share_a_uid(tmp_path, clean):
   }
 
 
+def test_patients_are_those_of_whom_a_file_was_written(tmp_path, clean):
+  source = tmp_path / 'in'
+  source.mkdir()
+  for i in range(3):
+    ds = made.read('CT_small.dcm')
+    ds.PatientID, ds.SOPInstanceUID = f'QMR88{i // 2}', f'1.2.3.{i}'
+    if i == 2:
+      ds.BodyPartExamined, ds.SliceThickness = 'HEAD', '1'
+    ds.save_as(source / f'{i}.dcm')
+  done, written = clean(source)
+  assert len(done.people) == 1
+  assert {d.PatientID for d in written} == done.people
+
+
 def test_thin_heads_are_quarantined(tmp_path, clean):
   ds = made.read('MR_small.dcm')
   ds.SliceThickness, ds.BodyPartExamined = '1', 'BRAIN'
