@@ -1,12 +1,10 @@
 """Every cell of Fleischner and RECIST, boundaries included; and the others."""
 
 import itertools
-import json
 import math
 
 import pytest
 
-from medjax.knowledge import __main__ as command
 from medjax.knowledge import ruleset
 from medjax.knowledge.evaluate import evaluate
 
@@ -377,48 +375,6 @@ def cyst(**more):
 )  # fmt: skip
 def test_bosniak(finding, outcome):
   assert evaluate(ruleset.load('bosniak'), finding).outcome == outcome
-
-
-def asked(tmp_path, *findings, patient=PATIENT, rules='fleischner'):
-  path = tmp_path / 'findings.json'
-  path.write_text(json.dumps({'patient': patient, 'findings': findings}))
-  return command.answers(path, [rules])
-
-
-def test_no_finding_takes_the_place_of_another(tmp_path):
-  one, other = (nodule('solid', 'single', s, 'low') for s in (4, 9))
-  found = asked(tmp_path, one, {**other, 'name': 'nodule'})
-  assert [name for name, _ in found] == ['finding 1', 'nodule']
-  named = lambda finding, name: {**finding, 'name': name}
-  for pair in (
-    (named(one, 'nodule'), named(other, 'nodule')),
-    (named(one, 'finding 2'), other),
-  ):
-    with pytest.raises(ValueError, match='two findings are called'):
-      asked(tmp_path, *pair)
-
-
-@pytest.mark.parametrize(
-  ('finding', 'more', 'why'),
-  [
-    ({'category': 4}, {'rules': 'birads'}, "category is 4; .*'4'"),
-    ({'category': ['4']}, {'rules': 'birads'}, 'category is'),
-    ({'size': {'value': 1, 'unit': ['mm']}}, {}, 'size is in'),
-    ('solid', {}, 'each finding are objects'),
-    ({}, {'patient': [1]}, 'the patient and each finding are objects'),
-  ],
-)
-def test_what_is_no_finding_is_told_in_one_line(tmp_path, finding, more, why):
-  with pytest.raises(ValueError, match=why) as error:
-    asked(tmp_path, finding, **more)
-  assert '\n' not in str(error.value)
-
-
-def test_a_patient_of_whom_nothing_is_known(tmp_path):
-  ((_, (answer,)),) = asked(
-    tmp_path, nodule('solid', 'single', 4, 'low'), patient=None
-  )
-  assert answer.state == 'decided'  # the finding has all fields itself
 
 
 def test_all_sets_load_and_say_what_they_leave_out():
