@@ -16,8 +16,9 @@ from pydicom.data import get_testdata_file
 
 from medjax import files
 from medjax.privacy import __main__ as command
+from medjax.privacy import dates, record
 from medjax.privacy import deidentify as runs
-from medjax.privacy import record
+from medjax.privacy import key as keys
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -95,6 +96,99 @@ def test_the_check_finds_what_was_put_back(
   assert 'private attribute' in said
   assert 'still identify' in err
   assert 'ailehpO' not in said + err
+
+
+def numbered(folder, ids, days):
+  """CT slices of patients whose ids are digits alone, and their dates."""
+  folder.mkdir()
+  for i, (patient, day) in enumerate(zip(ids, days, strict=True)):
+    ds = made.read('CT_small.dcm')
+    ds.PatientID, ds.PatientName = patient, f'Zebrowski{i}^Ophelia'
+    ds.SOPInstanceUID, ds.PatientBirthDate = f'1.2.3.{i}', '19600102'
+    for keyword in ('StudyDate', 'SeriesDate', 'AcquisitionDate'):
+      setattr(ds, keyword, day)
+    ds.ContentDate = day
+    ds.ImagePositionPatient = [f'-{ids[0][:2]}.{ids[0][2:]}', '1', '2']
+    ds.AcquisitionTime = '123456'
+    ds.save_as(folder / f'{i}.dcm')
+
+
+def test_numbers_and_dates_that_come_by_chance_are_no_hits(
+  tmp_path, monkeypatch, capsys
+):
+  secret = keys.Key(bytes.fromhex('ab' * 32))
+  in_uid = secret.uid('1.2.3.0')[9:14].replace('.', '')
+  ids = [in_uid, '54321', '123456']
+  shifted = dates.shifted('20040119', 'DA', secret.days(ids[0]))
+  numbered(tmp_path / 'in', ids, ['20040119', shifted, '20050301'])
+  (tmp_path / 'key').write_text('ab' * 32)
+  go = (f'--key={tmp_path / "key"}',)
+  out = tmp_path / 'out'
+  run(
+    monkeypatch, capsys, 'deidentify', tmp_path / 'in', f'--out={out}', *go,
+    '--options=retain-modified-dates,clean-descriptors', '--workers=1',
+  )  # fmt: skip
+  look = ('check', out, f'--against={tmp_path / "in"}')
+  code, said, _ = run(monkeypatch, capsys, *look, *go)
+  assert code == 0, said
+  assert '0 hits' in said
+  assert 'dates were not compared' not in said
+  code, said, _ = run(monkeypatch, capsys, *look)
+  assert code == 0, said
+  assert 'dates were not compared' in said
+  # What is there by no chance is found.
+  paths = {str(pydicom.dcmread(p).PatientID): p for p in out.rglob('*.dcm')}
+  path = paths[secret.patient(ids[0])]
+  clean = path.read_bytes()
+  for change, place in (
+    (dict(StudyDate='20040119'), 'StudyDate: date'),
+    (dict(ImageComments=f'of {ids[1]}, seen'), 'ImageComments: identifier'),
+    (dict(ImageComments=f'ID{ids[0]}'), 'ImageComments: identifier'),
+    (dict(ImageComments='born 02.01.1960'), 'ImageComments: identifier'),
+    (dict(AcquisitionNumber='123456'), 'AcquisitionNumber: identifier'),
+  ):
+    ds = pydicom.dcmread(path)
+    for keyword, value in change.items():
+      setattr(ds, keyword, value)
+    ds.save_as(path)
+    code, said, _ = run(monkeypatch, capsys, *look, *go)
+    assert code == 1
+    assert place in said
+    path.write_bytes(clean)
+  path.write_bytes(clean + b'\0\0born 19600102\0')
+  assert 'bytes of the file' in run(monkeypatch, capsys, *look, *go)[1]
+
+
+def test_nifti_is_checked_too(tmp_path, monkeypatch, capsys):
+  source, out = tmp_path / 'in', tmp_path / 'out'
+  source.mkdir()
+  for i, kind in enumerate((nib.Nifti1Image, nib.Nifti2Image)):
+    image = kind(np.full((3, 4, 5), i, np.int16), np.eye(4))
+    image.header['descrip'] = b'Zebrowski'
+    nib.save(image, source / f'{i}.nii.gz')
+  go = ('deidentify', source, f'--out={out}', '--faces=accept', '--workers=1')
+  run(monkeypatch, capsys, *go)
+  look = ('check', out, f'--against={source}')
+  code, said, _ = run(monkeypatch, capsys, *look)
+  assert code == 0, said
+  assert '2 files' in said
+  for change, place in (
+    (lambda i: i.header.__setitem__('aux_file', b'QMR884'), 'aux_file: text'),
+    (
+      lambda i: i.header.extensions.append(
+        nib.nifti1.Nifti1Extension('comment', b'Zebrowski')
+      ),
+      'extensions: text',
+    ),
+  ):
+    image = nib.Nifti1Image(np.ones((2, 2, 2)), np.eye(4))
+    change(image)
+    nib.save(image, out / 'more.nii')
+    code, said, _ = run(monkeypatch, capsys, *look)
+    assert code == 1
+    assert place in said
+  (out / 'more.nii').write_bytes(b'x')
+  assert 'no readable NIfTI file' in run(monkeypatch, capsys, *look)[1]
 
 
 def test_without_a_key_nothing_joins_two_runs(
