@@ -18,9 +18,10 @@ def check(workdir, card):
     raise FileNotFoundError(f'{card}: no such card')
   try:
     entries = [
-      (section['title'], entry['title'], entry['value'], entry['source'])
+      (section['title'], *statement)
       for section in found['sections']
       for entry in section['entries']
+      for statement in _statements(entry)
     ]
     sources = Sources(workdir, found['facts'])
   except (TypeError, KeyError) as e:
@@ -37,6 +38,13 @@ def check(workdir, card):
     if not _same(now, value):
       lines.append(f'{section}: {title}: the card says {value}, {source} {now}')
   return lines
+
+
+def _statements(entry):
+  """(title, value, source) of an entry, and of its interval."""
+  yield entry['title'], entry['value'], entry['source']
+  if source := entry.get('interval_source'):  # cards of before have none
+    yield f'{entry["title"]}, interval', entry['interval'], source
 
 
 def _same(a, b):

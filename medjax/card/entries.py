@@ -7,6 +7,7 @@ compute the value again, 'computed:patients_shared'.
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from medjax import files
@@ -22,12 +23,20 @@ class Entry:
   """A line of a card: its title, the value as it was read, and its source.
 
   text: the value as people read it; value None: not stated, and no source.
+  interval: bounds of the value, with a source of their own.
   """
 
   title: str
   text: str = NOT_STATED
   value: Any = None
   source: str = ''
+  interval: Sequence[float] | None = None
+  interval_source: str = ''
+
+  @property
+  def sources(self):
+    """All sources, as a card prints them."""
+    return ', '.join(filter(None, (self.source, self.interval_source)))
 
 
 class Sources:

@@ -125,11 +125,14 @@ def _scores(s, split):
 
 def _scored(s, title, split, value, bounds):
   found = s.entry(title, value, number)
-  between = interval(s.value(bounds))
+  given = s.value(bounds)
+  between = interval(given)
   if found.value is None or not between:
     return found
   text = f'{found.text} ({between})'
-  return dataclasses.replace(found, text=text)
+  return dataclasses.replace(
+    found, text=text, interval=given, interval_source=bounds
+  )
 
 
 def _performance(s):
@@ -215,7 +218,8 @@ def _explanations(s):
 
 def _privacy(s):
   return Section('privacy', 'Privacy', [
-    s.entry('Privacy budget spent, ε', 'privacy.json#/epsilon', number),
+    s.entry('Privacy budget, ε', 'privacy.json#/epsilon', number),
+    s.entry('Privacy budget spent, ε', 'privacy.json#/spent/pld', number),
     s.entry('δ', 'privacy.json#/delta', '{:.1e}'.format),
     s.entry('Unit that is protected', 'privacy.json#/unit'),
   ])  # fmt: skip

@@ -66,7 +66,7 @@ def as_markdown(sections, law_table):
   for section in sections:
     lines += [f'## {section.title}', '']
     lines += [section.about, ''] if section.about else []
-    rows = [[e.title, e.text, e.source] for e in section.entries]
+    rows = [[e.title, e.text, e.sources] for e in section.entries]
     lines += [*_table(['', 'Value', 'Source'], rows), '']
   lines += ['## What regulators ask for', '', *_table(*law_table), '']
   return '\n'.join(lines)

@@ -27,11 +27,20 @@ def answers(path, names):
     raise ValueError(
       f'{path}: needs {{"patient": {{…}}, "findings": [{{…}}, …]}}'
     )
+  patient = tree.get('patient') or {}  # null is unknown
+  if not all(isinstance(each, dict) for each in (patient, *tree['findings'])):
+    raise ValueError(
+      f'{path}: the patient and each finding are objects, {{"field": value}}'
+    )
   sets = [ruleset.load(name) for name in names]
   found = []
   for i, finding in enumerate(tree['findings']):
-    name = finding.get('name') or f'finding {i + 1}'
-    whole = {**tree.get('patient', {}), **finding}
+    name = str(finding.get('name') or f'finding {i + 1}')
+    if name in dict(found):
+      raise ValueError(
+        f'{path}: two findings are called {name!r}; give each a name of its own'
+      )
+    whole = {**patient, **finding}
     try:
       found.append((name, [evaluate(rules, whole) for rules in sets]))
     except ValueError as e:

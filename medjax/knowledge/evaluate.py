@@ -1,6 +1,7 @@
 """What rules say of findings: the outcome and the clause, or what lacks."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from medjax.knowledge import formula, logic
@@ -106,12 +107,22 @@ def _values(rules, finding):
   values = {k: f.read(finding.get(k)) for k, f in rules.fields.items()}
   for name, (kind, of, to) in rules.derived.items():
     a, b = values[of], values[to]
-    if a is None or b is None or (kind == 'change' and b == 0):
+    if a is None or b is None:
       values[name] = None
-    else:
-      # Rounded far below what anybody measures: 13 of 10 is 30 %, not less.
-      values[name] = round((a - b) / b if kind == 'change' else a - b, 9)
+      continue
+    # Rounded far below what anybody measures: 13 of 10 is 30 %, not less.
+    values[name] = round(_change(a, b) if kind == 'change' else a - b, 9)
+  for why, condition in rules.impossible:
+    if logic.together(condition, values):
+      raise ValueError(why)
   return values
+
+
+def _change(a, b):
+  """Of a number against another; nothing that becomes something is endless."""
+  if b == 0:
+    return math.copysign(math.inf, a) if a else 0.0
+  return (a - b) / b
 
 
 def _fields(rules, names, values):

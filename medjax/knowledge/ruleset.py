@@ -29,7 +29,8 @@ class Ruleset:
 
   fields: what it reads. derived: {name: (kind, of, to)}, computed: the relative
   'change' of a field against another, or their 'difference'. applies: [(why
-  not, condition)], all of which must hold of a patient. outcomes: {name: what
+  not, condition)], all of which must hold of a patient. impossible: [(why,
+  conditions)], fields that contradict each other. outcomes: {name: what
   is to be done}. exclusive: whether one clause at most can hold; else the first
   that holds counts. left_out: what is in the paper and not in here. formula: of
   a set without clauses, what `formula.probabilities` takes, and what it `says`.
@@ -42,6 +43,7 @@ class Ruleset:
   fields: Mapping[str, Field]
   derived: Mapping[str, tuple[str, str, str]]
   applies: Sequence[tuple[str, Mapping]]
+  impossible: Sequence[tuple[str, Sequence[Mapping]]]
   outcomes: Mapping[str, str]
   clauses: Sequence[Clause]
   exclusive: bool
@@ -92,6 +94,7 @@ def _made(name, tree):
     fields=fields,
     derived=derived,
     applies=tuple((a['unless'], a['when']) for a in tree.get('applies', ())),
+    impossible=tuple((i['why'], i['when']) for i in tree.get('impossible', ())),
     outcomes=tree.get('outcomes', {}),
     clauses=tuple(Clause(**c) for c in tree.get('clauses', ())),
     exclusive=tree['exclusive'],
@@ -111,6 +114,7 @@ def _check(made):
     if field is None or (field.unit and not math.isfinite(field.high)):
       raise ValueError(f'term {term}: needs a field with bounds')
   conditions = [c for _, c in made.applies]
+  conditions += [c for _, several in made.impossible for c in several]
   for clause in made.clauses:
     if clause.outcome not in made.outcomes:
       raise ValueError(f'clause {clause.name!r}: no outcome {clause.outcome!r}')

@@ -47,8 +47,8 @@ class Field:
     if self.choices:
       if value not in self.choices:
         raise ValueError(
-          f'{self.name} is {value!r}{closest(value, self.choices)}; it is one '
-          f'of {", ".join(self.choices)}'
+          f'{self.name} is {value!r}{closest(str(value), self.choices)}; it is '
+          f'one of {", ".join(map(repr, self.choices))}'
         )
       return value
     if not isinstance(value, bool):
@@ -62,7 +62,7 @@ class Field:
         f'"unit": "{self.unit}"}}'
       )
     number, unit = value['value'], value['unit']
-    kind, scale = _UNITS.get(unit, ('', 0.0))
+    kind, scale = _UNITS.get(str(unit), ('', 0.0))
     if kind != _UNITS[self.unit][0]:
       raise ValueError(f'{self.name} is in {unit!r}; it is in {self.unit}')
     if isinstance(number, bool) or not isinstance(number, int | float):

@@ -37,11 +37,12 @@ def _deidentify(args):
   plan = deidentify.Plan(
     secret.secret, options, args.trust_pixels, args.faces, args.ocr
   )
+  record.check_folder(out, plan, secret)
   done = deidentify.deidentify(source, out, plan, workers=args.workers)
   for line in done.passed:
     print(line)
   made = record.make(done, plan, secret, kept=bool(args.key), source=source)
-  print(f'{done.written} files of {done.patients} patients → {out}')
+  print(f'{done.written} files of {len(done.people)} patients → {out}')
   if not args.key:
     print(
       'no --key: another run will give other pseudonyms, unrelated to these'
@@ -53,9 +54,11 @@ def _deidentify(args):
     )
   for why, n in collections.Counter(w for _, w in done.refused).most_common():
     print(f'quarantined: {n} {why}')
+  if done.taken_back:
+    print(f'removed {done.taken_back} files of an earlier run, now quarantined')
   print(f'wrote {record.write(out, made)}')
-  if args.key and done.refused:
-    path = pathlib.Path(f'{args.key}.quarantine.csv')
+  path = pathlib.Path(f'{args.key}.quarantine.csv')
+  if args.key and (done.refused or path.exists()):
     record.write_quarantine(path, done, source)
     print(f'wrote {path}: which files, for those who may know')
   if not done.written:

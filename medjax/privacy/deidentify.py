@@ -49,7 +49,7 @@ class Plan:
 class Done:
   """What became of files: [(path, why not)], counts of actions, of files.
 
-  `patients` and `objects` count what was written, `kinds` by SOP class.
+  kinds: of what was written, by SOP class. people: pseudonyms of who is in it.
   """
 
   refused: list = dataclasses.field(default_factory=list)
@@ -64,8 +64,9 @@ class Done:
   boxes: int = 0
   faced: int = 0
   copies: int = 0
-  patients: int = 0
+  people: set = dataclasses.field(default_factory=set)
   doubtful: int = 0
+  taken_back: int = 0
   passed: tuple = ()
 
   def add(self, other):
@@ -73,6 +74,7 @@ class Done:
     self.refused += other.refused
     self.actions += other.actions
     self.kinds += other.kinds
+    self.people |= other.people
     for name in ('written', 'examined', 'boxes', 'faced'):
       setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -118,7 +120,7 @@ def deidentify(source, out, plan, *, workers=None):
   """
   check_places(source, out)
   if plan.ocr:
-    ocr.reader(None)  # says at once that there is none
+    ocr.check()  # says at once that there is none
   source, passed, unreadable = pathlib.Path(source), walk.Passed(), {}
   paths = [source]
   if source.is_dir():
@@ -138,7 +140,6 @@ def deidentify(source, out, plan, *, workers=None):
     done.refused += [(f, 'a folder that may not be read') for f in unreadable]
     fine = [s for s in seen if not s.refused]
     done.doubtful = survey.doubtful(fine)
-    done.patients = len({s.patient for s in fine})
     known = survey.patients(seen, Key(plan.secret))
     with progress.bar('de-identifying', len(fine)) as advance:
       for part in run(
@@ -147,7 +148,26 @@ def deidentify(source, out, plan, *, workers=None):
         done.add(part)
         advance(part.written + len(part.refused))
   done.refused.sort()
+  done.taken_back = _take_back(done.refused, seen, pathlib.Path(out), plan)
   return done
+
+
+def _take_back(refused, seen, out, plan):
+  """Removes what an earlier run wrote of files that are refused now."""
+  key, refused = Key(plan.secret), {path for path, _ in refused}
+  names, made = set(), {s.instance for s in seen if s.path not in refused}
+  for one in seen:
+    if one.path not in refused or one.instance in made | {''}:
+      continue
+    if one.sop_class == nifti.KIND:
+      with contextlib.suppress(objects.RefusedError, OSError):
+        names.add(_nifti_name(nifti.cleaned(one.path.read_bytes()), key))
+    else:  # the second, of --options=retain-uids
+      names |= {f'{key.uid(one.instance)}.dcm', f'{one.instance}.dcm'}
+  old = [p for p in out.rglob('*') if p.name in names] if names else []
+  for path in old:
+    path.unlink()
+  return len(old)
 
 
 def _parts(paths):
@@ -267,8 +287,10 @@ def _one(seen, out, plan, key, known, faceless, done):
   data = objects.encoded(new, syntax)
   if known.in_bytes(_without_pixels(new, data), least=8, numbers=False):
     raise objects.RefusedError('an identifier would be left in it')
-  folder = out / _patient(seen, old, key) / _name(new, 'SeriesInstanceUID')
+  patient = _patient(seen, old, key)
+  folder = out / patient / _name(new, 'SeriesInstanceUID')
   objects.write(folder / f'{_name(new, "SOPInstanceUID")}.dcm', data)
+  done.people.add(patient)
   done.written += 1
   done.examined += examined
   done.boxes += boxes
@@ -279,10 +301,15 @@ def _one(seen, out, plan, key, known, faceless, done):
 def _nifti(seen, out, key, done):
   """Makes a NIfTI file anew, whose name is a digest of what it holds."""
   data = nifti.cleaned(seen.path.read_bytes())
-  name = key.digest('nifti', hashlib.sha256(data).hexdigest())
-  objects.write(out / nifti.KIND / f'{name}.nii.gz', data)
+  name = _nifti_name(data, key)
+  objects.write(out / nifti.KIND / name, data)
+  done.people.add(name)  # a NIfTI file does not say whose it is
   done.written += 1
   done.kinds[seen.sop_class] += 1
+
+
+def _nifti_name(data, key):
+  return f'{key.digest("nifti", hashlib.sha256(data).hexdigest())}.nii.gz'
 
 
 def _patient(seen, old, key):

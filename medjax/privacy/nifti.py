@@ -12,15 +12,40 @@ from medjax.privacy.objects import RefusedError
 
 KIND = 'nifti'
 SUFFIXES = ('.nii', '.nii.gz')
-# Size of the header → (where its texts are, where vox_offset is, its format).
+# Size of the header → (its texts, name and place; where vox_offset is).
 _FORMS = {
-  348: (((4, 14), (14, 32), (148, 228), (228, 252), (328, 344)), (108, 4)),
-  540: (((240, 320), (320, 344), (508, 524)), (168, 8)),
-}
+  348: (
+    {'data_type': (4, 14), 'db_name': (14, 32), 'descrip': (148, 228),
+     'aux_file': (228, 252), 'intent_name': (328, 344)},
+    (108, 4),
+  ),
+  540: (
+    {'descrip': (240, 320), 'aux_file': (320, 344), 'intent_name': (508, 524)},
+    (168, 8),
+  ),
+}  # fmt: skip
 
 
 def cleaned(data):
   """The bytes of a .nii.gz made of those of a .nii or .nii.gz."""
+  data, size, order, offset = _opened(data)
+  places, (at, width) = _FORMS[size]
+  header = bytearray(data[:size])
+  for start, stop in places.values():
+    header[start:stop] = bytes(stop - start)
+  header[at : at + width] = _offset_of(size + 4, width, order)
+  return gzip.compress(bytes(header) + bytes(4) + data[offset:], 6, mtime=0)
+
+
+def texts(data):
+  """Names of the fields of a NIfTI file that hold text, 'extensions' too."""
+  data, size, _, offset = _opened(data)
+  places = {**_FORMS[size][0], 'extensions': (size, offset)}
+  return [name for name, (a, b) in places.items() if data[a:b].strip(b'\0')]
+
+
+def _opened(data):
+  """(data, size of the header, order of its bytes, where its voxels are)."""
   if data[:2] == b'\x1f\x8b':
     try:
       data = gzip.decompress(data)
@@ -29,20 +54,11 @@ def cleaned(data):
   for order in ('little', 'big'):
     size = int.from_bytes(data[:4], order)
     if size in _FORMS:
-      return gzip.compress(_bare(data, size, order), 6, mtime=0)
+      at, width = _FORMS[size][1]
+      offset = _offset(data[at : at + width], width, order)
+      if size + 4 <= offset <= len(data):
+        return data, size, order, offset
   raise RefusedError('not readable as NIfTI')
-
-
-def _bare(data, size, order):
-  texts, (at, width) = _FORMS[size]
-  header = bytearray(data[:size])
-  offset = _offset(header[at : at + width], width, order)
-  if not size + 4 <= offset <= len(data):
-    raise RefusedError('not readable as NIfTI')
-  for start, stop in texts:
-    header[start:stop] = bytes(stop - start)
-  header[at : at + width] = _offset_of(size + 4, width, order)
-  return bytes(header) + bytes(4) + data[offset:]
 
 
 def _offset(data, width, order):

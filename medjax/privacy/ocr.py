@@ -8,30 +8,52 @@ import subprocess
 
 import numpy as np
 
+from medjax.privacy.objects import RefusedError
+
+
+def check():
+  """Raises ValueError of one line where Tesseract is not there, or fails."""
+  run = _run(_program(), np.zeros((64, 64)))
+  if run.returncode:
+    said = run.stderr.decode('utf-8', 'replace').split('\n')[0].strip()
+    raise ValueError(f'--ocr: Tesseract fails: {said or run.returncode}')
+
 
 def reader(identifiers):
   """(image) → boxes of the words that are like the patient's identifiers.
 
-  Raises ValueError where there is no Tesseract.
+  Raises ValueError where there is no Tesseract, the function `RefusedError`
+  where it fails on an image.
   """
+  program = _program()
+  return lambda image: _matching(program, image, identifiers)
+
+
+def _program():
   program = shutil.which('tesseract')
   if program is None:
     raise ValueError(
       '--ocr needs Tesseract, which is not there: apt-get install tesseract-ocr'
     )
-  return lambda image: _matching(program, image, identifiers)
+  return program
 
 
-def _matching(program, image, identifiers):
+def _run(program, image):
   span = float(image.max() - image.min()) or 1.0
   grey = ((image - image.min()) / span * 255).astype(np.uint8)
   header = f'P5 {grey.shape[1]} {grey.shape[0]} 255\n'.encode()
-  run = subprocess.run(
+  return subprocess.run(
     [program, '-', '-', '--psm', '11', 'tsv'],
     input=header + grey.tobytes(),
     capture_output=True,
     check=False,
   )
+
+
+def _matching(program, image, identifiers):
+  run = _run(program, image)
+  if run.returncode:
+    raise RefusedError('Tesseract fails on its picture')
   found = []
   for line in run.stdout.decode('utf-8', 'replace').splitlines()[1:]:
     cells = line.split('\t')

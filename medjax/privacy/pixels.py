@@ -31,7 +31,6 @@ _CORNERS = (
   'RegionLocationMinY0', 'RegionLocationMinX0', 'RegionLocationMaxY1',
   'RegionLocationMaxX1',
 )  # fmt: skip
-_FRAMES = 512  # that are looked at one by one
 _PIXELS = 0x7FE00010
 
 
@@ -121,11 +120,10 @@ def _found(frames, outside, read):
   still = []
   if len(grey) > 2:
     still = text.boxes(grey[:: max(1, len(grey) // 32)].mean(0))
-  step = max(1, -(-len(grey) // _FRAMES))
   found = []
-  for i, image in enumerate(grey):
+  for image in grey:
     image = image if outside is None else np.where(outside, image.min(), image)
-    own = text.boxes(image) if i % step == 0 else []
+    own = text.boxes(image)
     if read is not None:
       own = own + read(image)
     found.append(still + own)
@@ -135,6 +133,8 @@ def _found(frames, outside, read):
 def _blanked(new, frames, outside, found):
   """The frames with black where text was, whatever black is stored as."""
   frames = frames.copy()
+  if new.get('PhotometricInterpretation') in ('YBR_RCT', 'YBR_ICT'):
+    new.PhotometricInterpretation = 'RGB'  # which JPEG 2000 decodes these to
   black = _black(new, frames)
   for frame, boxes in zip(frames, found, strict=True):
     text.blank(frame, boxes, black)

@@ -3,6 +3,7 @@
 import collections
 import datetime
 import getpass
+import os
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.uid import UID
@@ -11,6 +12,7 @@ from medjax import __version__, files
 from medjax.privacy import tables
 
 NAME = 'record.json'
+_COLUMNS = ('source', 'file', 'reason')
 STATE = (
   'pseudonymised, not anonymous: whoever has the key, or the originals, can '
   'say who it is'
@@ -56,6 +58,33 @@ ARTICLE_30 = (
 _BLANK = '(to be filled in)'
 
 
+def check_folder(out, plan, key):
+  """Raises ValueError where a folder has files that were made otherwise.
+
+  One record speaks for all files of a folder, those of earlier runs included.
+  """
+  earlier = files.read_json(out / NAME, mend='choose another folder')
+  if earlier is None:
+    return
+  now = _settings(plan, key)
+  other = [f'--{k.replace("_", "-")}' for k in now if earlier.get(k) != now[k]]
+  if other:
+    raise ValueError(
+      f'{out}: holds files that were made with another '
+      f'{" and ".join(other).replace("--key-id", "--key")}; give a folder of '
+      'its own, or delete this one'
+    )
+
+
+def _settings(plan, key):
+  return {
+    'options': ['basic', *plan.options],
+    'trust_pixels': plan.trust_pixels,
+    'faces': plan.faces,
+    'key_id': key.id,
+  }
+
+
 def make(done, plan, key, *, kept, source):
   """The record of a run as a dict; nothing in it is from a patient.
 
@@ -74,22 +103,20 @@ def make(done, plan, key, *, kept, source):
     'standard': f'DICOM PS3.15 {tables.EDITION}, Annex E, Tables E.1-1, '
     'E.3.4-1, E.3.10-1',
     'profile': [tables.BASIC[0], *(tables.OPTIONS[o][0] for o in plan.options)],
-    'options': ['basic', *plan.options],
-    'trust_pixels': plan.trust_pixels,
-    'faces': plan.faces,
+    **_settings(plan, key),
     'state': STATE if kept else 'pseudonymised with a random key that was not '
     'kept: another run gives unrelated pseudonyms',
-    'key_id': key.id,
     'run_by': _account(),
     'run_on': datetime.date.today().isoformat(),
     'counts': {
-      'patients': done.patients,
+      'patients': len(done.people),
       'files_written': done.written,
       'files_quarantined': len(done.refused),
       'same_files_left_out': done.copies,
       'files_whose_pixels_were_examined': done.examined,
       'boxes_of_text_blanked': done.boxes,
       'files_without_a_face': done.faced,
+      'files_of_an_earlier_run_removed': done.taken_back,
       'patient_ids_with_several_birth_dates': done.doubtful,
     },
     'sop_classes': {
@@ -145,9 +172,21 @@ def write(out, record):
 
 
 def write_quarantine(path, done, source):
-  """Which file was refused, for those who may know: beside the key alone."""
-  files.write_csv(
-    path,
-    ({'file': _place(p, source), 'reason': why} for p, why in done.refused),
-    columns=('file', 'reason'),
-  )
+  """Which file was refused, for those who may know: beside the key alone.
+
+  The list is of all that its key was used for: a run replaces the lines of its
+  own source. Its owner alone may read it, as file names may name patients.
+  """
+  where, earlier = str(source.resolve()), []
+  if path.exists():
+    earlier, _ = files.read_csv(path, mend='delete it')
+  lines = [row for row in earlier if row.get('source') != where]
+  lines += [
+    {'source': where, 'file': _place(p, source), 'reason': why}
+    for p, why in done.refused
+  ]
+  mask = os.umask(0o077)
+  try:
+    files.write_csv(path, lines, columns=_COLUMNS)
+  finally:
+    os.umask(mask)

@@ -7,6 +7,7 @@ header has is found in another's text, in whatever order they come.
 import collections
 import dataclasses
 import pathlib
+import re
 
 from medjax import files
 from medjax.privacy import identifiers, nifti, objects, tables, values
@@ -15,13 +16,41 @@ _ENCAPSULATED = '1.2.840.10008.5.1.4.1.1.104.'
 # Voices and what no one can look through.
 _SPOKEN = ('1.2.840.10008.5.1.4.1.1.9.4.1', '1.2.840.10008.5.1.4.1.1.9.4.2')
 _RAW = '1.2.840.10008.5.1.4.1.1.66'
-_HEADS = (
-  'HEAD', 'BRAIN', 'SKULL', 'FACE', 'HEADNECK', 'NECK', 'JAW', 'ORBIT', 'EAR',
-  'MAXILLA', 'MANDIBLE', 'SINUS', 'NOSE', 'EYE', 'IAC',
+# Parts of words, by which a header says that a face may be in the picture.
+_HEAD = (
+  'head', 'brain', 'skull', 'face', 'facial', 'neuro', 'mprage', 'cran', 'neck',
+  'sinus', 'orbit', 'cereb', 'encef', 'encep', 'maxill', 'mandib', 'dental',
+  'tmj', 'vertex', 'temporal', 'petrous', 'pituit', 'hypophys', 'hipofis',
+  'ipofis', 'carotid', 'wholebody', 'ganzkorper', 'ganzkoerper', 'corpsentier',
+  'cuerpoentero', 'hirn', 'kopf', 'schadel', 'schaedel', 'gesicht', 'kiefer',
+  'hals', 'felsenbein', 'tete', 'rocher', 'cabez', 'cabec', 'cuello', 'testa',
+  'hoofd', 'schedel', 'huvud', 'hjarn',
 )  # fmt: skip
-_HEAD_WORDS = (
-  'brain', 'head', 'skull', 'face', 'facial', 'neuro', 'mprage', 'cranial',
-  'sinus', 'orbit', 'cereb', 'hirn', 'kopf', 'schädel',
+_HEAD_ALONE = frozenset((
+  'ear', 'ears', 'eye', 'eyes', 'iac', 'iacs', 'jaw', 'nose', 'wb', 'cou',
+  'collo',
+))  # fmt: skip
+# How a word begins, by which it says that the picture is of another part.
+_ELSEWHERE = (
+  'chest', 'thora', 'toraco', 'torax', 'torac', 'pulm', 'poumon', 'polmon',
+  'breast', 'brust', 'mammo', 'mamma', 'cardi', 'coeur', 'coron', 'aort',
+  'abdom', 'liver', 'leber', 'hepat', 'higado', 'fegato', 'foie', 'kidney',
+  'niere', 'renal', 'pancrea', 'pankrea', 'spleen', 'enterog', 'pelvi',
+  'becken', 'bassin', 'prostat', 'bladder', 'rectum', 'uter', 'ovar', 'spine',
+  'tspine', 'lspine', 'cspine', 'lumb', 'wirbel', 'rachis', 'columna',
+  'shoulder', 'schulter', 'epaule', 'hombro', 'spalla', 'elbow', 'ellenbogen',
+  'wrist', 'handgelenk', 'huft', 'hueft', 'knee', 'knie', 'genou', 'rodilla',
+  'ginocchio', 'ankle', 'sprunggelenk', 'cheville', 'tobillo', 'caviglia',
+  'fuss', 'thigh', 'calf', 'femur', 'tibia', 'patell', 'humer', 'forearm',
+  'finger', 'clavic', 'scapul', 'sternum', 'sacr', 'sspine', 'stomach',
+  'esophag', 'oesophag', 'duoden', 'extremit', 'extremid', 'phantom',
+)  # fmt: skip
+_ELSEWHERE_ALONE = frozenset((
+  'lung', 'lungs', 'lunge', 'heart', 'herz', 'abd', 'colon', 'hip', 'hips',
+  'hand', 'hands', 'arm', 'arms', 'leg', 'legs', 'foot', 'feet',
+))  # fmt: skip
+_TOLD = (
+  'BodyPartExamined', 'StudyDescription', 'SeriesDescription', 'ProtocolName',
 )  # fmt: skip
 _THIN = 3.0  # mm
 NOBODY = 'study '  # and its UID, where no patient is named
@@ -106,21 +135,29 @@ def _retained(options):
 
 
 def is_head(dataset):
-  """Whether a series of thin slices is of a head, by what its header says."""
+  """Whether a series of thin slices may be of a head, by what its header says.
+
+  No list has all words for a head: it is none only where another part is named.
+  """
   try:
     if dataset.get('Modality') not in ('MR', 'CT', 'PT'):
       return False
     if 'PixelData' not in dataset and not dataset.get('Rows'):
       return False
-    part = str(dataset.get('BodyPartExamined') or '').upper().replace(' ', '')
-    told = ' '.join(
-      str(dataset.get(k) or '').lower()
-      for k in ('StudyDescription', 'SeriesDescription', 'ProtocolName')
-    )
-    head = part in _HEADS or any(w in told for w in _HEAD_WORDS)
-    return head and _thickness(dataset) < _THIN
+    return _thickness(dataset) < _THIN and _may_have_face(dataset)
   except (TypeError, ValueError, AttributeError):
     return True  # unsure
+
+
+def _may_have_face(dataset):
+  told = files.composed(' '.join(str(dataset.get(k) or '') for k in _TOLD))
+  joined = identifiers.normal(told)  # 'Whole Body', 'HEADNECK'
+  words = {identifiers.normal(w) for w in re.findall(r'[^\W\d_]+', told)}
+  if any(w in joined for w in _HEAD) or words & _HEAD_ALONE:
+    return True
+  return not (
+    words & _ELSEWHERE_ALONE or any(w.startswith(_ELSEWHERE) for w in words)
+  )
 
 
 def _thickness(dataset):

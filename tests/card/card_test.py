@@ -147,6 +147,30 @@ def test_check_finds_a_number_that_drifted(run, tmp_path):
   assert len(check.check(run, card)) == 2  # another model, too
 
 
+def test_check_finds_an_interval_that_drifted(run, tmp_path):
+  card = write.write(run, tmp_path / 'out', {})[0]
+  tree = json.loads((run / 'metrics.json').read_text())
+  del tree['sha256']
+  tree['test']['intervals']['dice'] = [0.1, 0.99]
+  files.write_json(run / 'metrics.json', tree, sealed=True)
+  (line,) = check.check(run, card)
+  assert line.startswith('Performance: Test, Dice, interval: the card says')
+  source = 'metrics.json#/test/scores/dice, metrics.json#/test/intervals/dice'
+  assert source in card.with_suffix('.md').read_text()
+  assert source in card.with_suffix('.html').read_text()
+
+
+def test_the_budget_that_was_spent_is_not_the_one_that_was_given(run):
+  tree = {'epsilon': 8, 'delta': 1e-5, 'unit': 'patient', 'spent': None}
+  files.write_json(run / 'privacy.json', tree)
+  assert entries(run)['Privacy budget spent, ε'].text == NOT_STATED
+  tree['spent'] = {'steps': 100, 'pld': 3.25, 'rdp': 3.5}
+  files.write_json(run / 'privacy.json', tree)
+  found = entries(run)
+  assert found['Privacy budget, ε'].value == 8
+  assert found['Privacy budget spent, ε'].value == 3.25
+
+
 def test_one_digit_changed_by_hand_fails(run, tmp_path, monkeypatch, capsys):
   card = write.write(run, tmp_path / 'out', {})[0]
   text = (run / 'metrics.json').read_text()

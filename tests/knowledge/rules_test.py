@@ -131,8 +131,15 @@ RECIST = [
   (visit(30, 20, 25), 'PD'),
   (visit(30, 10, 14.9), 'PR'),
   (visit(30, 10, 15), 'PD'),
-  # Back from nothing.
+  # Back from nothing: of a complete response, at any size.
   (visit(30, 0, 6), 'PD'),
+  (visit(30, 0, 4), 'PD'),
+  (visit(30, 0, 4, non_target='complete response'), 'PD'),
+  (visit(30, 0, 4, non_target='present'), 'PR'),
+  (visit(30, 0, 5, non_target='present'), 'PD'),
+  (visit(30, 0, 0, targets_gone=True), 'CR'),
+  # Lymph nodes of less than 10 mm may be left of a complete response.
+  (visit(50, 18, 19, targets_gone=True), 'CR'),
   # The table of target, non-target and new lesions.
   *[
     (visit(100, 20, 0, targets_gone=True, non_target=n), outcome)
@@ -164,6 +171,22 @@ RECIST = [
 def test_recist(finding, outcome):
   answer = evaluate(ruleset.load('recist'), finding)
   assert (answer.state, answer.outcome) == ('decided', outcome)
+
+
+@pytest.mark.parametrize(
+  ('rules', 'finding', 'why'),
+  [
+    ('recist', visit(50, 80, 80), 'smallest is above baseline'),
+    ('recist', visit(50, 50, 49, targets_gone=True), 'targets_gone is true'),
+    ('recist', visit(50, 50, 0), 'targets_gone is false'),
+    ('rano', {'baseline': {'value': 500, 'unit': 'mm2'},
+              'smallest': {'value': 501, 'unit': 'mm2'}},
+     'smallest is above baseline'),
+  ],
+)  # fmt: skip
+def test_fields_that_contradict_each_other_are_refused(rules, finding, why):
+  with pytest.raises(ValueError, match=why):
+    evaluate(ruleset.load(rules), finding)
 
 
 def test_recist_open():
@@ -319,7 +342,8 @@ def glioma(baseline, smallest, current, **more):
   [
     (glioma(1000, 1000, 500), 'PR'), (glioma(1000, 1000, 501), 'SD'),
     (glioma(1000, 400, 500), 'PD'), (glioma(1000, 400, 499), 'PR'),
-    (glioma(1000, 400, 0), 'CR'),
+    (glioma(1000, 400, 0), 'CR'), (glioma(1000, 0, 0), 'CR'),
+    (glioma(1000, 0, 0, steroids='more'), 'SD'), (glioma(1000, 0, 4), 'PD'),
     (glioma(1000, 1000, 500, steroids='more'), 'SD'),
     (glioma(1000, 400, 0, steroids='stable or less'), 'PR'),
     (glioma(1000, 1000, 500, clinical='worse'), 'PD'),

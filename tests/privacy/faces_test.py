@@ -9,7 +9,7 @@ import pytest
 from privacy import made
 from scipy import ndimage
 
-from medjax.privacy import faces
+from medjax.privacy import faces, survey
 from medjax.privacy.objects import RefusedError
 
 _STEP = 3  # mm
@@ -120,3 +120,30 @@ def test_a_ct_is_not_promised_anything(tmp_path, clean):
   done, written = clean(ds, faces='remove')
   assert written == []
   assert 'MR alone' in done.refused[0][1]
+
+
+@pytest.mark.parametrize(
+  ('part', 'told', 'head'),
+  [
+    ('', 'SAG T1 SPACE 3D FLAIR', True), ('', '', True),
+    ('', 'IRM cérébrale', True), ('', 'IRM ce\u0301re\u0301brale', True),
+    ('CRANE', '', True), ('', 'IRM CRANE', True), ('CRANEO', '', True),
+    ('', 'MRT SCHAEDEL', True), ('', 'Schädel', True), ('IAC', '', True),
+    ('WHOLEBODY', 'CT thorax', True), ('', 'PET WB thigh', True),
+    ('TEMPORAL BONE', '', True), ('PITUITARY', '', True), ('EAR', '', True),
+    ('HEAD NECK', 'chest', True), ('', '头颅', True), ('UNKNOWN', '', True),
+    ('CHEST', '', False), ('HEART', 'linear', False), ('', 'Lung 1.25', False),
+    ('CHESTABDPELVIS', '', False), ('BREAST', 'iliac, cardiac', False),
+    ('', 'Lésion du genou', False), ('', 'MRT Abteilung', True),
+    ('', 'hippocampus', True), ('HIP', '', False),
+  ],
+)  # fmt: skip
+def test_a_thin_series_is_of_a_head_unless_it_names_another_part(
+  part, told, head
+):
+  ds = pydicom.Dataset()
+  ds.Modality, ds.Rows, ds.SliceThickness = 'MR', 256, '1'
+  ds.BodyPartExamined, ds.SeriesDescription = part, told
+  assert survey.is_head(ds) is head
+  ds.SliceThickness = '5'
+  assert not survey.is_head(ds)

@@ -6,8 +6,9 @@ import pydicom
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from privacy import made
+from pydicom import uid
 
-from medjax.privacy import text
+from medjax.privacy import ocr, text
 
 FONT = f'{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf'
 US = '1.2.840.10008.5.1.4.1.1.6.1'
@@ -105,9 +106,28 @@ def test_colours_are_kept_as_they_are_stored(clean, photometric):
   np.testing.assert_array_equal(array[far], image[far])
 
 
+@pytest.mark.parametrize(
+  ('syntax', 'stored'),
+  [(uid.JPEG2000Lossless, 'YBR_RCT'), (uid.JPEG2000, 'YBR_ICT')],
+)
+def test_colours_of_jpeg_2000_are_decoded_and_said_so(clean, syntax, stored):
+  mask = letters((256, 320))
+  image = np.stack([noise(seed=i, low=60 + 50 * i) for i in range(3)], -1)
+  image[mask] = 255
+  source = made.picture(image)
+  more = {} if stored == 'YBR_RCT' else {'j2k_psnr': [60]}
+  source.compress(syntax, encoding_plugin='pylibjpeg', **more)
+  source.PhotometricInterpretation = stored
+  _, (new,) = clean(source, 'clean-pixels')
+  assert new.PhotometricInterpretation == 'RGB'
+  assert (new.pixel_array[mask] == 0).all()
+  off = np.abs(new.pixel_array[80:].astype(int) - image[80:])
+  assert off.max() <= (0 if stored == 'YBR_RCT' else 4)
+
+
 def test_compressed_pixels_without_text_stay_as_they_are(clean):
   ds = made.read('MR_small_jpeg_ls_lossless.dcm')
-  _, (new,) = clean(ds, 'clean-pixels')
+  _, (new,) = clean(ds, 'clean-pixels', faces='accept')
   assert new.file_meta.TransferSyntaxUID == ds.file_meta.TransferSyntaxUID
   np.testing.assert_array_equal(new.pixel_array, ds.pixel_array)
 
@@ -137,6 +157,32 @@ def test_what_stands_still_over_frames_is_found(clean):
   _, (new,) = clean(made.picture(frames, kind=US_MANY), 'clean-pixels')
   gone = (new.pixel_array == frames.min()).all(0)
   assert (gone & mask).sum() / mask.sum() >= 0.95
+
+
+def test_every_frame_of_many_is_looked_at(clean):
+  mask = letters((48, 200), 14, 'DOE^JANE', at=(10, 20))
+  frames = np.stack([noise((48, 200), i) for i in range(600)])
+  frames[301][mask] = 255  # in one frame alone, and little in the mean
+  _, (new,) = clean(made.picture(frames, kind=US_MANY), 'clean-pixels')
+  assert (new.pixel_array[301][mask] < 255).mean() >= 0.95
+
+
+@pytest.mark.parametrize('words', ['', 'Error opening data file eng'])
+def test_a_tesseract_that_fails_is_told(clean, tmp_path, monkeypatch, words):
+  program = tmp_path / 'bin/tesseract'
+  program.parent.mkdir()
+  program.write_text(
+    f'#!/bin/sh\ncat > {tmp_path}/x\necho {words} >&2\nexit 1\n'
+  )
+  program.chmod(0o755)
+  monkeypatch.setenv('PATH', str(program.parent), prepend=':')
+  with pytest.raises(ValueError, match=f'--ocr: Tesseract fails: {words or 1}'):
+    clean(made.picture(noise()), 'clean-pixels', ocr=True)
+  # One that fails later: the picture was not looked through.
+  monkeypatch.setattr(ocr, 'check', lambda: None)
+  done, written = clean(made.picture(noise()), 'clean-pixels', ocr=True)
+  assert written == []
+  assert done.refused[0][1] == 'Tesseract fails on its picture'
 
 
 @pytest.mark.parametrize('kind', ['1.2.840.10008.5.1.4.1.1.7', US])
