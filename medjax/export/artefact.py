@@ -110,6 +110,7 @@ def _described(made, run):
     'unit_of_length': facts.unit_of_length,
     'shape': [int(n) for n in shape],
     'windows': windows,
+    'masks': 'mask' in task.fields,
     'overlap': made.inference.overlap,
     'inputs': _shapes(made, sample, shape, inside),
     'outside': outside,
