@@ -13,7 +13,8 @@ _OWN = (
   'data.path', 'data.table', 'data.where', 'data.fields', 'data.data_dir',
   'data.manual_dir', 'data.patient', 'data.group', 'data.hash_ids',
   'data.mask_values', 'data.fractions', 'data.seed', 'data.cache_gb',
-  'data.name', 'data.splits', 'data.subgroups', 'train.steps', 'privacy.key',
+  'data.name', 'data.splits', 'data.subgroups', 'data.join.table',
+  'data.join.on', 'data.labelled_ids', 'train.steps', 'privacy.key',
 )  # fmt: skip
 _SERVER = 'server/'
 
