@@ -15,11 +15,13 @@ from federated.small_sites import (
 )
 
 from medjax import experiment
+from medjax.data.facts import DataFacts
 from medjax.federated import (
   algorithms,
   hospital,
   link,
   masked,
+  protocol,
   rounds,
   serving,
   settings,
@@ -266,6 +268,24 @@ def test_who_does_not_belong_is_turned_away(world, tmp_path, capsys):
     'its config has optimizer.learning_rate=0.5, that of the server 0.3' in said
   )
   assert {node for node, ask in wire.asked if ask == 'round'} == {10, 11}
+
+
+@pytest.mark.parametrize(
+  'field', ['channel_names', 'normalisation', 'further_images']
+)
+def test_sites_with_channels_in_another_order_are_refused(field):
+  make = lambda *names: dataclasses.asdict(
+    DataFacts(channels=2, rank=3, **{field: names})
+  )
+  one, other = make('ct', 'none'), make('none', 'ct')
+  assert protocol.agreed({'b': one, 'a': one}) == one
+  with pytest.raises(ValueError, match=f'c has {field} .*describe their data'):
+    protocol.agreed({'a': one, 'b': one, 'c': other})
+  # Formats without names of channels are no other channels.
+  if field != 'further_images':
+    assert protocol.agreed({'a': make(), 'b': one}) == make()
+    with pytest.raises(ValueError, match=f'c has {field}'):
+      protocol.agreed({'a': make(), 'b': one, 'c': other})
 
 
 def test_a_site_tells_nothing_of_who_its_patients_are(world, tmp_path):
