@@ -199,6 +199,12 @@ def _adapting(config, way, steps, learning_rate, ignore):
   return config
 
 
+def check_out(out):
+  """Raises ValueError for a folder that holds a run already."""
+  if (pathlib.Path(out) / 'config.json').exists():
+    raise ValueError(f'{out} holds a run already: take another --out')
+
+
 def write(personaliser, outcome, out):
   """Writes a workdir of the model after an `Outcome`; returns its path.
 
@@ -206,8 +212,7 @@ def write(personaliser, outcome, out):
   a checkpoint. personal.json says what was done.
   """
   source, out = personaliser.source, pathlib.Path(out)
-  if (out / 'config.json').exists():
-    raise ValueError(f'{out} holds a run already: take another --out')
+  check_out(out)
   out.mkdir(parents=True, exist_ok=True)
   config = config_lib.load(source)
   config.adapt = {'name': 'full'}  # its weights are merged

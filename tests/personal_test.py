@@ -128,6 +128,14 @@ def test_no_loss_sees_the_held_reference(run, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def test_an_out_that_is_used_is_refused_before_adapting(tmp_path, capsys):
+  (tmp_path / 'config.json').write_text('{}')
+  words = '--workdir=none', '--history=none', f'--out={tmp_path}'
+  with pytest.raises(SystemExit):
+    main(['personalise', *words])
+  assert 'holds a run already: take another --out' in capsys.readouterr().err
+
+
 def test_bad_input_is_named(run, tmp_path):
   with pytest.raises(ValueError, match='--way=all is none of bitfit, lora'):
     personal.Personaliser(run, way='all')

@@ -30,12 +30,14 @@ class Predictor:
 
 
 def _predict(shipped, model, case):
-  image = np.asarray(case['image'], np.float32)
   others = {
     k: np.asarray(case[k])
     for k in model.info['inputs']
     if k not in ('image', 'statistics')
   }
+  if 'image' not in model.info['inputs']:  # of a table
+    return shipped.predict(model, None, None, **others)
+  image = np.asarray(case['image'], np.float32)
   return shipped.predict(model, image, case['affine'], **others)
 
 
@@ -46,7 +48,7 @@ class _Fed:
     self.info, self.inputs, self._outputs = info, [], outputs
 
   def __call__(self, inputs):
-    count = len(inputs['image'])
+    count = len(next(iter(inputs.values())))
     self.inputs += [
       {k: v[i : i + 1] for k, v in inputs.items()} for i in range(count)
     ]

@@ -108,11 +108,13 @@ def text(rows):
   lines = []
   for each in rows:
     change = '–'
-    if each['change'] is not None:
+    if each['change'] is not None and not np.isnan(each['change']):
       low, high = each['change_interval']
       change = f'{each["change"]:+.4f} ({low:+.4f} to {high:+.4f})'
     ece = '–' if each['ece'] is None else f'{each["ece"]:.3f}'
-    line = [each['version'], f'{each["value"]:.4f}', change, ece]
+    # Of a test split of one class there is none.
+    value = '–' if each['value'] is None else f'{each["value"]:.4f}'
+    line = [each['version'], value, change, ece]
     line.append(f'{each["mb"]:.2f}')
     for threads in THREADS:
       s = each['speed'][threads]

@@ -112,7 +112,7 @@ def _prune(run, workdir, share, out, original, steps):
   _shorter(whole, steps)
   smaller = experiment.make(whole, facts=made.facts)
   inputs = _inputs(made)
-  if not (cut / 'config.json').exists():
+  if not adopted.stored(cut):  # or was killed on the way
     outline = adapted.outline(smaller.model, inputs)
     variables = jax.tree.map(np.asarray, adapted.merge(run.variables[0]))
     adopted.store(smaller, cut, narrow.cut(old, variables, outline), inputs)

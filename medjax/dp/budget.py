@@ -81,8 +81,8 @@ def calibrated(settings, *, patients, batch, steps, lanes=1):
   )
 
 
-def write(workdir, budget, *, digest, not_covered, spent=None):
-  """Writes privacy.json. `digest` stands for the patients."""
+def write(workdir, budget, *, digest, not_covered, run='', spent=None):
+  """Writes privacy.json. `digest` stands for patients, `run` for the run."""
   tree = {
     **dataclasses.asdict(budget),
     'rate': budget.rate,
@@ -97,6 +97,7 @@ def write(workdir, budget, *, digest, not_covered, spent=None):
     'released': 'every step: all checkpoints, the averaged weights, the log',
     'not_covered': list(not_covered),
     'digest': digest,
+    'run': run,
   }
   files.write_json(pathlib.Path(workdir) / FILE, tree, sealed=True)
 

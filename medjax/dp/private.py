@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import secrets
@@ -33,14 +34,15 @@ class Private:
   """What makes a run private.
 
   budget: what it may spend. patients: of each training case. secret: the bytes
-  from which draws and noise come. microbatch: patients whose gradients are
-  found at once, on each device of the mesh.
+  from which, with what stands for the `run`, draws and noise come. microbatch:
+  patients whose gradients are found at once, on each device of the mesh.
   """
 
   workdir: pathlib.Path
   budget: Budget
   patients: tuple[str, ...]
   secret: bytes = dataclasses.field(repr=False)
+  run: str
   microbatch: int
   mesh: Mesh
   log_loss: bool
@@ -53,14 +55,15 @@ class Private:
       patients=self.patients,
       rate=self.budget.rate,
       room=self.budget.room,
-      secret=_derived(self.secret, b'draws'),
+      secret=_derived(self.secret, b'draws', self.run.encode()),
       lanes=self.microbatch * self.mesh.size,
     )
 
   @property
   def key(self):
     """The random key of the step: noise, dropout, augmentation."""
-    words = np.frombuffer(_derived(self.secret, b'noise')[:8], np.uint32)
+    digest = _derived(self.secret, b'noise', self.run.encode())
+    words = np.frombuffer(digest[:8], np.uint32)
     return jax.random.wrap_key_data(words, impl='threefry2x32')
 
   @property
@@ -92,6 +95,7 @@ class Private:
       self.budget,
       digest=_digest(self.secret, self.patients),
       not_covered=self.not_covered,
+      run=self.run,
       spent=None if steps is None else self.budget.spent(steps),
     )
 
@@ -105,12 +109,13 @@ class Private:
     )
 
 
-def begin(experiment, workdir, samples, mesh, *, name=''):
+def begin(experiment, workdir, samples, mesh, *, name='', about=None):
   """The Private of an experiment, new or as privacy.json has it.
 
   `samples` are those of training, `mesh` the devices. A run that goes on has
   the draws and the noise that it had: a step taken again gives away nothing
-  new. Of one secret each `name` has chance of its own, as sites need.
+  new. Of one secret each `name` has chance of its own, as sites need, and so
+  has each run: `about` is JSON of how it is trained, by default the config.
 
   Raises:
     ValueError: for what epsilon could not cover, and for a workdir of another
@@ -138,13 +143,16 @@ def begin(experiment, workdir, samples, mesh, *, name=''):
       steps=experiment.train.steps,
       lanes=settings.microbatch * mesh.size,
     )
+    run = _run(made, about or experiment.digest, _digest(secret, patients))
   else:
     made = _as_before(workdir, found, experiment, secret, patients)
+    run = found[1].get('run', '')  # of one begun before this was written
   private = Private(
     workdir=workdir,
     budget=made,
     patients=patients,
     secret=secret,
+    run=run,
     microbatch=settings.microbatch,
     mesh=mesh,
     log_loss=settings.log_loss,
@@ -203,6 +211,16 @@ def _derived(secret, purpose, name=b''):
   if name:
     digest.update(hashlib.blake2b(name).digest())
   return digest.digest()
+
+
+def _run(made, about, patients):
+  """Stands for a run: what its releases depend on, but for the secret.
+
+  The same noise in two runs is gone from their difference.
+  """
+  sizes = made.patients, made.batch, made.steps
+  text = json.dumps([sizes, patients, files.plain(about)], sort_keys=True)
+  return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _digest(secret, patients):

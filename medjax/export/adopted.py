@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from medjax import engine
 from medjax.finetune import adapted
-from medjax.run.checkpoint import Checkpointer
+from medjax.run.checkpoint import Checkpointer, best_variables
 
 
 def check_new(workdir):
@@ -16,6 +16,15 @@ def check_new(workdir):
   workdir = pathlib.Path(workdir)
   if workdir.exists() and any(workdir.iterdir()):
     raise ValueError(f'{workdir} is not empty: take a new --out')
+
+
+def stored(workdir):
+  """Whether `store` has come to its end in a workdir."""
+  try:
+    best_variables(workdir)
+  except FileNotFoundError:
+    return False
+  return True
 
 
 def store(experiment, workdir, variables, inputs):

@@ -66,7 +66,10 @@ def write(run, out, *, onnx, programs=True):
   if onnx:
     _write_onnx(out, info, function, arrays)
   golden.write(out / GOLDEN, run, cases, info)
-  _seal(out, info)
+  models = {WEIGHTS: programs, ONNX: onnx}
+  for name in (name for name, wanted in models.items() if not wanted):
+    (out / name).unlink(missing_ok=True)  # of the run that was here before
+  _seal(out, info, [name for name, wanted in models.items() if wanted])
   return info
 
 
@@ -110,6 +113,7 @@ def _described(made, run):
     'unit_of_length': facts.unit_of_length,
     'shape': [int(n) for n in shape],
     'windows': windows,
+    'masks': 'mask' in task.fields,
     'overlap': made.inference.overlap,
     'inputs': _shapes(made, sample, shape, inside),
     'outside': outside,
@@ -127,7 +131,8 @@ def _described(made, run):
     'batches': sorted({1, int(made.inference.batch_size)}),
     'rebuild': {
       'config': _rebuilt(made.config),
-      'facts': dataclasses.asdict(facts),
+      # Notes may name the folders of patients.
+      'facts': dataclasses.asdict(dataclasses.replace(facts, notes=())),
     },
   }, cases
 
@@ -239,13 +244,19 @@ def _outputs(function, arrays, info):
   return [*jax.eval_shape(function, arrays, like)]
 
 
-def _seal(out, info):
-  """Writes model.json with the digests of all files."""
-  programs = [n for each in info['programs'].values() for n in each.values()]
-  names = [*SCRIPTS, GOLDEN, *programs]
-  names += [name for name in (WEIGHTS, ONNX) if (out / name).exists()]
+def _seal(out, info, models):
+  """Writes model.json with the digests of all files.
+
+  models: which of WEIGHTS and ONNX are of it.
+  """
+  names = [*SCRIPTS, GOLDEN, *_programs(info), *models]
   info['files'] = {name: files.digest_of(out / name) for name in names}
   files.write_json(out / MODEL, info, sealed=True)
+
+
+def _programs(info):
+  """The names of all programs of a model.json."""
+  return [n for each in info['programs'].values() for n in each.values()]
 
 
 def refresh(folder):
@@ -257,8 +268,9 @@ def refresh(folder):
     raise FileNotFoundError(f'{folder} holds no {MODEL}: export a run into it')
   if WEIGHTS not in info['files']:
     raise ValueError(f'{folder} holds {ONNX} only, which does not expire')
-  if files.digest_of(folder / WEIGHTS) != info['files'][WEIGHTS]:
-    raise ValueError(f'{folder / WEIGHTS} was changed: take another copy')
+  for name in {*info['files']} - {*_programs(info)}:  # before it is sealed
+    if files.digest_of(folder / name) != info['files'][name]:
+      raise ValueError(f'{folder / name} was changed: take another copy')
   stored = config.default_config()
   stored.update(info['rebuild']['config'])
   experiment.refuse_foreign(stored, folder)
@@ -266,7 +278,7 @@ def refresh(folder):
   made = experiment.make(stored, facts=facts)
   arrays = golden.read_weights(folder)
   _write_programs(folder, info, _function(made, info), arrays)
-  _seal(folder, info)
+  _seal(folder, info, [x for x in (WEIGHTS, ONNX) if x in info['files']])
   return info
 
 

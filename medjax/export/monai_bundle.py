@@ -194,7 +194,8 @@ def _unet(take):
   take.only('up_kernel_size', 3, default=3)
   take.only('act', 'prelu', default='prelu')
   units = take('num_res_units', 0)
-  take('bias', True), take('adn_ordering', 'NDA')
+  take('bias', True)
+  take.only('adn_ordering', 'nda', default='NDA')
   return dict(
     features=tuple(take('channels')),
     strides=tuple(take('strides')),
@@ -340,6 +341,10 @@ def _between(given, where):
 
 def _normalised(given, where):
   if 'subtrahend' in given or 'divisor' in given:
+    if given.get('nonzero'):
+      raise ValueError(
+        f'{where}: NormalizeIntensityd with subtrahend and nonzero is not known'
+      )
     mean, std = given.get('subtrahend', 0), given.get('divisor', 1)
     return [dict(name='scale', mean=mean, std=std)]
   return [dict(name='zscore', nonzero=bool(given.get('nonzero')))]

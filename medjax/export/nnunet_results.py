@@ -14,6 +14,11 @@ _SCHEMES = {
   'RescaleTo01Normalization': 'rescale_0_1',
   'RGBTo01Normalization': 'rgb_0_1',
 }
+_MASK = 'use_mask_for_norm'
+_MASKED = (
+  'note: nnU-Net measures within the outline of what is not 0 in any channel, '
+  'medjax where the channel itself is not 0: they agree but for holes'
+)
 
 
 def read(folder, fold):
@@ -33,6 +38,7 @@ def read(folder, fold):
   as_stored, model = (_model(plan, turn) for turn in (tuple, ours))
   labels, regions, region_order = _labels(told)
   schemes = [_scheme(s, folder) for s in plan['normalization_schemes']]
+  schemes, normalised = _normalised(plan, schemes, folder)
   spacing = ours([float(v) for v in plan['spacing']])
   return {
     'model': model,
@@ -41,7 +47,7 @@ def read(folder, fold):
     'task': dict(name='Segmentation'),
     'preprocess': [
       dict(name='crop_foreground'),
-      dict(name='normalise'),
+      *normalised,
       dict(name='resample', spacing=spacing, order='cubic'),
     ],
     'patch_size': ours([int(n) for n in plan['patch_size']]),
@@ -64,6 +70,7 @@ def read(folder, fold):
       f'model: {model}',
       'note: nnU-Net resamples slices apart where they are thick, medjax does '
       'not, and resamples the logits, medjax the probabilities',
+      *([_MASKED] if any(plan.get(_MASK) or ()) else []),
     ],
   }
 
@@ -128,6 +135,23 @@ def _scheme(name, folder):
   if name not in _SCHEMES:
     raise ValueError(f'{folder}: normalisation {name} is not known')
   return _SCHEMES[name]
+
+
+def _normalised(plan, schemes, folder):
+  """(schemes of `normalise`, steps): of skull-stripped MRI zeros stay zeros."""
+  masked = plan.get(_MASK) or [False] * len(schemes)
+  for scheme, on in zip(schemes, masked, strict=True):
+    if on and scheme != 'zscore':
+      raise ValueError(f'{folder}: {_MASK} with {scheme} is not known')
+  if not any(masked):
+    return schemes, [dict(name='normalise')]
+  if all(masked):
+    return schemes, [dict(name='zscore', nonzero=True)]
+  channels = tuple(c for c, on in enumerate(masked) if on)
+  # What is left to `normalise`.
+  schemes = ['none' if on else s for s, on in zip(schemes, masked, strict=True)]
+  steps = [dict(name='zscore', nonzero=True, channels=channels)]
+  return schemes, [*steps, dict(name='normalise')]
 
 
 def _statistics(plans, schemes):

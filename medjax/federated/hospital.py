@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import sys
 
 from medjax import engine, files
 from medjax import experiment as experiment_lib
@@ -51,7 +52,7 @@ class Hospital:
       return self._prepare(fields), {}, False
     if ask == 'round':
       if self.declared or self._masked:
-        raise ValueError('this round is not masked, as it was to be')
+        raise link.ToldError('this round is not masked, as it was to be')
       return *self.round(fields, arrays), False
     if ask == 'score':
       return self._score(fields, arrays), {}, False
@@ -59,16 +60,17 @@ class Hospital:
       return self._end(fields, arrays), {}, False
     if ask == 'bye':  # the answer before it has arrived
       return {}, {}, True
-    raise ValueError(
+    raise link.ToldError(
       f'the server asks {ask!r}, which this medjax does not know'
     )
 
   def _hello(self):
-    facts = dataclasses.asdict(self._experiment.facts)
+    # Notes may name the folders of patients.
+    facts = dataclasses.replace(self._experiment.facts, notes=())
     return {
       'site': self.name,
       'n': len(self._cases('train')),
-      'facts': files.plain(facts),
+      'facts': files.plain(dataclasses.asdict(facts)),
       'config': protocol.common(self._experiment.config),
     }
 
@@ -77,7 +79,7 @@ class Hospital:
     self._join(fields['id'])
     declared = fields.get('range')
     if self._masked and not declared:
-      raise ValueError('the server asks for no masks, which --masked wants')
+      raise link.ToldError('the server asks for no masks, which --masked wants')
     self.declared = declared and secure.Range(**declared)
     facts = DataFacts.read(json.loads(json.dumps(fields['facts'])))
     made = experiment_lib.make(self._config, facts=facts)
@@ -87,6 +89,7 @@ class Hospital:
     self._site = local.Site(
       self._experiment, self.name, self._cases('train'), mesh,
       folder=self.workdir, going=(self.workdir / 'memory').exists(),
+      about=local.about(algorithm, fields['steps']),
     )  # fmt: skip
     self._training = local.Training(
       self._experiment, algorithm, self._site.inputs, mesh,
@@ -110,8 +113,8 @@ class Hospital:
     if before is None:
       files.write_json(path, {'id': str(name), 'site': self.name}, sealed=True)
     elif before.get('id') != name:
-      raise ValueError(
-        f'{self.workdir} took part in another federation: take a new --workdir'
+      raise link.ToldError(
+        'its --workdir took part in another federation: take a new one'
       )
 
   def _memory(self, step):
@@ -121,7 +124,7 @@ class Hospital:
     """
     if step not in self._memories:
       raise link.RefusalError(
-        f'{self.workdir}: nothing is remembered of step {step}, only of '
+        f'nothing is remembered of step {step}, only of '
         f'{", ".join(map(str, sorted(self._memories)))}'
       )
     return self._memories[step]
@@ -191,7 +194,8 @@ def answer(hospital, address, *, authority='', patience=600):
         masking = masking or masked.Masking(hospital.declared, hospital.round)
         return masking(message), False
       except (KeyError, ValueError) as e:  # it may be asked again
-        raise link.RefusalError(' '.join(str(e).split())) from None
+        print(f'not answered: {e}', file=sys.stderr, flush=True)
+        raise link.RefusalError(link.told(e)) from None
     fields, arrays = link.read(message.content)
     fields, arrays, last = hospital(fields, arrays)
     return link.record(fields, arrays), last

@@ -25,8 +25,25 @@ _FLEET = '/v1/fleet/'
 _BEAT = 10  # seconds between signs of life of the server's own task
 
 
-class RefusalError(ValueError):
-  """A question that a site does not answer; it stays in the federation."""
+class ToldError(ValueError):
+  """What ends a site, in words for the server: of no case and no path."""
+
+
+class RefusalError(ToldError):
+  """A question that a site does not answer; it stays in the federation.
+
+  Its words are for the server too.
+  """
+
+
+def told(error):
+  """What the server learns of an error of a site.
+
+  Its own words may name a patient's file, and the server tells all sites.
+  """
+  if isinstance(error, ToldError):
+    return ' '.join(str(error).split())[:200]
+  return f'{type(error).__name__}, of which the site itself says more'
 
 
 def _flower():
@@ -297,13 +314,13 @@ def _answering(connection, respond, ended):
       content, last = respond(message)
     except RefusalError as e:
       content, last = (
-        Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(e)),
+        Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, told(e)),
         False,
       )
     except Exception as e:  # the connection would swallow it
       ended.append(e)
       with contextlib.suppress(Exception):
-        content, last = record({'error': ' '.join(str(e).split())[:200]}), True
+        content, last = record({'error': told(e)}), True
     reply = Message(content, reply_to=message)
     reply.metadata.__dict__['_message_id'] = reply.object_id
     every = get_all_nested_objects(reply)

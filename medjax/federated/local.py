@@ -30,14 +30,14 @@ class Site:
   """The training cases of a site, and the random numbers of its steps.
 
   With config.privacy.epsilon it has a budget, which `folder` remembers;
-  `going` says that it took part before.
+  `going` says that it took part before. about: of the federation, JSON-able.
 
   Attributes: `name`; `n`, how many cases; `inputs`, of the model; `key`;
   `batch_size`; `gradient`, of its steps; `spending`, of a budget, or None.
   """
 
   def __init__(
-    self, experiment, name, cases, mesh, *, folder=None, going=False
+    self, experiment, name, cases, mesh, *, folder=None, going=False, about=()
   ):
     self.name, self.n = name, len(cases)
     digest = hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest()
@@ -53,7 +53,7 @@ class Site:
     self.gradient = jax.tree_util.Partial(engine.whole_batch)
     if experiment.privacy.epsilon:
       self.spending = spending.begin(
-        experiment, name, folder, held, mesh, going=going
+        experiment, name, folder, held, mesh, about=dict(about), going=going
       )
       private = self.spending.private
       self.gradient, draws = private.gradient, private.draws
@@ -204,6 +204,12 @@ class Training:
       memory.own, begun[0], server.own, state.params, self.rate(server.step)
     )
     return reply, Memory(state.opt_state['inner'], own, kept)
+
+
+def about(algorithm, steps):
+  """What the chance of a site depends on besides its config, JSON-able."""
+  name, options = type(algorithm).__name__, dataclasses.asdict(algorithm)
+  return {'algorithm': name, 'options': options, 'steps': steps}
 
 
 def check(experiment):

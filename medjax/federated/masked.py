@@ -10,6 +10,8 @@ import types
 
 import numpy as np
 
+from medjax.federated import link as link_lib
+
 _THRESHOLD = 0.6  # of the sites, whose shares undo the masks
 
 
@@ -157,7 +159,10 @@ class Masking:
       path: np.subtract(leaf, arrays[path], dtype=np.float64)
       for path, leaf in sorted(leaves.items())
     }
-    self._declared.check(steps, about['n'])
+    try:
+      self._declared.check(steps, about['n'])
+    except ValueError as e:  # the server must know which range would do
+      raise link_lib.RefusalError(str(e)) from None
     result = FitRes(
       status=Status(Code.OK, ''),
       parameters=ndarrays_to_parameters([*steps.values()]),

@@ -1,6 +1,7 @@
 """The questions of a server, and what a config must have in common."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -13,7 +14,8 @@ _OWN = (
   'data.path', 'data.table', 'data.where', 'data.fields', 'data.data_dir',
   'data.manual_dir', 'data.patient', 'data.group', 'data.hash_ids',
   'data.mask_values', 'data.fractions', 'data.seed', 'data.cache_gb',
-  'data.name', 'data.splits', 'data.subgroups', 'train.steps', 'privacy.key',
+  'data.name', 'data.splits', 'data.subgroups', 'data.join.table',
+  'data.join.on', 'data.labelled_ids', 'train.steps', 'privacy.key',
 )  # fmt: skip
 _SERVER = 'server/'
 
@@ -53,19 +55,21 @@ def agreed(facts):
   facts: {site: dict}. Raises ValueError where images are of other channels or
   axes, or classes of other names.
   """
-  first, *others = sorted(facts)
   alike = (
     'channels', 'rank', 'class_names', 'regions', 'region_order', 'ignore',
-    'num_labels', 'covariate_names', 'causes',
+    'num_labels', 'covariate_names', 'causes', 'further_images',
+    'further_channels',
   )  # fmt: skip
-  for site in others:
-    for name in alike:
+  if_said = ('channel_names', 'normalisation')  # not all formats can
+  for name in (*alike, *if_said):
+    saying = [s for s in sorted(facts) if name in alike or facts[s][name]]
+    for first, site in itertools.product(saying[:1], saying[1:]):
       if facts[site][name] != facts[first][name]:
         raise ValueError(
           f'{site} has {name} {facts[site][name]}, and {first} '
           f'{facts[first][name]}: sites must describe their data alike'
         )
-  return facts[first]
+  return facts[min(facts)]
 
 
 def to_site(algorithm, server):

@@ -74,7 +74,7 @@ class Sites:
     """Why a site cannot take part, or ''."""
     name, n = about.get('site'), about.get('n')
     if 'error' in about:
-      return str(about['error'])
+      return f'failed ({about["error"]})'
     if not isinstance(name, str) or not isinstance(n, int) or n < 1:
       return 'does not say its name and how many cases it has'
     if name in self.nodes:

@@ -92,7 +92,7 @@ def federate(experiment, workdir, algorithm, cases, validation, plan):
     sites = [
       local.Site(
         experiment, n, cases[n], mesh, folder=workdir / 'privacy' / n,
-        going=going,
+        going=going, about=local.about(algorithm, plan.steps),
       )
       for n in names
     ]  # fmt: skip

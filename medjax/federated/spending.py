@@ -16,6 +16,7 @@ import numpy as np
 from medjax import files
 from medjax.dp import budget, private
 from medjax.dp.private import Private
+from medjax.federated import protocol
 
 FILE = 'spent.json'
 WHOLE = 'privacy/federation.json'
@@ -77,12 +78,13 @@ class Spending:
     }
 
 
-def begin(experiment, name, folder, samples, mesh, *, going=False):
+def begin(experiment, name, folder, samples, mesh, *, about, going=False):
   """The Spending of a site, new or as its folder has it.
 
-  experiment: of its own cases. going: whether it took part before. Raises
-  ValueError for what its epsilon would not cover, and where what was spent is
-  not known any more.
+  experiment: of its own cases. about: {name: value} of the federation, on which
+  its chance depends. going: whether it took part before. Raises ValueError for
+  what its epsilon would not cover, and where what was spent is not known any
+  more.
   """
   folder = pathlib.Path(folder)
   known = (folder / budget.FILE).exists()
@@ -97,7 +99,11 @@ def begin(experiment, name, folder, samples, mesh, *, going=False):
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / FILE, found, sealed=True)
   try:
-    made = private.begin(experiment, folder, samples, mesh, name=name)
+    # Alike wherever the cases lie, as it is in the simulation.
+    about = {**protocol.common(experiment.config), **about}
+    made = private.begin(
+      experiment, folder, samples, mesh, name=name, about=about
+    )
   except ValueError as e:
     raise ValueError(f'{name}: {e}') from None
   if made.budget.steps < experiment.train.steps:

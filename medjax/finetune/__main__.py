@@ -11,6 +11,7 @@ _EXAMPLE = (
 
 
 def _personalise(args):
+  personal.check_out(args.out)  # before minutes of adapting
   fit = personal.Personaliser(
     args.workdir, way=args.way, steps=args.steps, trust=args.trust
   )

@@ -128,15 +128,18 @@ def _grown(plan, place, count, seed, table):
   source = '' if table is None else plan.table
   if before and before.get('table', '') != source:
     raise ValueError(f'{place} is of {before["table"]}: take another --workdir')
-  # Older forests do not say of which config they are: they grow again.
-  told = (place / 'config.json').exists()
-  if not (told and runs.done(config, place)):
+  # Of a table that was corrected a forest grows again, and so do older ones,
+  # which do not say of which config they are, or of which table.
+  digest = '' if table is None else files.digest_of(plan.table)
+  told = (place / 'config.json').exists() and before
+  same = told and before.get('digest', '') == digest
+  if not (same and runs.done(config, place)):
     made = experiment.make(config)
     made.store(place)
     rows, minutes = forest.rows(made, seed=seed, table=table)
     lines = [{'split': 'test', **row} for row in rows]
     per_case.write(place / 'per_case.csv', lines, made.task.names)
-    before = {'minutes': minutes, 'table': source}
+    before = {'minutes': minutes, 'table': source, 'digest': digest}
     files.write_json(place / 'metrics.json', before, sealed=True)
   return rows_of(place), before['minutes']
 

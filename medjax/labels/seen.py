@@ -23,14 +23,15 @@ class Seen:
     voxels around it; the whole image where nothing is.
   slices: of a volume, by measure, the slice along the last axis in which there
     is most of it.
-  probabilities: (K,); of a map their mean over the region.
+  error: (K,), of the probabilities from their own decision; of a map that of
+    their mean over the region.
   embedding: (d,), and `digest` and `thumbnail` of the image.
   """
 
   id: str
   scores: dict[str, float]
   slices: dict[str, int]
-  probabilities: np.ndarray
+  error: np.ndarray
   embedding: np.ndarray
   digest: bytes
   thumbnail: np.ndarray
@@ -59,11 +60,16 @@ def seen(case, prediction, *, exclusive):
     id=case['id'],
     scores={name: float(each[region].mean()) for name, each in maps.items()},
     slices=slices,
-    probabilities=p[region].mean(0) if p.ndim > 1 else p,
+    error=_error(p[region].mean(0) if p.ndim > 1 else p, exclusive),
     embedding=np.asarray(prediction.embedding, float),
     digest=duplicates.digest(case['image']),
     thumbnail=duplicates.thumbnail(case['image']),
   )
+
+
+def _error(p, exclusive):
+  """Probabilities (K,) less what is decided by them."""
+  return p - (np.eye(len(p))[p.argmax()] if exclusive else p > 0.5)
 
 
 def glanced(case):

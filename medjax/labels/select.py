@@ -62,8 +62,8 @@ def ranked(pool, n, strategy, *, known=(), rest=(), seed=0):
   elif strategy == 'coreset':
     found = strategies.coreset(free, embeddings, before)
   elif strategy == 'badge':
-    p = np.stack([s.probabilities for s in pool])
-    found = strategies.badge(free, embeddings, p, rng)
+    errors = np.stack([s.error for s in pool])
+    found = strategies.badge(free, embeddings, errors, rng)
   elif strategy == 'typiclust':
     found = strategies.typiclust(free, embeddings, before, n, rng)
   else:

@@ -79,17 +79,15 @@ def coreset(pool, embeddings, known):
     distance = np.minimum(distance, new)
 
 
-def badge(pool, embeddings, probabilities, rng):
+def badge(pool, embeddings, errors, rng):
   """Unsure and unlike each other, by gradients of the head (Ash et al. 2020).
 
-  The gradient of a case is the embedding times the error of the probabilities
-  from their own decision; cases are drawn as k-means++ draws centres, the
-  first the longest.
+  The gradient of a case is the embedding times the error (K,) of the
+  probabilities from their own decision; cases are drawn as k-means++ draws
+  centres, the first the longest.
   """
-  p = np.asarray(probabilities, float)
-  error = p - np.eye(p.shape[1])[p.argmax(1)]
-  h = np.asarray(embeddings, float)
-  gradient = (error[:, :, None] * h[:, None]).reshape(len(h), -1)
+  errors, h = np.asarray(errors, float), np.asarray(embeddings, float)
+  gradient = (errors[:, :, None] * h[:, None]).reshape(len(h), -1)
   square = (gradient**2).sum(1)
   distance = None
   while pool:

@@ -1,8 +1,11 @@
 """The three ways, from a workdir to the table."""
 
+import dataclasses
 import importlib.util
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 from drawn_runs import CLASSES, MASKS, RESNET, UNET
@@ -164,6 +167,56 @@ def test_a_student(workdir, tmp_path):
   file.write_text(file.read_text().replace('127.5', '120.0'))
   with pytest.raises(ValueError, match='prepares images otherwise'):
     versions.compress(tmp_path / 'gone', f'student:{file}', tmp_path / 'out2')
+
+
+def test_a_cut_that_was_killed_on_its_way_is_made_again(workdir, tmp_path):
+  out = tmp_path / 'out'
+  versions.compress(workdir, 'prune:.5', out, steps=1)
+  (wanted,) = trained.load(out / 'cut').variables
+  shutil.rmtree(out / 'cut/checkpoints')
+  versions.compress(workdir, 'prune:.5', out, steps=1)
+  (again,) = trained.load(out / 'cut').variables
+  jax.tree.map(np.testing.assert_array_equal, again, wanted)
+
+
+def test_a_test_split_of_one_class_has_no_score(workdir, tmp_path, monkeypatch):
+  run = trained.load(workdir)
+  cases = [c for c in run.experiment.cases('test') if c['label'] == 0]
+  made = dataclasses.replace(run.experiment, cases=lambda split: cases)
+  artefact.write(run, tmp_path / 'whole', onnx=True, programs=False)
+  rows = versions._priced(made, *[tmp_path / 'whole'] * 2, 'int8')
+  assert rows[1]['value'] is None
+  line = price.text(rows).splitlines()[-1].split()
+  assert line[:3] == ['int8', '–', '–']
+
+
+def test_a_model_of_a_table(make_run, tmp_path):
+  run = make_run(
+    dict(name='MLP', hidden=(8,)),
+    CLASSES | {'inputs': ('covariates',)},
+    (dict(name='standardise'),),
+    (0,),
+    covariate_names=('age', 'stage'),
+    covariate_statistics=((60.0, 12.0), (2.0, 1.0)),
+  )
+  run = trained.load(run)
+  artefact.write(run, tmp_path / 'out', onnx=True, programs=False)
+  rng = np.random.default_rng(0)
+  cases = [
+    {'covariates': rng.normal(30, 9, 2).astype('f4'), 'id': str(i)}
+    for i in range(5)
+  ]
+  found = exported.fed(tmp_path / 'out', cases, 4)
+  assert [each['covariates'].shape for each in found] == [(1, 2)] * 4
+  predictor = exported.Predictor(tmp_path / 'out', run.task)
+  samples = [{'raw': case} for case in cases]
+  for sample, one in predictor(samples):
+    wanted = run.predict(covariates=sample['raw']['covariates']).probabilities
+    np.testing.assert_allclose(one.prediction, wanted, atol=1e-5)
+  scores, _ = quantise.quantise(
+    tmp_path / 'out', tmp_path / 'small', cases, lambda folder: 0.0
+  )
+  assert {*scores} == {*quantise.METHODS}
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip('dp_accounting')
 
-from medjax import engine, experiment
+from medjax import engine, experiment, files
 from medjax.config import default_config
-from medjax.dp import accounting, budget
+from medjax.dp import accounting, budget, private
 from medjax.run.writer import Writer
 from medjax.train import train
 
@@ -156,6 +156,30 @@ def test_a_secret_is_all_the_chance_there_is(tmp_path, secret, monkeypatch):
   devices(monkeypatch, 4)
   run('four', key=secret)
   np.testing.assert_allclose(params(tmp_path / 'four'), one, atol=1e-4)
+
+
+def test_two_runs_of_one_secret_share_no_noise(tmp_path, secret):
+  def begun(name, cases=CASES, **privacy):
+    made = experiment.make(make_config(key=secret, **privacy))
+    of_training = make_cases(cases)
+    made = dataclasses.replace(made, cases=lambda split: of_training)
+    mesh, folder = engine.make_mesh(), tmp_path / name
+    found = private.begin(made, folder, of_training, mesh)
+    return found.draws.secret, jax.random.key_data(found.key).tobytes()
+
+  one = begun('one')
+  assert begun('same') == begun('one') == one  # again, and gone on with
+  others = begun('clipped', clip_norm=2.0), begun('louder', noise=2.7)
+  others += (begun('fewer', cases=CASES - 2),)
+  for kind in range(2):
+    assert len({one[kind], *(each[kind] for each in others)}) == 4
+  # One that was begun before privacy.json said that goes on as it was.
+  told = written(tmp_path / 'one')
+  told.pop('run'), told.pop('sha256')
+  files.write_json(tmp_path / 'one/privacy.json', told, sealed=True)
+  old = begun('one')
+  assert old != one
+  assert begun('one') == old
 
 
 def test_a_resumed_run_spends_nothing_twice(tmp_path, secret, monkeypatch):

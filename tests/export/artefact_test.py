@@ -180,6 +180,9 @@ def once(tmp_path_factory):
   whole = config.load(run)
   whole.data.path = '/secret/clinic'
   config.store(whole, run)
+  facts = files.read_json(run / 'facts.json', mend='')
+  facts['notes'] = ['secret_patient: 2 files passed over']
+  files.write_json(run / 'facts.json', facts, sealed=True)
   artefact.export(run, home / 'out')
   return run, home / 'out'
 
@@ -199,6 +202,27 @@ def test_no_weight_and_no_file_may_be_changed(exported):
     report.check(exported)
   with pytest.raises(ValueError, match='was changed'):
     artefact.refresh(exported)
+
+
+def test_nothing_that_was_changed_is_sealed_anew(exported):
+  (exported / artefact.ONNX).write_bytes(b'of somebody')
+  info = artefact.refresh(exported)  # what is not of it stays out of it
+  assert artefact.ONNX not in info['files']
+  report.check(exported)
+  with open(exported / 'run.py', 'a') as f:
+    f.write('# of somebody')
+  with pytest.raises(ValueError, match=r'run\.py was changed: take another'):
+    artefact.refresh(exported)
+
+
+def test_an_export_leaves_no_model_of_the_one_before(once, exported):
+  for name in (artefact.ONNX, artefact.WEIGHTS):
+    (exported / name).write_bytes(b'of another run')
+  artefact.export(once[0], exported)
+  info = files.read_json(exported / artefact.MODEL, mend='')
+  assert artefact.ONNX not in info['files']
+  assert not (exported / artefact.ONNX).exists()
+  report.check(exported)
 
 
 def test_an_expired_program_says_the_command_that_mends_it(exported, capsys):
@@ -232,7 +256,7 @@ def test_a_check_says_the_package_that_programs_need(exported, monkeypatch):
     report.check(exported)
 
 
-def test_model_json_holds_no_path_of_the_data(exported):
+def test_model_json_holds_no_path_of_the_data_and_no_patient(exported):
   assert 'secret' not in (exported / 'model.json').read_text()
 
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from medjax.export import foreign
+from medjax.data import transforms
+from medjax.export import foreign, nnunet_results
 from medjax.prediction import trained
 
 torch = pytest.importorskip('torch')
@@ -149,6 +150,17 @@ def test_steps_as_published_bundles_have_them(tmp_path):
     ({'network_def': {'_target_': 'my.Net'}}, 'Net is not known'),
     ({'network_def': {'_target_': 'UNet', **UNET, 'act': 'GELU'}}, 'act='),
     ({'network_def': {'_target_': 'UNet', **UNET, 'foo': 1}}, 'foo is not'),
+    (
+      {'network_def': {'_target_': 'UNet', **UNET, 'adn_ordering': 'ADN'}},
+      "adn_ordering='adn' is not known, only 'nda'",
+    ),
+    (
+      composed(
+        'preprocessing', '_target_', 'NormalizeIntensityd', 'subtrahend', 9.0,
+        'divisor', 2.0, 'nonzero', True,
+      ),
+      'with subtrahend and nonzero is not known',
+    ),
     ({'network_def': '$import_module()'}, 'is an expression'),
     (
       {
@@ -284,6 +296,52 @@ def test_nnunet_predicts_as_its_network(tmp_path):
   assert wanted.std() > 0.01
   found = run.probabilities(image, (0.5, 1.0, 3.0))
   np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def masked(folder, schemes, masks):
+  """Lets the plan of `results` measure within a mask."""
+  plans = json.loads((folder / 'plans.json').read_text())
+  plan = plans['configurations']['3d_fullres']
+  plan |= {'normalization_schemes': schemes, 'use_mask_for_norm': masks}
+  (folder / 'plans.json').write_text(json.dumps(plans))
+
+
+def test_nnunet_measures_skull_stripped_images_within_them(tmp_path):
+  net = results(tmp_path / NNUNET)
+  masked(tmp_path / NNUNET, ['ZScoreNormalization'], [True])
+  told = foreign.adopt(tmp_path / NNUNET, tmp_path / 'run')
+  assert 'where the channel itself is not 0' in told
+  run = trained.load(tmp_path / 'run', flips=False)
+  image = np.random.default_rng(0).uniform(1, 200, (8, 16, 6, 1)).astype('f4')
+  image[1:4, 2:-1, 1] = image[3:6, 1:9, 2:] = 0  # its box is the whole image
+  # As its ZScoreNormalization, of the mask within which an image is not 0.
+  mask, scaled = image != 0, image.copy()
+  scaled[mask] = (image[mask] - image[mask].mean()) / image[mask].std()
+  wanted = theirs(net, scaled.transpose(2, 1, 0, 3)).transpose(2, 1, 0, 3)
+  found = run.probabilities(image, (0.5, 1.0, 3.0))
+  np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_nnunet_masks_are_of_channels(tmp_path):
+  plan = {'use_mask_for_norm': [False, True, False]}
+  schemes = ['ct', 'zscore', 'zscore']
+  kept, steps = nnunet_results._normalised(plan, schemes, 'f')
+  case = {'image': np.zeros((4, 4, 4, 3), np.float32), 'id': 'a'}
+  case['image'][1:3] = np.random.default_rng(0).normal(9, 2, (2, 4, 4, 3))
+  for step in steps:
+    name, options = step['name'], {k: v for k, v in step.items() if k != 'name'}
+    if name == 'normalise':
+      statistics = ((50, 20, -10, 150),) * 3
+      options = dict(schemes=tuple(kept), statistics=statistics)
+    case = getattr(transforms, name)(case, **options)
+  ct, within, plain = np.moveaxis(case['image'], -1, 0)
+  assert (within[[0, 3]] == 0).all()
+  assert abs(within[1:3].mean()) < 1e-5
+  assert abs(plain.mean()) < 1e-5
+  np.testing.assert_allclose(ct[0], -2.5)
+  plan['use_mask_for_norm'] = [True, True, True]
+  with pytest.raises(ValueError, match='use_mask_for_norm with ct is not know'):
+    nnunet_results._normalised(plan, schemes, 'f')
 
 
 def test_a_plan_that_is_not_known_is_refused(tmp_path):

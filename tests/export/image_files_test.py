@@ -1,11 +1,18 @@
 """What the shipped script does to an image against medjax's transforms."""
 
+import pathlib
+import sys
+
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from medjax.data import formats, grid, transforms
 from medjax.data.facts import DataFacts
 from medjax.export import golden, preprocessing
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'data'))
+from dicom_files import FRAMES, dataset, save
 
 files = golden.script().image_files
 AFFINE = np.array(
@@ -182,6 +189,63 @@ def test_a_dicom_series_is_read_as_medjax_reads_it(shared_data):
   array, affine, _ = files.read(series)
   np.testing.assert_allclose(affine, wanted.affine, atol=1e-3)
   np.testing.assert_allclose(array, wanted.array, atol=1e-3)
+
+
+def region(x=0.02, y=0.01, unit=3):
+  found = Dataset()
+  found.RegionSpatialFormat = 1
+  found.PhysicalUnitsXDirection = found.PhysicalUnitsYDirection = unit
+  found.PhysicalDeltaX, found.PhysicalDeltaY = x, y
+  return found
+
+
+@pytest.mark.parametrize(
+  'header',
+  [
+    dict(PixelSpacing=[0.5, 0.75], ImagerPixelSpacing=[1, 1]),
+    dict(ImagerPixelSpacing=[0.2, 0.1]),
+    dict(
+      PixelSpacing=[0, 0],
+      ImagerPixelSpacing=[0.2, 0.1],
+      EstimatedRadiographicMagnificationFactor=1.25,
+    ),
+    dict(NominalScannedPixelSpacing=[0.3, 0.4]),
+    dict(SequenceOfUltrasoundRegions=[region(), region()]),
+    dict(SequenceOfUltrasoundRegions=[region(), region(x=0.3)]),
+    dict(SequenceOfUltrasoundRegions=[region(unit=4)]),
+    dict(RescaleSlope=0, RescaleIntercept=-7),
+    {},
+  ],
+  ids=str,
+)
+def test_a_dicom_picture_is_read_as_medjax_reads_it(header, tmp_path):
+  d = dataset(FRAMES[0])
+  del d.PixelSpacing
+  for name, value in header.items():
+    setattr(d, name, value)
+  path = save(d, tmp_path / 'a.dcm')
+  wanted = formats.read(path)
+  array, affine, _ = files.read(path)
+  np.testing.assert_allclose(affine, wanted.affine, atol=1e-6)
+  np.testing.assert_allclose(array, wanted.array, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  'name', ['ModalityLUTSequence', 'RealWorldValueMappingSequence']
+)
+def test_values_by_what_it_does_not_read_are_refused(name, tmp_path):
+  d = dataset(FRAMES[0])
+  setattr(d, name, [Dataset()])
+  with pytest.raises(ValueError, match=f'follow from {name}: convert it'):
+    files.read(save(d, tmp_path / 'a.dcm'))
+
+
+def test_a_folder_called_by_a_uid_keeps_its_name(tmp_path):
+  (tmp_path / '1.2.840.1').mkdir()
+  (tmp_path / '1.2.840.2').mkdir()
+  assert files.stem(tmp_path / '1.2.840.2') == '1.2.840.2'
+  for name in ('scan.v2.nii.gz', 'scan.v2.png', 'scan.v2.dcm'):
+    assert files.stem(tmp_path / name) == 'scan.v2'
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,45 @@ def test_a_table_is_a_further_input(make_run, tmp_path):
   assert len(said) > 1
   done = alone(tmp_path / 'out', *given, fails=True)
   assert 'also takes covariates' in done.stderr
+  for wrong in ('61,x', 'missing.nii.gz'):
+    done = alone(tmp_path / 'out', f'--covariates={wrong}', *given, fails=True)
+    assert f'--covariates={wrong}: no such file' in done.stderr
+    assert done.stderr.count('\n') == 1
+
+
+def test_no_answer_overwrites_a_scan_or_another(make_run, volume, tmp_path):
+  run = make_run(UNET, MASKS, SCALE, (15, 21, 9, 1), patch=(12, 12, 8))
+  artefact.export(run, tmp_path / 'out', onnx=True)
+  scan = volume.read_bytes()
+  other = tmp_path / 'p2' / volume.name
+  other.parent.mkdir()
+  other.write_bytes(scan)
+  done = alone(tmp_path / 'out', volume, tmp_path, fails=True)
+  assert 'scan.nii.gz is an input' in done.stderr
+  done = alone(tmp_path / 'out', volume, other, tmp_path / 'm', fails=True)
+  assert 'two inputs are called scan, so' in done.stderr
+  assert done.stderr.count('\n') == 1
+  assert not (tmp_path / 'm').exists()
+  (tmp_path / 'linked').mkdir()
+  (tmp_path / 'linked' / volume.name).symlink_to(volume)
+  alone(tmp_path / 'out', volume, tmp_path / 'linked', fails=True)
+  assert volume.read_bytes() == scan
+  for _ in range(2):  # its own masks it may write again
+    alone(tmp_path / 'out', volume, tmp_path / 'm')
+
+
+def test_classes_of_files_of_one_name(make_run, tmp_path):
+  run = make_run(RESNET, CLASSES, SCALE, (12, 12, 1))
+  artefact.export(run, tmp_path / 'out', onnx=True)
+  paths = [tmp_path / name / 'a.png' for name in 'pq']
+  for path in paths:
+    path.parent.mkdir()
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(path)
+  done = alone(tmp_path / 'out', *paths, tmp_path / 'o')
+  assert all(f'{path},prediction,a,' in done.stdout for path in paths)
+  done = alone(tmp_path / 'out', *paths, fails=True)  # without a folder
+  assert 'a.png is a file: the last word is a folder' in done.stderr
+  assert done.stderr.count('\n') == 1
 
 
 def test_the_scripts_are_short_and_need_no_medjax():

@@ -20,19 +20,25 @@ def respond(message):
     raise link.RefusalError('not this one')
   if fields['k'] == 2:
     time.sleep(3)
+  if fields['k'] == 4:
+    raise FileNotFoundError('/hospital/a/Meier_Eva/ct.nii.gz: damaged')
   doubled = {k: 2 * v for k, v in arrays.items()}
   return link.record({'k': fields['k']}, doubled), fields['k'] == 3
 
 options = dict(certificate='c.pem', key='k.pem')
 with link.Link('127.0.0.1:0', **options) as served:
-  site = threading.Thread(
-    target=link.answer, args=(served.address, respond),
-    kwargs={'authority': 'c.pem', 'patience': 20},
-  )
-  site.start()
-  while not served.nodes():
-    time.sleep(0.1)
-  (node,) = served.nodes()
+  def begin():
+    before = served.nodes()
+    site = threading.Thread(
+      target=link.answer, args=(served.address, respond),
+      kwargs={'authority': 'c.pem', 'patience': 20},
+    )
+    site.start()
+    while not {*served.nodes()} - {*before}:
+      time.sleep(0.1)
+    return site, ({*served.nodes()} - {*before}).pop()
+
+  site, node = begin()
   sent = np.arange(6, dtype=np.float32).reshape(2, 3)
   for k, timeout in ((0, 20), (1, 20), (2, 1), (0, 20)):
     found = served.ask({node: ({'k': k}, {'a/b': sent})}, timeout=timeout)
@@ -46,6 +52,9 @@ with link.Link('127.0.0.1:0', **options) as served:
   served.ask({node: ({'k': 3}, {})}, timeout=20)
   site.join(30)
   print('alive', site.is_alive())
+  site, node = begin()
+  print(served.ask({node: ({'k': 4}, {})}, timeout=20)[node])
+  site.join(30)
   for path in ('/v1/control/list-runs', '/docs'):
     url = f'https://{served.address}{path}'
     print(path, httpx.post(url, verify='c.pem').status_code)
@@ -77,6 +86,9 @@ def test_https_refusals_late_answers_and_what_is_open(tmp_path):
     env={**os.environ, 'PYTHONPATH': os.getcwd()},
   )
   said = done.stdout.splitlines()
+  # What became of a site that ended, unless Flower noticed first that it left.
+  ended = said.pop(5)
+  assert 'FileNotFoundError, of which the site' in ended or 'failed' in ended
   assert said[:7] == [
     "0 {'k': 0}",
     '1 failed (not this one)',
@@ -87,6 +99,9 @@ def test_https_refusals_late_answers_and_what_is_open(tmp_path):
     '/docs 404',
   ], done.stderr
   assert 'no server there for 1 s' in said[7]
+  # Whose file it was is said where it lies.
+  assert 'Meier_Eva' not in done.stdout
+  assert 'Meier_Eva' in done.stderr
 
 
 def test_parameters_do_not_travel_in_the_clear():

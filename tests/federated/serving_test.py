@@ -1,6 +1,9 @@
 """A server and sites that are elsewhere, without the wire between them."""
 
+import dataclasses
 import json
+import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,9 +15,13 @@ from federated.small_sites import (
 )
 
 from medjax import experiment
+from medjax.data.facts import DataFacts
 from medjax.federated import (
   algorithms,
   hospital,
+  link,
+  masked,
+  protocol,
   rounds,
   serving,
   settings,
@@ -261,6 +268,68 @@ def test_who_does_not_belong_is_turned_away(world, tmp_path, capsys):
     'its config has optimizer.learning_rate=0.5, that of the server 0.3' in said
   )
   assert {node for node, ask in wire.asked if ask == 'round'} == {10, 11}
+
+
+@pytest.mark.parametrize(
+  'field', ['channel_names', 'normalisation', 'further_images']
+)
+def test_sites_with_channels_in_another_order_are_refused(field):
+  make = lambda *names: dataclasses.asdict(
+    DataFacts(channels=2, rank=3, **{field: names})
+  )
+  one, other = make('ct', 'none'), make('none', 'ct')
+  assert protocol.agreed({'b': one, 'a': one}) == one
+  with pytest.raises(ValueError, match=f'c has {field} .*describe their data'):
+    protocol.agreed({'a': one, 'b': one, 'c': other})
+  # Formats without names of channels are no other channels.
+  if field != 'further_images':
+    assert protocol.agreed({'a': make(), 'b': one}) == make()
+    with pytest.raises(ValueError, match=f'c has {field}'):
+      protocol.agreed({'a': make(), 'b': one, 'c': other})
+
+
+def test_a_site_tells_nothing_of_who_its_patients_are(world, tmp_path):
+  noted = 'Meier_Eva: 2 files passed over'
+  (site,) = sites(world(), tmp_path, 'a').values()
+  facts = dataclasses.replace(site._experiment.facts, notes=(noted,))
+  config = {**site._experiment.config}
+  config['data'] = {
+    **config['data'],
+    'labelled_ids': ('Meier_Eva',),
+    'join': {'table': '/hospital/a/Meier_Eva.csv', 'on': 'Meier_Eva'},
+  }
+  site._experiment = dataclasses.replace(
+    site._experiment, facts=facts, config=config
+  )
+  hello, _, _ = site({'ask': 'hello'}, {})
+  assert hello['facts']['class_names'] == ['no', 'yes']
+  assert 'Meier' not in json.dumps(hello)
+
+
+def test_a_masked_round_that_fails_names_no_file(monkeypatch):
+  flower = types.SimpleNamespace(content={})
+  monkeypatch.setattr(masked.Masking, 'asked', lambda content: True)
+  monkeypatch.setattr(masked.Masking, '__init__', lambda *given: None)
+  errors = []
+
+  def answering(address, respond, **options):
+    for error in (
+      ValueError('/hospital/a/Meier_Eva/ct.nii.gz: damaged'),
+      link.RefusalError('moved w by 2, beyond the declared ±1'),
+    ):
+      monkeypatch.setattr(
+        masked.Masking, '__call__', mock.Mock(side_effect=error)
+      )
+      with pytest.raises(link.RefusalError) as raised:
+        respond(flower)
+      errors.append(str(raised.value))
+
+  monkeypatch.setattr(link, 'answer', answering)
+  hospital.answer(mock.Mock(), 'x:1')
+  assert errors == [
+    'ValueError, of which the site itself says more',
+    'moved w by 2, beyond the declared ±1',
+  ]
 
 
 def test_a_site_takes_part_in_one_federation(world, tmp_path):

@@ -203,6 +203,20 @@ def test_a_round_that_does_not_count_is_spent(world, tmp_path):
   assert kept['steps'] == 4
 
 
+def test_federations_of_one_secret_share_no_noise(world, tmp_path, monkeypatch):
+  mesh, cases = use(monkeypatch), by_site(make_cases())['a']
+  config, keys = settings.config(world, []), []
+  for name, steps in (('fedavg', 2), ('fedprox', 2), ('fedavg', 1)):
+    made = state.planned(experiment.make(config), 6 // steps, steps)
+    algorithm = algorithms.make(name, made.config['optimizer'])
+    site = simulate.local.Site(
+      made, 'a', cases, mesh, folder=tmp_path / f'{name}{steps}',
+      about=simulate.local.about(algorithm, steps),
+    )  # fmt: skip
+    keys.append(jax.random.key_data(site.key).tolist())
+  assert len({*map(tuple, keys)}) == 3
+
+
 def test_sites_have_chance_of_their_own(world, tmp_path, monkeypatch):
   """The same cases at two sites, of one secret: other draws, other noise."""
   mesh = use(monkeypatch)

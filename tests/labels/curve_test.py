@@ -304,6 +304,34 @@ def test_a_forest_on_the_features_of_a_table(tmp_path):
     forest.rows(Voxels(), table=table)
 
 
+def test_a_forest_grows_again_of_a_table_that_was_corrected(
+  pictures, tmp_path, monkeypatch
+):
+  path, grown = table_of(pictures, tmp_path), []
+  plan = runs.Plan(f'{pictures}/small.py:pictures', table=str(path))
+  rows = forest.rows
+  monkeypatch.setattr(
+    forest, 'rows', lambda *a, **b: grown.append(1) or rows(*a, **b)
+  )
+
+  def found():
+    table = forest.read_table(path)
+    place = tmp_path / 'forest_of_table'
+    return [
+      row['probability'][1]
+      for row in curve._grown(plan, place, 16, 0, table)[0]
+    ]
+
+  first = found()
+  assert found() == first
+  assert len(grown) == 1
+  head, *lines = path.read_text().splitlines()
+  lines = [f'{x.split(",")[0]},{int(x[0] == "b")}' for x in lines]
+  path.write_text('\n'.join([head, *lines]))
+  assert found() != first
+  assert len(grown) == 2
+
+
 def test_a_table_with_decimal_commas(tmp_path):
   path = tmp_path / 'features.csv'
   path.write_text('id;size;age\na;40,5;\nb;2;61\n')

@@ -11,7 +11,7 @@ from PIL import Image
 from medjax import experiment
 from medjax.evaluate import evaluate
 from medjax.labels import __main__ as program
-from medjax.labels import runs
+from medjax.labels import runs, select
 from medjax.labels.seen import around, margin, seen
 from medjax.prediction import trained
 from medjax.prediction.result import Prediction
@@ -134,6 +134,24 @@ def test_of_a_map_the_mean_over_its_region_and_the_slice():
   )
   other = seen({**case, 'image': wide[..., :1]}, larger, exclusive=True)
   assert other.scores['entropy'] == pytest.approx(found.scores['entropy'])
+
+
+def test_badge_of_labels_that_do_not_exclude_each_other():
+  case = {'id': 'x', 'image': np.ones((4, 4, 1))}
+
+  def of(p, exclusive):
+    told = Prediction(
+      case['id'], None, probabilities=np.array(p), embedding=np.ones(3)
+    )
+    return seen(case, told, exclusive=exclusive)
+
+  sure, unsure = of([0.99, 0.99, 0.01], False), of([0.6, 0.45, 0.3], False)
+  np.testing.assert_allclose(sure.error, [-0.01, -0.01, 0.01])
+  np.testing.assert_allclose(unsure.error, [-0.4, 0.45, 0.3])
+  (first,) = select.ranked([sure, unsure], 1, 'badge')
+  assert first.score == pytest.approx(np.linalg.norm(unsure.error) * 3**0.5)
+  found = of([0.6, 0.3, 0.1], True).error
+  np.testing.assert_allclose(found, [-0.4, 0.3, 0.1])
 
 
 def test_members_that_disagree_are_bald_and_nothing_marked_is_everywhere():

@@ -59,6 +59,10 @@ def test_coreset_begins_in_the_middle_where_nothing_is_known():
   assert found == [2, 3]  # 3 is the mean; then the farthest
 
 
+def errors(p):
+  return p - np.eye(p.shape[1])[p.argmax(1)]
+
+
 def test_badge_takes_the_longest_gradient_and_never_one_it_has():
   p = RNG.dirichlet(np.ones(3), 30)
   h = RNG.normal(size=(30, 4))
@@ -66,11 +70,11 @@ def test_badge_takes_the_longest_gradient_and_never_one_it_has():
     np.linalg.norm(np.outer(q - np.eye(3)[q.argmax()], e))
     for q, e in zip(p, h, strict=True)
   ]
-  pool = Pool(30)
-  found = take(pool, strategies.badge(pool, h, p, np.random.default_rng(0)), 30)
+  pool, rng = Pool(30), np.random.default_rng(0)
+  found = take(pool, strategies.badge(pool, h, errors(p), rng), 30)
   assert found[0] == int(np.argmax(lengths))
   assert sorted(found) == [*range(30)]
-  place, length, _ = next(strategies.badge(Pool(30), h, p, None))
+  place, length, _ = next(strategies.badge(Pool(30), h, errors(p), None))
   assert length == pytest.approx(lengths[place])
 
 
@@ -78,15 +82,15 @@ def test_badge_spreads_over_groups():
   centres = np.repeat(np.eye(4) * 10, 25, 0)
   h = centres + RNG.normal(0, 0.01, centres.shape)
   p = np.tile([0.6, 0.4], (100, 1))
-  pool = Pool(100)
-  found = take(pool, strategies.badge(pool, h, p, np.random.default_rng(0)), 4)
+  pool, rng = Pool(100), np.random.default_rng(0)
+  found = take(pool, strategies.badge(pool, h, errors(p), rng), 4)
   assert {i // 25 for i in found} == {0, 1, 2, 3}
 
 
 def test_badge_goes_on_where_all_are_sure():
-  pool = Pool(5)
+  pool, rng = Pool(5), np.random.default_rng(0)
   p, h = np.eye(2)[[0, 0, 1, 1, 0]], RNG.normal(size=(5, 3))
-  found = take(pool, strategies.badge(pool, h, p, np.random.default_rng(0)), 5)
+  found = take(pool, strategies.badge(pool, h, errors(p), rng), 5)
   assert sorted(found) == [*range(5)]
 
 

@@ -4,18 +4,46 @@ Beside run.py: NIfTI by nibabel, DICOM by pydicom, pictures by Pillow, the rest
 by numpy alone. An affine is voxel → mm, of one row more than there are axes.
 """
 
+import collections
 import pathlib
 
 import numpy as np
 
 _APART = 1.5  # times the training's voxels: other anatomy fills a window
 _EDGE = 0.751  # voxels beyond the outermost centres that still count
+_CENTIMETRES = 3  # of an ultrasound region, DICOM PS3.3 C.8.5.5.1.15
 
 
 def stem(path):
-  """The name of a file without what says its format."""
-  name = pathlib.Path(path).name
-  return name.removesuffix('.gz').rpartition('.')[0] or name
+  """The name of a file without what says its format; of a folder all of it."""
+  path = pathlib.Path(path).absolute()
+  if path.is_dir():  # may be called by a UID, whose points are no suffix
+    return path.name
+  return path.name.removesuffix('.gz').rpartition('.')[0] or path.name
+
+
+def check_answers(paths, out, further, info):
+  """Raises ValueError where an answer would overwrite another, or an input."""
+  if out.exists() and not out.is_dir():
+    raise ValueError(f'{out} is a file: the last word is a folder for answers')
+  names = ['predictions.csv']
+  if info['masks']:
+    stems = collections.Counter(map(stem, paths))
+    if twice := [name for name, n in stems.items() if n > 1]:
+      raise ValueError(
+        f'two inputs are called {twice[0]}, so that one mask would overwrite '
+        'the other: predict them into two folders'
+      )
+    names = [name + end for name in stems for end in ('.nii.gz', '.png')]
+  given = map(pathlib.Path, (*paths, *further.values()))
+  same = lambda path: path.stat()[1:3]  # of all names and links of a file
+  inputs = {same(path) for path in given if path.exists()}
+  for path in (out / name for name in names):
+    if path.exists() and same(path) in inputs:
+      raise ValueError(
+        f'{path} is an input, and an answer would overwrite it: give another '
+        'folder'
+      )
 
 
 def read(path):
@@ -26,6 +54,18 @@ def read(path):
   if path.name.lower().endswith(('.nii', '.nii.gz')):
     return _read_nifti(path)
   return _read_picture(path)
+
+
+def further(name, value):
+  """(array, affine) of --NAME=VALUE: an image, or numbers without an affine."""
+  if pathlib.Path(value).exists():
+    return read(value)[:2]
+  try:
+    return np.array(value.split(','), np.float32), None
+  except ValueError:
+    raise ValueError(
+      f'--{name}={value}: no such file, and no numbers with commas'
+    ) from None
 
 
 def _nifti_writer(affine):
@@ -81,12 +121,8 @@ def _read_dicom(path):
   kinds = {f.PhotometricInterpretation for f in frames}
   if kinds != {'MONOCHROME2'} or any(f.pixel_array.ndim > 2 for f in frames):
     raise ValueError('no DICOM of single grey frames (MONOCHROME2): convert it')
-  arrays = [
-    f.pixel_array.astype(np.float32) * float(f.get('RescaleSlope', 1))
-    + float(f.get('RescaleIntercept', 0))
-    for f in frames
-  ]
-  rows, columns = map(float, frames[0].get('PixelSpacing', (1, 1)))
+  arrays = [_values(f) for f in frames]
+  rows, columns = _pixel_size(frames[0])
   if not path.is_dir():
     affine = np.diag([rows, columns, 1.0])
     return arrays[0][..., None].astype(np.float32), affine, _picture_writer
@@ -103,6 +139,48 @@ def _read_dicom(path):
   affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's LPS to RAS
   array = np.stack([arrays[i].T for i in order], -1)[..., None]
   return array.astype(np.float32), affine, _nifti_writer(affine)
+
+
+def _values(frame):
+  """The real values of a frame, where a slope and an intercept say them."""
+  slope, intercept = (
+    frame.get(name) for name in ('RescaleSlope', 'RescaleIntercept')
+  )
+  others = ['ModalityLUTSequence', 'DoseGridScaling']
+  if slope is None and intercept is None:
+    others.append('RealWorldValueMappingSequence')
+  for name in others:
+    if frame.get(name):
+      raise ValueError(f'its values follow from {name}: convert it')
+  array = frame.pixel_array.astype(np.float32)
+  return array * float(slope or 1) + float(intercept or 0)
+
+
+def _pixel_size(header):
+  """(between rows, between columns) in mm as medjax has it; 1 where unknown."""
+  magnified = float(header.get('EstimatedRadiographicMagnificationFactor') or 1)
+  for name, times in (
+    ('PixelSpacing', 1),
+    ('ImagerPixelSpacing', magnified),  # at the detector
+    ('NominalScannedPixelSpacing', 1),
+  ):
+    sizes = [float(x) / times for x in header.get(name) or ()]
+    if sizes and min(sizes) > 0:  # 0 stands for unknown
+      return sizes
+  scales = {
+    tuple(_of_region(region, axis) for axis in 'YX')
+    for region in header.get('SequenceOfUltrasoundRegions') or ()
+    if region.get('RegionSpatialFormat', 1) == 1
+  }
+  one = scales.pop() if len(scales) == 1 else (0, 0)
+  return one if min(one) > 0 else (1.0, 1.0)
+
+
+def _of_region(region, axis):
+  """mm of a pixel of an ultrasound region along an axis; 0 where unknown."""
+  known = region.get(f'PhysicalUnits{axis}Direction') == _CENTIMETRES
+  size = 10 * abs(float(region.get(f'PhysicalDelta{axis}', 0)))
+  return round(size, 9) if known else 0
 
 
 def other_spacing(affine, info):

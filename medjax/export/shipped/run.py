@@ -118,12 +118,13 @@ def main():
     known = ', '.join(f'--{name}' for name in sorted(further)) or 'files'
     sys.exit(f'the model takes no --{min(unknown)}, only {known}')
   others, affines = {}, {}
-  for name, value in given.items():
-    if pathlib.Path(value).exists():
-      others[name], affines[name], _ = image_files.read(value)
-    else:
-      others[name] = np.array(value.split(','), np.float32)
-  out.mkdir(parents=True, exist_ok=True)
+  try:
+    image_files.check_answers(paths, out, given, model.info)
+    for name, value in given.items():
+      others[name], affines[name] = image_files.further(name, value)
+    out.mkdir(parents=True, exist_ok=True)
+  except Exception as e:  # a file may hold anything
+    sys.exit(said(e))
   table, failed = [('file', 'output', 'name', 'value')], False
   for path in paths:
     try:
