@@ -16,7 +16,7 @@ import pydicom
 from medjax.data import formats
 from medjax.service import outcome, report, uids
 
-TEMPLATE = '2'  # changes whenever the same inputs give other bytes
+TEMPLATE = '3'  # changes whenever the same inputs give other bytes
 _TAKEN = (
   'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID',
   'Modality', 'SeriesNumber', 'Rows', 'Columns', 'SpecificCharacterSet',

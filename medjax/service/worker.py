@@ -26,6 +26,7 @@ from medjax.service import (
 
 log = logging.getLogger('medjax.service')
 
+_INSTALL = 'install it again with python -m medjax.service model'
 _IDLE = 0.3  # seconds between two looks for work
 _AWAY = 2.0  # those after which the store may be there again
 _SOP_CLASSES = {
@@ -155,8 +156,12 @@ class Worker:
       return known[1]
     if models.digest(row.workdir) != row.digest:
       raise ValueError(
-        'its workdir was changed since it was installed; install it again with '
-        'python -m medjax.service model'
+        f'its workdir was changed since it was installed; {_INSTALL}'
+      )
+    if not row.facts['dense'] and 'positive' not in row.facts:
+      raise ValueError(
+        'it was installed by a release that did not note which class its '
+        f'threshold is of; {_INSTALL}'
       )
     model = analyse.Model.load(row)
     self._models[row.id] = ((stamp, row.digest), model)

@@ -6,6 +6,8 @@ import pytest
 from medjax import files
 from medjax.prediction import trained
 from medjax.service import abstain, outcome
+from medjax.tasks.classification import Classification
+from medjax.tasks.scores import Scores
 
 RULE = {
   'n': 20,
@@ -84,6 +86,10 @@ def test_wilson_and_bins():
     (dict(names=['a', 'b'], normal='a', thresholds=[0.3]), [0.6, 0.4], 'b'),
     (dict(names=['a', 'b'], normal='a', thresholds=[]), [0.6, 0.4], ''),
     (dict(names=['a', 'b'], normal='b', thresholds=[]), [0.6, 0.4], 'a'),
+    # The threshold is of the positive class, also where that is no finding.
+    (dict(names=['a', 'b'], normal='b', thresholds=[0.8]), [0.6, 0.4], 'a'),
+    (dict(names=['a', 'b'], normal='b', thresholds=[0.8]), [0.1, 0.9], ''),
+    (dict(names=['a', 'b'], normal='', thresholds=[0.8]), [0.4, 0.6], 'a'),
     (dict(names=list('abc'), normal='a', thresholds=[]), [0.2, 0.3, 0.5], 'c'),
     (dict(names=list('abc'), normal='', thresholds=[]), [0.5, 0.3, 0.2], 'a'),
     (
@@ -96,6 +102,7 @@ def test_wilson_and_bins():
 def test_decisions_are_those_of_validation(facts, raw, present):
   facts = {
     'dense': False, 'exclusive': True, 'validation': {},
+    'positive': 1 if len(raw) == 2 else None,
     'codes': dict.fromkeys('abc', ('121071', 'DCM', 'Finding')), **facts,
   }  # fmt: skip
   prediction = types.SimpleNamespace(probabilities=np.array(raw))
@@ -107,3 +114,19 @@ def test_decisions_are_those_of_validation(facts, raw, present):
     ''.join(f['name'] for f in found['findings'] if f['present']) == present
   )
   assert (found['summary'] == 'finding') is bool(present)
+
+
+@pytest.mark.parametrize('thresholds', [(), (0.3,), (0.5,), (None,)])
+@pytest.mark.parametrize('positive', [None, 0, 1])
+def test_two_classes_are_decided_as_the_evaluation_does(positive, thresholds):
+  task = Classification(num_classes=2, positive=positive)
+  p = np.array([[x, 1 - x] for x in (0.1, 0.3, 0.5, 0.7, 0.95)])
+  rows = [{'probability': q, 'label': 0, 'id': 'a'} for q in p]
+  theirs = Scores(task, rows).decide(thresholds or None)
+  ours = [
+    outcome.decided(
+      q, thresholds=thresholds, exclusive=True, positive=task.positive_class
+    )
+    for q in p
+  ]
+  np.testing.assert_array_equal(ours, theirs)
