@@ -48,7 +48,7 @@ def init(home, *, database='', files='', port=11112, http_port=8000):
 
 def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
   """Installs a trained workdir, for the series that a rule names."""
-  from medjax.service import abstain, models
+  from medjax.service import abstain, models, view
 
   store = _store(home)
   models.stated(options.get('facts'))  # before what takes long
@@ -62,10 +62,9 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
     rule = abstain.fit(trained.load(workdir), coverage=coverage)
     path = pathlib.Path(workdir) / abstain.NAME
     files.write_json(path, rule, sealed=True)
-    mean, low, high = rule['risk']
     print(
       f'{path}: at coverage {coverage:g} the risk ({rule["risk_is"]}) is '
-      f'{mean:.3f} ({low:.3f} to {high:.3f}), of {rule["n"]} cases'
+      f'{view.risk(rule["risk"])}, of {rule["n"]} cases'
     )
   given = _codes(codes) if codes else None
   name = models.install(store, workdir, codes=given, who=_who(), **options)
