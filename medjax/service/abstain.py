@@ -79,7 +79,7 @@ def _volume(case, labels):
   marked = np.asarray(labels) > 0
   rank = np.ndim(case['image']) - 1
   marked = marked.any(-1) if marked.ndim > rank else marked
-  return float(marked.sum() * np.prod(np.asarray(case['spacing'], float)))
+  return float(marked.sum() * outcome.voxel_size(case))
 
 
 def _of_training(run):

@@ -67,14 +67,14 @@ def found(facts, case, prediction, *, raw, doubts, measures):
 
 def _segments(facts, case, prediction):
   """A finding for each class of a label map: its volume or area, and where."""
-  spacing, labels = np.asarray(case['spacing'], float), prediction.labels
+  labels, voxel = prediction.labels, voxel_size(case)
   planar = labels.ndim == 2
   # A picture that does not state its scale has none.
   unit = ('mm2' if planar else 'mm3') if _has_scale(case) else 'px'
   found = []
   for number, name in enumerate(facts['names'], start=1):
     count = int((labels == number).sum())
-    size = float(count * spacing.prod())
+    size = count * voxel
     about = facts['validation'].get(name)
     interval = None
     if about and about['volume'] and count:
@@ -99,6 +99,14 @@ def _segments(facts, case, prediction):
       }
     )
   return found
+
+
+def voxel_size(case):
+  """The volume of a voxel (mm³), or the area of a pixel (mm²).
+
+  Less than its edges' product where a tilted gantry has sheared it.
+  """
+  return float(abs(np.linalg.det(np.asarray(case['affine'])[:-1, :-1])))
 
 
 def _has_scale(case):

@@ -18,6 +18,10 @@ RULE = {
 }
 WITHIN = {'confidence': 0.8, 'spacing/0': 1.0, 'roughness': 0.3}
 
+PICTURE = {
+  'image': np.zeros((4, 4, 1)), 'affine': np.eye(3), 'spacing': np.ones(2),
+}  # fmt: skip
+
 
 def test_judge():
   assert abstain.judge(None, WITHIN) == ((), ())
@@ -71,7 +75,7 @@ def test_a_rule_is_fixed_on_validation(workdir, tmp_path):
 
 
 def test_labels_are_sure_where_the_least_sure_is():
-  case = {'image': np.zeros((4, 4, 1)), 'spacing': np.ones(2)}
+  case = dict(PICTURE)
 
   def sure(p, exclusive, labels=None):
     made = types.SimpleNamespace(probabilities=np.array(p), labels=labels)
@@ -97,9 +101,7 @@ class Run:
   def __init__(self, task, cases, thresholds=()):
     self.task, self.experiment = task, self
     self.calibration = types.SimpleNamespace(thresholds=thresholds)
-    self._cases = [
-      {'image': np.zeros((4, 4, 1)), 'spacing': np.ones(2), **c} for c in cases
-    ]
+    self._cases = [{**PICTURE, **c} for c in cases]
 
   def cases(self, split):
     return self._cases
@@ -155,6 +157,25 @@ def test_an_empty_case_that_is_found_empty_is_right():
   assert view.risk([None, None, None]) == 'not known'
   measures = {name: sum(ends) / 2 for name, ends in rule['ranges'].items()}
   assert not abstain.judge(rule, {'confidence': 0.98, **measures})[0]
+
+
+def test_a_tilted_gantry_makes_no_volume_larger():
+  affine = np.diag([0.5, 0.5, 2.0, 1.0])
+  affine[1, 2] = 2 * np.tan(np.radians(25))  # each slice is shifted
+  case = {'affine': affine, 'spacing': np.linalg.norm(affine[:3, :3], axis=0)}
+  assert outcome.voxel_size(case) == pytest.approx(0.5)
+  labels = np.zeros((4, 4, 4), int)
+  labels[1:3, 1:3, 1:3] = 1
+  facts = {'dense': True, 'names': ['a'], 'codes': {'a': 'x'}, 'validation': {}}
+  found = outcome.found(
+    facts, case, types.SimpleNamespace(labels=labels), raw=None, doubts=(),
+    measures={'confidence': 1.0},
+  )  # fmt: skip
+  (finding,) = found['findings']
+  assert finding['measures'][0]['value'] == pytest.approx(8 * 0.5)
+  case['image'] = np.zeros((4, 4, 4, 1))
+  assert abstain._volume(case, labels) == pytest.approx(8 * 0.5)
+  assert outcome.voxel_size(PICTURE) == 1
 
 
 def test_wilson_and_bins():
