@@ -160,6 +160,8 @@ def _add(c, header, digest, size, peer):
   """Adds the row of a file; returns why not, or ''."""
   now, t, s = time.time(), tables.instances, tables.studies
   study = uids.study_id(header['study'])
+  # A purge of it is waited for: what is here before may be gone after it.
+  c.execute(sa.select(s.c.id).where(s.c.id == study).with_for_update())
   row = c.execute(sa.select(t).where(t.c.sop_uid == header['sop_uid'])).first()
   if row is not None and row.digest == digest and row.study == study:
     c.execute(s.update().where(s.c.id == study).values(touched=now))

@@ -1,6 +1,7 @@
 import errno
 import io
 import os
+import threading
 import time
 
 import hospital
@@ -8,7 +9,7 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from medjax.service import complete, intake, tables, uids
+from medjax.service import again, complete, intake, tables, uids
 
 
 @pytest.fixture
@@ -120,6 +121,30 @@ def test_a_name_in_two_alphabets(store, series):
   assert intake.receive(store, stream.getvalue()).status == intake.OK
   (study,) = one(store, tables.studies)
   assert '山田' in study.shown['PatientName']
+
+
+def test_an_image_that_comes_during_a_purge_is_there(
+  postgres, tmp_path, series, monkeypatch
+):
+  store = hospital.make_store(tmp_path / 'home', postgres.url)
+  intake.receive(store, series[0])
+  complete.complete_studies(store)
+  answers, add = [], again.audit.add
+  again_it_comes = lambda: answers.append(intake.receive(store, series[0]))
+  sender = threading.Thread(target=again_it_comes)
+
+  def slowly(*arguments, **options):
+    sender.start()
+    sender.join(1)  # it waits for the end of the purge
+    add(*arguments, **options)
+
+  monkeypatch.setattr(again.audit, 'add', slowly)
+  assert again.purge(store, -1, who='me').startswith('1 studies')
+  sender.join()
+  assert answers[0].status == intake.OK
+  (row,) = one(store, tables.instances)
+  assert store.bytes(row.digest) == series[0]
+  tables.metadata.drop_all(store.engine)
 
 
 def test_a_power_cut_loses_no_file(store, series):

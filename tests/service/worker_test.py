@@ -260,3 +260,28 @@ def test_purge_leaves_nothing_of_a_study(ready, images, tmp_path):
   (model,) = one(store, tables.models)  # its card stays
   left = [p.name for p in store.files.rglob('*') if p.is_file()]
   assert left == [model.facts['card']]
+
+
+def test_purge_leaves_what_is_not_done_or_came_anew(
+  store, images, tmp_path, monkeypatch
+):
+  files = hospital.mr_series(images[0], tmp_path / 'd')
+  intake.receive(store, files[0].read_bytes())  # nobody has routed it
+  assert again.purge(store, -1, who='me').startswith('0 studies')
+  complete.complete_studies(store)
+  (study,), s = one(store, tables.studies), tables.studies
+  with store.write() as c:
+    c.execute(s.update().values(touched=study.touched - 100))
+  purge_study = again._purge_study
+
+  def late(*arguments):  # an image comes between the list and its removal
+    assert intake.receive(store, files[0].read_bytes()).status == intake.OK
+    return purge_study(*arguments)
+
+  monkeypatch.setattr(again, '_purge_study', late)
+  assert again.purge(store, 50, who='me').startswith('0 studies')
+  assert len(one(store, tables.instances)) == 1
+  monkeypatch.undo()
+  with store.write() as c:
+    c.execute(s.update().values(touched=study.touched - 100))
+  assert again.purge(store, 50, who='me').startswith('1 studies')
