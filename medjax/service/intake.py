@@ -272,8 +272,9 @@ def recover(store):
   """Finds the rows again of files that a power cut took from the database.
 
   Such files never got a row that is on the disk, though their sender has been
-  told that they are here. Those that are cut off had no answer; they go, unless
-  somebody may be writing them. Returns how many rows were found.
+  told that they are here; or a row, but not their name. Those that are cut off
+  had no answer; they go, unless somebody may be writing them. Returns how many
+  rows were found.
   """
   found, t = 0, tables.instances
   for path in sorted(store.incoming.iterdir()):
@@ -287,6 +288,9 @@ def recover(store):
       whole = hashlib.sha256(data).hexdigest() == digest
       if whole and here is None:
         found += receive(store, data).status == OK
+      elif whole and not store.path(digest).exists():
+        # Its row is on the disk, and what it is called by now is not.
+        path.rename(store.incoming / digest)
       elif time.time() - path.stat().st_mtime > _WRITTEN:
         path.unlink()
     except FileNotFoundError:  # another process settled it

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import io
 import os
 import threading
@@ -159,8 +160,15 @@ def test_a_power_cut_loses_no_file(store, series):
   # Written, but not yet called by its name.
   (digest,) = [p for p in sorted(store.incoming.iterdir())[-1:]]
   digest.rename(store.incoming / f'.{digest.name}.1.1')
+  # And one with a row, whose other name was lost.
+  named = store.incoming / hashlib.sha256(series[5]).hexdigest()
+  intake.receive(store, series[5])
+  lost = store.incoming / f'.{named.name}.1.1'
+  named.rename(lost)
+  os.utime(lost, (time.time() - 7200,) * 2)
   assert intake.recover(store) == 3
-  assert len(one(store, tables.instances)) == 3
+  assert store.bytes(named.name) == series[5]
+  assert len(one(store, tables.instances)) == 4
   assert not cut.exists()
   assert intake.recover(store) == 0
 
