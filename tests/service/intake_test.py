@@ -9,6 +9,7 @@ import hospital
 import pydicom
 import pytest
 import sqlalchemy as sa
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medjax.service import again, complete, intake, tables, uids
 
@@ -23,6 +24,17 @@ def changed(data, **fields):
   d = pydicom.dcmread(io.BytesIO(data))
   for key, value in fields.items():
     setattr(d, key, value)
+  stream = io.BytesIO()
+  d.save_as(stream)
+  return stream.getvalue()
+
+
+def report(data):
+  """A file of the same headers that is no image."""
+  d = pydicom.dcmread(io.BytesIO(data))
+  del d.PixelData, d.Rows
+  d.Modality, d.SOPClassUID = 'SR', pydicom.uid.ComprehensiveSRStorage
+  d.TextString = 'all is well'  # 12 bytes and 8 of header
   stream = io.BytesIO()
   d.save_as(stream)
   return stream.getvalue()
@@ -54,6 +66,9 @@ def test_what_came_is_a_row_and_a_file(store, series):
     (lambda b: b'x' * 5000, 'no whole DICOM'),
     (lambda b: b[:200], 'no whole DICOM|missing'),
     (lambda b: b[:-300], 'cut off'),
+    (lambda b: b[:1000], 'without pixels, or cut off'),
+    (lambda b: report(b)[:-3], 'cut off'),
+    (lambda b: report(b)[:-17], 'cut off'),  # within the header of an element
     (lambda b: changed(b, SOPInstanceUID='../../x'), 'SOPInstanceUID'),
     (lambda b: changed(b, SOPInstanceUID='1.' * 33 + '1'), 'SOPInstanceUID'),
     (lambda b: changed(b, SOPInstanceUID=''), 'SOPInstanceUID'),
@@ -78,6 +93,32 @@ def test_other_contents_of_one_uid_are_refused(store, series):
   assert len(one(store, tables.instances)) == 1
   (remark,) = one(store, tables.remarks)
   assert 'different contents' in remark.text
+
+
+@pytest.mark.parametrize('deflated', [False, True])
+def test_the_same_image_in_a_file_of_another_writer(store, series, deflated):
+  d = pydicom.dcmread(io.BytesIO(series[0]))
+  if deflated:
+    d.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+  files = []
+  for name, echo in (('A', 3), ('ANOTHER', 3), ('A', 4)):
+    d.file_meta.ImplementationVersionName, d.EchoTime = name, echo
+    stream = io.BytesIO()
+    d.save_as(stream, enforce_file_format=True)
+    files.append(stream.getvalue())
+  assert len(set(files)) == 3
+  first, same, other = (intake.receive(store, f).status for f in files)
+  assert first == intake.OK
+  assert same == (intake.DUPLICATE if deflated else intake.OK)
+  assert other == intake.DUPLICATE
+  (row,) = one(store, tables.instances)
+  assert store.bytes(row.digest) == files[0]
+
+
+def test_a_report_is_kept(store, series):
+  assert intake.receive(store, report(series[0])).status == intake.OK
+  padded = report(changed(series[1])) + bytes(16)
+  assert intake.receive(store, padded).status == intake.OK
 
 
 def test_two_patients_in_one_study_are_not_analysed(store, series):
