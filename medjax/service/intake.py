@@ -21,6 +21,11 @@ NOT_UNDERSTOOD = 0xC000
 DUPLICATE = 0x0111
 REFUSED = 0x0124
 
+# Of a study whose file is not on the disk any more; sent again it is.
+GONE = (
+  'A file of the study is missing on the disk: nothing was analysed. Send the '
+  'study again.'
+)
 _CUT = 'the file is cut off'
 _UNDEFINED = 0xFFFFFFFF  # a length, of what is encapsulated
 _WRITTEN = 600.0  # seconds after which nobody writes a file any more
@@ -208,6 +213,11 @@ def _add(c, header, digest, size, peer):
   row = c.execute(sa.select(t).where(t.c.sop_uid == header['sop_uid'])).first()
   if row is not None and row.digest == digest and row.study == study:
     c.execute(s.update().where(s.c.id == study).values(touched=now))
+    c.execute(
+      s.update()
+      .where(s.c.id == study, s.c.problem == GONE)
+      .values(state='receiving', problem='')
+    )
     return ''
   if row is not None:
     text = (
