@@ -182,8 +182,9 @@ def _add_job(c, study, model, series, members, *, round_=0):
   """Adds a job, unless one of the same images and model is there."""
   t = tables.jobs
   inputs = [[i.sop_uid, i.digest] for i in members]
+  installed = uids.installed(model.digest, model.facts)
   key = uids.digest(
-    'job', study.id, series, *(u for u, _ in inputs), model.digest, round_
+    'job', study.id, series, *(u for u, _ in inputs), installed, round_
   )
   if c.scalar(sa.select(t.c.id).where(t.c.key == key)) is not None:
     return key

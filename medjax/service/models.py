@@ -12,6 +12,7 @@ from pydicom.sr._concepts_dict import concepts
 
 from medjax import experiment as experiment_lib
 from medjax import files
+from medjax.explain import neighbours
 from medjax.prediction import novelty
 from medjax.prediction.trained import load_calibration
 from medjax.run import identity
@@ -179,6 +180,7 @@ def _facts(workdir, normal, codes, by_rule):
     ),
     'abstention': abstain.read(workdir),
     'novelty': (workdir / novelty.FILE).exists(),
+    'nearest': files.digest_of(workdir / neighbours.STORED),
     'rules': insight.rules_of(
       by_rule, names, volumes=dense and made.facts.rank == 3
     ),

@@ -41,7 +41,7 @@ class Worker:
   def __init__(self, store, owner):
     self._store, self._owner = store, owner
     self._limits = store.settings.worker
-    self._models = {}  # id → (stamp, Model)
+    self._models = {}  # id → (what it was loaded from, Model)
     self._later = []  # what may be done before there is a job
     self._job, self._since = None, 0.0
     threading.Thread(target=self._renew, daemon=True).start()
@@ -150,9 +150,10 @@ class Worker:
 
   def _model(self, row):
     """The model of a row, loaded once; raises ValueError if it was changed."""
-    stamp = models.stamp(row.workdir)
+    # As it was installed last: its options are in the facts.
+    key = models.stamp(row.workdir), row.digest, row.facts
     known = self._models.get(row.id)
-    if known and known[0] == (stamp, row.digest):
+    if known and known[0] == key:
       return known[1]
     if models.digest(row.workdir) != row.digest:
       raise ValueError(
@@ -164,7 +165,7 @@ class Worker:
         f'threshold is of; {_INSTALL}'
       )
     model = analyse.Model.load(row)
-    self._models[row.id] = ((stamp, row.digest), model)
+    self._models[row.id] = (key, model)
     return model
 
   def _write(self, job, row, found):

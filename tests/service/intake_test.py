@@ -288,6 +288,30 @@ def test_results_count_at_the_peer_that_has_them(store, series, monkeypatch):
   assert complete._has_all(store, study, time.time())
 
 
+def test_a_model_installed_with_other_options_has_jobs_of_its_own(
+  store, series
+):
+  m = tables.models
+  with store.write() as c:
+    c.execute(
+      m.insert().values(
+        name='m', workdir='', digest='d', when='Modality=MR', created=0,
+        facts={'normal': 'a', 'card': ''},
+      )
+    )  # fmt: skip
+  intake.receive(store, series[0])
+  for facts, count in (
+    ({'normal': 'a', 'card': ''}, 1),
+    ({'normal': 'a', 'card': 'x'}, 1),
+    ({'normal': 'b', 'card': 'x'}, 2),
+  ):
+    with store.write() as c:
+      c.execute(m.update().values(facts=facts))
+      c.execute(tables.studies.update().values(state='receiving'))
+    complete.complete_studies(store)
+    assert len(one(store, tables.jobs)) == count
+
+
 def test_a_study_without_images_is_refused_with_a_line(store, series):
   intake.receive(store, changed(series[0], Modality='SR'))
   complete.complete_studies(store)

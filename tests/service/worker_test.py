@@ -108,7 +108,7 @@ def test_the_same_study_gives_the_same_bytes(workdir, images, tmp_path, store):
 
 
 def test_late_images_make_a_version_that_names_the_first(
-  ready, images, tmp_path
+  ready, workdir, images, tmp_path
 ):
   store, work = ready
   files = hospital.mr_series(images[0], tmp_path / 'd')
@@ -116,6 +116,14 @@ def test_late_images_make_a_version_that_names_the_first(
   assert work.step()
   with store.write() as c:  # its results did not arrive
     c.execute(tables.jobs.update().values(state='failed'))
+  # Installed again, with another option: that is of the next analysis.
+  said = ['5366008', 'SCT', 'Hippocampus']
+  models.install(
+    store,
+    workdir,
+    when='Modality=MR, SeriesDescription~HCrop',
+    codes={'anterior': said},
+  )
   send(store, files[-2:])
   first, second = one(store, tables.jobs)
   assert second.version == 2
@@ -129,6 +137,8 @@ def test_late_images_make_a_version_that_names_the_first(
   (item,) = reports[1].PredecessorDocumentsSequence
   named = item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
   assert named.ReferencedSOPInstanceUID == reports[0].SOPInstanceUID
+  found = [job.outcome['findings'][0] for job in one(store, tables.jobs)]
+  assert [f['code'] == said for f in found] == [False, True]
   with store.read() as c:
     shown = view.study(c, first.study)
   assert shown['jobs'][0]['changed'][0] == (
