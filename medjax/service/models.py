@@ -15,7 +15,7 @@ from medjax import files
 from medjax.explain import neighbours
 from medjax.prediction import novelty
 from medjax.prediction.trained import load_calibration
-from medjax.run import identity
+from medjax.run import identity, per_case
 from medjax.service import abstain, audit, insight, rules, tables, uids
 
 _BINS = 10
@@ -288,4 +288,4 @@ def _is_there(row, names, k):
   """Whether a case has class k, by a row of per_case.csv."""
   if f'label/{names[k]}' in row:
     return float(row[f'label/{names[k]}']) > 0
-  return str(row['label']) in (names[k], str(k), f'{k}.0')
+  return per_case.class_of(row['label'], names) == k
