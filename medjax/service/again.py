@@ -44,7 +44,10 @@ def retry(store, job, *, who):
 
 
 def _another_round(c, row):
-  t = tables.jobs
+  t, key = tables.jobs, f'{row.key}/{row.round + 1}'
+  there = c.scalar(sa.select(t.c.id).where(t.c.key == key))
+  if there is not None:
+    raise ValueError(f'job {there} runs it again already')
   values = {
     k: getattr(row, k)
     for k in ('study', 'model', 'series', 'version', 'inputs')
@@ -52,7 +55,7 @@ def _another_round(c, row):
   made = c.execute(
     t.insert().values(
       **values,
-      key=f'{row.key}/{row.round + 1}',
+      key=key,
       round=row.round + 1,
       state='queued',
       predecessor=row.id,

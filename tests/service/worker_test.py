@@ -235,6 +235,8 @@ def test_a_worker_that_dies_again_and_again_abstains(ready, images, tmp_path):
   assert job.outcome['kind'] == 'model failed'
   deliver.deliver(store)
   again.retry(store, job.id, who='me')
+  with pytest.raises(ValueError, match='job 2 runs it again already'):
+    again.retry(store, job.id, who='me')
   assert work.step()
   second = one(store, tables.jobs)[1]
   assert second.outcome['summary'] == 'finding'
