@@ -67,9 +67,9 @@ def receive(store, data, *, peer='', only=''):
   When it is OK, the file is on the disk and its row is in the store. The same
   file again is OK and changes nothing; another one of the same SOP Instance UID
   is refused, since results name their inputs by it; what differs in the file's
-  meta information alone is the same. Our own results, sent back
-  to us, are let go. only: a StudyInstanceUID that it must have. What is refused
-  stands on the work list.
+  meta information alone is the same. Our own results, sent back to us, are let
+  go. only: a StudyInstanceUID that it must have. What is refused stands on the
+  work list.
   """
   answer = _receive(store, data, peer, only)
   if answer.status != OK:
