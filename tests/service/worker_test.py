@@ -261,6 +261,22 @@ def test_a_classifier_of_x_rays(store, classifier, shared_data, tmp_path):
   assert certain[0] == pytest.approx(100 * finding['probability'], abs=1e-3)
 
 
+def test_a_classifier_of_an_earlier_release_is_refused(
+  store, classifier, tmp_path
+):
+  models.install(store, classifier, when='Modality=DX')
+  (row,), m = one(store, tables.models), tables.models
+  facts = {k: v for k, v in row.facts.items() if k != 'positive'}
+  with store.write() as c:
+    c.execute(m.update().values(facts=facts))
+  array = np.zeros((28, 28), np.uint8)
+  send(store, [hospital.x_ray(array, tmp_path / 'x.dcm')])
+  assert worker.Worker(store, 'w').step()
+  (job,) = one(store, tables.jobs)
+  assert job.state == 'refused'
+  assert 'install it again' in job.reason
+
+
 def test_purge_leaves_nothing_of_a_study(ready, images, tmp_path):
   store, work = ready
   send(store, hospital.mr_series(images[0], tmp_path / 'd'))
