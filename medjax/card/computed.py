@@ -6,7 +6,7 @@ import numpy as np
 
 from medjax import files
 from medjax.reports import workdir as workdir_lib
-from medjax.run import identity
+from medjax.run import identity, per_case
 
 _TABLE = 'per_case.csv'
 _WORST = 5
@@ -58,8 +58,7 @@ def _true_probability(run):
   classes = [name.removeprefix('probability/') for name in names]
   found = []
   for row in run.rows:
-    label = str(row['label'])
-    place = classes.index(label) if label in classes else int(float(label))
+    place = per_case.class_of(row['label'], classes)
     found.append(float(row[names[place]]))
   return np.array(found)
 

@@ -33,6 +33,21 @@ def write(path, rows, names):
   files.write_csv(path, lines)
 
 
+def class_of(text, names):
+  """The index of the class that `label` or `decided` of a line says.
+
+  A number is an index, as we write it, and only else a name: the names of the
+  classes may be numbers. Raises ValueError for what is neither.
+  """
+  try:
+    at = float(text)
+  except ValueError:
+    at = -1
+  if at in range(len(names)):
+    return int(at)
+  return list(names).index(str(text))
+
+
 def _names(ids):
   ids = sorted(ids)
   more = f' and {len(ids) - _NAMED} more' if len(ids) > _NAMED else ''

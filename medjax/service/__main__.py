@@ -19,7 +19,7 @@ def _store(home):
   return supervise.bound(settings.read(home))
 
 
-def init(home, *, database='', files='', port=11112, http_port=8000):
+def init(home, *, database='', files='', port=None, http_port=None):
   """Makes a home: settings, tables, and the first administrator."""
   from medjax.service import settings, users
   from medjax.service.store import Store
@@ -30,12 +30,22 @@ def init(home, *, database='', files='', port=11112, http_port=8000):
   path = home / settings.NAME
   if not path.exists():
     settings.write(home, database=database, files=files)
-    if (port, http_port) != (11112, 8000):
-      text = path.read_text('utf-8')
-      text = text.replace('port = 11112', f'port = {port}', 1)
-      text = text.replace('port = 8000', f'port = {http_port}', 1)
-      path.write_text(text, 'utf-8')
-  store = Store(settings.read(home))
+    text = path.read_text('utf-8')
+    text = text.replace('port = 11112', f'port = {port or 11112}', 1)
+    text = text.replace('port = 8000', f'port = {http_port or 8000}', 1)
+    path.write_text(text, 'utf-8')
+  found = settings.read(home)
+  for name, given, there in (
+    ('[store] database', database, found.store.database),
+    ('[store] files', files, found.store.files),
+    ('[dicom] port', port, found.dicom.port),
+    ('[http] port', http_port, found.http.port),
+  ):
+    if given and given != there:
+      raise ValueError(
+        f'{path} is there already, with another {name}: change it there'
+      )
+  store = Store(found)
   store.create()
   store.check()
   with store.write() as c:
@@ -48,7 +58,7 @@ def init(home, *, database='', files='', port=11112, http_port=8000):
 
 def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
   """Installs a trained workdir, for the series that a rule names."""
-  from medjax.service import abstain, models
+  from medjax.service import abstain, models, view
 
   store = _store(home)
   models.stated(options.get('facts'))  # before what takes long
@@ -62,10 +72,9 @@ def model(home, workdir, *, coverage=None, nearest=False, codes='', **options):
     rule = abstain.fit(trained.load(workdir), coverage=coverage)
     path = pathlib.Path(workdir) / abstain.NAME
     files.write_json(path, rule, sealed=True)
-    mean, low, high = rule['risk']
     print(
       f'{path}: at coverage {coverage:g} the risk ({rule["risk_is"]}) is '
-      f'{mean:.3f} ({low:.3f} to {high:.3f}), of {rule["n"]} cases'
+      f'{view.risk(rule["risk"])}, of {rule["n"]} cases'
     )
   given = _codes(codes) if codes else None
   name = models.install(store, workdir, codes=given, who=_who(), **options)
@@ -286,8 +295,8 @@ def _parser():
     init,
     ('--database', dict(default='', help='postgresql+psycopg://… [SQLite]')),
     ('--files', dict(default='', help='a path all machines share [in home]')),
-    ('--port', dict(type=int, default=11112, help='of DICOM [11112]')),
-    ('--http_port', dict(type=int, default=8000, help='of the page [8000]')),
+    ('--port', dict(type=int, help='of DICOM [11112]')),
+    ('--http_port', dict(type=int, help='of the page [8000]')),
   )
   verb(
     model,

@@ -13,6 +13,7 @@ import numpy as np
 
 from medjax import files
 from medjax.metrics import bootstrap
+from medjax.service import outcome
 
 NAME = 'abstention.json'
 _WIDER = 0.25  # of a range, at each end: few cases do not show the extremes
@@ -40,18 +41,28 @@ def read(workdir):
 def measure(case, sample, prediction, *, exclusive=True):
   """{name: number} of a case; names are 'kind/axis' or 'kind'.
 
-  confidence: the mean of the highest probability, of a map over what is near or
-  in the foreground. The others describe the image and what was found in it.
-  exclusive: whether the first channel of a map is the background.
+  confidence: the highest probability; of labels how sure the least sure is,
+  there or not. Of a map, the mean of these over what is near or in the
+  foreground; where nothing is, how sure that is in the most doubtful voxel.
+  The others describe the image and what was found in it. exclusive: whether
+  the probabilities are one distribution, of a map with the background first.
   """
   found = _of_image(case, sample)
   p = np.asarray(prediction.probabilities, np.float64)
   if prediction.labels is None:
-    return found | {'confidence': float(p.max())}
+    return found | {'confidence': float(_sureness(p, exclusive))}
   found['volume'] = _volume(case, prediction.labels)
   near = p[..., 0] < 0.9 if exclusive else p.max(-1) > 0.1
-  sure = (p if exclusive else np.maximum(p, 1 - p)).max(-1)[near]
-  return found | {'confidence': float(sure.mean()) if len(sure) else 0.0}
+  if near.any():
+    confidence = _sureness(p[near], exclusive).mean()
+  else:
+    confidence = (p[..., 0] if exclusive else 1 - p.max(-1)).min()
+  return found | {'confidence': float(confidence)}
+
+
+def _sureness(p, exclusive):
+  """How sure probabilities (…, K) are of what they say: (…,)."""
+  return p.max(-1) if exclusive else np.maximum(p, 1 - p).min(-1)
 
 
 def _of_image(case, sample):
@@ -68,7 +79,7 @@ def _volume(case, labels):
   marked = np.asarray(labels) > 0
   rank = np.ndim(case['image']) - 1
   marked = marked.any(-1) if marked.ndim > rank else marked
-  return float(marked.sum() * np.prod(np.asarray(case['spacing'], float)))
+  return float(marked.sum() * outcome.voxel_size(case))
 
 
 def _of_training(run):
@@ -103,8 +114,8 @@ def _of_values(x):
 def fit(run, *, coverage=0.95):
   """A rule that keeps `coverage` of the validation cases of a trained run.
 
-  Needs the data of the run. Raises ValueError where the model gives no errors
-  that could be weighed.
+  Errors are of what the service would say. Needs the data of the run. Raises
+  ValueError where there are no errors that could be weighed.
   """
   if not 0 < coverage <= 1:
     raise ValueError(f'--coverage={coverage} is not above 0 and up to 1')
@@ -115,11 +126,17 @@ def fit(run, *, coverage=0.95):
     measures.append(
       measure(raw, sample, prediction, exclusive=run.task.exclusive)
     )
-    errors.append(_error(run.task, raw, prediction))
+    errors.append(_error(run, raw, prediction))
   errors = np.array(errors)
   confidence = np.array([m['confidence'] for m in measures])
   kept = max(1, int(np.ceil(coverage * len(errors))))
   threshold = np.sort(confidence)[::-1][kept - 1]
+  risk = _risk(errors[confidence >= threshold])
+  if np.isnan(risk[0]):
+    raise ValueError(
+      f'--coverage={coverage}: no validation case that would be answered has a '
+      'known label, so the risk cannot be told'
+    )
   names = [n for n in measures[0] if n != 'confidence']
   seen = [*measures, *_of_training(run)]
   return files.plain(
@@ -127,28 +144,43 @@ def fit(run, *, coverage=0.95):
       'n': len(errors),
       'coverage': coverage,
       'threshold': float(threshold),
-      'risk': _risk(errors[confidence >= threshold]),
-      'risk_is': (
-        '1 - mean Dice' if 'mask' in run.task.fields else 'share of errors'
-      ),
+      'risk': risk,
+      'risk_is': _kind_of_risk(run.task),
       'curve': _curve(errors, confidence),
       'ranges': {n: _range([m[n] for m in seen if n in m]) for n in names},
     }
   )
 
 
-def _error(task, case, prediction):
-  """How wrong the prediction of a case is, from 0 to 1."""
-  if prediction.labels is None:
-    right = np.argmax(prediction.probabilities) == case['label']
-    return 0.0 if np.all(right) else 1.0
-  dice = task.metrics(prediction.labels, case)['dice']
-  return float(1 - np.nanmean(dice))
+def _kind_of_risk(task):
+  if 'mask' in task.fields:
+    return '1 - mean Dice'
+  return 'share of errors' if task.exclusive else 'share with a wrong label'
+
+
+def _error(run, case, prediction):
+  """How wrong what is said of a case is, from 0 to 1; NaN if nobody knows."""
+  task = run.task
+  if prediction.labels is not None:
+    dice = task.metrics(prediction.labels, case)['dice']
+    # NaN of a class that is neither there nor found, which is right.
+    return 0.0 if np.isnan(dice).all() else float(1 - np.nanmean(dice))
+  said = outcome.decided(
+    np.asarray(prediction.probabilities),
+    thresholds=run.calibration.thresholds or (),
+    exclusive=task.exclusive,
+    positive=task.positive_class,
+  )
+  label = np.asarray(case['label'])
+  if task.exclusive:
+    return float(not said[int(label)])
+  known = label >= 0
+  return float((said != label)[known].any()) if known.any() else np.nan
 
 
 def _risk(errors):
-  """[mean, low, high] with the bootstrap's 95 % interval."""
-  mean = float(errors.mean())
+  """[mean, low, high] with the bootstrap's 95 % interval, of known errors."""
+  mean = float(bootstrap.weighted_mean(errors, np.ones(len(errors))))
   found = bootstrap.intervals(
     lambda w: {'risk': bootstrap.weighted_mean(errors, w)},
     np.arange(len(errors)),

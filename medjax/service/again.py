@@ -44,7 +44,10 @@ def retry(store, job, *, who):
 
 
 def _another_round(c, row):
-  t = tables.jobs
+  t, key = tables.jobs, f'{row.key}/{row.round + 1}'
+  there = c.scalar(sa.select(t.c.id).where(t.c.key == key))
+  if there is not None:
+    raise ValueError(f'job {there} runs it again already')
   values = {
     k: getattr(row, k)
     for k in ('study', 'model', 'series', 'version', 'inputs')
@@ -52,7 +55,7 @@ def _another_round(c, row):
   made = c.execute(
     t.insert().values(
       **values,
-      key=f'{row.key}/{row.round + 1}',
+      key=key,
       round=row.round + 1,
       state='queued',
       predecessor=row.id,
@@ -65,16 +68,14 @@ def _another_round(c, row):
 def purge(store, seconds, *, who):
   """Removes studies that were last touched so long ago; returns a sentence.
 
-  Those with jobs that still go on stay. Rows of the audit log go only after
-  `keep_days`; answers of doctors go with their study.
+  Those that were not routed yet, or have jobs that go on, stay. Rows of the
+  audit log go only after `keep_days`; answers of doctors go with their study.
   """
   s, now = tables.studies, time.time()
+  old = sa.and_(s.c.touched < now - seconds, s.c.state == 'routed')
   with store.read() as c:
-    old = c.execute(
-      sa.select(s.c.id).where(s.c.touched < now - seconds)
-    ).scalars()
-    old = list(old)
-  gone = sum(_purge_study(store, study, who) for study in old)
+    ids = c.scalars(sa.select(s.c.id).where(old)).all()
+  gone = sum(_purge_study(store, study, old, who) for study in ids)
   keep = store.settings.audit.keep_days * 86400
   with store.write() as c:
     rows = audit.purge(c, now - keep)
@@ -84,10 +85,17 @@ def purge(store, seconds, *, who):
   return f'{gone} studies and {rows} rows of the audit log were removed'
 
 
-def _purge_study(store, study, who):
+def _purge_study(store, study, old, who):
   t, s = tables.jobs, tables.studies
   of_jobs = (tables.results, tables.views, tables.deliveries)
   with store.write() as c:
+    # An image may have come since they were listed, and its sender been told
+    # so; who brings one now waits for this row, and finds nothing there.
+    if (
+      c.scalar(sa.select(s.c.id).where(s.c.id == study, old).with_for_update())
+      is None
+    ):
+      return 0
     jobs = c.execute(
       sa.select(t.c.id, t.c.state).where(t.c.study == study)
     ).all()

@@ -95,7 +95,12 @@ def analyse(model, paths, inputs, *, round_=0, before=None):
   """
   sources = results.sources_of(paths)
   identity = results.identity(
-    inputs, model.name, model.digest, sources, round_=round_
+    inputs,
+    model.name,
+    model.digest,
+    sources,
+    facts=model.facts,
+    round_=round_,
   )
   with tempfile.TemporaryDirectory() as folder:
     source = _laid_out(paths, pathlib.Path(folder))
@@ -128,7 +133,12 @@ def nothing(model, paths, inputs, kind, reason, *, round_=0, before=None):
   """The `Analysis` that says nothing, for a reason that is known before."""
   sources = results.sources_of(paths)
   identity = results.identity(
-    inputs, model.name, model.digest, sources, round_=round_
+    inputs,
+    model.name,
+    model.digest,
+    sources,
+    facts=model.facts,
+    round_=round_,
   )
   found = outcome.abstained(kind, reason)
   predecessor = None if before is None else report.predecessor_of(before)

@@ -60,13 +60,15 @@ def digest(row):
 def verify(c, head=''):
   """(rows, digest of the last) of a log that is whole.
 
-  `head` is a digest that was noted elsewhere, which must be among them. Raises
+  c: of `Store.read`, which sees all of one moment. `head` is a digest that was
+  noted elsewhere, which must be among them, or the last that was purged. Raises
   ValueError naming the first row that was changed or is missing.
   """
-  previous, count, met = _FIRST, 0, not head
+  previous, count = _FIRST, 0
   began = store_lib.about(c, 'audit purged')
   if began:
     count, previous = int(began.split()[0]), began.split()[1]
+  met = head in ('', previous)
   for row in c.execute(sa.select(tables.audit).order_by(tables.audit.c.seq)):
     row = row._asdict()
     if row['seq'] != count + 1:

@@ -5,7 +5,7 @@ import time
 import pydicom
 import sqlalchemy as sa
 
-from medjax.service import audit, peers, rules, tables, uids
+from medjax.service import audit, intake, peers, rules, tables, uids
 
 _ASKED = 2.0  # seconds between two questions to a peer about one study
 
@@ -15,9 +15,11 @@ def complete_studies(store, *, now=None):
 
   A study is complete as soon as it has as many images as the peer that sent it
   says it has, and else when `quiet_seconds` have passed since the last
-  association or request with an image of it ended.
+  association or request with an image of it ended. Where the disk fails, the
+  others are routed before OSError is raised.
   """
   settings, now, done = store.settings, time.time() if now is None else now, 0
+  failed = None
   s = tables.studies
   with store.read() as c:
     waiting = c.execute(sa.select(s).where(s.c.state == 'receiving')).all()
@@ -30,22 +32,38 @@ def complete_studies(store, *, now=None):
     if quiet or _has_all(store, study, now):
       try:
         done += route(store, study.id)
-      except (OSError, sa.exc.SQLAlchemyError):  # tried again
+      except sa.exc.SQLAlchemyError:  # tried again
         raise
       except Exception as e:  # one odd study must not keep the others waiting
-        _give_up(store, study.id, type(e).__name__)
+        failed = _given_up(store, study.id, e) or failed
+  if failed is not None:
+    raise failed
   return done
 
 
-def _give_up(store, study, kind):
-  """Ends a study whose headers nobody could foresee."""
-  text = f'The study could not be read ({kind}): nothing was analysed.'
+def _given_up(store, study, error):
+  """Ends a study whose headers nobody could foresee, or whose file is gone.
+
+  Returns the error where it is the disk's, and another try may do.
+  """
+  text = (
+    f'The study could not be read ({type(error).__name__}): nothing was '
+    'analysed.'
+  )
+  if isinstance(error, OSError):
+    if not isinstance(error, FileNotFoundError) or not store.incoming.is_dir():
+      return error
+    text = intake.GONE
   with store.write() as c:
     s = tables.studies
+    known = c.scalar(sa.select(s.c.problem).where(s.c.id == study))
     c.execute(
-      s.update().where(s.c.id == study).values(state='routed', problem=text)
+      s.update()
+      .where(s.c.id == study)
+      .values(state='routed', problem=known or text)
     )
     audit.add(c, 'service', 'complete', study=study, outcome=text)
+  return None
 
 
 def _has_all(store, study, now):
@@ -63,7 +81,7 @@ def _has_all(store, study, now):
     s = tables.studies
     c.execute(s.update().where(s.c.id == study.id).values(asked=now))
     # What we sent there of the study is counted there too.
-    here = c.scalar(_count(study.id)) + c.scalar(_sent(study.id))
+    here = c.scalar(_count(study.id)) + c.scalar(_sent(study.id, peer.name))
   count = peers.count_of(store.settings, peer, study.uid)
   return count is not None and here >= count
 
@@ -73,12 +91,18 @@ def _count(study):
   return sa.select(sa.func.count()).select_from(t).where(t.c.study == study)
 
 
-def _sent(study):
-  t, r = tables.jobs, tables.results
+def _sent(study, peer):
+  """How many results of a study have arrived at a peer, by whatever way."""
+  t, r, d = tables.jobs, tables.results, tables.deliveries
+  arrived = (
+    sa.select(d.c.id)
+    .where(d.c.job == r.c.job, d.c.peer == peer, d.c.state == 'sent')
+    .exists()
+  )
   return (
     sa.select(sa.func.count())
     .select_from(r.join(t, t.c.id == r.c.job))
-    .where(t.c.study == study)
+    .where(t.c.study == study, arrived)
   )
 
 
@@ -158,16 +182,22 @@ def _add_job(c, study, model, series, members, *, round_=0):
   """Adds a job, unless one of the same images and model is there."""
   t = tables.jobs
   inputs = [[i.sop_uid, i.digest] for i in members]
+  installed = uids.installed(model.digest, model.facts)
   key = uids.digest(
-    'job', study.id, series, *(u for u, _ in inputs), model.digest, round_
+    'job', study.id, series, *(u for u, _ in inputs), installed, round_
   )
   if c.scalar(sa.select(t.c.id).where(t.c.key == key)) is not None:
     return key
-  # What it replaces: the last of this model and series that has results.
+  # What it replaces: the last of this model and series that has results, or
+  # will have; one whose results did not arrive has them.
+  has_results = sa.or_(
+    t.c.state.in_(('running', 'written', 'sending', 'done')),
+    sa.and_(t.c.state == 'failed', t.c.outcome.is_not(None)),
+  )
   before = c.scalar(
     sa.select(t.c.id)
     .where(t.c.study == study.id, t.c.model == model.id, t.c.series == series)
-    .where(t.c.state.in_(('running', 'written', 'sending', 'done')))
+    .where(has_results)
     .order_by(t.c.id.desc())
     .limit(1)
   )

@@ -21,6 +21,13 @@ NOT_UNDERSTOOD = 0xC000
 DUPLICATE = 0x0111
 REFUSED = 0x0124
 
+# Of a study whose file is not on the disk any more; sent again it is.
+GONE = (
+  'A file of the study is missing on the disk: nothing was analysed. Send the '
+  'study again.'
+)
+_CUT = 'the file is cut off'
+_UNDEFINED = 0xFFFFFFFF  # a length, of what is encapsulated
 _WRITTEN = 600.0  # seconds after which nobody writes a file any more
 _SHOWN_FOR = 86400.0  # those for which the work list says what was refused
 _REFUSALS = 20  # kinds of them that it says
@@ -29,6 +36,7 @@ _NO_PIXELS = frozenset(
   ('ANN', 'AU', 'DOC', 'ECG', 'HC', 'KO', 'M3D', 'PLAN', 'PR', 'REG', 'RTPLAN',
    'RTRECORD', 'RTSTRUCT', 'RWV', 'SEG', 'SMR', 'SR', 'STAIN')
 )  # fmt: skip
+_PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 _SHOWN = (
   'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'StudyDate',
   'StudyDescription', 'AccessionNumber',
@@ -58,9 +66,10 @@ def receive(store, data, *, peer='', only=''):
 
   When it is OK, the file is on the disk and its row is in the store. The same
   file again is OK and changes nothing; another one of the same SOP Instance UID
-  is refused, since results name their inputs by it. Our own results, sent back
-  to us, are let go. only: a StudyInstanceUID that it must have. What is refused
-  stands on the work list.
+  is refused, since results name their inputs by it; what differs in the file's
+  meta information alone is the same. Our own results, sent back to us, are let
+  go. only: a StudyInstanceUID that it must have. What is refused stands on the
+  work list.
   """
   answer = _receive(store, data, peer, only)
   if answer.status != OK:
@@ -81,6 +90,10 @@ def _receive(store, data, peer, only):
     with store.read() as c:
       if _is_ours(c, sop_uid):
         return answer
+      t = tables.instances
+      here = c.scalar(sa.select(t.c.digest).where(t.c.sop_uid == sop_uid))
+    if here is not None:
+      data = _as_kept(store, here, data)
     digest = store.receive(data)
     with store.write() as c:
       text = _add(c, header, digest, len(data), peer)
@@ -109,6 +122,7 @@ def _header(data):
     refuse(NOT_UNDERSTOOD, 'the file is empty')
   try:
     d = pydicom.dcmread(io.BytesIO(data))
+    lack = _lack(d, data)
     found = {
       'sop_uid': str(d.get('SOPInstanceUID') or ''),
       'sop_class': str(d.get('SOPClassUID') or ''),
@@ -118,7 +132,6 @@ def _header(data):
     modality = str(d.get('Modality') or '').strip().upper()
     found['image'] = modality not in _NO_PIXELS and 'Rows' in d
     found['shown'] = {k: _text(d, k) for k in _SHOWN}
-    whole = _is_whole(d)
   except (
     Exception
   ) as e:  # pydicom meets damage with many kinds, which may quote
@@ -130,18 +143,53 @@ def _header(data):
   ):  # fmt: skip
     if not uids.is_uid(found[name]):
       refuse(NOT_UNDERSTOOD, f'{what} is missing or no UID', **known)
-  if not whole:
-    refuse(NOT_UNDERSTOOD, 'the file is cut off', **known)
+  if lack:
+    refuse(NOT_UNDERSTOOD, lack, **known)
   return found
 
 
-def _is_whole(dataset):
-  """Whether the last element of a file has all the bytes that it says."""
-  if 'PixelData' not in dataset:
-    return True
-  pixels = dataset.get_item('PixelData')
-  length = getattr(pixels, 'length', 0xFFFFFFFF)  # undefined: encapsulated
-  return length == 0xFFFFFFFF or len(pixels.value or b'') >= length
+def _lack(dataset, data):
+  """What a file lacks to be whole, as a sentence; '' where it is.
+
+  pydicom reads as far as it gets. dataset: nothing of it was looked at yet.
+  """
+  last = dataset.get_item([*dataset.keys()][-1]) if len(dataset) else None
+  pixels = [dataset.get_item(k) for k in _PIXELS if k in dataset]
+  if pixels:  # behind them may stand what is no element
+    length = getattr(pixels[0], 'length', _UNDEFINED)
+    cut = length != _UNDEFINED and len(pixels[0].value or b'') < length
+    return _CUT if cut else ''
+  kind = pydicom.uid.UID(str(dataset.get('SOPClassUID') or '')).name
+  if 'Image Storage' in kind and 'PixelDataProviderURL' not in dataset:
+    return 'the file is an image without pixels, or cut off'
+  length = getattr(last, 'length', _UNDEFINED)
+  if length == _UNDEFINED or dataset.file_meta.get('TransferSyntaxUID') == (
+    pydicom.uid.DeflatedExplicitVRLittleEndian
+  ):  # pydicom has met its end
+    return ''
+  end = last.value_tell + length
+  return _CUT if end > len(data) or data[end:].strip(b'\0') else ''
+
+
+def _as_kept(store, digest, data):
+  """The file of a digest if it is the same image as `data`, else `data`.
+
+  Files may differ in their meta information, which is of who wrote the file
+  (PS3.10, 7.1) and not of the image.
+  """
+  with contextlib.suppress(OSError):  # it is not there any more
+    kept = store.bytes(digest)
+    if _data_set(kept) == _data_set(data):
+      return kept
+  return data
+
+
+def _data_set(data):
+  """(transfer syntax, bytes behind the meta information) of a file."""
+  stream = io.BytesIO(data)
+  d = pydicom.filereader.read_partial(stream, lambda *_: True)
+  # Of what is deflated nothing is left, for all of it had to be read.
+  return d.file_meta.get('TransferSyntaxUID'), data[stream.tell() :] or data
 
 
 def _text(dataset, keyword):
@@ -160,9 +208,16 @@ def _add(c, header, digest, size, peer):
   """Adds the row of a file; returns why not, or ''."""
   now, t, s = time.time(), tables.instances, tables.studies
   study = uids.study_id(header['study'])
+  # A purge of it is waited for: what is here before may be gone after it.
+  c.execute(sa.select(s.c.id).where(s.c.id == study).with_for_update())
   row = c.execute(sa.select(t).where(t.c.sop_uid == header['sop_uid'])).first()
   if row is not None and row.digest == digest and row.study == study:
     c.execute(s.update().where(s.c.id == study).values(touched=now))
+    c.execute(
+      s.update()
+      .where(s.c.id == study, s.c.problem == GONE)
+      .values(state='receiving', problem='')
+    )
     return ''
   if row is not None:
     text = (
@@ -270,8 +325,9 @@ def recover(store):
   """Finds the rows again of files that a power cut took from the database.
 
   Such files never got a row that is on the disk, though their sender has been
-  told that they are here. Those that are cut off had no answer; they go, unless
-  somebody may be writing them. Returns how many rows were found.
+  told that they are here; or a row, but not their name. Those that are cut off
+  had no answer; they go, unless somebody may be writing them. Returns how many
+  rows were found.
   """
   found, t = 0, tables.instances
   for path in sorted(store.incoming.iterdir()):
@@ -285,6 +341,9 @@ def recover(store):
       whole = hashlib.sha256(data).hexdigest() == digest
       if whole and here is None:
         found += receive(store, data).status == OK
+      elif whole and not store.path(digest).exists():
+        # Its row is on the disk, and what it is called by now is not.
+        path.rename(store.incoming / digest)
       elif time.time() - path.stat().st_mtime > _WRITTEN:
         path.unlink()
     except FileNotFoundError:  # another process settled it

@@ -12,9 +12,10 @@ from pydicom.sr._concepts_dict import concepts
 
 from medjax import experiment as experiment_lib
 from medjax import files
+from medjax.explain import neighbours
 from medjax.prediction import novelty
 from medjax.prediction.trained import load_calibration
-from medjax.run import identity
+from medjax.run import identity, per_case
 from medjax.service import abstain, audit, insight, rules, tables, uids
 
 _BINS = 10
@@ -68,8 +69,8 @@ def install(
   """Adds the row of a model, or renews it; returns that row's name.
 
   when: the rule of the series that it is for. study_when: a rule of studies
-  that must have such a series. normal: of a classifier of several classes, the
-  one that is no finding, or 'none'. codes: {class: (value, scheme, meaning)}.
+  that must have such a series. normal: of exclusive classes the one that is no
+  finding, or 'none'. codes: {class: (value, scheme, meaning)}.
   by_rule: 'CLASS=SET', of `insight.rules_of`. facts: a file of what the run
   cannot know, for its card.
   Raises ValueError or OSError for what is no evaluated run.
@@ -129,12 +130,14 @@ def _card(store, workdir, facts):
 
 
 def codes_of(store, name):
-  """Lines on how the classes of a model are coded."""
+  """Lines on how the classes of a model are coded, or which is no finding."""
   with store.read() as c:
     t = tables.models
     facts = c.scalar(sa.select(t.c.facts).where(t.c.name == name))
   return [
-    f'{n}: {meaning} ({value}, {scheme})'
+    f'{n}: no finding'
+    if n == facts['normal']
+    else f'{n}: {meaning} ({value}, {scheme})'
     for n, (value, scheme, meaning) in facts['codes'].items()
   ]
 
@@ -165,6 +168,8 @@ def _facts(workdir, normal, codes, by_rule):
     'rank': made.facts.rank,
     'names': list(names),
     'normal': _normal(task, dense, normal, names),
+    # Which class the threshold of two is of.
+    'positive': None if dense else task.positive_class,
     'codes': {n: list(codes.get(n) or code_of(n, dense)) for n in names},
     'model': str(made.config['model'].get('name')),
     'config': made.digest,
@@ -175,6 +180,7 @@ def _facts(workdir, normal, codes, by_rule):
     ),
     'abstention': abstain.read(workdir),
     'novelty': (workdir / novelty.FILE).exists(),
+    'nearest': files.digest_of(workdir / neighbours.STORED),
     'rules': insight.rules_of(
       by_rule, names, volumes=dense and made.facts.rank == 3
     ),
@@ -191,9 +197,8 @@ def _normal(task, dense, normal, names):
     if normal not in names:
       raise ValueError(f'--normal={normal}: the classes are {", ".join(names)}')
     return normal
-  if task.binary:
-    positive = 1 if task.positive is None else task.positive
-    return names[1 - positive]
+  if task.binary and task.positive is not None:  # the config has named it
+    return names[1 - task.positive]
   raise ValueError(
     f'which of {", ".join(names)} is no finding? say --normal=CLASS, or '
     '--normal=none'
@@ -283,4 +288,4 @@ def _is_there(row, names, k):
   """Whether a case has class k, by a row of per_case.csv."""
   if f'label/{names[k]}' in row:
     return float(row[f'label/{names[k]}']) > 0
-  return str(row['label']) in (names[k], str(k), f'{k}.0')
+  return per_case.class_of(row['label'], names) == k

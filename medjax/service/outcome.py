@@ -67,14 +67,14 @@ def found(facts, case, prediction, *, raw, doubts, measures):
 
 def _segments(facts, case, prediction):
   """A finding for each class of a label map: its volume or area, and where."""
-  spacing, labels = np.asarray(case['spacing'], float), prediction.labels
+  labels, voxel = prediction.labels, voxel_size(case)
   planar = labels.ndim == 2
   # A picture that does not state its scale has none.
   unit = ('mm2' if planar else 'mm3') if _has_scale(case) else 'px'
   found = []
   for number, name in enumerate(facts['names'], start=1):
     count = int((labels == number).sum())
-    size = float(count * spacing.prod())
+    size = count * voxel
     about = facts['validation'].get(name)
     interval = None
     if about and about['volume'] and count:
@@ -101,6 +101,14 @@ def _segments(facts, case, prediction):
   return found
 
 
+def voxel_size(case):
+  """The volume of a voxel (mm³), or the area of a pixel (mm²).
+
+  Less than its edges' product where a tilted gantry has sheared it.
+  """
+  return float(abs(np.linalg.det(np.asarray(case['affine'])[:-1, :-1])))
+
+
 def _has_scale(case):
   affine = np.asarray(case['affine'])
   return affine.shape == (4, 4) or not np.allclose(affine, np.eye(len(affine)))
@@ -108,7 +116,12 @@ def _has_scale(case):
 
 def _classes(facts, probabilities, raw):
   """A finding for each class that is one."""
-  present = _decided(facts, np.asarray(raw))
+  present = decided(
+    np.asarray(raw),
+    thresholds=facts['thresholds'],
+    exclusive=facts['exclusive'],
+    positive=facts['positive'],
+  )
   found = []
   for k, name in enumerate(facts['names']):
     if name == facts['normal']:
@@ -129,18 +142,20 @@ def _classes(facts, probabilities, raw):
   return found
 
 
-def _decided(facts, raw):
-  """Which classes (K,) are decided for, by what validation chose."""
-  thresholds = facts['thresholds']
-  if not facts['exclusive']:
-    limits = [0.5 if t is None else t for t in thresholds] or [0.5] * len(raw)
-    return raw >= np.array(limits)
-  if facts['normal'] and len(raw) == 2:
-    positive = 1 - facts['names'].index(facts['normal'])
-    limit = thresholds[0] if thresholds and thresholds[0] is not None else 0.5
-    at = positive if raw[positive] >= limit else 1 - positive
-    return np.arange(2) == at
-  return np.arange(len(raw)) == int(raw.argmax())
+def decided(raw, *, thresholds, exclusive, positive):
+  """Which classes (K,) are decided for, as `tasks.scores.Scores.decide` does.
+
+  raw: probabilities before calibration. thresholds: what validation chose, ()
+  of none. positive: of two exclusive classes, the index of the one that the
+  threshold is of, whichever of them is no finding.
+  """
+  limits = np.array([0.5 if t is None else t for t in thresholds], float)
+  if not exclusive:
+    return raw > (limits if len(limits) else 0.5)
+  if positive is None or not len(limits):
+    return np.arange(len(raw)) == int(raw.argmax())
+  at = positive if raw[positive] > limits[0] else 1 - positive
+  return np.arange(2) == at
 
 
 def right_of(bins, p):

@@ -16,7 +16,7 @@ import pydicom
 from medjax.data import formats
 from medjax.service import outcome, report, uids
 
-TEMPLATE = '2'  # changes whenever the same inputs give other bytes
+TEMPLATE = '3'  # changes whenever the same inputs give other bytes
 _TAKEN = (
   'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID',
   'Modality', 'SeriesNumber', 'Rows', 'Columns', 'SpecificCharacterSet',
@@ -62,15 +62,16 @@ class Identity:
     return uids.uid('tracking', self.key, name)
 
 
-def identity(inputs, model_name, model_digest, sources, *, round_=0):
+def identity(inputs, model_name, model_digest, sources, *, facts, round_=0):
   """The `Identity` of the results of SOP Instance UIDs and a model.
 
-  round_: how often an administrator asked for it again after results.
+  facts: of the model, as it was installed. round_: how often an administrator
+  asked for it again after results.
   """
   key = uids.digest(
     'result',
     *sorted(inputs),
-    model_digest,
+    uids.installed(model_digest, facts),
     TEMPLATE,
     *([round_] if round_ else ()),
   )
@@ -160,7 +161,7 @@ def rehearse():
   formats.take_patient(d, pydicom.Dataset())
   report.write(
     outcome.abstained('model failed', 'nothing was asked'),
-    identity=identity([d.SOPInstanceUID], 'none', '0' * 64, [d]),
+    identity=identity([d.SOPInstanceUID], 'none', '0' * 64, [d], facts={}),
     sources=[d],
     seg=None,
   )

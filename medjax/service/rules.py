@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from pydicom.datadict import tag_for_keyword
+from pydicom.valuerep import PersonName
 
 from medjax.build import closest
 
@@ -45,7 +46,7 @@ class Condition(NamedTuple):
 
 
 def _is_text(value):
-  return isinstance(value, str) or not hasattr(value, '__len__')
+  return isinstance(value, (str, PersonName)) or not hasattr(value, '__len__')
 
 
 def parse(text):

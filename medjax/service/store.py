@@ -65,9 +65,12 @@ class Store:
 
   @contextlib.contextmanager
   def read(self):
-    """A connection in a transaction that only reads."""
-    with self.engine.connect() as c, c.begin():
-      yield c
+    """A connection in a transaction that only reads, all of one moment."""
+    with self.engine.connect() as c:
+      if not self.is_sqlite:  # there it is so by itself
+        c = c.execution_options(isolation_level='REPEATABLE READ')
+      with c.begin():
+        yield c
 
   # Files.
 

@@ -149,6 +149,14 @@ def model_of(row):
   }
 
 
+def risk(values):
+  """[mean, low, high] as text; without an interval where it is not known."""
+  mean, low, high = values
+  if mean is None:
+    return 'not known'
+  return f'{mean:.3f}' + ('' if low is None else f' ({low:.3f} to {high:.3f})')
+
+
 def _changed(c, row):
   """Sentences on what differs from the analysis that this one replaces."""
   if row.predecessor is None:

@@ -26,6 +26,7 @@ from medjax.service import (
 
 log = logging.getLogger('medjax.service')
 
+_INSTALL = 'install it again with python -m medjax.service model'
 _IDLE = 0.3  # seconds between two looks for work
 _AWAY = 2.0  # those after which the store may be there again
 _SOP_CLASSES = {
@@ -40,7 +41,7 @@ class Worker:
   def __init__(self, store, owner):
     self._store, self._owner = store, owner
     self._limits = store.settings.worker
-    self._models = {}  # id → (stamp, Model)
+    self._models = {}  # id → (what it was loaded from, Model)
     self._later = []  # what may be done before there is a job
     self._job, self._since = None, 0.0
     threading.Thread(target=self._renew, daemon=True).start()
@@ -149,17 +150,22 @@ class Worker:
 
   def _model(self, row):
     """The model of a row, loaded once; raises ValueError if it was changed."""
-    stamp = models.stamp(row.workdir)
+    # As it was installed last: its options are in the facts.
+    key = models.stamp(row.workdir), row.digest, row.facts
     known = self._models.get(row.id)
-    if known and known[0] == (stamp, row.digest):
+    if known and known[0] == key:
       return known[1]
     if models.digest(row.workdir) != row.digest:
       raise ValueError(
-        'its workdir was changed since it was installed; install it again with '
-        'python -m medjax.service model'
+        f'its workdir was changed since it was installed; {_INSTALL}'
+      )
+    if not row.facts['dense'] and 'positive' not in row.facts:
+      raise ValueError(
+        'it was installed by a release that did not note which class its '
+        f'threshold is of; {_INSTALL}'
       )
     model = analyse.Model.load(row)
-    self._models[row.id] = ((stamp, row.digest), model)
+    self._models[row.id] = (key, model)
     return model
 
   def _write(self, job, row, found):

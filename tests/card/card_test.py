@@ -3,13 +3,14 @@
 import json
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
 
 from medjax import files
 from medjax.card import __main__ as command
-from medjax.card import check, facts, law, sections, write
+from medjax.card import check, computed, facts, law, sections, write
 from medjax.card.entries import NOT_STATED, Sources
 from medjax.reports.gallery import save_cases
 
@@ -79,6 +80,13 @@ def run(tmp_path):
 def entries(workdir, given=None):
   found = sections.sections(Sources(workdir, given or {}))
   return {e.title: e for section in found for e in section.entries}
+
+
+def test_what_is_true_of_classes_that_are_named_by_numbers():
+  p = {'probability/1': 0.7, 'probability/2': 0.2, 'probability/3': 0.1}
+  rows = [{'label': '1', **p}, {'label': '0', **p}]  # indices
+  found = computed._true_probability(types.SimpleNamespace(rows=rows))
+  np.testing.assert_array_equal(found, [0.2, 0.7])
 
 
 def test_numbers_are_those_of_the_run_with_their_source(run):

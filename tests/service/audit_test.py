@@ -1,3 +1,4 @@
+import time
 import xml.etree.ElementTree as ET
 
 import hospital
@@ -67,6 +68,39 @@ def test_after_a_purge_the_rest_is_verified(log):
     audit.add(c, 'somebody', 'start')
   with log.read() as c:
     assert audit.verify(c)[0] == 6
+
+
+def test_a_head_that_was_purged_since_is_met(log):
+  with log.write() as c:
+    _, head = audit.verify(c)
+    assert audit.purge(c, time.time() + 10) == 5
+    audit.add(c, 'somebody', 'start')
+  with log.read() as c:
+    assert audit.verify(c, head)[0] == 6
+
+
+def test_a_row_that_is_added_meanwhile_is_no_alarm(
+  postgres, tmp_path, monkeypatch
+):
+  store = hospital.make_store(tmp_path / 'home', postgres.url)
+  about = audit.store_lib.about
+
+  def late(c, name):  # between the rows and what is noted of the last
+    if name == 'audit':
+      with monkeypatch.context() as patch, store.write() as other:
+        patch.setattr(audit.store_lib, 'about', about)
+        audit.add(other, 'somebody', 'start')
+    return about(c, name)
+
+  with store.write() as c:
+    audit.add(c, 'somebody', 'start')
+  monkeypatch.setattr(audit.store_lib, 'about', late)
+  with store.read() as c:
+    assert audit.verify(c)[0] == 1
+  monkeypatch.undo()
+  with store.read() as c:
+    assert audit.verify(c)[0] == 2
+  tables.metadata.drop_all(store.engine)
 
 
 def test_export_is_xml_of_the_standard(log):

@@ -57,6 +57,22 @@ def test_errors_are_one_line(home, arguments, line):
   assert line in done.stderr
 
 
+def test_init_of_a_home_that_is_there_changes_nothing(tmp_path, capsys):
+  service.init(tmp_path, http_port=8001)
+  said = settings.read(tmp_path)
+  assert (said.dicom.port, said.http.port) == (11112, 8001)
+  service.init(tmp_path, http_port=8001)
+  service.init(tmp_path)
+  for option in (
+    dict(port=11113), dict(http_port=8000), dict(files='/shared'),
+    dict(database='postgresql+psycopg://medjax@db/medjax'),
+  ):  # fmt: skip
+    with pytest.raises(ValueError, match='is there already, with another'):
+      service.init(tmp_path, **option)
+  assert settings.read(tmp_path) == said
+  assert 'is ready' in capsys.readouterr().out
+
+
 def test_codes_are_utf8_whatever_the_locale(tmp_path):
   path = tmp_path / 'codes.json'
   path.write_text('{"a": ["1", "99X", "Entzündung"]}', 'utf-8')

@@ -37,7 +37,7 @@ def made(kind, count, what, shared_data, images, tmp_path):
   place, files = source(kind, shared_data, images, tmp_path)
   sources = results.sources_of(files)
   uids = [str(d.SOPInstanceUID) for d in sources]
-  identity = results.identity(uids, 'model', 'ab' * 32, sources)
+  identity = results.identity(uids, 'model', 'ab' * 32, sources, facts={})
   case, seg, names = prediction_files.read_case(place), None, NAMES[:count]
   if what == 'abstained':
     said = outcome.abstained('model unsure', 'x', measures={'confidence': 0.41})
@@ -120,9 +120,15 @@ def test_dicom_sr_validator(kind, count, what, shared_data, images, tmp_path):
 def test_moment_and_ids_are_of_the_images(images, tmp_path):
   files = hospital.mr_series(images[0], tmp_path / 'd')
   sources = results.sources_of(reversed(files))
-  one = results.identity(['1', '2'], 'm', 'd' * 64, sources)
-  assert one == results.identity(['2', '1'], 'm', 'd' * 64, sources)
+  one = results.identity(['1', '2'], 'm', 'd' * 64, sources, facts={})
+  assert one == results.identity(['2', '1'], 'm', 'd' * 64, sources, facts={})
   assert one.moment.isoformat() == '2026-11-01T10:17:00'
-  again = results.identity(['1', '2'], 'm', 'd' * 64, sources, round_=1)
+  again = results.identity(
+    ['1', '2'], 'm', 'd' * 64, sources, facts={}, round_=1
+  )
   assert len({one.seg, one.report, again.seg, again.report}) == 4
+  # What it was installed with is a part of it, what its card says is not.
+  of = lambda **facts: results.identity(['1'], 'm', 'd', sources, facts=facts)
+  assert of(normal='a').report != of(normal='b').report
+  assert of(normal='a', card='x', validation={}) == of(normal='a')
   assert len(one.report) <= 64

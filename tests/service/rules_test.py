@@ -16,6 +16,8 @@ MR = dataset(
   SeriesDescription='AX HCrop, T1',
   SliceThickness='1.5',
   ImageType=['ORIGINAL', 'PRIMARY', 'M'],
+  PatientName='Test^Phantom',
+  OperatorsName=['A', 'B^C'],
 )
 
 
@@ -38,6 +40,11 @@ MR = dataset(
     ('BodyPartExamined!=BRAIN', True),
     ('Modality<2', False),
     ('Modality=MR, SeriesDescription~HCrop, SliceThickness<1', False),
+    ('PatientName~phantom', True),
+    ('PatientName=test^phantom', True),
+    ('PatientName!=Test^Phantom', False),
+    ('OperatorsName=B^C', True),
+    ('OperatorsName!=A', False),
     ('', True),
   ],
 )

@@ -247,12 +247,17 @@ def test_a_report_shows_the_card_of_its_model(
   assert anonymous.get('/jobs/1/card').status_code == 401
 
 
+# The risk of a rule that an earlier release could not tell.
+UNKNOWN = {'n': 1, 'coverage': 1.0, 'risk': [None] * 3, 'risk_is': 'errors'}
+
+
 @pytest.mark.parametrize(
   ('model', 'doubts', 'text'),
   [
     ({'rule': None, 'novelty': True}, [], 'not unlike the training cases'),
     ({'rule': None, 'novelty': False}, [], 'nothing was measured on'),
     ({'novelty': True}, ['it is at the edge'], 'it is at the edge'),
+    ({'rule': UNKNOWN}, [], 'within what training and validation had'),
   ],
 )
 def test_what_is_said_of_doubt(client, store, analysed, model, doubts, text):

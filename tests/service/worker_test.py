@@ -108,12 +108,22 @@ def test_the_same_study_gives_the_same_bytes(workdir, images, tmp_path, store):
 
 
 def test_late_images_make_a_version_that_names_the_first(
-  ready, images, tmp_path
+  ready, workdir, images, tmp_path
 ):
   store, work = ready
   files = hospital.mr_series(images[0], tmp_path / 'd')
   send(store, files[:-2])
   assert work.step()
+  with store.write() as c:  # its results did not arrive
+    c.execute(tables.jobs.update().values(state='failed'))
+  # Installed again, with another option: that is of the next analysis.
+  said = ['5366008', 'SCT', 'Hippocampus']
+  models.install(
+    store,
+    workdir,
+    when='Modality=MR, SeriesDescription~HCrop',
+    codes={'anterior': said},
+  )
   send(store, files[-2:])
   first, second = one(store, tables.jobs)
   assert second.version == 2
@@ -127,6 +137,8 @@ def test_late_images_make_a_version_that_names_the_first(
   (item,) = reports[1].PredecessorDocumentsSequence
   named = item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
   assert named.ReferencedSOPInstanceUID == reports[0].SOPInstanceUID
+  found = [job.outcome['findings'][0] for job in one(store, tables.jobs)]
+  assert [f['code'] == said for f in found] == [False, True]
   with store.read() as c:
     shown = view.study(c, first.study)
   assert shown['jobs'][0]['changed'][0] == (
@@ -223,6 +235,8 @@ def test_a_worker_that_dies_again_and_again_abstains(ready, images, tmp_path):
   assert job.outcome['kind'] == 'model failed'
   deliver.deliver(store)
   again.retry(store, job.id, who='me')
+  with pytest.raises(ValueError, match='job 2 runs it again already'):
+    again.retry(store, job.id, who='me')
   assert work.step()
   second = one(store, tables.jobs)[1]
   assert second.outcome['summary'] == 'finding'
@@ -247,6 +261,22 @@ def test_a_classifier_of_x_rays(store, classifier, shared_data, tmp_path):
   assert certain[0] == pytest.approx(100 * finding['probability'], abs=1e-3)
 
 
+def test_a_classifier_of_an_earlier_release_is_refused(
+  store, classifier, tmp_path
+):
+  models.install(store, classifier, when='Modality=DX')
+  (row,), m = one(store, tables.models), tables.models
+  facts = {k: v for k, v in row.facts.items() if k != 'positive'}
+  with store.write() as c:
+    c.execute(m.update().values(facts=facts))
+  array = np.zeros((28, 28), np.uint8)
+  send(store, [hospital.x_ray(array, tmp_path / 'x.dcm')])
+  assert worker.Worker(store, 'w').step()
+  (job,) = one(store, tables.jobs)
+  assert job.state == 'refused'
+  assert 'install it again' in job.reason
+
+
 def test_purge_leaves_nothing_of_a_study(ready, images, tmp_path):
   store, work = ready
   send(store, hospital.mr_series(images[0], tmp_path / 'd'))
@@ -260,3 +290,28 @@ def test_purge_leaves_nothing_of_a_study(ready, images, tmp_path):
   (model,) = one(store, tables.models)  # its card stays
   left = [p.name for p in store.files.rglob('*') if p.is_file()]
   assert left == [model.facts['card']]
+
+
+def test_purge_leaves_what_is_not_done_or_came_anew(
+  store, images, tmp_path, monkeypatch
+):
+  files = hospital.mr_series(images[0], tmp_path / 'd')
+  intake.receive(store, files[0].read_bytes())  # nobody has routed it
+  assert again.purge(store, -1, who='me').startswith('0 studies')
+  complete.complete_studies(store)
+  (study,), s = one(store, tables.studies), tables.studies
+  with store.write() as c:
+    c.execute(s.update().values(touched=study.touched - 100))
+  purge_study = again._purge_study
+
+  def late(*arguments):  # an image comes between the list and its removal
+    assert intake.receive(store, files[0].read_bytes()).status == intake.OK
+    return purge_study(*arguments)
+
+  monkeypatch.setattr(again, '_purge_study', late)
+  assert again.purge(store, 50, who='me').startswith('0 studies')
+  assert len(one(store, tables.instances)) == 1
+  monkeypatch.undo()
+  with store.write() as c:
+    c.execute(s.update().values(touched=study.touched - 100))
+  assert again.purge(store, 50, who='me').startswith('1 studies')

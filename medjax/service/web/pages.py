@@ -45,7 +45,9 @@ def _day(date):
   return f'{date[:4]}-{date[4:6]}-{date[6:]}' if whole else date
 
 
-_templates.filters |= {'when': _when, 'person': _spelt, 'day': _day}
+_templates.filters |= {
+  'when': _when, 'person': _spelt, 'day': _day, 'risk': view.risk,
+}  # fmt: skip
 
 
 def render(name, status=200, *, user=None, **content):
