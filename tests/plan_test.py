@@ -593,7 +593,7 @@ def test_real_hippocampus_agrees_with_nnunet(shared_data, tmp_path):
   assert config.model.features == (32, 64, 128, 256)
   assert config.model.strides == (1, 2, 2, 2)
   assert config.model.kernel_sizes == (3, 3, 3, 3)
-  zscore, resample = config.data.preprocess
+  _, zscore, resample = config.data.preprocess
   assert resample['spacing'] == (1.0, 1.0, 1.0)
   assert zscore == {'name': 'zscore'}
   # The same fields as the config written by hand.

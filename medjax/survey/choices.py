@@ -59,7 +59,7 @@ def preprocess(about, target, across=None):
   steps, rows = [], []
   if about['reoriented']:
     steps.append(_entry('reorient'))
-    rows.append(('orientation', 'to RAS', 'it differs between images'))
+    rows.append(('orientation', 'to RAS', 'whatever that of a file'))
   if is_boxed(about):
     steps.append(_entry('crop_foreground'))
     share = f'{about["box_share"]:.0%} of an image (median)'

@@ -47,7 +47,7 @@ def make_setup(
 ):
   """The `Setup` for data with this fingerprint.
 
-  `spacing` (mm, axes as in the file) replaces the rule for the voxel size,
+  `spacing` (mm, axes as the fingerprint has them) replaces the rule for the voxel size,
   `width` nnU-Net's number of features of the first stage. `preset`: of
   `rules.PRESETS`, with its memory. `variant`: of `VARIANTS`; of a cascade
   `previous` is the workdir of the low resolution. Raises ValueError for data

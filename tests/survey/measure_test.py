@@ -85,15 +85,15 @@ def test_the_box_of_what_is_above_zero():
   assert [c['mean'] for c in about['intensity']] == [0.0, 4.0]
 
 
-def test_axes_are_brought_to_one_order_where_orientations_differ():
+def test_axes_of_volumes_are_in_the_order_of_ras():
   turned = make_case(1, (5, 6, 8))
   turned['affine'] = np.array(
     [[0, -1, 0, 0], [0, 0, 1, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]
   )
   turned['spacing'] = np.array([2.0, 1.0, 1.0])
   alone = fingerprint(surveyed({'train': [turned]}))
-  assert not alone['reoriented']
-  assert alone['shape']['median'] == [5, 6, 8]
+  assert alone['reoriented']
+  assert alone['shape']['median'] == [6, 8, 5]
   both = fingerprint(surveyed({'train': [make_case(0), turned]}))
   assert both['reoriented']
   assert both['shape']['minimum'] == both['shape']['maximum'] == [6, 8, 5]
