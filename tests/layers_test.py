@@ -57,7 +57,7 @@ ALLOWED = {
     'data', 'dp', 'engine', 'experiment', 'finetune', 'prediction', 'progress',
     'run',
   },
-  'announce': {'experiment', 'finetune'},
+  'announce': {'data', 'experiment', 'finetune'},
   'train': {
     'announce', 'begin', 'data', 'engine', 'evaluate', 'prediction', 'run',
   },

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from medjax.data.sides import names_a_side
 from medjax.survey import rules
 
 # A box of nonzero voxels smaller than this is cropped to, and below the second
@@ -151,12 +152,7 @@ def augment(about, plan, spacing):
     why = f'the patch is {"nearly square" if square else "oblong"}'
   else:
     angle, why = 30.0, 'about every axis: the patch is not flat'
-  sided = [
-    name
-    for name in about['classes']
-    if {'left', 'right', 'l', 'r'}
-    & set(name.lower().replace('_', ' ').replace('-', ' ').split())
-  ]
+  sided = [name for name in about['classes'] if names_a_side(name)]
   entries = (
     _entry('affine', p=0.2, rotate=angle, scale=_SCALE, **plane),
     _entry('gaussian_noise', p=0.1),
