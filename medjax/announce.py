@@ -103,10 +103,8 @@ def _mirrored(experiment):
     return
   config, facts = experiment.config, experiment.facts
   axis = sides.left_right(facts, config['data']['preprocess'])
-  others = [a for a in range(facts.rank) if a != axis]
-  mend = (
-    '' if axis is None else f', or say axes=({", ".join(map(str, others))})'
-  )
+  others = tuple(a for a in range(facts.rank) if a != axis)
+  mend = '' if axis is None else f', or say axes={others}'
   for axes in _flipped(config['augment'], range(facts.rank)):
     if axis is None or axis in axes:
       yield (
@@ -116,8 +114,8 @@ def _mirrored(experiment):
       break
   if experiment.inference.flips:
     yield (
-      f'inference.flips asks mirror images too, where {sided[0]!r} is its other '
-      'side: leave it False'
+      f'inference.flips asks mirror images too, where {sided[0]!r} is its '
+      'other side: leave it False'
     )
 
 
