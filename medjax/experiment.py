@@ -299,7 +299,7 @@ def _make(config, facts, cases):
     task=task,
     model=make_model(config, task),
     preprocess=make_preprocess(config, task, facts),
-    augment=make_augment(config.augment),
+    augment=make_augment(config.augment, task, facts),
     data=data,
     train=_settings('Train', config.train),
     privacy=_settings('Privacy', config.privacy),
