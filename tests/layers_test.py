@@ -38,7 +38,7 @@ ALLOWED = {
   'run': {'build', 'config', 'data', 'engine', 'files', 'optim', 'terminal'},
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
-  'cases': {'build', 'data', 'prepare', 'tasks'},
+  'cases': {'build', 'data', 'defaults', 'prepare', 'tasks'},
   'experiment': {
     'augment', 'build', 'cases', 'config', 'data', 'engine', 'files',
     'finetune', 'models', 'optim', 'parts', 'tasks',
