@@ -7,7 +7,7 @@ from jax.experimental import multihost_utils
 
 from medjax import prepare, tasks
 from medjax.build import lookup
-from medjax.data import folder, records
+from medjax.data import builders, folder, records
 from medjax.defaults import default_config
 
 
@@ -41,6 +41,7 @@ _OF_A_FOLDER = (
 
 def _check_prepared(data):
   """Raises ValueError for a field that a prepared set would not heed."""
+  builders.find(data.name)  # a name that is misspelt is said first
   given, known = data.to_dict(), default_config().data.to_dict()
   for name in _OF_A_FOLDER:
     if _plain(given[name]) != _plain(known[name]):

@@ -237,7 +237,7 @@ def test_what_cannot_be_trained_is_said_at_once(config, tmp_path):
 )  # fmt: skip
 def test_a_prepared_set_heeds_no_field_of_a_folder(field, value):
   config = default_config()
-  config.data.update(name='medmnist/nothing')
+  config.data.update(name='mni152_tissue')
   config.task = dict(name='Classification')
   config.data.update({field: value})
   with pytest.raises(ValueError, match=rf"data\.{field} is for .*'folder'"):
