@@ -146,7 +146,7 @@ def test_a_damaged_slide_is_no_end_and_the_command_goes_on(
     convert.main()
   said = capsys.readouterr()
   assert '1 slides failed; the first:' in said.err
-  assert sorted(p.name for p in (tmp_path / 'out').glob('[!.]*')) == ['a', 'c']
+  assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['a', 'c']
   (tmp_path / 'in/b.svs').write_bytes(whole)
   assert convert.cut(tmp_path / 'in', tmp_path / 'out', size=64) == []
   said = capsys.readouterr().out
