@@ -110,7 +110,7 @@ def volumes(data):
     config.task = dict(name='Segmentation', num_classes=3)
   else:
     config.data.update(name='folder', patch_size=None)
-    config.data.preprocess = (dict(name='normalise'),)
+    config.data.preprocess = (dict(name='reorient'), dict(name='normalise'))
     config.task = dict(name='Segmentation', num_classes=placeholder(int))
   config.augment = (
     dict(name='affine', p=0.3, rotate=20.0, scale=(0.8, 1.25), mode='edge'),

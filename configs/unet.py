@@ -104,7 +104,8 @@ def folder():
   config = default_config()
   config.data.update(name='folder', batch_size=8, patch_size=None)
   # The z-score, unless a dataset.json names the channels otherwise.
-  config.data.preprocess = (dict(name='normalise'),)
+  # A file whose axes run elsewhere, as DICOM's do, is turned to the training's.
+  config.data.preprocess = (dict(name='reorient'), dict(name='normalise'))
   config.augment = NNUNET
   config.model = dict(name='UNet', features=(16, 32, 64, 128))
   # Without a number, the labels are those that the data name or hold.

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from medjax.data import sides
 from medjax.experiment import SPLITS
 from medjax.finetune import adapted
 
@@ -43,6 +44,8 @@ def announce(experiment, members):
       f'warning: {column} alone tells the label: if it is the label in '
       'another form, leave it out of data.fields.covariates'
     )
+  for line in _mirrored(experiment):
+    print(f'warning: {line}')
   count = sizes(members[0].state)['parameters']
   if members[0].private:
     print(members[0].private.plan)
@@ -90,6 +93,41 @@ def _far_out(experiment, cases):
   values = np.abs(experiment.preprocess(first)['image']).ravel()
   value = float(np.quantile(values[:: values.size // _DRAWN or 1], 0.99))
   return value if value > _FAR else 0.0
+
+
+def _mirrored(experiment):
+  """What makes one side of the body the other, where a class is a side."""
+  names = experiment.task.names or ()
+  sided = [name for name in names if sides.names_a_side(name)]
+  if not sided:
+    return
+  config, facts = experiment.config, experiment.facts
+  axis = sides.left_right(facts, config['data']['preprocess'])
+  others = tuple(a for a in range(facts.rank) if a != axis)
+  mend = '' if axis is None else f', or say axes={others}'
+  for axes in _flipped(config['augment'], range(facts.rank)):
+    if axis is None or axis in axes:
+      yield (
+        f'augment has a flip, after which {sided[0]!r} is its other side under '
+        f'the same name: leave flip out{mend}'
+      )
+      break
+  if experiment.inference.flips:
+    yield (
+      f'inference.flips asks mirror images too, where {sided[0]!r} is its '
+      'other side: leave it False'
+    )
+
+
+def _flipped(entries, every):
+  """The axes of each flip among augmentations, and of those within them."""
+  for entry in entries:
+    if entry['name'] == 'flip':
+      axes = entry.get('axes')
+      yield every if axes is None else [a % len(every) for a in axes]
+    for inner in entry.values():
+      if isinstance(inner, list | tuple) and inner and hasattr(inner[0], 'get'):
+        yield from _flipped(inner, every)
 
 
 def _covers_all(task, facts):

@@ -7,7 +7,8 @@ from jax.experimental import multihost_utils
 
 from medjax import prepare, tasks
 from medjax.build import lookup
-from medjax.data import folder, records
+from medjax.data import builders, folder, records
+from medjax.defaults import default_config
 
 
 def open_cases(config, parts):
@@ -19,11 +20,7 @@ def open_cases(config, parts):
         'data.path: say where the files are, as in --config.data.path=FOLDER'
       )
     return folder.open_folder(data.path, parts, **folder_options(config))
-  if data.hash_ids:
-    raise ValueError(
-      f"data.hash_ids is for data.name='folder': the ids of {data.name} were "
-      'fixed when it was prepared'
-    )
+  _check_prepared(data)
   if jax.process_index() == 0:
     prepare.prepare(
       data.name,
@@ -33,6 +30,34 @@ def open_cases(config, parts):
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('prepared')
   return records.open_split(data.name, parts, data_dir=data.data_dir or None)
+
+
+# Fields of config.data that say what a folder holds, or divide it.
+_OF_A_FOLDER = (
+  'path', 'table', 'where', 'join', 'fields', 'ignore', 'mask_values',
+  'landmark', 'uncertain', 'patient', 'group', 'hash_ids', 'fractions', 'folds',
+)  # fmt: skip
+
+
+def _check_prepared(data):
+  """Raises ValueError for a field that a prepared set would not heed."""
+  builders.find(data.name)  # a name that is misspelt is said first
+  given, known = data.to_dict(), default_config().data.to_dict()
+  for name in _OF_A_FOLDER:
+    if _plain(given[name]) != _plain(known[name]):
+      raise ValueError(
+        f"data.{name} is for data.name='folder', and nothing to {data.name}, "
+        'which is as it was prepared: leave it out, or take a config for your '
+        'own files'
+      )
+
+
+def _plain(value):
+  """A value as it is compared: what is empty is None, lists are tuples."""
+  if isinstance(value, dict):
+    value = {k: v for k, v in value.items() if v}
+  value = tuple(value) if isinstance(value, list) else value
+  return None if value in ((), '', {}) else value
 
 
 def _inputs(kind):

@@ -280,6 +280,11 @@ def check(config):
     if not number >= least or (below is not None and not number < below):
       range_ = f'{least} or more' + (f' and below {below:g}' if below else '')
       raise ValueError(f'{name} must be {range_}, not {number}')
+  if value('data.foreground') > 1:
+    raise ValueError(
+      'data.foreground is a share of the patches, from 0 to 1, not '
+      f'{value("data.foreground")}'
+    )
   for name in _LISTS:
     entries = value(name)
     if isinstance(entries, str) or not isinstance(entries, list | tuple):

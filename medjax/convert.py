@@ -260,24 +260,41 @@ def convert_all(source, out, *, to=None, window=None, workers=None):
 
 def draw(source, images, out):
   """Writes the masks of outlines, and says what their labels mean."""
-  written, names, left = convert_outlines(source, images, out)
+  written, names, left, listed = convert_outlines(source, images, out)
   print(f'{len(written)} masks in {out}; their labels:')
   for label, name in enumerate(names):
     print(f'  {label} {name}')
   print(f'as a config has them: task.class_names={names}')
+  if not listed:
+    print(
+      'note: only those classes have a number that are drawn here; convert all '
+      'outlines of a study at once, else a number may mean another class'
+    )
   if left:
     few = ', '.join(left[:3]) + (', …' if len(left) > 3 else '')
     print(f'without outlines, and so without a mask: {few} ({len(left)})')
 
 
 def cut(source, out, *, size, level=None, spacing=None):
-  """Cuts slides into tiles, and says how many each has."""
+  """Cuts slides into tiles, and says how many each has; lines of errors.
+
+  One that is there already is whole, and left as it is.
+  """
   if size < 1 or (spacing is not None and not spacing > 0):
     raise ValueError('--tile and --spacing are above 0')
+  errors = []
   for name, path in slides.find(source).items():
     place = pathlib.Path(out) / name
-    count = slides.cut(path, place, size=size, level=level, spacing=spacing)
-    print(f'{path} → {count} tiles in {place}', flush=True)
+    try:
+      count = slides.cut(path, place, size=size, level=level, spacing=spacing)
+      said = f'{count} tiles in {place}'
+    except FileExistsError:
+      said = f'{place} is there already'
+    except cli.USER_ERRORS as e:
+      errors.append(' '.join(str(e).split()))
+      said = f'failed: {errors[-1]}'
+    print(f'{path} → {said}', flush=True)
+  return errors
 
 
 def parse_window(text):
@@ -330,8 +347,12 @@ def main():
   with cli.one_line_errors():
     if args.tile is not None:
       options = dict(level=args.level, spacing=args.spacing)
-      cut(args.source, args.out, size=args.tile, **options)
+      errors = cut(args.source, args.out, size=args.tile, **options)
+      if errors:
+        raise ValueError(f'{len(errors)} slides failed; the first: {errors[0]}')
       return
+    if args.level is not None or args.spacing is not None:
+      raise ValueError('--level and --spacing are of slides: give --tile too')
     if args.images:
       draw(args.source, args.images, args.out)
       return

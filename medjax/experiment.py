@@ -291,7 +291,7 @@ def _make(config, facts, cases):
   task = make_task(config, facts, teacher=_teacher)
   data = _settings('Data', config.data)
   if data.patch_size is None:
-    data = data._replace(patch_size=facts.patch_size())
+    data = data._replace(patch_size=facts.patch_size(data.preprocess))
   return Experiment(
     config=json.loads(config_lib.to_json(config)),
     seed=config.seed,
@@ -299,7 +299,7 @@ def _make(config, facts, cases):
     task=task,
     model=make_model(config, task),
     preprocess=make_preprocess(config, task, facts),
-    augment=make_augment(config.augment),
+    augment=make_augment(config.augment, task, facts),
     data=data,
     train=_settings('Train', config.train),
     privacy=_settings('Privacy', config.privacy),

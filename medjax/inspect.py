@@ -160,6 +160,8 @@ def _pictures(surveyed, twins, about, folder):
 def _fact_table(about):
   """Header and rows of the fingerprint's numbers per axis and channel."""
   axes = [f'Axis {k}' for k in range(about['rank'])]
+  if about['reoriented']:
+    axes = ['To the right', 'To the front', 'Upwards']
   rows = []
   sizes = [('Shape, voxels', 'shape')]
   if about['unit'] == 'mm':

@@ -172,11 +172,19 @@ def _prepared_or_absent(chain, inputs, facts, case):
   return sample
 
 
-def make_augment(specs):
+def make_augment(specs, task, facts):
   """One function (key, batch) → batch of config.augment, in order.
 
   An argument that is a list of such entries, as of `views`, is built first.
+  Raises ValueError for mixup of cases that have more than images and a label.
   """
+  mixed = {'image', 'label', *facts.further_images}
+  left = sorted({*task.inputs, *task.fields} - mixed)
+  if left and any(spec['name'] == 'mixup' for spec in specs):
+    raise ValueError(
+      f'config.augment: mixup mixes images and labels, and {left[0]} would '
+      'stay that of one case: leave mixup out'
+    )
 
   def part(spec):
     inner = {

@@ -70,6 +70,8 @@ def plan(args):
   axes = 'rows, columns'
   if about['rank'] == 3:
     axes = "axes as in the file (nnU-Net's are reversed)"
+  if about['reoriented']:
+    axes = 'axes to the right, to the front, upwards (of RAS)'
   print(
     f'{printable(title)}: {about["rank"]}-D, from {about["cases"]} cases '
     f'outside the test split; {axes}\n'
@@ -126,7 +128,9 @@ def main():
     choices=rules.PRESETS,
     help="nnU-Net's U-Net for 8 GB, or its residual encoders for 8, 24, 40 GB",
   )
-  parser.add_argument('--spacing', help='in mm, instead of the rule: 1,1,3')
+  parser.add_argument(
+    '--spacing', help='in mm, instead of the rule: 1,1,3 (of RAS)'
+  )
   parser.add_argument(
     '--variant',
     default='full',

@@ -71,3 +71,31 @@ def test_values_that_no_network_expects(image, found):
   assert announce._far_out(made, [{'image': image}]) == 0
   made.task.inputs = ('image', 'covariates')
   assert announce._far_out(made, [{'covariates': image}]) == 0
+
+
+def mirrored(names, augment, *, rank=3, flips=False, steps=(), codes='SPR'):
+  made = types.SimpleNamespace(
+    task=types.SimpleNamespace(names=names),
+    config={'augment': augment, 'data': {'preprocess': steps}},
+    facts=DataFacts(channels=1, rank=rank, orientation=codes),
+    inference=types.SimpleNamespace(flips=flips),
+  )
+  return [*announce._mirrored(made)]
+
+
+def test_a_mirror_that_swaps_sides_is_told():
+  names = ('background', 'kidneyLeft', 'kidneyRight')
+  every, up = {'name': 'flip', 'p': 0.5}, {'name': 'flip', 'axes': [0, -2]}
+  (said,) = mirrored(names, [{'name': 'gamma'}, every])
+  assert "'kidneyLeft' is its other side" in said
+  assert said.endswith('leave flip out, or say axes=(0, 1)')
+  assert not mirrored(names, [up])  # the third axis is from left to right
+  turned = [{'name': 'reorient'}]
+  (said,) = mirrored(names, [up], steps=turned)
+  assert said.endswith('or say axes=(1, 2)')
+  inner = [{'name': 'strong', 'augment': [every]}]
+  (said,) = mirrored(names, inner, rank=2, codes='')
+  assert said.endswith('leave flip out')
+  (said,) = mirrored(names, [], flips=True)
+  assert said.startswith('inference.flips')
+  assert not mirrored(('background', 'kidney'), [every], flips=True)

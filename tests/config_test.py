@@ -72,6 +72,7 @@ def test_counts_are_positive(field):
     ('train.patience', -1, 'must be 0 or more, not -1'),
     ('inference.overlap', -1.0, 'must be 0 or more and below 1'),
     ('inference.overlap', 1.0, 'must be 0 or more and below 1'),
+    ('data.foreground', 33.0, 'from 0 to 1, not 33'),
     ('data.cache_gb', -0.5, 'must be 0 or more'),
     ('data.patch_size', (0, 0), 'whole numbers of 1 or more, not 0'),
     ('data.patch_size', (8.5, 8), 'whole numbers of 1 or more, not 8.5'),

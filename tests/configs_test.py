@@ -401,6 +401,29 @@ def test_a_misspelt_backbone_is_named():
     made_model(config)
 
 
+@pytest.mark.parametrize('name', ['unet:folder', 'semi:masks,supervised'])
+def test_a_file_with_other_axes_is_seen_as_the_training_was(name):
+  config = load(name)
+  config.model.features = (2, 2)
+  config.task.num_classes = 2
+  facts = DataFacts(channels=1, rank=3, shape=(8, 8, 8), orientation='LAS')
+  made = experiment.make(config, facts=facts)
+  image = np.random.default_rng(0).normal(size=(6, 5, 4, 1))
+  case = {'id': 'a', 'image': image, 'spacing': np.ones(3)}
+  trained = made.prepare(case | {'affine': facts.affine()})
+  turned = made.check(  # as DICOM has it
+    case | {'image': image[:, ::-1], 'affine': np.diag([-1.0, -1.0, 1.0, 1.0])}
+  )
+  assert 'notes' not in turned
+  np.testing.assert_array_equal(made.prepare(turned)['image'], trained['image'])
+  # Pictures stay as they are.
+  flat = {**case, 'image': image[:, :, 0], 'affine': np.eye(3)}
+  flat['spacing'] = np.ones(2)
+  made = experiment.make(config, facts=DataFacts(channels=1, rank=2))
+  found = made.prepare(flat)['image'][..., 0]
+  assert np.corrcoef(found.ravel(), image[:, :, 0, 0].ravel())[0, 1] > 0.99
+
+
 def test_an_epoch_of_medmnist_is_that_of_the_set():
   path = ROOT / 'configs/benchmarks/medmnist.py'
   get_config = runpy.run_path(str(path))['get_config']

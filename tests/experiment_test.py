@@ -226,6 +226,24 @@ def test_what_cannot_be_trained_is_said_at_once(config, tmp_path):
     checkpoint.best_variables(tmp_path / 'cv')
 
 
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('path', 'study'), ('table', 'a.csv'), ('where', 'sex=f'), ('ignore', 0),
+    ('patient', 'dicom'), ('group', 'duplicates'), ('folds', 5),
+    ('mask_values', {255: 1}), ('uncertain', 'zero'), ('hash_ids', 'salt'),
+    ('fractions', (0.8, 0.1, 0.1)), ('fields', {'label': 'grade'}),
+  ],
+)  # fmt: skip
+def test_a_prepared_set_heeds_no_field_of_a_folder(field, value):
+  config = default_config()
+  config.data.update(name='mni152_tissue')
+  config.task = dict(name='Classification')
+  config.data.update({field: value})
+  with pytest.raises(ValueError, match=rf"data\.{field} is for .*'folder'"):
+    experiment.make(config)
+
+
 def test_a_part_given_whole_keeps_the_defaults(config):
   config.optimizer = dict(name='sgd', learning_rate=0.1, momentum=0.9)
   config.schedule = dict(name='poly', power=2.0)

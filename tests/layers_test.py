@@ -38,7 +38,7 @@ ALLOWED = {
   'run': {'build', 'config', 'data', 'engine', 'files', 'optim', 'terminal'},
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
-  'cases': {'build', 'data', 'prepare', 'tasks'},
+  'cases': {'build', 'data', 'defaults', 'prepare', 'tasks'},
   'experiment': {
     'augment', 'build', 'cases', 'config', 'data', 'engine', 'files',
     'finetune', 'models', 'optim', 'parts', 'tasks',
@@ -57,7 +57,7 @@ ALLOWED = {
     'data', 'dp', 'engine', 'experiment', 'finetune', 'prediction', 'progress',
     'run',
   },
-  'announce': {'experiment', 'finetune'},
+  'announce': {'data', 'experiment', 'finetune'},
   'train': {
     'announce', 'begin', 'data', 'engine', 'evaluate', 'prediction', 'run',
   },

@@ -1,5 +1,7 @@
 """How cases of several inputs are prepared, and moved."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,12 @@ from medjax.augment.compose import compose
 from medjax.build import build
 from medjax.config import default_config
 from medjax.data.facts import DataFacts
-from medjax.parts import is_optional, make_preprocess, make_task
+from medjax.parts import (
+  is_optional,
+  make_augment,
+  make_preprocess,
+  make_task,
+)
 
 INPUTS = ('image', 'ct', 'covariates', 'text')
 FACTS = DataFacts(
@@ -113,3 +120,11 @@ def test_further_images_are_moved_as_the_first_is():
   np.testing.assert_array_equal(found['covariates'], batch['covariates'])
   missing = {**batch, 'ct': np.full_like(image, np.nan)}
   assert np.isnan(jax.jit(run)(jax.random.key(0), missing)['ct']).all()
+
+
+def test_mixup_is_of_images_and_labels_alone():
+  mixup = dict(name='mixup', num_classes=2)
+  task = lambda *inputs: types.SimpleNamespace(inputs=inputs, fields=('label',))
+  make_augment([mixup], task('image', 'ct'), FACTS)
+  with pytest.raises(ValueError, match='covariates would stay that of one'):
+    make_augment([mixup], task('image', 'covariates'), FACTS)

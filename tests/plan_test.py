@@ -218,6 +218,24 @@ def test_ct_and_pet_are_normalised_apart(tmp_path):
   assert zscore == {'name': 'zscore', 'channels': (1,)}
 
 
+def test_a_stated_normalisation_is_kept(tmp_path):
+  one = dict(
+    channels=1, modality=['noNorm'], intensity=PROSTATE['intensity'][1:]
+  )
+  setup = make_setup(changed(**one))
+  first, _ = config_of(setup, tmp_path).data.preprocess
+  assert first == {'name': 'normalise', 'schemes': ('none',)}
+  assert reasons(setup)['normalisation'] == 'none | the data say so: noNorm'
+  both = changed(modality=['rescale_to_0_1', 'CT'])
+  first, scale, _ = config_of(make_setup(both), tmp_path).data.preprocess
+  assert first['schemes'] == ('rescale_0_1', 'none')
+  assert (scale['name'], scale['channels']) == ('scale', (1,))
+  both = changed(modality=['MRI', 'rgb_to_0_1'])
+  first, zscore, _ = config_of(make_setup(both), tmp_path).data.preprocess
+  assert first['schemes'] == ('none', 'rgb_0_1')
+  assert zscore == {'name': 'zscore', 'channels': (0,)}
+
+
 def test_empty_surroundings_are_cropped_and_masked(tmp_path):
   shape, box = [240, 240, 155], [138, 169, 138]
   about = changed(
@@ -593,7 +611,7 @@ def test_real_hippocampus_agrees_with_nnunet(shared_data, tmp_path):
   assert config.model.features == (32, 64, 128, 256)
   assert config.model.strides == (1, 2, 2, 2)
   assert config.model.kernel_sizes == (3, 3, 3, 3)
-  zscore, resample = config.data.preprocess
+  _, zscore, resample = config.data.preprocess
   assert resample['spacing'] == (1.0, 1.0, 1.0)
   assert zscore == {'name': 'zscore'}
   # The same fields as the config written by hand.

@@ -15,8 +15,9 @@ def compose(functions):
   The key of an example is that of the run with the example's `index` folded
   in, so that where in the batch it stands, and on which device, does not
   matter. `image`, `mask` and `label` are augmented, and alike each further
-  image, which has as many axes; other fields pass. `alone` hides the other
-  examples: what mixes them raises NameError.
+  image, which has as many axes: all as floats, where an image of 8 bits would
+  overflow. Other fields pass; what is `valid`, by field, may be seen. `alone`
+  hides the other examples: what mixes them raises NameError.
   """
   functions = tuple(functions)
 
@@ -31,11 +32,17 @@ def compose(functions):
     if not functions:
       return batch
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch['index'])
+    further = _further(batch)
+    # On the device: in memory and on the way an image has the bits of its file.
+    images = {k: _float(batch[k]) for k in ('image', *further) if k in batch}
+    batch = {**batch, **images}
     examples = {name: batch[name] for name in _FIELDS if name in batch}
+    if isinstance(batch.get('valid'), dict):
+      examples['valid'] = batch['valid']
     axis = None if alone else 'batch'
     apply = jax.vmap(augment_example, axis_name=axis)
     augmented = apply(keys, examples)
-    for name in _further(batch):  # by the same keys: moved as the first is
+    for name in further:  # by the same keys: moved as the first is
       moved = apply(keys, {**examples, 'image': batch[name]})
       augmented[name] = moved['image']
     return {**batch, **augmented}
@@ -49,7 +56,9 @@ def _further(batch):
   return [
     name
     for name, x in batch.items()
-    if name not in (*_FIELDS, 'valid', 'index')
-    and jnp.ndim(x) == rank
-    and jnp.issubdtype(jnp.result_type(x), jnp.floating)
+    if name not in (*_FIELDS, 'valid', 'index') and jnp.ndim(x) == rank
   ]
+
+
+def _float(x):
+  return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)

@@ -19,12 +19,13 @@ def mixup(
 
   It runs under `vmap(…, axis_name='batch')`. The label becomes (K,) float32
   whether or not the example is chosen; where one of the two is -1, not known,
-  so is the mixture. The partner, alone among all draws,
-  depends on the order of the batch.
+  so is the mixture. An example without a label is neither mixed nor a partner.
+  The partner, alone among all draws, depends on the order of the batch.
 
   Args:
     key: random key of this example.
-    example: image (*s, C) and label: a class index, or (K,) per class.
+    example: image (*s, C) and label: a class index, or (K,) per class; valid,
+      by field, where there are examples without a label.
     p: probability that the example is mixed.
     alpha: the share kept is drawn from Beta(alpha, alpha).
     num_classes: K, for a label that is a class index.
@@ -46,6 +47,9 @@ def mixup(
 
   count = jax.lax.axis_size('batch')
   following = [((i + 1) % count, i) for i in range(count)]
+  known = example.get('valid', {}).get('label')
+  if known is not None:  # else zeros stand for it, which are a class too
+    chosen &= known & jax.lax.ppermute(known, 'batch', following)
 
   def mix(x, partner):
     return jnp.where(chosen, share * x + (1 - share) * partner, x)

@@ -115,10 +115,10 @@ def affine(
 ) -> dict[str, Array]:
   """Rotates, scales, shears, shifts and deforms in ONE resampling.
 
-  The image is interpolated linearly; the mask takes its nearest voxel, and 0
-  outside. Geometry is that of the voxel grid, about the centre of the image:
-  with unequal spacing a rotation is not rigid in millimetres, so keep it in
-  the plane (`axes`). `affine(elastic=5.0)` alone is an elastic deformation.
+  The image is interpolated linearly; the mask takes its nearest voxel. Geometry
+  is that of the voxel grid, about the centre of the image: with unequal spacing
+  a rotation is not rigid in millimetres, so keep it in the plane (`axes`).
+  `affine(elastic=5.0)` alone is an elastic deformation.
 
   Args:
     key: random key of this example.
@@ -137,7 +137,8 @@ def affine(
       cubic B-spline between (Rueckert et al., IEEE TMI 1999).
     axes: spatial axes in which all this happens; all by default. (1, 2) moves
       the slices of an anisotropic volume alike, in two dimensions.
-    mode: the image outside its border: 'constant' (0) or 'edge'.
+    mode: image and mask outside their border: 'constant' (0), or 'edge', where
+      what is shown goes on, and so does what it is.
 
   Raises ValueError: unknown mode, an axis that is not spatial, or a list of
   numbers that does not fit the axes.
@@ -149,12 +150,13 @@ def affine(
   moved, coordinates = _drawn_coordinates(
     key, shape, p, rotate, scale, shear, translate, elastic, elastic_grid
   )
-  taken = {'image': (1, _MODES[mode]), 'mask': (0, 'constant')}
   out = {**example}
-  for name, (order, outside) in taken.items():
+  for name, order in (('image', 1), ('mask', 0)):
     if name in example:
       x = example[name]
-      warped = _resample(x, coordinates, axes=axes, order=order, mode=outside)
+      warped = _resample(
+        x, coordinates, axes=axes, order=order, mode=_MODES[mode]
+      )
       out[name] = jnp.where(moved, warped, x)
   return out
 

@@ -21,7 +21,7 @@ def blank(facts, channels):
   return {
     'image': np.zeros((*facts.shape, channels), np.float32),
     'mask': np.zeros(facts.shape, np.uint8),
-    'affine': np.diag([*spacing, 1.0]),
+    'affine': facts.affine(spacing),
     'spacing': np.array(spacing),
   }
 

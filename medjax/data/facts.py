@@ -5,7 +5,8 @@ import typing
 
 import numpy as np
 
-from medjax.data import telling
+from medjax.data import grid, telling
+from medjax.data.formats.volume import orientation_of
 
 _QUANTILES = 201  # of event times
 _BITS = {'uint8': 8, 'uint16': 16}  # of pictures, as they are stored
@@ -44,6 +45,8 @@ class DataFacts:
     there are of these, which are numbered from 1.
   unit_of_length: 'mm', or 'px' of pictures that do not say their scale.
   stored: the dtype of the first case's image, as it was read.
+  orientation: where the axes of the first case's image run to, as 'RAS'; '' of
+    pictures, and where nothing says it.
   notes: what was assumed when they were read, a line each.
   """
 
@@ -68,6 +71,7 @@ class DataFacts:
   causes: int = 1
   unit_of_length: str = 'mm'
   stored: str = ''
+  orientation: str = ''
   notes: tuple[str, ...] = ()
 
   @classmethod
@@ -109,22 +113,43 @@ class DataFacts:
       # Pictures without a scale are read as of 1 mm a pixel.
       unit_of_length='px' if len(shape) == 2 and unscaled else 'mm',
       stored=str(np.asarray(case['image']).dtype) if channels else '',
+      orientation=_runs_to(case),
       **{k: _frozen(v) for k, v in told.items()},
     )
 
-  def patch_size(self, *, most=96, multiple=8):
-    """A patch that fits the first volume; () for pictures, which are whole."""
+  def patch_size(self, steps=(), *, most=96, multiple=8):
+    """A patch that fits the first volume; () for pictures, which are whole.
+
+    steps: data.preprocess, of which `reorient` may put axes in another order.
+    """
     if self.rank == 2:
       return ()
+    shape = self.shape
+    for step in steps:
+      if step['name'] == 'reorient' and self.orientation:
+        turned = grid.turn(self.affine(), step.get('codes', 'RAS'))
+        shape = [shape[a] for a in np.argsort(turned[:, 0])]
+        break
     return tuple(
-      max(min(n, most) // multiple * multiple, multiple) for n in self.shape
+      max(min(n, most) // multiple * multiple, multiple) for n in shape
     )
+
+  def affine(self, spacing=None):
+    """Of a volume whose axes run as the first case's, with voxels in mm."""
+    spacing = np.ones(self.rank) if spacing is None else np.asarray(spacing)
+    affine = np.diag([*spacing, 1.0])
+    if self.orientation:
+      turned = grid.axes_of(self.orientation)
+      affine[:3, :3] = 0
+      affine[turned[:, 0].astype(int), range(3)] = turned[:, 1] * spacing
+    return affine
 
   def doubts(self, case, steps):
     """What to say of a case whose image is unlike the training's, lines."""
     found = [self.unlike(case.get('spacing', ()), steps)]
     if 'image' in case:
       found.append(self.other_depth(np.asarray(case['image']), steps))
+      found.append(self.turned(case, steps))
     return tuple(filter(None, found))
 
   def unlike(self, spacing, steps):
@@ -145,6 +170,20 @@ class DataFacts:
       'voxels of {} mm; training began with {} mm, and data.preprocess does '
       'not resample: doubt what was found'
     ).format(*sizes)
+
+  def turned(self, case, steps):
+    """What to say of a volume whose axes run elsewhere; '' if nothing.
+
+    steps: names of data.preprocess. A mirrored body is still a body: nothing
+    else would show that left and right were taken for each other.
+    """
+    given, known = _runs_to(case), self.orientation
+    if 'reorient' in steps or not given or not known or given == known:
+      return ''
+    return (
+      f'its axes run to {given}; those that training began with to {known}, '
+      'and data.preprocess does not reorient: doubt what was found'
+    )
 
   def other_depth(self, image, steps):
     """What to say of a picture of other bits than the training's; '' if none.
@@ -195,6 +234,15 @@ class DataFacts:
     except (AttributeError, TypeError) as e:
       raise ValueError(f'no facts of data: {e}') from None
     return facts
+
+
+def _runs_to(case):
+  """Where the axes of a volume run to; '' of others, or if it is not known."""
+  affine = case.get('affine')
+  if 'image' not in case or np.shape(affine) != (4, 4):
+    return ''
+  codes = orientation_of(affine)
+  return '' if '?' in codes else codes
 
 
 def _check(facts):

@@ -158,6 +158,18 @@ def axes_of(codes):
   return found
 
 
+def turn(affine, codes):
+  """How the axes of a grid go to 'RAS' and its like, as nibabel says it.
+
+  Pictures have none of these: theirs go to rows and columns.
+  """
+  wanted = axes_of(codes)
+  found = nibabel.orientations.io_orientation(affine)
+  if len(affine) == 4 and not np.isnan(found).any():
+    return nibabel.orientations.ornt_transform(found, wanted)
+  return found
+
+
 # What a config that is meant for pictures wants, told that it gets volumes.
 _VOLUMES = (
   """: --config.data.preprocess="({'name':'resize','shape':(32,32,16)},"""

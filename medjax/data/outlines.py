@@ -22,7 +22,8 @@ def convert_outlines(source, images, out):
 
   images: the folder of the pictures, NAME.*; each needs outlines of its own
   size, and one without any is left out. Returns (written paths, names of the
-  classes, background first, names of pictures without outlines). Raises
+  classes, background first, names of pictures without outlines, whether the
+  files list their classes; else those drawn here were numbered). Raises
   ValueError, before anything is written, for outlines of no picture, or of
   another size.
   """
@@ -52,7 +53,10 @@ def convert_outlines(source, images, out):
     _write(out / f'{stem}.png', polygons.label_map(drawing, names))
     for stem, drawing in drawings.items()
   ]
-  return written, names, sorted(set(pictures) - set(drawings))
+  listed = all(
+    name in d.classes for d in drawings.values() for name, _ in d.structures
+  )
+  return written, names, sorted(set(pictures) - set(drawings)), listed
 
 
 def _pictures(folder):

@@ -78,16 +78,13 @@ def reorient(sample, *, codes='RAS'):
   to superior, 'LPS' DICOM's, 'PIR' … any of the 48. Exact: voxels are only
   moved. Pictures, whose affine is positive and diagonal, stay as they are.
   """
-  wanted = grid.axes_of(codes)
   affine = sample['affine']
-  orientation = nibabel.orientations.io_orientation(affine)
+  orientation = grid.turn(affine, codes)
   if np.isnan(orientation).any():
     raise ValueError(
       f'{sample.get("id")}: the affine leaves an axis without a direction; '
       'mend the header'
     )
-  if len(affine) == 4:
-    orientation = nibabel.orientations.ornt_transform(orientation, wanted)
   shape = sample['image'].shape[: affine.shape[0] - 1]
   back = nibabel.orientations.inv_ornt_aff(orientation, shape)
 

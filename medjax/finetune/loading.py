@@ -13,6 +13,12 @@ from medjax.run.checkpoint import best_variables
 
 _HEAD = re.compile(r'(head|aux)')
 _BACKBONE = 'params/backbone/'
+# Kernels that see the image beside a model's first: of MedNeXt, UNet2018, and
+# of UNETR and SwinUNETR, whose decoder sees it too.
+_SEES_IMAGE = re.compile(
+  r'(backbone/)?(stem|encoder_0/residual|(image|skip_0)/(layer_0|shortcut)/conv)'
+  '/kernel'
+)
 _COLLECTIONS = {'params', 'batch_stats'}
 
 
@@ -173,7 +179,7 @@ def load(path, model, outline, *, partial=False, head=True, channels='sum'):
       fitted = fitting.fit(
         array,
         leaf.shape,
-        first=key == first,
+        first=key == first or bool(_SEES_IMAGE.fullmatch(rest)),
         channels=channels,
         grid=_grid(model, rest, rank),
       )

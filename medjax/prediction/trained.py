@@ -163,7 +163,7 @@ class Trained:
     spacing = np.ones(rank) if spacing is None else np.asarray(spacing, float)
     if spacing.shape != (rank,) or not (spacing > 0).all():
       raise ValueError(f'spacing {spacing} is not {rank} lengths above 0')
-    affine = np.diag([*spacing, 1.0])
+    affine = self.experiment.facts.affine(spacing)
     case = {
       **name,
       'image': array,

@@ -53,7 +53,7 @@ class Model:
       'image': np.zeros((*shape, facts.channels), np.float32),
       'id': 'warm',
       'patient': 'warm',
-      'affine': np.diag([*spacing, 1.0]),
+      'affine': facts.affine(spacing),
       'spacing': np.array(spacing),
     }
     if set(self.run.task.inputs) == {'image'}:

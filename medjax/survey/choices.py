@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from medjax.data.folder.nnunet import NORMALISATIONS
+from medjax.data.sides import names_a_side
 from medjax.survey import rules
 
 # A box of nonzero voxels smaller than this is cropped to, and below the second
@@ -16,6 +18,7 @@ _SCALE = (round(1 / 1.4, 3), round(1 / 0.7, 3))  # nnU-Net's (0.7, 1.4)
 _SHARE = 15  # per cent of cases, or one of 7 folds, for a split that is lacking
 _FOLDS = 7
 _CACHE_GB = 2.0
+_OWN = ('ct', 'zscore')  # normalisations that a plan has rules of its own for
 
 
 def is_boxed(about):
@@ -59,7 +62,7 @@ def preprocess(about, target, across=None):
   steps, rows = [], []
   if about['reoriented']:
     steps.append(_entry('reorient'))
-    rows.append(('orientation', 'to RAS', 'it differs between images'))
+    rows.append(('orientation', 'to RAS', 'whatever that of a file'))
   if is_boxed(about):
     steps.append(_entry('crop_foreground'))
     share = f'{about["box_share"]:.0%} of an image (median)'
@@ -94,9 +97,20 @@ def spacing_varies(about):
 def _normalise(about):
   names = about['modality']
   ct = [k for k, name in enumerate(names) if name.upper() in ('CT', 'HU')]
-  rest = [k for k in range(about['channels']) if k not in ct]
+  told = {
+    k: scheme
+    for k, name in enumerate(names)
+    if (scheme := NORMALISATIONS.get(name.lower())) not in (None, *_OWN)
+  }
+  rest = [k for k in range(about['channels']) if k not in (*ct, *told)]
   guess = ' (guessed from the values: --modality)' * about['modality_guessed']
   entries, rows = [], []
+  if told:
+    schemes = tuple(told.get(k, 'none') for k in range(about['channels']))
+    entries.append(_entry('normalise', schemes=schemes))
+    for k, scheme in told.items():
+      which = f'channel {k}' if len(names) > 1 else 'normalisation'
+      rows.append((which, scheme, f'the data say so: {names[k]}'))
   for k in ct:
     seen = {n: float(f'{v:.6g}') for n, v in about['intensity'][k].items()}
     low, high = seen['percentile_00_5'], seen['percentile_99_5']
@@ -115,7 +129,7 @@ def _normalise(about):
     )
   if rest:
     masked = about['zero_background'] and about['box_share'] < _MASKED
-    only = {'channels': tuple(rest)} if ct else {}
+    only = {'channels': tuple(rest)} if ct or told else {}
     entries.append(
       _entry('zscore', **({'nonzero': True} if masked else {}), **only)
     )
@@ -151,12 +165,7 @@ def augment(about, plan, spacing):
     why = f'the patch is {"nearly square" if square else "oblong"}'
   else:
     angle, why = 30.0, 'about every axis: the patch is not flat'
-  sided = [
-    name
-    for name in about['classes']
-    if {'left', 'right', 'l', 'r'}
-    & set(name.lower().replace('_', ' ').replace('-', ' ').split())
-  ]
+  sided = [name for name in about['classes'] if names_a_side(name)]
   entries = (
     _entry('affine', p=0.2, rotate=angle, scale=_SCALE, **plane),
     _entry('gaussian_noise', p=0.1),

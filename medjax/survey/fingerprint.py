@@ -19,8 +19,9 @@ _AIR = -500
 def fingerprint(surveyed):
   """What planning needs to know of the data, as a dict for JSON.
 
-  Axes are in the order of the file; of volumes whose orientations differ, in
-  that of RAS, as `reorient` brings them there ('reoriented' says so).
+  Axes of pictures are rows and columns; of volumes they are in the order of
+  RAS, as `reorient` brings them there ('reoriented' says so), so that files
+  with other axes can be predicted.
   Intensities are those of labelled voxels ('image': all voxels, without a
   mask), every case with the same weight: mean and standard deviation exactly,
   percentiles from evenly spaced quantiles of each case. 'geometries' lists
@@ -30,7 +31,7 @@ def fingerprint(surveyed):
   cases = cases or surveyed.read
   rank, channels = len(cases[0].shape), cases[0].channels
   cases = [c for c in cases if (len(c.shape), c.channels) == (rank, channels)]
-  turned = len({c.orientation for c in cases}) > 1
+  turned = any(c.orientation and '?' not in c.orientation for c in cases)
   geometries = collections.Counter(_geometry(c, turned) for c in cases)
   shapes, boxes, spacings = (
     np.array([g[i] for g in geometries.elements()], float) for i in range(3)

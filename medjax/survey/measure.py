@@ -33,7 +33,7 @@ class Case:
   foreground: evenly spaced quantiles (C, m) of the labelled voxels, of all
     voxels where there is no mask, and (C, 0) where nothing is labelled.
   moments: mean and mean square of the same voxels (2, C).
-  voxels: of each label of the mask (K,), or None.
+  voxels: of each label of the mask (K,) but the one to ignore, or None.
   problem: why it cannot be read, else ''; then the rest is empty.
   """
 
@@ -154,7 +154,13 @@ def measure(cases, split, index, keep=1000):
   # A channel's values side by side: sums and sorts along them are fast.
   channels = np.ascontiguousarray(np.moveaxis(image, -1, 0))
   channels = channels.reshape(len(channels), -1)
-  inside = channels if mask is None else channels[:, mask.reshape(-1) > 0]
+  inside, voxels = channels, None
+  if mask is not None:
+    labels, ignore = mask.reshape(-1), getattr(cases, 'ignore', None)
+    counts = labels if ignore is None else labels[labels != ignore]
+    voxels = np.bincount(counts)
+    # What is ignored is no class: it counts for nothing in training.
+    inside = channels[:, (labels > 0) & (labels != ignore)]
   foreground = np.zeros((len(channels), 0), np.float32)
   moments = np.zeros((2, len(channels)))
   if inside.shape[1]:
@@ -181,7 +187,7 @@ def measure(cases, split, index, keep=1000):
     colour=_colour(channels),
     foreground=foreground,
     moments=moments,
-    voxels=None if mask is None else np.bincount(mask.reshape(-1)),
+    voxels=voxels,
     digest=duplicates.digest(image),
     mask_digest=b'' if mask is None else duplicates.digest(mask),
     thumbnail=duplicates.thumbnail(image).astype(np.float16),

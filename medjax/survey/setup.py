@@ -47,8 +47,8 @@ def make_setup(
 ):
   """The `Setup` for data with this fingerprint.
 
-  `spacing` (mm, axes as in the file) replaces the rule for the voxel size,
-  `width` nnU-Net's number of features of the first stage. `preset`: of
+  `spacing` (mm, axes as in the fingerprint) replaces the rule for the voxel
+  size, `width` nnU-Net's number of features of the first stage. `preset`: of
   `rules.PRESETS`, with its memory. `variant`: of `VARIANTS`; of a cascade
   `previous` is the workdir of the low resolution. Raises ValueError for data
   that are not segmented, or for a variant that nnU-Net does not plan of them.

@@ -132,6 +132,25 @@ def test_a_batch_of_one_is_its_row_of_a_larger_one():
   np.testing.assert_allclose(row['image'][0], whole['image'][1], atol=1e-6)
 
 
+def test_an_image_of_8_or_16_bits_is_augmented_as_its_values():
+  rng = np.random.default_rng(0)
+  stored = {
+    'image': rng.integers(0, 256, (8, 6, 6, 1)).astype(np.uint8),
+    'prior': rng.integers(0, 4096, (8, 6, 6, 2)).astype(np.uint16),
+    'label': np.arange(8),
+    'index': np.arange(8, dtype=np.uint32),
+  }
+  floats = {k: v.astype(np.float32) for k, v in stored.items()}
+  floats |= {k: stored[k] for k in ('label', 'index')}
+  specs = (dict(name='gamma', p=1.0, invert=True), dict(name='flip', p=1.0))
+  augmented = jax.jit(chain(specs))
+  out, expected = (augmented(jax.random.key(0), x) for x in (stored, floats))
+  for name in stored:
+    assert out[name].dtype == expected[name].dtype
+    np.testing.assert_allclose(out[name], expected[name], rtol=1e-6)
+  assert (out['prior'] != stored['prior']).any()
+
+
 def test_mixup_in_a_chain():
   batch = make_batch((6, 6, 1))
   del batch['mask']

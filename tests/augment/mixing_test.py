@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medjax import augment
+from medjax.augment.compose import compose
 
 
 def mix(batch, **arguments):
@@ -66,6 +67,24 @@ def test_a_label_that_is_not_known_stays_so():
   assert ((label[:, ::2] > 0) & (label[:, ::2] < 1)).all()
   kept = np.asarray(mix(batch, p=0.0)['label'])
   np.testing.assert_array_equal(kept, batch['label'])
+
+
+def test_a_case_without_a_label_is_no_partner():
+  image = jax.random.normal(jax.random.key(1), (4, 3, 3, 1))
+  valid = {'label': jnp.array([True, False, True, True])}
+  batch = {
+    'image': image,
+    'label': jnp.array([1, 0, 1, 1]),  # zeros stand for one that is not there
+    'index': jnp.arange(4, dtype=jnp.uint32),
+    'valid': valid,
+  }
+  mixup = functools.partial(augment.mixup, alpha=1.0, num_classes=2)
+  out = jax.jit(compose([mixup]))(jax.random.key(0), batch)
+  np.testing.assert_array_equal(out['image'][:2], image[:2])
+  np.testing.assert_array_equal(out['label'][0], [0, 1])
+  assert (out['image'][2:] != image[2:]).all()
+  np.testing.assert_allclose(out['label'][2:], [[0, 1]] * 2, atol=1e-6)
+  np.testing.assert_array_equal(out['valid']['label'], valid['label'])
 
 
 def test_share_is_beta_distributed():

@@ -41,6 +41,37 @@ def test_facts_of_before_know_no_bits():
   assert DataFacts(channels=0, rank=0).doubts({}, set()) == ()
 
 
+def volume(codes, shape=(7, 6, 5)):
+  """A raw case whose axes run as the codes say."""
+  affine = DataFacts(channels=1, rank=3, orientation=codes).affine()
+  image = np.zeros((*shape, 1), np.float32)
+  return {'image': image, 'affine': affine, 'spacing': np.ones(3)}
+
+
+@pytest.mark.parametrize('codes', ['RAS', 'LAS', 'SPR', 'PIR'])
+def test_a_volume_whose_axes_run_elsewhere(codes):
+  found = DataFacts.of(Cases([volume(codes)]))
+  assert found.orientation == codes
+  assert found.doubts(volume(codes), {'normalise'}) == ()
+  (said,) = found.doubts(volume('LPS'), {'resample', 'zscore'})
+  assert f'run to LPS; those that training began with to {codes}' in said
+  assert found.doubts(volume('LPS'), {'reorient', 'zscore'}) == ()
+  # Runs of before know nothing of it, nor do arrays.
+  unknown = DataFacts.read({'channels': 1, 'rank': 3})
+  assert unknown.doubts(volume('LPS'), set()) == ()
+  without = {'image': volume('LPS')['image'], 'spacing': np.ones(3)}
+  assert found.doubts(without, set()) == ()
+
+
+def test_a_patch_lies_as_the_prepared_images_do():
+  found = DataFacts.of(Cases([volume('SPR', (16, 64, 32))]))
+  assert found.patch_size() == (16, 64, 32)
+  steps = [{'name': 'reorient'}, {'name': 'zscore'}]
+  assert found.patch_size(steps) == (32, 64, 16)
+  steps[0]['codes'] = 'IPL'
+  assert found.patch_size(steps) == (16, 64, 32)
+
+
 def test_a_config_of_pictures_tells_volumes_what_to_say():
   sample = {'id': 'a', 'affine': np.eye(4)}
   with pytest.raises(ValueError, match='for 3 spatial axes; give 3') as e:

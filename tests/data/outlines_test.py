@@ -56,13 +56,30 @@ def test_yolo_by_the_command(tmp_path, pictures, monkeypatch, capsys):
 def test_a_folder_of_labelme(tmp_path, pictures):
   for name in ('a', 'c'):
     labelme(tmp_path / 'drawn' / f'{name}.json')
-  written, names, left = convert_outlines(
+  written, names, left, listed = convert_outlines(
     tmp_path / 'drawn', pictures, tmp_path / 'masks'
   )
   assert [p.name for p in written] == ['a.png', 'c.png']
   assert names == ('background', 'cyst')
   assert left == ['b']
+  assert not listed
   assert np.asarray(PIL.Image.open(written[0])).sum() == 6
+
+
+def test_numbers_that_depend_on_what_is_drawn_are_told(
+  tmp_path, pictures, capsys
+):
+  labelme(tmp_path / 'drawn' / 'a.json')
+  convert.draw(tmp_path / 'drawn', pictures, tmp_path / 'masks')
+  assert 'note: only those classes have a number' in capsys.readouterr().out
+  (tmp_path / 'yolo').mkdir()
+  (tmp_path / 'yolo/classes.txt').write_text('cyst\ntumour\n')
+  (tmp_path / 'yolo/a.txt').write_text(f'1 {WHOLE}')
+  convert.draw(tmp_path / 'yolo', pictures, tmp_path / 'more')
+  said = capsys.readouterr().out
+  assert '  2 tumour' in said
+  assert 'note' not in said
+  assert np.asarray(PIL.Image.open(tmp_path / 'more/a.png')).max() == 2
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif'])

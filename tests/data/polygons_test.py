@@ -92,6 +92,21 @@ def test_coco(tmp_path):
     assert not polygons.label_map(second, names).any()
 
 
+def test_a_class_has_its_number_whether_it_is_drawn_or_not(tmp_path):
+  outline = [[2, 2, 5, 2, 5, 6, 2, 6]]
+  nerve = {
+    'id': 2, 'image_id': 3, 'category_id': 9, 'segmentation': outline,
+  }  # fmt: skip
+  drawings = polygons.read(coco(tmp_path / 'coco.json', [nerve]))
+  names = polygons.class_names(drawings)
+  assert names == ('background', 'cell', 'nerve')
+  assert polygons.label_map(drawings[0], names).max() == 2
+  (tmp_path / 'a.txt').write_text('1 .1 .1 .9 .1 .9 .9')
+  options = dict(shape=(10, 10), class_names=('cell', 'nerve', 'vein'))
+  found = polygons.read(tmp_path / 'a.txt', **options)
+  assert polygons.class_names(found) == ('background', 'cell', 'nerve', 'vein')
+
+
 def test_labelme(tmp_path):
   found = {
     'imagePath': 'x.jpg',

@@ -132,6 +132,36 @@ def test_tiles_of_a_spacing(tmp_path, capsys):
   assert abs(tile.astype(int) - np.asarray(want)).max() <= 2
 
 
+def test_a_damaged_slide_is_no_end_and_the_command_goes_on(
+  tmp_path, capsys, monkeypatch
+):
+  (tmp_path / 'in').mkdir()
+  for name in ('a', 'b', 'c'):
+    pyramid(tmp_path / f'in/{name}.svs', 'svs')
+  whole = (tmp_path / 'in/b.svs').read_bytes()
+  (tmp_path / 'in/b.svs').write_bytes(whole[: len(whole) // 2])
+  command = f'convert {tmp_path}/in {tmp_path}/out --tile=64'
+  monkeypatch.setattr('sys.argv', command.split())
+  with pytest.raises(SystemExit):
+    convert.main()
+  said = capsys.readouterr()
+  assert '1 slides failed; the first:' in said.err
+  assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['a', 'c']
+  (tmp_path / 'in/b.svs').write_bytes(whole)
+  assert convert.cut(tmp_path / 'in', tmp_path / 'out', size=64) == []
+  said = capsys.readouterr().out
+  assert said.count('is there already') == 2
+  assert f'4 tiles in {tmp_path}/out/b' in said
+
+
+def test_a_level_is_of_tiles(tmp_path, capsys, monkeypatch):
+  command = f'convert {tmp_path} {tmp_path}/out --spacing=0.001'
+  monkeypatch.setattr('sys.argv', command.split())
+  with pytest.raises(SystemExit):
+    convert.main()
+  assert 'give --tile too' in capsys.readouterr().err
+
+
 def test_what_is_refused_and_how_it_is_mended(tmp_path):
   rows = tmp_path / 'x.tif'
   pyramid(rows, 'plain')

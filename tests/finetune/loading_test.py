@@ -586,6 +586,27 @@ def test_a_file_for_colour_serves_a_grey_image_and_other_classes(safetensors):
   assert report.unused == ['fc.bias', 'fc.weight']
 
 
+@pytest.mark.parametrize(
+  'model',
+  [
+    models.SwinUNETR(2, 12, depths=(1, 1, 1, 1), heads=(1, 2, 2, 3), window=2),
+    models.UNETR(2, 4, width=12, heads=2, hidden=16, image_size=(32, 32)),
+    models.MedNeXtS(2, width=4),
+  ],
+  ids=lambda m: type(m).__name__,
+)
+def test_what_sees_the_image_beside_the_first_kernel(
+  model, tmp_path, monkeypatch
+):
+  image = np.random.default_rng(0).normal(size=(1, 32, 32, 1)).astype('f')
+  stored = model.init(jax.random.key(0), image)
+  monkeypatch.setattr(loading, 'best_variables', lambda path: (1, stored))
+  three = np.repeat(image, 3, -1)
+  variables, _ = load(tmp_path, model, three.shape)
+  one, other = model.apply(stored, image), model.apply(variables, three)
+  np.testing.assert_allclose(one, other, atol=2e-4)
+
+
 def test_an_inflated_network_sees_a_constant_volume_as_its_slice(safetensors):
   path = safetensors(resnet((1,), 4, 2, channels=1, stem=3))
   model = RESNET(2, (1,), stem='small')

@@ -74,6 +74,23 @@ def test_the_fingerprint_is_that_of_numpy():
   assert about['classes'] == ['background', 'label 1', 'label 2']
 
 
+@pytest.mark.parametrize('ignore', [2, 255])
+def test_a_label_to_ignore_is_no_class(ignore):
+  cases = with_masks(3, [(6, 8, 5)])
+  for case in cases:
+    case['mask'] = np.where(case['mask'] == 2, ignore, case['mask'])
+  splits = {'train': Cases(cases)}
+  splits['train'].ignore = ignore
+  found = measure.survey(Source(name='set', splits=splits))
+  about = fingerprint(found)
+  assert about['classes'] == ['background', 'label 1']
+  masks = [c['mask'] for c in cases]
+  counts = [sum(int((m == k).sum()) for m in masks) for k in range(2)]
+  assert about['class_voxels'] == counts
+  values = [c['image'][c['mask'] == 1].mean() for c in cases]
+  assert about['intensity'][0]['mean'] == pytest.approx(np.mean(values))
+
+
 def test_the_box_of_what_is_above_zero():
   image = np.zeros((10, 12, 8, 2), np.float32)
   image[2:5, 3:9, 1:2, 1] = 4.0
@@ -85,15 +102,15 @@ def test_the_box_of_what_is_above_zero():
   assert [c['mean'] for c in about['intensity']] == [0.0, 4.0]
 
 
-def test_axes_are_brought_to_one_order_where_orientations_differ():
+def test_axes_of_volumes_are_in_the_order_of_ras():
   turned = make_case(1, (5, 6, 8))
   turned['affine'] = np.array(
     [[0, -1, 0, 0], [0, 0, 1, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]
   )
   turned['spacing'] = np.array([2.0, 1.0, 1.0])
   alone = fingerprint(surveyed({'train': [turned]}))
-  assert not alone['reoriented']
-  assert alone['shape']['median'] == [5, 6, 8]
+  assert alone['reoriented']
+  assert alone['shape']['median'] == [6, 8, 5]
   both = fingerprint(surveyed({'train': [make_case(0), turned]}))
   assert both['reoriented']
   assert both['shape']['minimum'] == both['shape']['maximum'] == [6, 8, 5]

@@ -58,6 +58,7 @@ class FolderCases(Sequence):
     self._index = {c: i for i, c in enumerate(about.class_names)}
     self._labelled = any(e.label is not None for e in everything)
     self._palette = {}  # {index: (colour, file)} of the masks read so far
+    self._bright = {}  # {grey that is class 1: file}
     self._said = {}  # {kind of note: (ids, the first note)}
 
   def __getattr__(self, name):
@@ -144,9 +145,9 @@ class FolderCases(Sequence):
     about = self.about
     names = () if self._labelled or about.regions else about.class_names
     reading = masks.Reading(names, about.ignore, about.mask_values)
-    mask, notes, palette = masks.read(entry, volume, reading)
+    mask, notes, meta = masks.read(entry, volume, reading)
     self._say(entry.id, notes)
-    self._check_palette(entry.mask, palette)
+    self._check_alike(entry.mask, meta)
     count = about.num_labels or len(names)
     if count:
       kept = mask if about.ignore is None else mask[mask != about.ignore]
@@ -170,15 +171,25 @@ class FolderCases(Sequence):
     values = about.mask_values
     mask = formats.read_mask(entry.mask, ignore=about.ignore, values=values)
     self._say(entry.id, mask.meta.get('notes', ()))
-    self._check_palette(entry.mask, mask.meta.get('palette'))
+    self._check_alike(entry.mask, mask.meta)
     kept = mask.array
     if about.ignore is not None:
       kept = kept[kept != about.ignore]
     return int(kept.max(initial=0))
 
-  def _check_palette(self, path, palette):
-    """Refuses masks in which an index stands for another colour."""
-    for index, colour in (palette or {}).items():
+  def _check_alike(self, path, meta):
+    """Refuses masks in which a label stands for another colour or grey."""
+    if bright := meta.get('bright'):
+      self._bright.setdefault(bright, path)
+      known = list(self._bright)  # threads read at once
+      low, high = min(known), max(known)
+      if formats.labels.unlike(low, high):
+        raise ValueError(
+          f'{self._bright[high]}: holds the grey {high}, {self._bright[low]} '
+          f'{low}: say which classes they are, as in '
+          f'data.mask_values={{{low}: 1, {high}: 2}}'
+        )
+    for index, colour in (meta.get('palette') or {}).items():
       first, other = self._palette.setdefault(index, (colour, path))
       if first != colour:
         raise ValueError(

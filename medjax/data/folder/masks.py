@@ -25,10 +25,10 @@ class Reading:
 
 
 def read(entry, volume, reading):
-  """(label map (*spatial,) on the grid of an image, notes, palette or None)."""
+  """(label map (*spatial,) on the grid of an image, notes, its file's meta)."""
   shape = volume.array.shape[:-1]
   if entry.runs is not None:
-    return _from_runs(entry, shape), (), None
+    return _from_runs(entry, shape), (), {}
   if not entry.structures and len(entry.masks) == 1:
     return _one(entry.mask, entry, volume, reading)
   notes = []
@@ -39,28 +39,28 @@ def read(entry, volume, reading):
       mask = on_grid(path, mask, entry.image, volume)
       notes += mask.meta.get('notes', ())
       found[name] = _binary(path, mask.array)
-    return _by_name(entry.masks[0], found, reading.names), tuple(notes), None
+    return _by_name(entry.masks[0], found, reading.names), tuple(notes), {}
   joined = np.zeros(shape, bool)
   for path in entry.masks:
     mask, more, _ = _one(path, entry, volume, reading)
     joined |= _binary(path, mask)
     notes += more
-  return joined.astype(np.uint8), tuple(notes), None
+  return joined.astype(np.uint8), tuple(notes), {}
 
 
 def _one(path, entry, volume, reading):
-  """(label map, notes, palette) of one file."""
+  """(label map, notes, meta) of one file."""
   if formats.is_segmentation(path):
     found = formats.read_labels(path, volume, class_names=reading.names or None)
-    return found.array, found.meta['notes'], None
+    return found.array, found.meta['notes'], {}
   mask = formats.read_mask(path, ignore=reading.ignore, values=reading.values)
   segments = mask.meta.get('segments')
   mask = on_grid(path, mask, entry.image, volume, part=bool(segments))
-  notes, palette = mask.meta.get('notes', ()), mask.meta.get('palette')
+  notes = mask.meta.get('notes', ())
   if not segments or not reading.names:
-    return mask.array, notes, palette
+    return mask.array, notes, mask.meta
   found = {name: mask.array == label for label, name in segments.items()}
-  return _by_name(path, found, reading.names), notes, None
+  return _by_name(path, found, reading.names), notes, {}
 
 
 def as_one_class(entries, given):

@@ -17,7 +17,7 @@ from medjax.data.folder.listing import images_in
 _CHANNEL = re.compile(r'^(.+)_(\d{4})$')
 # What nnU-Net does to a channel of this name (ImageNormalization, by small
 # letters); all others are z-scored.
-_NORMALISATIONS = {
+NORMALISATIONS = {
   'ct': 'ct',
   'nonorm': 'none',
   'zscore': 'zscore',
@@ -172,7 +172,7 @@ def _task(path, about):
   return Task(
     channel_names=channels,
     normalisation=tuple(
-      _NORMALISATIONS.get(c.lower(), 'zscore') for c in channels
+      NORMALISATIONS.get(c.lower(), 'zscore') for c in channels
     ),
     class_names=names,
     regions=regions,

@@ -113,7 +113,8 @@ def read_mask(path, *, ignore=None, values=()):
   channel that is all there is counts as the mask. Floats must be whole numbers.
   `ignore` is a value that stays; `values` {value: class} decides by itself.
   What was taken for what is in `meta['notes']`, names of labels that the file
-  gives in `meta['segments']` {label: name}.
+  gives in `meta['segments']` {label: name}, the brighter of a picture's two
+  greys in `meta['bright']`.
   """
   path = pathlib.Path(path)
   module = _module(path)
@@ -130,17 +131,16 @@ def read_mask(path, *, ignore=None, values=()):
       f'{path}: a label map has one channel, not {array.shape[-1]} that '
       'differ; save class indices'
     )
+  array, meta = array[..., 0], volume.meta
+  picture, lossy = meta.get('format') in _PICTURES, meta.get('lossy', False)
   found, notes = labels.settled(
-    array[..., 0],
-    path,
-    picture=volume.meta.get('format') in _PICTURES,
-    lossy=volume.meta.get('lossy', False),
-    ignore=ignore,
-    values=values,
+    array, path, picture=picture, lossy=lossy, ignore=ignore, values=values
   )
-  meta = volume.meta
   if notes:
     meta = {**meta, 'notes': (*meta.get('notes', ()), *notes)}
+  if picture and not lossy and not values:
+    bright = labels.brightest(array, found, ignore)
+    meta = {**meta, 'bright': bright} if bright else meta
   return Volume(found, volume.affine, 'label', meta)
 
 

@@ -43,6 +43,22 @@ def settled(array, path, *, picture=False, lossy=False, ignore=None, values=()):
   return labels, note
 
 
+def brightest(array, labels, ignore):
+  """The grey that became class 1 of a binary mask; 0 where values stayed."""
+  if ignore is not None:
+    kept = array != ignore
+    array, labels = array[kept], labels[kept]
+  high = int(array.max(initial=0))
+  return high if high > 1 and labels.max(initial=0) == 1 else 0
+
+
+def unlike(bright, other):
+  """Whether the white of two binary masks is not one class, but two."""
+  low, high = sorted((bright, other))
+  full = all(v >= 255 and not v & (v + 1) for v in (low, high))
+  return low < high * 3 / 4 and not full  # as within one mask: see _smeared
+
+
 def _integers(array, path):
   if array.dtype == bool:
     return array.astype(np.uint8)

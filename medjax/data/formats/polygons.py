@@ -23,12 +23,14 @@ class Drawing:
 
   image: the file's name as the outlines give it. shape: (rows, columns).
   structures: (class name, rings (k, 2) as x, y | mask (rows, columns) bool)
-  of each, later ones over earlier.
+  of each, later ones over earlier. classes: all that its file lists, drawn or
+  not; () where files list none.
   """
 
   image: str
   shape: tuple[int, int]
   structures: tuple
+  classes: tuple[str, ...] = ()
 
 
 def read(path, *, shape=None, class_names=()):
@@ -57,9 +59,14 @@ def read(path, *, shape=None, class_names=()):
 
 
 def class_names(drawings):
-  """('background', …): the names in drawings, sorted."""
+  """('background', …): the names in drawings and those listed, sorted.
+
+  So a class has the same number in files of which one draws it and one does
+  not.
+  """
   names = {name for d in drawings for name, _ in d.structures}
-  return ('background', *sorted(names))
+  names.update(*(d.classes for d in drawings))
+  return ('background', *sorted(names - {'background'}))
 
 
 def label_map(drawing, names):
@@ -168,7 +175,11 @@ def _coco(path, found):
       (name, _coco_outline(path, outline, shape))
       for name, outline in by_image[image['id']]
     ]
-    drawings.append(Drawing(str(image['file_name']), shape, (*structures,)))
+    drawings.append(
+      Drawing(
+        str(image['file_name']), shape, (*structures,), (*names.values(),)
+      )
+    )
   return drawings
 
 
@@ -220,7 +231,7 @@ def _yolo(path, shape, names):
     known = int(kind) < len(names)
     name = names[int(kind)] if known else f'class {int(kind)}'
     structures.append((name, (points,)))
-  return Drawing(path.stem, shape, (*structures,))
+  return Drawing(path.stem, shape, (*structures,), names)
 
 
 def _shape(path, rows, columns):

@@ -87,16 +87,22 @@ def cut(path, out, *, size, level=None, spacing=None):
   )
   partial = out.with_name(f'.partial-{out.name}')
   shutil.rmtree(partial, ignore_errors=True)
-  count = 0
-  for row in range(0, rows, size):
-    for column in range(0, columns, size):
+  places = [
+    (row, column)
+    for row in range(0, rows, size)
+    for column in range(0, columns, size)
+  ]
+  try:
+    for row, column in places:
       box = (row, column, min(size, rows - row), min(size, columns - column))
       tile = _averaged(path, chosen, box, factor)
       name = f'r{row:06d}_c{column:06d}.png'
       formats.write(partial / name, tile, np.eye(3))
-      count += 1
+  except BaseException:  # others may follow, and the tiles take their room
+    shutil.rmtree(partial, ignore_errors=True)
+    raise
   partial.rename(out)
-  return count
+  return len(places)
 
 
 def _chosen(path, found, level, spacing):

@@ -345,6 +345,25 @@ def test_indices_that_change_their_colours(tmp_path):
       assert cases.num_classes == len(list(cases))
 
 
+@pytest.mark.parametrize('names', [None, ('background', 'cup', 'disc')])
+def test_a_grey_for_each_class_and_one_class_in_each_file(tmp_path, names):
+  def saved(*greys):
+    pictures(
+      tmp_path,
+      [PIL.Image.fromarray(np.array([[0, v, v]], np.uint8)) for v in greys],
+    )
+    return opened(tmp_path, class_names=names)
+
+  for greys in ((100, 200), (255, 100), (127, 255)):
+    low, high = sorted(greys)
+    with pytest.raises(ValueError, match=rf'_values={{{low}: 1, {high}: 2}}'):
+      assert (cases := saved(*greys)).num_classes == len(list(cases))
+  cases = opened(tmp_path, class_names=names, mask_values={127: 1, 255: 2})
+  assert sorted(int(c['mask'].max()) for c in cases) == [1, 2]
+  # White that is a little darker in some files is white.
+  assert [int(c['mask'].max()) for c in saved(255, 253)] == [1, 1]
+
+
 # Run lengths.
 
 
