@@ -165,11 +165,32 @@ def _open(experiment, data, split):
     options['covariates'] = facts.covariate_names
   if options['ignore'] is None:
     options['ignore'] = facts.ignore
+  options |= _tables_of(path, options)
   if not split:  # Patients are not divided.
     options |= {'fractions': (0, 0, 1), 'folds': 0}
     split = '+'.join(folder.open_splits(path, **options))
   cases = folder.open_folder(path, split, **options)
   return cases, {'name': 'folder', 'path': str(path.resolve())}, split
+
+
+def _tables_of(path, options):
+  """The options that name tables, of those that lie with other data.
+
+  Never the run's own, which has their name and may lie where we are.
+  """
+  root, join = path.parent if path.is_file() else path, options['join']
+  here = lambda name: root / pathlib.Path(name).name
+  table, other = options['table'], join.get('table')
+  if path.is_file() or not table or not here(table).exists():
+    table = ''  # the file itself, or what is found in the folder
+  if other and not here(other).exists():
+    raise FileNotFoundError(
+      f'{here(other)}: no such file; the run joins a table of that name'
+    )
+  return {
+    'table': str(here(table).resolve()) if table else '',
+    'join': {**join, 'table': str(here(other).resolve())} if other else join,
+  }
 
 
 def _check_classes(experiment, data, cases):
@@ -241,6 +262,7 @@ def _check_apart(workdir, data, cases, split, same_names):
     return
   for run in runs:
     try:
+      check_own(experiment, workdir)
       trained = run.cases('train')
     except (OSError, ValueError) as e:
       print(f'note: not checked against the cases of the training: {e}')
@@ -249,6 +271,27 @@ def _check_apart(workdir, data, cases, split, same_names):
       _check_entries(data, cases.entries, trained.entries, same_names)
     elif not same_names:  # one set, prepared and as it came
       _check_records(data, cases, trained, _ONLY_NAMES)
+
+
+def check_own(experiment, workdir):
+  """Raises ValueError where a run's folder is another than it was before.
+
+  Relative paths count from where a command is run: other data may lie there.
+  """
+  path = pathlib.Path(workdir) / 'per_case.csv'
+  if experiment.config['data']['name'] != 'folder' or not path.exists():
+    return
+  rows, _ = files.read_csv(path, mend='delete it')
+  before = {row['id'] for row in rows if row.get('split', 'test') == 'test'}
+  now = set()
+  for run, _ in experiment.runs(''):
+    now |= {entry.id for entry in run.cases('test').entries}
+  if before and not before & now:
+    data = experiment.config['data']
+    raise ValueError(
+      f'{data["path"]}: holds none of the test cases of {workdir}: run the '
+      'command where the training was run, or evaluate other data by --data'
+    )
 
 
 _ONLY_NAMES = ', or say --same_names if they only'

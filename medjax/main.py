@@ -103,6 +103,8 @@ def run(argv):
       if flag.value:
         raise ValueError(f'--{flag.name} goes with --data, which is not given')
     made = experiment.make(_CONFIG.value) if training else _restored(workdir)
+    if not training:
+      external.check_own(made, workdir)
     trained = train(made, workdir) if training else {}
     # An evaluation alone says nothing new of how the run was made.
     again = not training and (workdir / 'metrics.json').exists()

@@ -12,6 +12,7 @@ from medjax.run import per_case
 from medjax.tasks import Segmentation
 
 _BESIDE = re.compile(r'_(overlay|probabilities|entropy|mutual_information)$')
+_WITHIN = re.compile(r'_at_[\d.]+$')  # masks of a bounded risk
 _MASK = re.compile(r'^(.+)_(mask|seg|label)$')
 
 
@@ -120,6 +121,8 @@ def _named(folder):
   for stem, path in paths.items():
     if _BESIDE.search(stem) and _BESIDE.sub('', stem) in paths:
       continue  # what predict writes beside a mask
+    if _WITHIN.search(stem) and any(stem.startswith(f'{p}_') for p in paths):
+      continue
     match = _MASK.match(stem)
     name = match[1] if match else stem
     if name in found:
@@ -138,8 +141,8 @@ def _pairs(masks, references, common, folders):
 def _read(path):
   if formats.is_segmentation(path):
     raise ValueError(
-      f'{path}: DICOM masks have the grid of an image: medjax convert writes '
-      'them as label maps'
+      f'{path}: DICOM masks have the grid of their series, which is not here: '
+      'give NIfTI, as medjax predict writes it without --seg'
     )
   volume = formats.read_mask(path)
   if volume.array.size and np.min(volume.array) < 0:

@@ -56,9 +56,8 @@ def predict(
   run = trained.load(workdir, **options)
   tabular = tables.takes(run, inputs)
   if tabular:
-    _check_tables(
-      workdir, seg or uncertainty or probabilities, calibrated or ood
-    )
+    maps, judged = seg or uncertainty or probabilities, calibrated or ood
+    _check_tables(run, workdir, maps, judged)
   if calibrated and (conformal or ood):
     raise ValueError(
       'validation decided on the probabilities as they are: leave --calibrated '
@@ -104,7 +103,11 @@ def _say(judge, workdir):
     print(line, flush=True)
 
 
-def _check_tables(workdir, maps, judged):
+def _check_tables(run, workdir, maps, judged):
+  if 'mask' in run.task.fields:
+    raise ValueError(
+      f'{workdir} segments images: give their files or folders, not a table'
+    )
   if maps or judged:
     raise ValueError(
       f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities, '

@@ -200,6 +200,15 @@ def test_masks_that_cannot_be_scored_together(tmp_path, run):
   assert 'x.png: is called as' in err
 
 
+def test_masks_of_a_bounded_risk_are_beside_the_masks(tmp_path, run):
+  one = {'x_1': np.eye(9) > 0}
+  b = _masks(tmp_path / 'b', one)
+  a = _masks(tmp_path / 'a', {**one, 'x_1_liver_left_at_0.9': np.eye(9) > 0})
+  code, said, _ = run(f'--masks={a}', f'--references={b}')
+  assert code == 0
+  assert '1 cases' in said
+
+
 def test_scores_do_not_replace_those_of_a_run(tmp_path, run):
   one, out = {'x': np.eye(9) > 0}, tmp_path / 'run'
   a, b = _masks(tmp_path / 'a', one), _masks(tmp_path / 'b', one)

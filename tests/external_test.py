@@ -123,6 +123,38 @@ def test_a_set_that_was_prepared_of_the_training_is_refused(run):
   check([{'id': 'other', 'patient': 'x'}], same_names=False)
 
 
+def test_tables_are_those_that_lie_with_the_other_data(tmp_path, monkeypatch):
+  here, there = tmp_path / 'here', tmp_path / 'there'
+  for folder in (here, there):
+    folder.mkdir()
+    (folder / 'features.csv').write_text('id\n')
+  monkeypatch.chdir(here)  # where the run's own table lies
+  told = {'table': 'features.csv', 'join': {'table': 'x/more.csv', 'on': 'id'}}
+  with pytest.raises(FileNotFoundError, match=r'more\.csv: no such file'):
+    external._tables_of(there, told)
+  (there / 'more.csv').write_text('id\n')
+  found = external._tables_of(there, told)
+  assert found['table'] == str(there / 'features.csv')
+  assert found['join'] == {'table': str(there / 'more.csv'), 'on': 'id'}
+  found = external._tables_of(there / 'features.csv', told)
+  assert found['table'] == ''
+  assert found['join']['table'] == str(there / 'more.csv')
+
+
+def test_a_run_is_not_evaluated_on_what_lies_where_it_is_called(run, tmp_path):
+  workdir, _ = run
+  made = experiment.restore(workdir, trust=True)
+  external.check_own(made, workdir)
+  config = experiment.config_lib.load(workdir)
+  config.data.path = str(
+    write_classes(tmp_path / 'clinic', 20, first=100, patient='q')
+  )
+  other = experiment.make(config, facts=experiment.read_facts(workdir))
+  with pytest.raises(ValueError, match='holds none of the test cases of'):
+    external.check_own(other, workdir)
+  external.check_own(other, tmp_path)  # never evaluated
+
+
 def test_labels_that_mean_something_else_are_refused(run, tmp_path):
   other = write_classes(tmp_path / 'other', 8, first=100, patient='q')
   (other / 'dark').rename(other / 'black')

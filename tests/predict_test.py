@@ -251,6 +251,24 @@ def run(tmp_path_factory):
   return workdir, root / 'images'
 
 
+def test_a_table_has_no_masks(run, tmp_path):
+  workdir, images = run
+  (tmp_path / 'cases.csv').write_text(f'path\n{images}/0.png\n')
+  with pytest.raises(ValueError, match='segments images: give their files'):
+    predict(workdir, [tmp_path / 'cases.csv'], tmp_path / 'out', trust=True)
+  assert not (tmp_path / 'out').exists()
+
+
+def test_folders_beside_images_are_told_of(tmp_path, capsys):
+  save_png(tmp_path / 'in/a.png')
+  save_png(tmp_path / 'in/patient 2/b.png')
+  (tmp_path / 'in/notes').mkdir()
+  assert len(files.input_files([tmp_path / 'in'])) == 1
+  assert (
+    '1 of its folders are left out, as patient 2' in capsys.readouterr().out
+  )
+
+
 def test_options_of_inference_are_those_of_the_command(run, tmp_path):
   workdir, images = run
   case = files.read_case(images / '0.png')

@@ -38,6 +38,11 @@ def input_files(paths, image='', numbered=0):
     elif path.is_dir() and not formats.is_image(path):
       inside = sorted(p for p in path.iterdir() if formats.is_image(p))
       found += inside or folder.find_in_folders(path)
+      if inside and (left := [p for p in path.iterdir() if _holds_images(p)]):
+        print(
+          f'note: {path} holds images itself, so {len(left)} of its folders '
+          f'are left out, as {min(left).name}: name them too'
+        )
     else:
       found.append(path)
   stems = collections.Counter(map(_id, found))
@@ -45,10 +50,16 @@ def input_files(paths, image='', numbered=0):
   if twice:
     raise ValueError(
       f'two inputs are called {twice[0]!r}; their results would overwrite '
-      'each other: predict them into two --out folders, or name the folder '
-      'above them'
+      'each other: predict them into two --out folders'
     )
   return found
+
+
+def _holds_images(path):
+  """Whether a folder, which is no image itself, has some in it."""
+  if not path.is_dir() or formats.is_image(path) or path.name[0] == '.':
+    return False
+  return any(formats.is_image(p) for p in path.iterdir())
 
 
 def inputs_of(run, paths):

@@ -48,6 +48,13 @@ def compare(args):
 
   found = agreement.compare(args.first, args.second, tolerance=args.tolerance)
   print(agreement.text(found, args.tolerance))
+  for path, alone in zip(
+    (args.first, args.second),
+    agreement.unmatched(args.first, args.second),
+    strict=True,
+  ):
+    if alone:
+      print(f'only in {path}: {len(alone)} regions, as {alone[0]}')
   if args.out:
     files.write_csv(args.out, found)
 

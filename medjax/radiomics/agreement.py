@@ -50,14 +50,15 @@ def absolute(values):
 def compare(first, second, *, tolerance=1e-6):
   """[{feature, n, differ, difference, relative, icc}] of two tables' features.
 
-  Rows are matched by `id`, columns by name. differ: in how many rows they are
-  apart by more than `tolerance`, relative; difference and relative: the
-  largest. Raises ValueError for tables without a common row or feature.
+  Rows are matched by `case` and `roi` where both have these, else by `id`,
+  columns by name. differ: in how many rows they are apart by more than
+  `tolerance`, relative; difference and relative: the largest. Raises ValueError
+  for tables without a common row or feature.
   """
-  tables = [_numbers(pathlib.Path(p)) for p in (first, second)]
+  tables = _both(first, second)
   ids = [i for i in tables[0] if i in tables[1]]
   if not ids:
-    raise ValueError(f'{first} and {second} have no id in common')
+    raise ValueError(f'{first} and {second} have no region in common')
   columns = [c for c in tables[0][ids[0]] if c in tables[1][ids[0]]]
   if not columns:
     raise ValueError(f'{first} and {second} have no feature in common')
@@ -83,20 +84,42 @@ def compare(first, second, *, tolerance=1e-6):
   return found
 
 
-def _numbers(path):
-  """{id: {column: number or NaN}} of a table, its columns of features only."""
-  if not path.is_file():
-    raise FileNotFoundError(f'{path}: no such file')
-  rows, header = files.read_csv(path, mend='give another table')
-  if 'id' not in header:
-    raise ValueError(f'{path}: has no column id, by which rows are matched')
+def unmatched(first, second):
+  """The regions ('case, region' or id) that one table has and the other not."""
+  a, b = _both(first, second)
+  said = lambda key: key if isinstance(key, str) else ', '.join(key)
+  return [[said(k) for k in x if k not in y] for x, y in ((a, b), (b, a))]
+
+
+def _both(*paths):
+  """[{key: {column: number or NaN}}] of two tables, their features only."""
+  tables = []
+  for path in map(pathlib.Path, paths):
+    if not path.is_file():
+      raise FileNotFoundError(f'{path}: no such file')
+    tables.append(files.read_csv(path, mend='give another table'))
+  # An id has the region only where a case has several.
+  keys = ('case', 'roi')
+  if any({*keys} - {*header} for _, header in tables):
+    keys = ('id',)
+  return [
+    _numbers(path, *table, keys)
+    for path, table in zip(paths, tables, strict=True)
+  ]
+
+
+def _numbers(path, rows, header, keys):
+  if missing := [k for k in keys if k not in header]:
+    raise ValueError(
+      f'{path}: has no column {missing[0]}, by which rows are matched'
+    )
   found = {}
   for row in rows:
-    if row['id'] in found:
-      raise ValueError(f'{path}: has id {row["id"]!r} twice')
-    found[row['id']] = {
-      k: _number(v) for k, v in row.items() if k.count('_') >= 2
-    }
+    key = tuple(row[k] for k in keys)
+    key = key if len(key) > 1 else key[0]
+    if key in found:
+      raise ValueError(f'{path}: has {row["id"]!r} twice')
+    found[key] = {k: _number(v) for k, v in row.items() if k.count('_') >= 2}
   if not found:
     raise ValueError(f'{path}: has no rows')
   return found

@@ -147,6 +147,9 @@ def run(home, *, parts='', behind_proxy=False):
   supervise.Supervisor(settings, chosen).run(ready=ready)
 
 
+_RECORDS = ('.json', '.html', '.csv')
+
+
 def send(home, paths):
   """Puts files and folders into the service, as a peer would."""
   from medjax import files, progress
@@ -158,7 +161,9 @@ def send(home, paths):
     if not path.exists():
       raise FileNotFoundError(f'{path}: no such file or folder')
     files.check_kind(path)
-    found += walk.files_below(path) if path.is_dir() else [path]
+    inside = walk.files_below(path) if path.is_dir() else [path]
+    # A folder may have the records that deidentify writes.
+    found += [p for p in inside if p == path or p.suffix not in _RECORDS]
   studies, errors = set(), []
   with progress.bar('sending', len(found)) as advance:
     for path in found:

@@ -137,8 +137,8 @@ def read(path, *, image=None, names=None, probabilities=None, empty=False):
   """
   if formats.is_segmentation(path):
     raise ValueError(
-      f'{path}: DICOM masks have the grid of an image: medjax convert writes '
-      'them as label maps'
+      f'{path}: DICOM masks have the grid of their series, which is not here: '
+      'give NIfTI, as medjax predict writes it without --seg'
     )
   volume = formats.read_mask(path)
   check_place(path, volume.array, volume.affine)
@@ -191,6 +191,11 @@ def make(labels, affine, names, *, path='labels', empty=False, **more):
   if values and values[0] < 0:
     raise ValueError(f'{path}: holds label {values[0]}; labels are above 0')
   maps = more.get('probabilities')
+  if maps is not None and not np.allclose(maps.sum(-1), 1, atol=0.02):
+    raise ValueError(
+      f'{path}: the probabilities do not add up to 1 in each voxel: those of '
+      'regions, which overlap, are none of labels'
+    )
   channels = range(1, maps.shape[-1] if maps is not None else 0)
   faint = [k for k in channels if k not in values and maps[..., k].any()]
   named = {k: names.get(k) or f'label_{k}' for k in (*values, *faint)}

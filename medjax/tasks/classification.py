@@ -217,7 +217,8 @@ class Classification:
     if 'label' not in case:
       raise ValueError(
         f'{where} has no label: give a folder for each class, or a column of '
-        'a table (data.fields.label)'
+        'a table (data.fields.label); of cases with and without one, say how '
+        'many to learn from, data.labelled=100'
       )
     label = np.asarray(case['label'])
     shape = (self.num_classes,) if self.multi_label else ()

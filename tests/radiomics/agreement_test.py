@@ -52,12 +52,30 @@ def test_compare(tmp_path):
   assert 'original_glcm_A' not in text
 
 
+def test_regions_are_matched_by_case_and_name(tmp_path):
+  """An id has the region only where a case has several."""
+
+  def written(name, *regions):
+    rows = [
+      {'id': i, 'case': c, 'roi': r, 'original_glcm_A': a}
+      for i, c, r, a in regions
+    ]
+    files.write_csv(tmp_path / name, rows)
+    return tmp_path / name
+
+  first = written('a.csv', ('x:1', 'x', '1', 5), ('x:2', 'x', '2', 7))
+  second = written('b.csv', ('x', 'x', '1', 5), ('y', 'y', '2', 9))
+  (found,) = agreement.compare(first, second)
+  assert (found['n'], found['differ']) == (1, 0)
+  assert agreement.unmatched(first, second) == [['x, 2'], ['y, 2']]
+
+
 def test_refused(tmp_path):
   first = table(tmp_path / 'a.csv', [(1, 2)])
   other = tmp_path / 'b.csv'
   files.write_csv(other, [{'id': 'x', 'original_glcm_A': 1}])
-  with pytest.raises(ValueError, match='no id in common'):
+  with pytest.raises(ValueError, match='no region in common'):
     agreement.compare(first, other)
   files.write_csv(other, [{'name': 'x'}])
-  with pytest.raises(ValueError, match='no column id'):
+  with pytest.raises(ValueError, match='has no column id'):
     agreement.compare(first, other)

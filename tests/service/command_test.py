@@ -19,6 +19,7 @@ def home(tmp_path_factory):
 def test_init_send_status_user_audit(home, images, tmp_path):
   hospital.mr_series(images[0], tmp_path / 'd')
   (tmp_path / 'd' / 'notes.txt').write_text('no DICOM')
+  (tmp_path / 'd' / 'record.json').write_text('{}')  # of deidentify
   done = home.call('send', tmp_path / 'd', check=False)
   assert done.returncode == 1
   assert done.stderr.count('\n') == 1

@@ -224,7 +224,8 @@ def test_what_never_wins_may_still_be_there():
   labels = np.zeros((8, 8, 8), np.uint8)
   labels[0], labels[7] = 1, 2
   maps = np.zeros((8, 8, 8, 5), np.float32)
-  maps[..., 0], maps[4, ..., 3], maps[..., 4] = 0.5, 0.4, 1e-6
+  maps[4, ..., 3], maps[..., 4] = 0.4, 1e-6
+  maps[..., 0] = 1 - maps.sum(-1)
   names = {1: 'tumour', 2: 'vessel_a', 3: 'vessel_b', 4: 'vessel_c'}
   s = scene.make(labels, np.eye(4), names, probabilities=maps)
   assert [*s.names.values()] == ['tumour', 'vessel_a']
@@ -232,6 +233,15 @@ def test_what_never_wins_may_still_be_there():
   assert path_lib._avoided(s, ask, ['tumour']) == ('vessel_a', 'vessel_b')
   avoided = s.union(['vessel_b'], confidence=ask.confidence)
   np.testing.assert_array_equal(avoided, maps[..., 3] > 0)
+
+
+def test_probabilities_of_regions_are_none_of_labels():
+  """Whole and core overlap; channel 1 is the core, and label 1 the rest."""
+  labels = np.ones((8, 8, 8), np.uint8)
+  maps = np.stack([labels * 0.9, labels * 0.1], -1)
+  maps[0] = 0.9
+  with pytest.raises(ValueError, match='do not add up to 1'):
+    scene.make(labels, np.eye(4), {1: 'liver'}, probabilities=maps)
 
 
 def test_ablate_and_resect(files, tmp_path, monkeypatch, capsys):
@@ -319,7 +329,7 @@ def test_probabilities_are_a_margin(files, tmp_path, monkeypatch, capsys):
   s = phantoms.body_scene()
   p = np.stack([s.labels == k for k in range(4)], -1).astype(np.float32)
   near = phantoms.ball(s.shape, s.spacing, np.array([60.0, 60, 50]), 10.0)
-  p[near & (s.labels == 0), 1] = 0.3
+  p[near & (s.labels == 0)] = [0.7, 0.3, 0, 0]
   formats.write(tmp_path / 'p.nii.gz', p, s.affine)
   call(
     monkeypatch, 'measure', files / 'labels.nii.gz',

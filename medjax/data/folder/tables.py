@@ -13,6 +13,7 @@ from medjax.files import composed, unquoted
 SUFFIXES = ('.csv', '.tsv', '.parquet')
 # What a cell without a value may hold, in small letters; Excel writes #N/A.
 MISSING = frozenset(('', 'na', 'n/a', '#n/a', 'nan', 'null'))
+_PLACES = ('path', 'image', 'mask')  # which another table tells in its own way
 _LARGE = 2**28  # bytes; a table of cases never is
 
 
@@ -122,8 +123,8 @@ def joined(table, other, on=''):
 
   on: the column that both have and that is the key, by default the only one.
   A row without its like in the other has empty cells. Raises ValueError for a
-  key that is empty or twice in the other, for columns of one name, and for a
-  table that is of other cases.
+  key that is empty or twice in the other, for columns of one name that do not
+  agree (where files lie counts not), and for a table that is of other cases.
   """
   shared = [c for c in other.columns if c in table.columns]
   if not on and len(shared) != 1:
@@ -134,10 +135,6 @@ def joined(table, other, on=''):
   on = on or shared[0]
   table.require(on)
   other.require(on)
-  if more := [c for c in shared if c != on]:
-    raise ValueError(
-      f'{other.path}: column {more[0]!r} is in {table.path} too; rename one'
-    )
   rows = {}
   for row in other.rows:
     key = row.cells[on]
@@ -152,7 +149,14 @@ def joined(table, other, on=''):
     raise ValueError(
       f'{other.path}: no {on} of it is in {table.path}: a table of other cases?'
     )
-  added = tuple(c for c in other.columns if c != on)
+  pairs = [(r, rows[r.cells[on]]) for r in table.rows if r.cells[on] in rows]
+  for column in set(shared) - {on, *_PLACES}:
+    if any(a.cells[column] != b.cells[column] for a, b in pairs):
+      raise ValueError(
+        f'{other.path}: column {column!r} is in {table.path} too, and says '
+        'something else; rename one'
+      )
+  added = tuple(c for c in other.columns if c not in shared)
   empty = dict.fromkeys(added, '')
   return dataclasses.replace(
     table,

@@ -40,6 +40,15 @@ def test_columns_of_both(tmp_path, on):
   np.testing.assert_array_equal(found['1'], [1, *[np.nan] * 3])
 
 
+def test_columns_that_both_have_and_that_agree_are_one(tmp_path):
+  """As radiomics carries those of the table of cases along."""
+  rows = ['2.png,a,2,20,round', '0.png,a,0,7,flat']
+  write(tmp_path, rows, header='file,label,age,area,shape')
+  cases = opened(tmp_path, 'file')
+  assert cases.covariate_names == ('age', 'area', 'shape=flat', 'shape=round')
+  assert {c['id']: c['covariates'][1] for c in cases}['2'] == 20
+
+
 @pytest.mark.parametrize(
   ('lines', 'header', 'on', 'message'),
   [
