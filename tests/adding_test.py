@@ -105,7 +105,8 @@ def test_a_model_a_loss_a_metric_and_a_writer(
   kappa, (low, high) = (
     found['test'][part]['kappa'] for part in ('scores', 'intervals')
   )
-  assert low <= kappa <= high
+  # Of so few cases it may be the same in every resample.
+  assert (low, high) == (None, None) or low <= kappa <= high
   assert found['measures']['kappa']['title'] == "Cohen's kappa"
   assert found['run']['monitor'] == 'kappa'
   assert logged[:2] == ['run', 'config.json']

@@ -106,6 +106,11 @@ class Segmentation(Bounded):
 
   def _check_regions(self):
     for region in self.regions:
+      if not isinstance(region, tuple):
+        raise ValueError(
+          f'regions are lists of labels, ((1, 2), (2,)), and {region!r} is '
+          'none; their names go into class_names'
+        )
       if not region or not all(0 < v < self.num_classes for v in region):
         raise ValueError(
           f'region {region} must hold labels 1 to {self.num_classes - 1}'

@@ -247,6 +247,7 @@ def test_bad_input_is_one_line_with_the_id(prediction, changes, message):
     ({'num_classes': 3, 'class_names': ['a', 'b']}, 'background is the first'),
     ({'num_classes': 3, 'regions': [[0, 1]]}, 'labels 1 to 2'),
     ({'num_classes': 3, 'regions': [[3]]}, 'labels 1 to 2'),
+    ({'num_classes': 3, 'regions': {'whole': [1, 2]}}, 'lists of labels'),
     (
       {'num_classes': 3, 'regions': [[1]], 'region_order': [1, 2]},
       'per region',
