@@ -27,6 +27,12 @@ def stressed(workdir, tmp_path_factory):
   return path, json.loads((out / 'stress.json').read_text())
 
 
+def within(row, name):
+  """Whether a number lies in its interval, or is the same in all resamples."""
+  low, high = row[f'{name}_low'], row[f'{name}_high']
+  return (low, high) == (None, None) or low <= row[name] <= high
+
+
 def test_the_table_has_a_row_for_each(stressed):
   path, found = stressed
   rows = list(csv.DictReader((path.parent / 'stress.csv').open()))
@@ -42,9 +48,9 @@ def test_the_table_has_a_row_for_each(stressed):
   assert clean['auroc'] > 0.9
   for row in others:
     np.testing.assert_allclose(row['change'], row['auroc'] - clean['auroc'])
-    assert row['change_low'] <= row['change'] <= row['change_high']
+    assert within(row, 'change')
     np.testing.assert_allclose(row['gain'], row['adapted'] - row['auroc'])
-    assert row['gain_low'] <= row['gain'] <= row['gain_high']
+    assert within(row, 'gain')
   dark = others[-1]
   assert dark['flagged_as_new'] > 0.9 > clean['flagged_as_new']
   assert dark['set_coverage'] < clean['set_coverage']
