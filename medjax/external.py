@@ -260,13 +260,13 @@ def _check_apart(workdir, data, cases, split, same_names):
   in_folder = isinstance(cases, folder.FolderCases)
   if not in_folder and own != 'folder':  # of two sets that have names
     return
-  for run in runs:
-    try:
-      check_own(experiment, workdir)
-      trained = run.cases('train')
-    except (OSError, ValueError) as e:
-      print(f'note: not checked against the cases of the training: {e}')
-      return
+  try:
+    check_own(experiment, workdir)
+    every = [run.cases('train') for run in runs]
+  except (OSError, ValueError) as e:
+    print(f'note: not checked against the cases of the training: {e}')
+    return
+  for trained in every:
     if in_folder and own == 'folder':
       _check_entries(data, cases.entries, trained.entries, same_names)
     elif not same_names:  # one set, prepared and as it came

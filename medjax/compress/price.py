@@ -110,7 +110,9 @@ def text(rows):
     change = '–'
     if each['change'] is not None and not np.isnan(each['change']):
       low, high = each['change_interval']
-      change = f'{each["change"]:+.4f} ({low:+.4f} to {high:+.4f})'
+      change = f'{each["change"]:+.4f}'
+      if not np.isnan(low):  # as where a version answers as the original does
+        change += f' ({low:+.4f} to {high:+.4f})'
     ece = '–' if each['ece'] is None else f'{each["ece"]:.3f}'
     # Of a test split of one class there is none.
     value = '–' if each['value'] is None else f'{each["value"]:.4f}'

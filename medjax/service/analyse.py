@@ -94,14 +94,7 @@ def analyse(model, paths, inputs, *, round_=0, before=None):
   nobody could foresee is raised.
   """
   sources = results.sources_of(paths)
-  identity = results.identity(
-    inputs,
-    model.name,
-    model.digest,
-    sources,
-    facts=model.facts,
-    round_=round_,
-  )
+  identity = _identity(model, inputs, sources, round_)
   with tempfile.TemporaryDirectory() as folder:
     source = _laid_out(paths, pathlib.Path(folder))
     found, prediction, views = _outcome(model, source, _age(model, paths[0]))
@@ -129,10 +122,8 @@ def analyse(model, paths, inputs, *, round_=0, before=None):
   return Analysis(found, objects, views)
 
 
-def nothing(model, paths, inputs, kind, reason, *, round_=0, before=None):
-  """The `Analysis` that says nothing, for a reason that is known before."""
-  sources = results.sources_of(paths)
-  identity = results.identity(
+def _identity(model, inputs, sources, round_):
+  return results.identity(
     inputs,
     model.name,
     model.digest,
@@ -140,6 +131,12 @@ def nothing(model, paths, inputs, kind, reason, *, round_=0, before=None):
     facts=model.facts,
     round_=round_,
   )
+
+
+def nothing(model, paths, inputs, kind, reason, *, round_=0, before=None):
+  """The `Analysis` that says nothing, for a reason that is known before."""
+  sources = results.sources_of(paths)
+  identity = _identity(model, inputs, sources, round_)
   found = outcome.abstained(kind, reason)
   predecessor = None if before is None else report.predecessor_of(before)
   data = report.write(

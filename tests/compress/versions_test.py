@@ -301,3 +301,5 @@ def test_a_slower_version_is_called_so():
   )
   assert 'note: int8 is smaller, but slower here' in price.text([row, other])
   assert 'note' not in price.text([row, row | {'version': 'b'}])
+  alike = dict(other, change=0.0, change_interval=(np.nan, np.nan))
+  assert 'nan' not in price.text([row, alike])
