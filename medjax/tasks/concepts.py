@@ -8,6 +8,7 @@ import numpy as np
 
 from medjax.files import plain
 from medjax.metrics import bootstrap
+from medjax.metrics.classification import class_mean
 from medjax.tasks import objective, summary
 from medjax.tasks.classification import Classification
 from medjax.tasks.scores import MEASURES
@@ -116,12 +117,13 @@ class Concepts(Classification):
       for kind in ('found', 'rated')
     )
 
+    whole = _agreement(found, known, np.ones(len(rows)))
+    defined = [np.isfinite(values) for values in whole]
+
     def statistic(weights):
-      correlation, error = _agreement(found, known, weights)
-      return {
-        'concept_correlation': _mean(correlation),
-        'concept_error': _mean(error),
-      }
+      means = map(class_mean, _agreement(found, known, weights), defined)
+      return dict(zip(('concept_correlation', 'concept_error'), means,
+                      strict=True))  # fmt: skip
 
     result['scores'] |= plain(statistic(np.ones(len(rows))))
     result['intervals'] |= plain(
@@ -132,7 +134,7 @@ class Concepts(Classification):
         seed=seed,
       )
     )
-    each = zip(*_agreement(found, known, np.ones(len(rows))), strict=True)
+    each = zip(*whole, strict=True)
     result['concepts'] = plain(
       {
         name: {'correlation': r, 'error': e, 'n': int(n)}
@@ -156,11 +158,3 @@ def _agreement(found, known, weights):
     spread = (total(x * x) / n - mean_x**2) * (total(y * y) / n - mean_y**2)
     correlation = covariance / np.sqrt(np.where(spread > 1e-12, spread, np.nan))
     return correlation, total(np.abs(x - y)) / n
-
-
-def _mean(values):
-  """Mean over the concepts that define it."""
-  defined = np.isfinite(values)
-  count = defined.sum(-1)
-  mean = np.where(defined, values, 0).sum(-1) / np.maximum(count, 1)
-  return np.where(count > 0, mean, np.nan)
