@@ -298,11 +298,15 @@ _ONLY_NAMES = ', or say --same_names if they only'
 
 
 def _check_records(data, cases, trained, mend=''):
-  names = [_names(case) for case in getattr(trained, 'entries', trained)]
-  seen = dict(zip(('id', 'patient'), map(set, zip(*names, strict=True)),
-                  strict=True))  # fmt: skip
+  seen = _seen(trained)
   for case in getattr(cases, 'entries', cases):
     _refuse(data, *_names(case), seen, mend)
+
+
+def _seen(cases):
+  """{'id', 'patient'} of raw cases, or of the entries of a folder."""
+  names = [_names(case) for case in getattr(cases, 'entries', cases)]
+  return {'id': {i for i, _ in names}, 'patient': {p for _, p in names}}
 
 
 def _names(case):
@@ -318,10 +322,7 @@ def _check_entries(data, entries, trained, same_names):
   for e in trained:
     if e.images and not e.image.is_dir():
       sizes.setdefault(e.image.stat().st_size, []).append(e.image)
-  seen = {
-    'id': {e.id for e in trained},
-    'patient': {e.patient for e in trained},
-  }
+  seen = _seen(trained)
   for e in entries:
     if not same_names:
       _refuse(data, e.id, e.patient, seen, _ONLY_NAMES)

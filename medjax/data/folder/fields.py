@@ -14,13 +14,13 @@ from medjax.data.folder import cells, landmarks, pattern, people, references
 from medjax.data.folder.entry import FIELDS, Entry, name_of, split_name
 from medjax.data.folder.found import Found, filled, find, join
 from medjax.data.folder.places import Places
+from medjax.data.folder.tables import PLACES
 from medjax.files import composed
 
 # Names of a case that a table's other columns cannot take.
 _TAKEN = frozenset(('image', 'mask', 'label', 'patient', 'id', 'split'))
 _TAKEN |= {'affine', 'spacing', 'index', 'valid', 'covariates', 'text'}
 _SEVERAL = ('image', 'label', 'mask')
-_PLACES = ('path', 'image', 'mask')  # columns of what a table's rows are of
 # Fields whose columns may be called Path, Label, …; an ID is often a patient's.
 _IN_CAPITALS = ('image', 'label', 'mask', 'patient', 'split')
 
@@ -140,11 +140,11 @@ def _check_reference(table, told, captured):
 
 def _columns(table, told, covariates, person, *, choose, images):
   """(columns that are kept as they are, covariates, notes on the choice)."""
-  places = () if images else _PLACES
+  places = () if images else PLACES
   others = _others(table, told, {*covariates, *places})
   if not choose:
     return others, covariates, ()
-  free = [c for c in others if c.lower() not in _PLACES and c != person]
+  free = [c for c in others if c.lower() not in PLACES and c != person]
   chosen, notes = cells.usable(table, free)
   return [c for c in others if c not in chosen], chosen, notes
 

@@ -13,7 +13,7 @@ from medjax.files import composed, unquoted
 SUFFIXES = ('.csv', '.tsv', '.parquet')
 # What a cell without a value may hold, in small letters; Excel writes #N/A.
 MISSING = frozenset(('', 'na', 'n/a', '#n/a', 'nan', 'null'))
-_PLACES = ('path', 'image', 'mask')  # which another table tells in its own way
+PLACES = ('path', 'image', 'mask')  # columns of where a row's files lie
 _LARGE = 2**28  # bytes; a table of cases never is
 
 
@@ -150,7 +150,7 @@ def joined(table, other, on=''):
       f'{other.path}: no {on} of it is in {table.path}: a table of other cases?'
     )
   pairs = [(r, rows[r.cells[on]]) for r in table.rows if r.cells[on] in rows]
-  for column in set(shared) - {on, *_PLACES}:
+  for column in set(shared) - {on, *PLACES}:
     if any(a.cells[column] != b.cells[column] for a, b in pairs):
       raise ValueError(
         f'{other.path}: column {column!r} is in {table.path} too, and says '
