@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from medjax import config as config_lib
+from medjax.data.facts import DataFacts
 from medjax.federated import rounds
 
 # What may differ between sites: where their cases lie, and how they are read.
@@ -70,6 +71,29 @@ def agreed(facts):
           f'{facts[first][name]}: sites must describe their data alike'
         )
   return facts[min(facts)]
+
+
+def doubts(facts, steps):
+  """What to say of sites whose first case is unlike the first site's, lines.
+
+  facts: {site: dict}; steps: names of data.preprocess.
+  """
+  first = DataFacts.read(facts[min(facts)])
+  return [
+    f'{site}, beside {min(facts)}: {line}'
+    for site in sorted(facts)
+    for line in first.doubts(_first_case(DataFacts.read(facts[site])), steps)
+  ]
+
+
+def _first_case(facts):
+  """A case as the first one was, without its values."""
+  case = {'spacing': facts.spacing}
+  if facts.channels:
+    case['image'] = np.empty((1,) * facts.rank, facts.stored or None)
+  if facts.orientation:
+    case['affine'] = facts.affine()
+  return case
 
 
 def to_site(algorithm, server):

@@ -149,6 +149,9 @@ def _serve(link, config, job, workdir, count, timeout):
         'n': ns,
         'facts': protocol.agreed(facts),
       }
+      steps = {step['name'] for step in config['data']['preprocess']}
+      for line in protocol.doubts(facts, steps):
+        print(f'note: {line}', flush=True)
       files.write_json(workdir / _SITES, known, sealed=True)
     met.names = set(known['n'])
     facts = DataFacts.read(json.loads(json.dumps(known['facts'])))

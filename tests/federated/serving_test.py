@@ -288,6 +288,22 @@ def test_sites_with_channels_in_another_order_are_refused(field):
       protocol.agreed({'a': make(), 'b': one, 'c': other})
 
 
+def test_sites_whose_volumes_lie_otherwise_are_told_of():
+  make = lambda **more: dataclasses.asdict(
+    DataFacts(channels=1, rank=3, spacing=(1.0, 1.0, 1.0), **more)
+  )
+  plain, turned = make(orientation='RAS'), make(orientation='LPS')
+  unknown = make()
+  (line,) = protocol.doubts({'a': plain, 'b': turned, 'c': unknown}, set())
+  assert line.startswith('b, beside a: its axes run to LPS')
+  assert not protocol.doubts({'a': plain, 'b': turned}, {'reorient'})
+  thick = {**plain, 'spacing': [1.0, 1.0, 5.0]}
+  (line,) = protocol.doubts({'a': plain, 'b': thick}, set())
+  assert 'voxels of 1 × 1 × 5 mm' in line
+  table = dataclasses.asdict(DataFacts(channels=0, rank=0))
+  assert not protocol.doubts({'a': table, 'b': table}, set())
+
+
 def test_a_site_tells_nothing_of_who_its_patients_are(world, tmp_path):
   noted = 'Meier_Eva: 2 files passed over'
   (site,) = sites(world(), tmp_path, 'a').values()
