@@ -33,6 +33,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/zensical build --strict
 
 $(VENV)/.installed-%: setup.py
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' \
+	  2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	touch $@

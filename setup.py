@@ -47,11 +47,16 @@ EXTRAS = {
   ],
   # TIFF beyond 8 bits and several pages, JPEG 2000 pictures, HDF5.
   'formats': ['h5py>=3.14', 'imagecodecs>=2026.3', 'tifffile>=2026.1'],
-  # Studies in by DICOM and STOW-RS, results out, the page; PostgreSQL too.
+  # Studies in by DICOM and STOW-RS, results out, the page; PostgreSQL too. The
+  # decoders of [dicom], as intake takes what they read.
   'service': [
     'fastapi>=0.165',
     'highdicom>=0.28',
+    'imagecodecs>=2026.3',
     'psycopg[binary]>=3.3',
+    'pyjpegls>=1.5',
+    'pylibjpeg>=2.1',
+    'pylibjpeg-openjpeg>=2.5',
     'pynetdicom>=3',
     'python-multipart>=0.0.34',
     'requests>=2.34',

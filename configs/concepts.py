@@ -2,7 +2,7 @@
 
 --config=configs/concepts.py:lidc --config.data.path=lidc_nodules: is a lung
   nodule malignant, by the eight attributes that LIDC-IDRI's readers rated? The
-  folder holds image/, mask/ and metadata.csv with a row for each nodule.
+  folder holds image/, nodule_mask/ and metadata.csv with a row for each nodule.
 --config=configs/concepts.py:folder: your own table, whose concepts are
   --config.data.fields.covariates="a, b" and their number
   --config.model.num_concepts=2.

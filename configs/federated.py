@@ -8,7 +8,8 @@
 --config=configs/federated.py:pneumoniamnist,private: with differential privacy
   at every site, --set=privacy.epsilon=3 (by default 8).
 --config=configs/federated.py:vessels: CHASE_DB1, a small U-Net; its sites are
-  children, --sites=patient.
+  children, --sites=patient. Those of validation and test are at no site that
+  trains.
 --config=configs/federated.py:folder: your own images, --set=data.path=DIR, and
   a column of the table that says the site, --sites=site.
 """
@@ -22,6 +23,15 @@ def get_config(variant='pneumoniamnist'):
   'VARIANT,private' gives each site a privacy budget.
   """
   variant, _, way = variant.partition(',')
+  if way not in ('', 'private'):  # no site may train without what it asked for
+    raise ValueError(
+      f'federated.py: VARIANT or VARIANT,private, not {variant!r} with {way!r}'
+    )
+  if way and variant == 'vessels':
+    raise ValueError(
+      'federated.py: private has a network of classes, which is not for '
+      'vessels: take another variant'
+    )
   config = pictures(variant)
   return private(config) if way == 'private' else config
 

@@ -19,6 +19,8 @@ def get_config(variant='lidc,fold0'):
   """The experiment 'lidc' or 'diameter' with a fold as its test set."""
   name, _, fold = variant.partition(',')
   k = int(fold.removeprefix('fold') or 0)
+  if name not in ('lidc', 'diameter'):
+    raise ValueError(f'radiomics.py has lidc and diameter, not {name!r}')
   columns = list(names.described(settings.PRESETS['pyradiomics']))
   if name == 'diameter':
     columns = [DIAMETER]

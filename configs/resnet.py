@@ -24,6 +24,8 @@ v2's ResNet-18 at 28 pixels: .944, .854.
 
 from medjax.config import default_config
 
+_WHOLE = ('full', 'mixstyle')  # ways that train the whole network
+
 
 def get_config(variant='pneumoniamnist'):
   """The experiment on nodules, a folder, or a MedMNIST set: `variant`.
@@ -40,7 +42,7 @@ def get_config(variant='pneumoniamnist'):
   if way:
     config.adapt = dict(name=way)
     # What is new, and small, may learn faster than what is learnt already.
-    config.optimizer.learning_rate = 5e-4 if way == 'full' else 5e-3
+    config.optimizer.learning_rate = 5e-4 if way in _WHOLE else 5e-3
     config.train.update(steps=500, log_every=25, eval_every=50)
   return config
 

@@ -86,7 +86,9 @@ def pictures(data):
     dict(name='contrast', p=0.3, factor=(0.8, 1.2)),
   )
   config.model = dict(name='ResNet18', width=16, stem='small')
-  config.task = dict(name='Classification')
+  config.task = dict(
+    name='Classification', multi_label=data.startswith('chestmnist')
+  )
   config.optimizer.update(learning_rate=1e-3, weight_decay=1e-2)
   config.schedule.update(name='cosine', warmup_steps=20)
   config.train.update(steps=200, log_every=25, eval_every=50, ema_decay=0.99)

@@ -1,9 +1,10 @@
 """Survival on tables: --config=configs/survival.py:SET[,MODEL].
 
-SET is metabric, gbsg, support or whas (medjax.prepare survival/metabric …),
-pbc2 with its two competing risks, or folder: your own table with columns `time`
-and `event` (0, 1, 2 …), in data.path. MODEL is cox (linear), deepsurv (Cox of a
-network), coxtime, discrete, deephit or competing (a Cox model for each cause).
+SET is metabric, gbsg, support or whas (medjax.prepare survival/metabric …; of
+whas fold 0 is the test set), pbc2 with its two competing risks, or folder: your
+own table with columns `time` and `event` (0, 1, 2 …), in data.path. MODEL is
+cox (linear), deepsurv (Cox of a network), coxtime, discrete, deephit or
+competing (a Cox model for each cause).
 """
 
 from medjax.config import default_config
@@ -22,10 +23,12 @@ def get_config(variant='metabric'):
   config = default_config()
   config.data.update(name='folder' if name == 'folder' else f'survival/{name}')
   config.data.preprocess = (dict(name='standardise'),)
-  if name == 'pbc2':
+  if name in ('pbc2', 'whas'):  # of whas train and test share patients
     config.data.splits = dict(
       train='fold2+fold3+fold4', validation='fold1', test='fold0'
     )
+  elif name == 'gbsg':  # whose file is sorted: its last rows are other patients
+    config.data.held_out = 0.2
   elif name != 'folder':
     config.data.splits = dict(
       train='train[:80%]', validation='train[80%:]', test='test'

@@ -22,7 +22,7 @@ CHANNELS = {'pet': ('SUV',), 'pet_ct': ('SUV', 'HU')}
 class Pet(tfds.core.GeneratorBasedBuilder):
   """PET series of --manual_dir, in five folds of patients."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   BUILDER_CONFIGS = tuple(
     tfds.core.BuilderConfig(name=name, description=', '.join(channels))
     for name, channels in CHANNELS.items()
@@ -44,9 +44,10 @@ class Pet(tfds.core.GeneratorBasedBuilder):
         )
         + '. The mask has the structures of the RTSTRUCT and SEG drawn on the '
         'PET or, without one, in its frame of reference, a class for each '
-        'name; where two overlap it shows the smaller. `segmented` is 0 where '
-        'there is none, and `suv_factor` what activity was multiplied by. '
-        'Splits are five folds of patients.'
+        'name; where two overlap it shows the smaller. `suv_factor` is what '
+        'activity was multiplied by. Splits are five folds of patients, and '
+        '`unlabelled`: series of which nothing was drawn. Their mask is empty '
+        'and says nothing, and `segmented` is 0.'
       ),
       homepage='https://www.cancerimagingarchive.net',
       citation='That of the collection that was given.',
@@ -73,10 +74,17 @@ class Pet(tfds.core.GeneratorBasedBuilder):
     )
     names = class_names(studies)
     self.info.metadata['class_names'] = names
-    fold = records.patient_folds([s.pet.patient for s in studies], folds=FOLDS)
+    drawn = [s for s in studies if s.drawn]
+    fold = records.patient_folds([s.pet.patient for s in drawn], folds=FOLDS)
     splits = collections.defaultdict(list)
-    for study in studies:
+    for study in drawn:
       splits[f'fold{fold[study.pet.patient]}'].append(study)
+    if rest := [s for s in studies if not s.drawn]:
+      splits['unlabelled'] = rest
+      print(
+        f'note: of {len(rest)} of {len(studies)} PET series nothing was drawn '
+        '(RTSTRUCT, SEG); they are the split unlabelled'
+      )
     return {
       k: Split(self._generate_examples, splits[k], (names,))
       for k in sorted(splits)

@@ -1,6 +1,8 @@
 #!/bin/bash
 # Trains on two machines of eight GPUs:
-#   sbatch launch/slurm.sh configs/unet.py /shared/runs/unet [--config.FIELD=…]
+#   sbatch launch/slurm.sh configs/unet.py /shared/runs/unet \
+#     --config.data.batch_size=16 [--config.FIELD=…]
+# data.batch_size, of all GPUs together, must be a multiple of their number.
 # One process per GPU; each takes the GPU of its number on the machine, so ask
 # for --gpus-per-node, not --gpus-per-task. Five minutes before the time is up
 # the run saves itself, and queues again.

@@ -1,18 +1,21 @@
 """medjax: deep learning for medical images in JAX and Flax."""
 
+import importlib
 import os
 import signal
 import sys
 
 __version__ = '0.1.0'
 
-_PUBLIC = ('batches', 'load')
+_PUBLIC = ('batches', 'load', 'metrics')
 
 
 def __getattr__(name):
   # What these need takes seconds to import; `import medjax` takes none.
   if name not in _PUBLIC:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  if name == 'metrics':
+    return importlib.import_module('medjax.metrics')
   from medjax import public
 
   return getattr(public, name)

@@ -1,11 +1,14 @@
 """Every notebook runs from its first cell to its last."""
 
+import importlib.util
 import os
 import pathlib
+import unittest.mock
 
 import nbclient
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -74,6 +77,25 @@ def test_notebook_runs(path, tmp_path, prepared, request):
     'IPYTHONDIR': str(tmp_path / 'ipython'),
   }
   client.execute(env=environment)
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_installed_is_said_only_where_there_is_a_checkout(
+  path, tmp_path, monkeypatch
+):
+  cells = nbformat.read(path, as_version=4).cells
+  source = next(c.source for c in cells if c.cell_type == 'code')
+  code = TransformerManager().transform_cell(source)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  shell = unittest.mock.MagicMock()  # neither git nor pip raises
+  with pytest.raises(SystemExit, match='Not installed: put the address'):
+    exec(code, {'get_ipython': lambda: shell})
+  shell.system.assert_called_once()
+  (tmp_path / 'medjax-checkout').mkdir()
+  (tmp_path / 'medjax-checkout/setup.py').touch()
+  with pytest.raises(SystemExit, match='Installed'):
+    exec(code, {'get_ipython': lambda: shell})
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)

@@ -368,6 +368,44 @@ def test_an_unknown_variant_is_named():
     load('unet:hipocampus')
 
 
+@pytest.mark.parametrize(
+  ('name', 'line'),
+  [
+    ('federated:folder,privat', "VARIANT,private, not 'folder' with 'privat'"),
+    ('federated:pneumoniamnist, private', "with ' private'"),
+    ('federated:vessels,private', 'not for vessels'),
+    ('radiomics:diametre', "lidc and diameter, not 'diametre'"),
+    ('benchmarks/medmnist:organmnist3d,best', 'shapes .* not organmnist3d'),
+  ],
+)
+def test_a_misspelt_word_is_not_another_experiment(name, line):
+  with pytest.raises(ValueError, match=line) as e:
+    load(name)
+  assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'benchmarks/medmnist:chestmnist,official',
+    'benchmarks/medmnist:chestmnist_64,best',
+    'semi:chestmnist,mean_teacher',
+  ],
+)
+def test_several_findings_of_a_chest_are_taken(name):
+  facts = DataFacts(channels=1, rank=2, class_names=FINDINGS)
+  (case,) = make_cases((28, 28, 1), FINDINGS, n=1, multi_label=True)
+  experiment.make_task(load(name), facts).check(case)
+
+
+def test_mixstyle_trains_the_whole_network_at_the_rate_of_full():
+  rates = [
+    load(f'resnet:folder,{way}').optimizer.learning_rate
+    for way in ('full', 'mixstyle', 'lora')
+  ]
+  assert rates == [5e-4, 5e-4, 5e-3]
+
+
 def made_model(config):
   facts = DataFacts(channels=1, rank=2, class_names=TISSUE)
   return experiment.make_model(config, experiment.make_task(config, facts))

@@ -10,14 +10,17 @@ import shlex
 import sys
 import tomllib
 
+import numpy as np
 import pytest
 import yaml
 from absl import flags
 from ml_collections import config_flags
 
 import medjax
+from medjax import experiment
 from medjax.__main__ import commands
 from medjax.config import complete
+from medjax.data.facts import DataFacts
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -86,13 +89,14 @@ def parse_main(words, monkeypatch):
     re.sub('configs/planned.py:.*', 'configs/unet.py:folder', w) for w in words
   ]
   of_config = [w for w in words if re.match('--config[.=]', w)]
+  if not any(w.startswith('--config=') for w in words):  # that of the workdir
+    assert '--mode=evaluate' in words
+    assert any(w.startswith('--workdir=') for w in words)
+    of_config.insert(0, '--config=configs/unet.py')
   for word in set(words) - set(of_config):
     name, equals, _ = word.removeprefix('--').partition('=')
     assert equals, word
     assert name in flags.FLAGS, word
-  if not of_config:  # that of the workdir
-    assert '--mode=evaluate' in words
-    return
   argv = ['main', *of_config]
   monkeypatch.setattr(sys, 'argv', argv)
   values = flags.FlagValues()
@@ -100,7 +104,9 @@ def parse_main(words, monkeypatch):
     'config', flag_values=values, lock_config=False, accept_new_attributes=True
   )
   assert values(argv) == ['main']
-  assert complete(values.config).train.steps  # refuses unknown fields
+  config = complete(values.config)
+  assert config.train.steps  # refuses unknown fields
+  return config
 
 
 def parse(command, words, monkeypatch):
@@ -161,6 +167,32 @@ def test_a_wrong_flag_is_found(monkeypatch):
     parse_main(['--config=configs/unet.py', '--config.seeed=1'], monkeypatch)
   with pytest.raises(AssertionError):
     parse_main(['--config=configs/unet.py', '--wrokdir=a'], monkeypatch)
+
+
+def test_survival_of_pictures_prepares_them(monkeypatch):
+  """Of two sizes, and grey values up to 255, beside two columns."""
+  monkeypatch.chdir(ROOT)
+  (arguments,) = (
+    a for page, _, a in SHOWN if page == 'docs/prognosis.md' and "('image'" in a
+  )
+  config = parse_main(split(arguments), monkeypatch)
+  facts = DataFacts(
+    channels=1, rank=2, event_times=tuple(np.linspace(1, 9, 201)),
+    covariate_names=('age', 'marker'), covariate_statistics=((0.0, 1.0),) * 2,
+  )  # fmt: skip
+  made = experiment.make(config, facts=facts)
+  rows = [
+    made.prepare({
+      'id': 'a', 'patient': 'a', 'image': np.random.default_rng(0).integers(
+        0, 256, shape).astype(np.uint8),
+      'affine': np.eye(3), 'spacing': np.ones(2), 'time': np.float32(1),
+      'event': np.int32(1), 'covariates': np.ones(2, np.float32),
+    })
+    for shape in ((90, 70, 1), (80, 100, 1))
+  ]  # fmt: skip
+  assert rows[0]['image'].shape == rows[1]['image'].shape
+  assert max(np.abs(row['image']).max() for row in rows) < 10
+  assert config.data.batch_size <= 64
 
 
 @pytest.mark.parametrize('page', PAGES)

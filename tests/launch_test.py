@@ -38,6 +38,30 @@ def test_the_pods_know_the_first_one():
   assert mounts == {v['name'] for v in pod['volumes']}
 
 
+def test_the_batch_can_be_spread_over_the_gpus():
+  tree = yaml.safe_load(JOBSET.read_text())
+  (job,) = tree['spec']['replicatedJobs']
+  spec = job['template']['spec']
+  (container,) = spec['template']['spec']['containers']
+  gpus = (
+    spec['parallelism'] * container['resources']['limits']['nvidia.com/gpu']
+  )
+  told = SLURM.read_text()
+  nodes, each = (
+    int(re.search(rf'#SBATCH --{name}=(\d+)', told)[1])
+    for name in ('nodes', 'gpus-per-node')
+  )
+  guide = (ROOT / 'docs/scaling.md').read_text()
+  for text, count in (
+    (container['args'][0], gpus),
+    (told, nodes * each),
+    (re.search(r'sbatch .*', guide)[0], nodes * each),
+  ):
+    assert '--config=configs/unet.py' in text or 'sbatch' in text
+    batch = int(re.search(r'--config\.data\.batch_size=(\d+)', text)[1])
+    assert batch % count == 0
+
+
 @pytest.mark.parametrize(
   ('code', 'again'), [(0, False), (1, False), (143, True)]
 )

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,40 @@ def test_every_file_is_in_the_wheel(installed):
 def test_the_console_script_is_declared(installed):
   (scripts,) = installed.glob('medjax-*.dist-info/entry_points.txt')
   assert 'medjax = medjax.__main__:main' in scripts.read_text()
+
+
+def test_a_service_reads_what_its_intake_takes(installed):
+  (about,) = installed.glob('medjax-*.dist-info/METADATA')
+  wants = {
+    extra: {
+      line.partition(';')[0]
+      for line in about.read_text().splitlines()
+      if line.startswith('Requires-Dist:')
+      and re.search(rf'extra == .{extra}.$', line)
+    }
+    for extra in ('dicom', 'service')
+  }
+  assert len(wants['dicom']) >= 5
+  assert wants['dicom'] <= wants['service']
+
+
+@pytest.mark.parametrize('left', ['', '#!/bin/sh\nexit 1\n'])
+def test_make_begins_anew_where_an_environment_is_no_good(tmp_path, left):
+  """Half of one, as of Debian without python3-venv; or of an old Python."""
+  home = tmp_path / 'venv'
+  (home / 'bin').mkdir(parents=True)
+  if left:
+    (home / 'bin/python').write_text(left)
+    (home / 'bin/python').chmod(0o755)
+  python = tmp_path / 'python'
+  python.write_text(
+    f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nmkdir -p {home}/bin\n'
+    f'printf "#!/bin/sh\\n" > {home}/bin/python\nchmod +x {home}/bin/python\n'
+  )
+  python.chmod(0o755)
+  command = ['make', '-s', '-C', ROOT, f'VENV={home}', f'PYTHON={python}']
+  subprocess.run([*command, f'{home}/.installed-demo'], check=True)
+  assert (tmp_path / 'asked').read_text() == f'-m venv --clear {home}\n'
 
 
 def test_configs_are_found_from_anywhere(installed, tmp_path):

@@ -1,6 +1,8 @@
 """`medjax.batches` and `medjax.load`, asked of the package itself."""
 
 import itertools
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -101,6 +103,12 @@ def test_the_door_is_lazy_and_known():
   assert {'load', 'batches'} <= {*dir(medjax)}
   with pytest.raises(AttributeError, match='laod'):
     medjax.laod  # noqa: B018
+  # As the guide has it, with nothing else imported.
+  code = 'import medjax; print(medjax.metrics.dice.__module__)'
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.startswith('medjax.metrics')
 
 
 def test_an_image_that_is_not_finite_is_refused(config_file, tmp_path):

@@ -110,10 +110,12 @@ def test_suv_by_hand(collection, tmp_path, capsys):
     home / 'p1' / 'rs.dcm', 'p1', uid, {'Node': (-17, -11), 'Lung': (-19, -3)}
   )
   prepare('pet/pet', tmp_path, home)
-  assert 'raw is left out: not corrected for att' in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert 'raw is left out: not corrected for att' in out
+  assert 'of 1 of 2 PET series nothing was drawn' in out
   about = records.info('pet/pet', tmp_path)
   assert about['class_names'] == ('background', 'Lung', 'Node')
-  assert about['splits'] == {'fold0': 1, 'fold1': 1}
+  assert about['splits'] == {'fold0': 1, 'unlabelled': 1}
   cases = cases_of('pet/pet', tmp_path)
   # An hour after 370 MBq were given to 80 kg.
   factor = 80e3 / (370e6 * 2 ** (-3600 / HALF_LIFE))

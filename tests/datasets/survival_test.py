@@ -1,11 +1,17 @@
 """Survival tables as prepared sets: their columns, splits and times."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
+from medjax import experiment
 from medjax.data import records
 from medjax.data.facts import DataFacts
 from medjax.prepare import prepare
+from medjax.public import read_config
+
+CONFIG = pathlib.Path(__file__).resolve().parents[2] / 'configs/survival.py'
 
 
 def test_metabric(shared_data, tmp_path):
@@ -39,6 +45,41 @@ def test_pbc2(shared_data, tmp_path):
   for k in range(5):
     fold = records.open_split('survival/pbc2', f'fold{k}', tmp_path)
     assert sum(c['event'] == 2 for c in fold) in (5, 6)
+
+
+def splits_of(variant, data_dir, manual_dir):
+  config = read_config(f'{CONFIG}:{variant}')
+  config.data.update(data_dir=str(data_dir), manual_dir=str(manual_dir))
+  made = experiment.make(config)
+  return [list(made.cases(split)) for split in experiment.SPLITS]
+
+
+def test_a_sorted_file_is_not_cut(shared_data, tmp_path):
+  pytest.importorskip('h5py')
+  parts = splits_of('gbsg,deepsurv', tmp_path, shared_data('survival'))
+  assert [len(part) for part in parts] == [1236, 310, 686]
+  train, validation, _ = (
+    np.mean([case['event'] for case in part]) for part in parts
+  )
+  assert abs(train - validation) < 0.05  # .55 and .92 of the last fifth
+
+
+def test_rows_that_agree_are_one_patient_of_one_split(
+  shared_data, tmp_path, capsys
+):
+  pytest.importorskip('h5py')
+  parts = splits_of('whas', tmp_path, shared_data('survival'))
+  assert '229 of the 328 rows of its test split' in capsys.readouterr().out
+  counts = records.info('survival/whas', tmp_path)['splits']
+  assert [*counts] == [f'fold{k}' for k in range(5)]
+  assert sum(counts.values()) == 1638
+  rows = [
+    {(*c['covariates'].tolist(), float(c['time']), int(c['event'])) for c in p}
+    for p in parts
+  ]
+  assert len(set.union(*rows)) == sum(map(len, rows)) == 735
+  every = records.open_split('survival/whas', '+'.join(counts), tmp_path)
+  assert len({case['patient'] for case in every}) == 735
 
 
 def test_without_the_file_it_says_where_it_is(tmp_path):
