@@ -181,3 +181,17 @@ def test_members_and_folds_that_make_no_sense(tmp_path, given):
   config.members, config.folds = given
   with pytest.raises(ValueError, match=r'members of 1 or more|folds=2'):
     config_lib.members(config, tmp_path)
+
+
+def test_texts_with_a_colon_that_are_no_code():
+  config = make()
+  config.data.update(name='folder', where='stage=T1:N0', path='D:/scans')
+  config.data.fields.image = '{id}:t1.nii.gz'
+  config.task = dict(
+    name='Classification', class_names=('HP:1', 'a.b:c'), positive='HP:1'
+  )
+  config.optimizer.freeze = ('(?:stem|stage0)/',)
+  config.train.writer = 'mine.log:Writer'
+  assert not [*config_lib.foreign(config.to_dict())]
+  config.data.preprocess = (dict(name='a', path='mine:f'),)
+  assert [*config_lib.foreign(config.to_dict())] == ['mine:f']

@@ -173,6 +173,16 @@ def test_only_the_experiment_and_the_commands_see_a_config_dict():
     {'optimizer.name': 'os:system'},
     {'schedule.name': 'os:system'},
     {'task.loss': {'os:system': 1.0}},
+    # What is built is not always below a name that says so.
+    {'augment': [{'name': 'views', 'path': [{'name': 'os:system'}]}]},
+    {'model': {'name': 'EncoderDecoder', 'where': {'name': 'os:system'}}},
+    # A colon more, or a name that is no word, is imported too.
+    {'task.loss': {'os:system:x': 1.0}},
+    {'schedule.name': 'my-module:f'},
+    {'data.name': 'run/blobs.py'},
+    {'data.name': 'run/blobs.py/small'},
+    # It is ours, and runs a file.
+    {'schedule': {'name': 'medjax.public:read_config', 'file': 'run/f.py'}},
   ],
 )
 def test_a_workdir_of_others_runs_no_code(config, tmp_path, field):
