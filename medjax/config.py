@@ -335,11 +335,22 @@ def check(config):
 
 
 def check_splits(splits):
-  """Raises ValueError where two splits take the same part of a set."""
+  """Raises ValueError where two splits take the same part of a set.
+
+  Or where that cannot be told, of parts written in two ways.
+  """
   parts = {k: [p.strip() for p in v.split('+')] for k, v in splits.items()}
   for a, b in itertools.combinations(parts, 2):
     for one, other in itertools.product(parts[a], parts[b]):
-      if _overlap(one, other):
+      overlap = _overlap(one, other)
+      if overlap is None:
+        name = one.partition('[')[0]
+        raise ValueError(
+          f'data.splits: whether {one!r} of {a} and {other!r} of {b} share '
+          'cases cannot be told: count both from the start and in one unit, '
+          f"'{name}[:80%]' and '{name}[80%:]'"
+        )
+      if overlap:
         raise ValueError(
           f'data.splits: {one!r} of {a} is in {b} too, {other!r}; a case of '
           'training may not be one of testing'
@@ -347,18 +358,17 @@ def check_splits(splits):
 
 
 def _overlap(one, other):
-  """Whether two parts, 'train[:80%]', surely share a case."""
-  (name, *a), (same, *b) = _range(one), _range(other)
-  if name != same or one == other or None in (a[0], b[0]):
-    return name == same and (one == other or {one, other} & {name})
-  units = {x for pair in (a, b) for _, x in pair} - {''}
-  (low, _), (high, _) = a
-  (start, _), (end, _) = b
-  return len(units) < 2 and max(low, start) < min(high, end)
+  """Whether two parts, 'train[:80%]', share a case; None where none can say."""
+  (name, a), (same, b) = _range(one), _range(other)
+  if name != same or one == other or name in (one, other):
+    return name == same
+  if a is None or b is None or len(a[2] | b[2]) > 1:
+    return None
+  return max(a[0], b[0]) < min(a[1], b[1])
 
 
 def _range(part):
-  """(name, (from, unit), (to, unit)) of a part; (name, None) of another kind.
+  """(name, (from, to, {unit})) of a part; (name, None) of another kind.
 
   Numbers are of percent or of cases; from the start 0, to the end infinite.
   """
@@ -366,8 +376,8 @@ def _range(part):
   if not found:
     return part.partition('[')[0], None
   name, low, of, high, to = found.groups(default='')
-  edge = lambda x, unit, rest: (float(x), unit or 'cases') if x else (rest, '')
-  return name, edge(low, of, 0.0), edge(high, to, math.inf)
+  units = {unit or 'cases' for x, unit in ((low, of), (high, to)) if x}
+  return name, (float(low or 0), float(high or math.inf), units)
 
 
 def _get(config, name):
