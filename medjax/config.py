@@ -15,31 +15,34 @@ from medjax import files
 from medjax.build import closest
 from medjax.defaults import default_config as default_config
 
-# Field: (least, below which it must be, or None).
+# Field: (least, below which it must be, or None); of whole numbers an int.
 _RANGES = {
+  'seed': (0, None),
+  'members': (1, None),
+  'folds': (0, None),
   'data.batch_size': (0, None),
-  'data.foreground': (0, None),
-  'data.held_out': (0, 1),
+  'data.foreground': (0.0, None),
+  'data.held_out': (0.0, 1),
   'data.labelled': (0, None),
-  'data.labelled_share': (0, 1),
-  'data.cache_gb': (0, None),
-  'optimizer.learning_rate': (0, None),
-  'optimizer.weight_decay': (0, None),
-  'optimizer.clip_norm': (0, None),
-  'optimizer.layer_decay': (0, None),
+  'data.labelled_share': (0.0, 1),
+  'data.cache_gb': (0.0, None),
+  'optimizer.learning_rate': (0.0, None),
+  'optimizer.weight_decay': (0.0, None),
+  'optimizer.clip_norm': (0.0, None),
+  'optimizer.layer_decay': (0.0, None),
   'train.steps': (1, None),
   'train.log_every': (1, None),
   'train.eval_every': (1, None),
   'train.patience': (0, None),
-  'train.ema_decay': (0, 1),
+  'train.ema_decay': (0.0, 1),
   'train.microbatches': (1, None),
   'train.shard_above': (0, None),
-  'privacy.epsilon': (0, None),
-  'privacy.delta': (0, 1),
-  'privacy.clip_norm': (0, None),
+  'privacy.epsilon': (0.0, None),
+  'privacy.delta': (0.0, 1),
+  'privacy.clip_norm': (0.0, None),
   'privacy.microbatch': (1, None),
   'inference.batch_size': (1, None),
-  'inference.overlap': (0, 1),
+  'inference.overlap': (0.0, 1),
 }
 _LISTS = ('data.preprocess', 'augment')  # of entries with a name
 # Parts whose further fields are arguments of what they name.
@@ -298,8 +301,10 @@ def check(config):
     number = value(name)
     if isinstance(number, bool) or not isinstance(number, int | float):
       raise ValueError(f'{name} must be a number, not {number!r}')
+    if isinstance(least, int) and not isinstance(number, int):
+      raise ValueError(f'{name} must be a whole number, not {number!r}')
     if not number >= least or (below is not None and not number < below):
-      range_ = f'{least} or more' + (f' and below {below:g}' if below else '')
+      range_ = f'{least:g} or more' + (f' and below {below:g}' if below else '')
       raise ValueError(f'{name} must be {range_}, not {number}')
   if value('data.foreground') > 1:
     raise ValueError(
