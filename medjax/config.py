@@ -130,7 +130,7 @@ _TEXTS = (
   'adapt.train', 'data', 'optimizer.freeze', 'pretrained', 'privacy.key',
   'task.cause_names', 'task.class_names', 'task.concepts', 'task.graph',
   'task.positive', 'task.teacher', 'task.time_unit',
-  'train.writer',  # used by training only, which takes no config of a workdir
+  'train.writer',  # used by training only, which takes that of no workdir
 )  # fmt: skip
 # What a config may name by a whole path: the parts of medjax that it builds of.
 _OURS = re.compile(
