@@ -15,31 +15,34 @@ from medjax import files
 from medjax.build import closest
 from medjax.defaults import default_config as default_config
 
-# Field: (least, below which it must be, or None).
+# Field: (least, below which it must be, or None); of whole numbers an int.
 _RANGES = {
+  'seed': (0, None),
+  'members': (1, None),
+  'folds': (0, None),
   'data.batch_size': (0, None),
-  'data.foreground': (0, None),
-  'data.held_out': (0, 1),
+  'data.foreground': (0.0, None),
+  'data.held_out': (0.0, 1),
   'data.labelled': (0, None),
-  'data.labelled_share': (0, 1),
-  'data.cache_gb': (0, None),
-  'optimizer.learning_rate': (0, None),
-  'optimizer.weight_decay': (0, None),
-  'optimizer.clip_norm': (0, None),
-  'optimizer.layer_decay': (0, None),
+  'data.labelled_share': (0.0, 1),
+  'data.cache_gb': (0.0, None),
+  'optimizer.learning_rate': (0.0, None),
+  'optimizer.weight_decay': (0.0, None),
+  'optimizer.clip_norm': (0.0, None),
+  'optimizer.layer_decay': (0.0, None),
   'train.steps': (1, None),
   'train.log_every': (1, None),
   'train.eval_every': (1, None),
   'train.patience': (0, None),
-  'train.ema_decay': (0, 1),
+  'train.ema_decay': (0.0, 1),
   'train.microbatches': (1, None),
   'train.shard_above': (0, None),
-  'privacy.epsilon': (0, None),
-  'privacy.delta': (0, 1),
-  'privacy.clip_norm': (0, None),
+  'privacy.epsilon': (0.0, None),
+  'privacy.delta': (0.0, 1),
+  'privacy.clip_norm': (0.0, None),
   'privacy.microbatch': (1, None),
   'inference.batch_size': (1, None),
-  'inference.overlap': (0, 1),
+  'inference.overlap': (0.0, 1),
 }
 _LISTS = ('data.preprocess', 'augment')  # of entries with a name
 # Parts whose further fields are arguments of what they name.
@@ -122,32 +125,53 @@ def _filled(stored, defaults):
   return {**defaults, **old}
 
 
-# Texts of a config that name files, columns or classes, and no code.
+# Texts of a config that are files, columns, classes or patterns, and no code.
 _TEXTS = (
-  'class_names', 'data_dir', 'fields', 'manual_dir', 'path', 'patient',
-  'table', 'where',
-  'writer',  # used by training only, which takes no config of a workdir
+  'adapt.train', 'data', 'optimizer.freeze', 'pretrained', 'privacy.key',
+  'task.cause_names', 'task.class_names', 'task.concepts', 'task.graph',
+  'task.positive', 'task.teacher', 'task.time_unit',
+  'train.writer',  # used by training only, which takes that of no workdir
 )  # fmt: skip
-_OUTSIDE = re.compile(r'^(?!medjax\.)[\w.]+:\w+$')  # package.module:Name
+# What a config may name by a whole path: the parts of medjax that it builds of.
+_OURS = re.compile(
+  r'medjax\.(augment|data\.transforms|finetune|losses|metrics|models|optim|'
+  r'prediction\.cascade|tasks)(\.[a-z]\w*)*:\w+'
+)
 
 
-def foreign(value):
-  """Yields the names of code outside of medjax in (a part of) a config.
+def is_code(name):
+  """Whether the name of a data set is that of a builder's file."""
+  return isinstance(name, str) and '.py' in name
+
+
+def foreign(config):
+  """Yields the names of code outside of medjax in (some fields of) a config.
 
   Such code may be named by a config file on the command line, never by a
   workdir, a plan or a table: loading one would run it.
   """
+  for path, text in _texts(config):
+    plain = _is_in(path, _TEXTS) and not _is_in(path, ('data.preprocess',))
+    other = ':' in text and not plain and not _OURS.fullmatch(text)
+    if other or (path == 'data.name' and is_code(text)):
+      yield text
+
+
+def _is_in(path, fields):
+  return any(f'{path}.'.startswith(f'{field}.') for field in fields)
+
+
+def _texts(value, path=''):
+  """Yields (path, text) of all texts, names of fields among them."""
   if isinstance(value, str):
-    if _OUTSIDE.match(value):
-      yield value
+    yield path, value
   elif isinstance(value, Mapping):
-    for key, below in value.items():
-      yield from foreign(key)
-      if key not in _TEXTS:
-        yield from foreign(below)
+    for name, below in value.items():
+      yield from _texts(name, path)
+      yield from _texts(below, f'{path}.{name}' if path else name)
   elif isinstance(value, list | tuple):
     for below in value:
-      yield from foreign(below)
+      yield from _texts(below, path)
 
 
 def members(config, workdir):
@@ -277,8 +301,10 @@ def check(config):
     number = value(name)
     if isinstance(number, bool) or not isinstance(number, int | float):
       raise ValueError(f'{name} must be a number, not {number!r}')
+    if isinstance(least, int) and not isinstance(number, int):
+      raise ValueError(f'{name} must be a whole number, not {number!r}')
     if not number >= least or (below is not None and not number < below):
-      range_ = f'{least} or more' + (f' and below {below:g}' if below else '')
+      range_ = f'{least:g} or more' + (f' and below {below:g}' if below else '')
       raise ValueError(f'{name} must be {range_}, not {number}')
   if value('data.foreground') > 1:
     raise ValueError(
@@ -314,11 +340,22 @@ def check(config):
 
 
 def check_splits(splits):
-  """Raises ValueError where two splits take the same part of a set."""
+  """Raises ValueError where two splits take the same part of a set.
+
+  Or where that cannot be told, of parts written in two ways.
+  """
   parts = {k: [p.strip() for p in v.split('+')] for k, v in splits.items()}
   for a, b in itertools.combinations(parts, 2):
     for one, other in itertools.product(parts[a], parts[b]):
-      if _overlap(one, other):
+      overlap = _overlap(one, other)
+      if overlap is None:
+        name = one.partition('[')[0]
+        raise ValueError(
+          f'data.splits: whether {one!r} of {a} and {other!r} of {b} share '
+          'cases cannot be told: count both from the start and in one unit, '
+          f"'{name}[:80%]' and '{name}[80%:]'"
+        )
+      if overlap:
         raise ValueError(
           f'data.splits: {one!r} of {a} is in {b} too, {other!r}; a case of '
           'training may not be one of testing'
@@ -326,18 +363,17 @@ def check_splits(splits):
 
 
 def _overlap(one, other):
-  """Whether two parts, 'train[:80%]', surely share a case."""
-  (name, *a), (same, *b) = _range(one), _range(other)
-  if name != same or one == other or None in (a[0], b[0]):
-    return name == same and (one == other or {one, other} & {name})
-  units = {x for pair in (a, b) for _, x in pair} - {''}
-  (low, _), (high, _) = a
-  (start, _), (end, _) = b
-  return len(units) < 2 and max(low, start) < min(high, end)
+  """Whether two parts, 'train[:80%]', share a case; None where none can say."""
+  (name, a), (same, b) = _range(one), _range(other)
+  if name != same or one == other or name in (one, other):
+    return name == same
+  if a is None or b is None or len(a[2] | b[2]) > 1:
+    return None
+  return max(a[0], b[0]) < min(a[1], b[1])
 
 
 def _range(part):
-  """(name, (from, unit), (to, unit)) of a part; (name, None) of another kind.
+  """(name, (from, to, {unit})) of a part; (name, None) of another kind.
 
   Numbers are of percent or of cases; from the start 0, to the end infinite.
   """
@@ -345,8 +381,8 @@ def _range(part):
   if not found:
     return part.partition('[')[0], None
   name, low, of, high, to = found.groups(default='')
-  edge = lambda x, unit, rest: (float(x), unit or 'cases') if x else (rest, '')
-  return name, edge(low, of, 0.0), edge(high, to, math.inf)
+  units = {unit or 'cases' for x, unit in ((low, of), (high, to)) if x}
+  return name, (float(low or 0), float(high or math.inf), units)
 
 
 def _get(config, name):

@@ -75,7 +75,9 @@ def facts():
     'device': f'{jax.device_count()} × {jax.devices()[0].device_kind}',
     'processes': jax.process_count(),
     'peak_memory_gib': round(
-      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
+      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+      / (2**30 if sys.platform == 'darwin' else 2**20),  # bytes, else KiB
+      2,
     ),
   }
 

@@ -116,16 +116,18 @@ def make_optimizer(
 ):
   """An optax transform by optax's own name: 'adamw', 'sgd', 'rmsprop', …
 
-  Weight decay acts on kernels only: decoupled where the optimizer has it
-  (AdamW, Lion, …), added to the gradient (L2) where it has not (SGD, Adam,
-  RMSprop). `clip_norm` > 0 clips the global gradient norm. `layer_factors` of
-  the learning rate are those of the function of that name. Other
-  arguments go to the optimizer.
+  Weight decay acts on kernels only: decoupled where the optimizer has it for a
+  part of the parameters (AdamW, Lion, LARS, …), added to the gradient (L2)
+  where it has not (SGD, Adam, RMSprop, NovoGrad). `clip_norm` > 0 clips the
+  global gradient norm. `layer_factors` of the learning rate are those of the
+  function of that name. Other arguments go to the optimizer.
   """
   optimizer = lookup(optax, name)
-  decoupled = 'weight_decay' in inspect.signature(optimizer).parameters
+  taken = inspect.signature(optimizer).parameters
+  masks = [m for m in ('mask', 'weight_decay_mask') if m in taken]
+  decoupled = 'weight_decay' in taken and bool(masks)
   if decoupled:
-    kwargs.update(weight_decay=weight_decay, mask=_decayed)
+    kwargs.update({'weight_decay': weight_decay, masks[0]: _decayed})
 
   parts = []
   if clip_norm:

@@ -133,7 +133,7 @@ def _prepared(chain, inputs, case):
   """The sample of a case, with its further images."""
   sample = chain(case)
   for name in inputs[1:]:
-    if np.ndim(case.get(name)) == np.ndim(case.get('image')):
+    if np.ndim(case.get(name)) == np.ndim(case.get('image')) > 0:
       sample = {**sample, name: chain(_as_image(case, name), name)['image']}
   return sample
 

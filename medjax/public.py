@@ -34,10 +34,9 @@ def batches(config, split='train'):
   samples = pipeline.Cached(
     made.cases(split), checked, budget_bytes=int(data.cache_gb * 2**30)
   )
+  stream = made.stream(samples)
   return pipeline.train_batches(
-    made.stream(samples),
-    local_batch_size=data.batch_size,
-    start_step=0,
+    stream, local_batch_size=stream.batch_size, start_step=0
   )
 
 

@@ -7,6 +7,7 @@ cases and splits.
 import copy
 import dataclasses
 import pathlib
+import sys
 
 import jax
 
@@ -23,10 +24,12 @@ _OF_A_TABLE = ('standardise', 'compress')
 def config_of(config, *, causes=1):
   """The config of the baseline of a fusion's, or None where it has no table.
 
+  Or where the fusion has a budget of privacy, which would be spent twice.
   `causes` are those that compete, of a task of survival.
   """
   config = copy.deepcopy(config_lib.complete(config))
-  if 'covariates' not in (config.task.get('inputs') or ()):
+  table = 'covariates' in (config.task.get('inputs') or ())
+  if not table or config.privacy.epsilon:
     return None
   defaults = config_lib.default_config()
   config.task.inputs, config.members = ('covariates',), 1
@@ -52,7 +55,7 @@ def rows(config, made, workdir, *, training):
   """Test rows of the baseline of a fusion, trained if asked.
 
   `config` is that of the Experiment `made`. None where there is no fusion, no
-  table, or no baseline was trained.
+  table, or no baseline was trained; and, said, where it cannot be trained.
   """
   if not (made.optional and len(made.task.inputs) > 1):
     return None
@@ -60,6 +63,15 @@ def rows(config, made, workdir, *, training):
   folder = pathlib.Path(workdir) / FOLDER
   if baseline is None or not (training or (folder / 'config.json').exists()):
     return None
+  try:
+    return _rows(baseline, made, folder, training)
+  except (ArithmeticError, FileNotFoundError, ValueError) as e:
+    if jax.process_index() == 0:  # The fusion is evaluated without it.
+      print(f'medjax: there is no tabular baseline: {e}', file=sys.stderr)
+    return None
+
+
+def _rows(baseline, made, folder, training):
   one = experiment_lib.make(baseline, facts=made.facts)
   one = _of_cases(one, made)
   if training:

@@ -70,6 +70,10 @@ def test_counts_are_positive(field):
     ('optimizer.learning_rate', float('nan'), 'must be 0 or more, not nan'),
     ('train.ema_decay', 2.0, 'must be 0 or more and below 1, not 2'),
     ('train.patience', -1, 'must be 0 or more, not -1'),
+    ('train.steps', 1e3, 'must be a whole number, not 1000.0'),
+    ('data.batch_size', 16.0, 'must be a whole number, not 16.0'),
+    ('seed', -1, 'must be 0 or more, not -1'),
+    ('folds', 3.0, 'must be a whole number, not 3.0'),
     ('inference.overlap', -1.0, 'must be 0 or more and below 1'),
     ('inference.overlap', 1.0, 'must be 0 or more and below 1'),
     ('data.foreground', 33.0, 'from 0 to 1, not 33'),
@@ -181,3 +185,17 @@ def test_members_and_folds_that_make_no_sense(tmp_path, given):
   config.members, config.folds = given
   with pytest.raises(ValueError, match=r'members of 1 or more|folds=2'):
     config_lib.members(config, tmp_path)
+
+
+def test_texts_with_a_colon_that_are_no_code():
+  config = make()
+  config.data.update(name='folder', where='stage=T1:N0', path='D:/scans')
+  config.data.fields.image = '{id}:t1.nii.gz'
+  config.task = dict(
+    name='Classification', class_names=('HP:1', 'a.b:c'), positive='HP:1'
+  )
+  config.optimizer.freeze = ('(?:stem|stage0)/',)
+  config.train.writer = 'mine.log:Writer'
+  assert not [*config_lib.foreign(config.to_dict())]
+  config.data.preprocess = (dict(name='a', path='mine:f'),)
+  assert [*config_lib.foreign(config.to_dict())] == ['mine:f']

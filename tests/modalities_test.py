@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import types
 
 import numpy as np
 import PIL.Image
@@ -216,6 +217,29 @@ def test_the_baseline_of_survival_is_cox():
   assert not found.augment
   assert found.task.inputs == ('covariates',)
   config.task.inputs = ('image', 'text')
+  assert tabular.config_of(config) is None
+
+
+def test_a_baseline_spends_no_privacy_and_costs_no_evaluation(
+  tmp_path, monkeypatch, capsys
+):
+  config = default_config()
+  config.model = dict(name='Fusion', backbone=dict(name='ResNet18'))
+  config.task = dict(name='Classification', inputs=INPUTS[:2])
+  made = types.SimpleNamespace(
+    optional=True,
+    task=types.SimpleNamespace(inputs=INPUTS[:2]),
+    facts=types.SimpleNamespace(causes=1),
+  )
+
+  def fails(*_, **__):
+    raise FloatingPointError('loss is not finite')
+
+  monkeypatch.setattr(tabular.experiment_lib, 'make', fails)
+  assert tabular.rows(config, made, tmp_path, training=True) is None
+  said = capsys.readouterr().err
+  assert 'there is no tabular baseline: loss is not finite' in said
+  config.privacy.epsilon = 3.0
   assert tabular.config_of(config) is None
 
 

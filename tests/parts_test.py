@@ -1,5 +1,6 @@
 """How cases of several inputs are prepared, and moved."""
 
+import dataclasses
 import types
 
 import jax
@@ -89,6 +90,21 @@ def test_what_a_case_lacks_is_nan_in_the_shape_of_the_others():
   alone = prepare({'id': 'x', 'text': 'a b'})
   assert [np.isnan(alone[k]).all() for k in INPUTS] == [True] * 3 + [False]
   assert 'mask' not in alone
+
+
+def test_a_table_with_a_text_and_no_image():
+  inputs = ('covariates', 'text')
+  config = default_config()
+  config.task = dict(name='Classification', inputs=inputs)
+  config.model = dict(name='Fusion')
+  config.data.preprocess = STEPS[-2:]
+  facts = dataclasses.replace(
+    FACTS, rank=0, shape=(), spacing=(), further_images=(), further_channels=()
+  )
+  prepare = make_preprocess(config, make_task(config, facts), facts)
+  found = prepare({k: case()[k] for k in ('id', *inputs)})
+  np.testing.assert_array_equal(found['covariates'], [1, np.nan])
+  assert found['text'].shape == (3,)
 
 
 def test_other_models_are_given_what_there_is():

@@ -79,6 +79,13 @@ def test_a_config_itself_will_do_and_another_split(config_file):
   assert not held[0] & held[1]
 
 
+def test_a_batch_of_the_whole_split(config_file):
+  config = public.read_config(config_file)
+  config.data.batch_size = 0
+  batch = next(iter(medjax.batches(config)))
+  assert len(batch['image']) == len(experiment.make(config).cases('train'))
+
+
 def test_a_case_that_training_refuses_is_refused(config_file):
   config = public.read_config(config_file)
   config.data.preprocess = ()

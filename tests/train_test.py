@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import nibabel as nib
@@ -883,3 +884,13 @@ def test_a_file_that_cannot_be_written(program, tmp_path):
   assert_one_line(err.splitlines()[-1].lstrip(), 'File too large')
   assert not [p for p in (tmp_path / 'run/checkpoints').glob('*') if
               p.name.isdigit()]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('system', 'unit'), [('darwin', 2**30), ('linux', 2**20)]
+)
+def test_peak_memory_is_in_gib(monkeypatch, system, unit):
+  used = types.SimpleNamespace(ru_maxrss=3 * unit)
+  monkeypatch.setattr(main.resource, 'getrusage', lambda _: used)
+  monkeypatch.setattr(main.sys, 'platform', system)
+  assert main.facts()['peak_memory_gib'] == 3

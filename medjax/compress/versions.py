@@ -168,7 +168,9 @@ def _single(run, workdir):
 
 
 def _restored(workdir):
-  return config.part(config.load(workdir).to_dict())
+  whole = config.part(config.load(workdir).to_dict())
+  whole.train.writer = ''  # may be code, of which nobody was asked
+  return whole
 
 
 def _shorter(whole, steps):

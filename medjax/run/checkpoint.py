@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from medjax import terminal
+from medjax.run import damage
 
 _GLOBBED = '[]*?'  # Orbax looks for its files by patterns
 
@@ -59,17 +60,15 @@ def _check(found, saved):
       raise ValueError(f'{path} is not as it was saved')
 
 
-def _put_aside(folder):
-  """Moves steps whose score cannot be read, on which Orbax does not start."""
-  for path in folder.glob('*/metrics/metrics'):
-    try:
-      json.loads(path.read_text())['score']
-    except (ValueError, KeyError, TypeError):
-      step = path.parents[1]
-      aside = folder.with_name(f'damaged-checkpoint-{step.name}')
-      shutil.rmtree(aside, ignore_errors=True)
-      step.rename(aside)
-      print(f'medjax: {step} is damaged; it is now {aside}', file=sys.stderr)
+def _kinds(tree):
+  """{path: (shape, dtype)} of arrays, or of what is known of them."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): (
+      tuple(x.shape),
+      str(x.dtype),
+    )
+    for path, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 class Checkpointer:
@@ -101,9 +100,10 @@ class Checkpointer:
         f'{workdir}: its path is no UTF-8, which checkpoints need: take a '
         '--workdir of plain letters, or a locale of UTF-8 (LC_ALL=C.UTF-8)'
       )
+    self._read_only = read_only
     if not read_only:
       folder.mkdir(parents=True, exist_ok=True)
-    _put_aside(folder)
+      damage.put_aside(folder, damage.without_score(folder))
     # Orbax warns that what is only read is only read.
     with terminal.quiet() if read_only else contextlib.nullcontext():
       self._manager = ocp.CheckpointManager(
@@ -112,6 +112,7 @@ class Checkpointer:
           preservation_policy=keep,
           best_fn=_score,  # or Orbax does not write the scores down
           read_only=read_only,
+          lightweight_initialize=read_only,  # or it stops at a damaged score
           enable_async_checkpointing=not read_only,
           # Made in the background, a folder that cannot be made leaves threads
           # that wait ten minutes for it, and the program with them.
@@ -185,7 +186,12 @@ class Checkpointer:
     def rank(step):
       try:
         return self._manager.metrics(step)['score'], step
-      except (ValueError, OSError, KeyError, TypeError):  # damaged
+      except (ValueError, OSError, KeyError, TypeError) as e:
+        damage.check(e, self._path(step))
+        print(
+          f'medjax: {self._path(step)} is damaged: it has no score',
+          file=sys.stderr,
+        )
         return -math.inf, step
 
     ranks = map(rank, self._manager.all_steps())
@@ -195,17 +201,19 @@ class Checkpointer:
     """(state, metrics, history) of the newest whole step, or None of none.
 
     Shapes and shardings are as given: `state` and `metrics` are templates,
-    such as a fresh run has.
+    such as a fresh run has. Newer steps, which are damaged, are put aside.
+    Raises ValueError where none is whole, or one cannot be read now.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     if not steps:
       return None
     whole, found = self._first_whole(
-      steps, lambda step: self._restore(step, state, metrics)
+      steps, lambda step: self._restore(step, state, metrics), state
     )
-    for step in steps:
-      if step > whole:  # It will be written again.
-        self._manager.delete(step)
+    damaged = [step for step in steps if step > whole]
+    if damaged and not self._read_only:  # They will be written again.
+      damage.put_aside(self._manager.directory, damaged)
+      self._manager.reload()
     return found
 
   def variables(self, which='best'):
@@ -234,22 +242,47 @@ class Checkpointer:
       )
     return self._first_whole(steps, self._restore_variables)
 
-  def _first_whole(self, steps, read):
-    """(step, what `read` gives of it) of the first that is not damaged."""
+  def _first_whole(self, steps, read, state=None):
+    """(step, what `read` gives of it) of the first that is not damaged.
+
+    `state` is the template of what is read, of the shapes that it must have.
+    """
+    damaged = {}
     for step in steps:
       try:
-        return step, read(step)
+        found = read(step)
       except Exception as e:  # Orbax has many for a damaged file
-        reason = str(e).strip().splitlines() or [type(e).__name__]
+        damage.check(e, self._path(step))
+        damaged[step] = damage.first_line(e)
+        continue
+      for other, reason in damaged.items():
         print(
-          f'medjax: {self._manager.directory}/{step} is damaged '
-          f'({reason[0][:120]})',
+          f'medjax: {self._path(other)} is damaged ({reason}): {step} is taken',
           file=sys.stderr,
         )
+      return step, found
+    reason = damaged[steps[0]]
+    if state is not None and self._is_of_another(steps[0], state):
+      raise ValueError(
+        f'{self._path(steps[0])} is of another model than this run has now '
+        f'({reason}): the config or the data are others than they were; take '
+        'those, or another --workdir'
+      )
     raise ValueError(
-      f'{self._manager.directory}: no checkpoint is whole; delete the folder '
-      'and train again'
+      f'{self._manager.directory}: no checkpoint is whole ({reason}); take '
+      'another copy of it, or another --workdir'
     )
+
+  def _path(self, step):
+    return self._manager.directory / str(step)
+
+  def _is_of_another(self, step, state):
+    """Whether what a step says that it holds is not like a template."""
+    try:
+      saved = self._manager.item_metadata(step).state
+      return _kinds(saved) != _kinds(state)
+    except Exception:  # damaged
+      return False
 
   def _restore(self, step, state, metrics):
     def like(template):
@@ -281,7 +314,7 @@ class Checkpointer:
 
   def _digests_of(self, step):
     """What asks for the digests of a step; {} of one from before there were."""
-    known = (self._manager.directory / str(step) / 'digests').exists()
+    known = (self._path(step) / 'digests').exists()
     return {'digests': ocp.args.JsonRestore()} if known else {}
 
   def _restore_variables(self, step):

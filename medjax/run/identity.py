@@ -5,15 +5,23 @@ import pathlib
 
 from medjax import files
 
-# What predictions depend on, beside the checkpoints.
-_FILES = ('config.json', 'facts.json', 'calibration.json')
+# Of a run, then of its members or folds; a baseline in tabular/ is none.
+_FILES = (
+  'config.json', 'facts.json', 'calibration.json', 'novelty.npz',
+  'fold*/facts.json', 'checkpoints/**/*', 'member*/checkpoints/**/*',
+  'fold*/checkpoints/**/*',
+)  # fmt: skip
 
 
 def digest(workdir) -> str:
   """64 hexadecimal digits of the files that predictions of a run depend on."""
   workdir = pathlib.Path(workdir)
-  found = [workdir / name for name in _FILES if (workdir / name).is_file()]
-  found += sorted(p for p in workdir.rglob('checkpoints/**/*') if p.is_file())
+  found = [
+    path
+    for pattern in _FILES
+    for path in sorted(workdir.glob(pattern))
+    if path.is_file()
+  ]
   if not found:
     raise FileNotFoundError(
       f'{workdir} holds no config.json and no checkpoints: give the workdir of '

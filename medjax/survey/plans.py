@@ -11,7 +11,7 @@ import pathlib
 
 from medjax import files
 from medjax.build import closest
-from medjax.config import default_config, foreign
+from medjax.config import default_config, foreign, is_code
 
 # Groups of a config whose fields are all known; others take arguments.
 _FIXED = ('data', 'pretrained', 'train', 'inference')
@@ -109,11 +109,6 @@ def _tuples(value):
 
 def check_names(path, fields):
   """Raises ValueError for a name of code that is not medjax's."""
-  for name in foreign(fields):
-    raise ValueError(
-      f'{path}: names {name!r}, which is not of medjax; write it into a config '
-      'of your own'
-    )
   data = fields.get('data')
   name = data.get('name') if isinstance(data, dict) else None
   if is_code(name):
@@ -121,8 +116,8 @@ def check_names(path, fields):
       f'{path}: data.name is {name!r}, a file with code; leave it out of the '
       f'plan and say --config.data.name={name}'
     )
-
-
-def is_code(name):
-  """Whether the name of a data set is that of a builder's file."""
-  return isinstance(name, str) and '.py' in name
+  for name in foreign(fields):
+    raise ValueError(
+      f'{path}: names {name!r}, which is not of medjax; write it into a config '
+      'of your own'
+    )

@@ -36,6 +36,13 @@ def pictures(tmp_path):
   return tmp_path / 'pictures'
 
 
+def test_a_writer_of_the_run_is_not_called(tmp_path):
+  given = config.default_config()
+  given.train.writer = 'mine.log:Writer'
+  config.store(given, tmp_path)
+  assert versions._restored(tmp_path).train.writer == ''
+
+
 @pytest.fixture
 def workdir(pictures, make_run):
   """A run on the pictures."""

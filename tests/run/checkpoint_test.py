@@ -4,6 +4,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from medjax import engine
@@ -182,6 +183,8 @@ def test_a_damaged_checkpoint_falls_back_to_a_whole_one(
       said = capsys.readouterr().err
       if int(state.step) == 1:
         assert 'is damaged' in said
+        aside = copy / 'damaged-checkpoint-2'  # nothing is deleted
+        assert len([p for p in aside.rglob('*') if p.is_file()]) >= i
         assert all(len(line) < 400 for line in said.splitlines())
         # What was damaged is written again.
         checkpoints.save(make_state(2), metrics(), [[1, 0.1], [2, 0.2]])
@@ -189,12 +192,78 @@ def test_a_damaged_checkpoint_falls_back_to_a_whole_one(
         assert checkpoints.latest_step() == 2
 
 
+@pytest.mark.parametrize(
+  'error',
+  [
+    OSError(116, 'Stale file handle'),
+    MemoryError(),
+    jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory on device'),
+    ValueError('UNKNOWN: Error reading file [OS error 5: Input/output error]'),
+  ],
+)
+def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, error):
+  save(tmp_path, [0.1, 0.2, 0.3])
+
+  def read(self, step, **_):
+    raise error
+
+  for name in ('restore', 'metrics'):
+    with monkeypatch.context() as m, Checkpointer(tmp_path) as checkpoints:
+      m.setattr(ocp.CheckpointManager, name, read)
+      if name == 'restore':
+        with pytest.raises(ValueError, match=r'/3 could not be read: .*; try'):
+          checkpoints.restore_newest(make_state(0), metrics())
+      elif isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+        continue
+      with pytest.raises(ValueError, match=r'/\d could not be read: .*; try'):
+        best_variables(tmp_path)
+  kept = {p.name for p in (tmp_path / 'checkpoints').iterdir()}
+  assert kept == {'2', '3'}
+  assert best_variables(tmp_path)[0] == 3
+
+
+def test_a_checkpoint_of_another_model_is_not_damaged(tmp_path):
+  save(tmp_path, [0.1, 0.2])
+  wide, more = make_state(0), make_state(0)
+  wide.params['dense']['kernel'] = jnp.zeros((2, 4))
+  more.params['head'] = jnp.zeros(3)
+  with Checkpointer(tmp_path) as checkpoints:
+    for template in (wide, more):
+      with pytest.raises(
+        ValueError, match='config or the data are others'
+      ) as e:
+        checkpoints.restore_newest(template, metrics())
+      assert '\n' not in str(e.value)
+    state, *_ = checkpoints.restore_newest(make_state(0), metrics())
+  assert int(state.step) == 2
+
+
+def test_what_only_reads_moves_nothing(tmp_path, capsys):
+  """The folder may be a share, or that of a training that is saving."""
+  save(tmp_path, [0.1, 0.2])
+  folder = tmp_path / 'checkpoints'
+  (folder / '2/metrics/metrics').write_text('')
+  saving = folder / '9.orbax-checkpoint-tmp/metrics'
+  saving.mkdir(parents=True)
+  (saving / 'metrics').touch()
+  assert best_variables(tmp_path)[0] == 1
+  assert '2 is damaged: it has no score' in capsys.readouterr().err
+  assert (saving / 'metrics').exists()
+  assert (folder / '2/metrics/metrics').exists()
+  with Checkpointer(tmp_path) as checkpoints:  # goes on training
+    assert checkpoints.latest_step() == 1
+  assert {p.name for p in tmp_path.iterdir()} == {
+    'checkpoints', 'damaged-checkpoint-2',
+  }  # fmt: skip
+
+
 def test_no_whole_checkpoint_is_said(tmp_path):
   save(tmp_path, [0.1])
   for path in files_of(tmp_path, 1):
     path.write_bytes(b'')
-  with pytest.raises((ValueError, FileNotFoundError), match='whole'):
+  with pytest.raises(ValueError, match='no checkpoint is whole') as e:
     best_variables(tmp_path)
+  assert 'delete' not in str(e.value)
 
 
 @pytest.mark.parametrize('name', ['a[1]', 'a*', 'what?'])

@@ -1,7 +1,10 @@
+import errno
 import multiprocessing
+import os
 
 import pytest
 
+from medjax.run import lock
 from medjax.run.lock import locked
 
 
@@ -26,3 +29,13 @@ def test_a_workdir_belongs_to_one_process(tmp_path):
   process.join()
   with locked(tmp_path):
     pass
+
+
+@pytest.mark.parametrize('code', [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys, code):
+  def flock(*_):
+    raise OSError(code, os.strerror(code))
+
+  monkeypatch.setattr(lock.fcntl, 'flock', flock)
+  with locked(tmp_path):
+    assert 'has no locks' in capsys.readouterr().err
