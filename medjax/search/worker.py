@@ -151,7 +151,12 @@ def _halving(found, study, space, most, levels, eta):
     number = ledger.following(found)
     overrides, params = study.suggest(number, space)
     return (ledger.Trial(number, overrides, params), levels[0]), True
-  return None, any(t.state == 'running' for t in found)
+  if busy := any(t.state == 'running' for t in found):
+    return None, busy
+  # Of few trials, or where some failed, none may have been promoted to the end.
+  if not any(t.state == 'done' for t in found):
+    return rungs.foremost(alive, levels), False
+  return None, False
 
 
 def _work(objective, trial, place, levels, *, newest):

@@ -59,6 +59,22 @@ def test_rungs():
   assert rungs.promoted({0: 1.0, 1: 2.0}) == []
 
 
+@pytest.mark.parametrize(('trials', 'fails'), [(1, ''), (8, ''), (9, '0000')])
+def test_halving_takes_somebody_to_the_end(tmp_path, trials, fails):
+  """Also where scores fall by number, so that few are promoted."""
+
+  def objective(overrides, folder, until):
+    if until > 1 and folder.name == fails:
+      raise ValueError('no')
+    return {until: 1 - 0.01 * int(folder.name)}
+
+  worker.search(
+    tmp_path, objective, space, trials=trials, levels=(1, 3, 9),
+    show=lambda line: None,
+  )  # fmt: skip
+  assert winner.best(tmp_path).number == (1 if fails else 0)
+
+
 def test_every_trial_ends_once_and_the_best_is_found(tmp_path):
   found = run(tmp_path)
   assert [t.number for t in found] == list(range(12))
