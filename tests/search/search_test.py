@@ -392,5 +392,9 @@ def test_the_config_of_the_winner_runs(tmp_path):
   best = max(t.value for t in found)
   made = public.read_config(out)
   assert made.optimizer.learning_rate == best
+  winner.write_config(tmp_path, out, config)  # again, after an interruption
+  with pytest.raises(ValueError, match=r'mine\.py is there, and is'):
+    winner.write_config(tmp_path, out, str(out))
+  assert public.read_config(out).optimizer.learning_rate == best
   assert made.optimizer.b1 == 0.8
   assert 'config' not in made
