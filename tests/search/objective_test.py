@@ -137,6 +137,9 @@ def test_weights_that_would_not_fit_are_refused(config):
     population.check(
       config, lambda seed: {'optimizer.name': ('adam', 'sgd')[seed % 2]}
     )
+  for field in ('train.patience', 'privacy.epsilon'):
+    with pytest.raises(ValueError, match=f'--population: {field}=3'):
+      population.check(config, lambda seed, field=field: {field: 3})
   with pytest.raises(ValueError, match='--rungs=1 is not'):
     population.levels(6, count=1)
   assert population.levels(6, count=3) == (2, 4, 6)
