@@ -6,6 +6,8 @@ import os
 import pathlib
 import sys
 
+_NAME = '.lock'
+
 
 @contextlib.contextmanager
 def locked(workdir):
@@ -14,7 +16,7 @@ def locked(workdir):
   Raises ValueError where another process holds it. A file system without
   locks, as of some clusters, is said, and nothing is held.
   """
-  path = pathlib.Path(workdir) / '.lock'
+  path = pathlib.Path(workdir) / _NAME
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open('a+') as f:
     try:
@@ -36,3 +38,15 @@ def locked(workdir):
     f.write(str(os.getpid()))
     f.flush()
     yield
+
+
+def is_locked(workdir):
+  """Whether a process holds a workdir."""
+  try:
+    with (pathlib.Path(workdir) / _NAME).open() as f:
+      fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except FileNotFoundError:
+    return False
+  except BlockingIOError:
+    return True
+  return False

@@ -73,6 +73,8 @@ def _search(argv):
     for fold in folds:
       _inside(args, found, fold, seed=args.seed * len(folds) + (fold or 0))
     print(f'page: {report.write(args.workdir)}')
+    for place in nested.places(args.workdir) or [args.workdir]:
+      winner.done(place)
 
 
 def _levels(args, steps):

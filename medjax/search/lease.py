@@ -8,7 +8,8 @@ import contextlib
 import os
 import socket
 import threading
-import time
+
+from medjax.run import lock
 
 INTERVAL = 10.0  # seconds between two renewals
 _LIVES = 3  # of them, before a lease is another's for the taking
@@ -22,13 +23,12 @@ def held(folder, *, interval=INTERVAL):
   One that another has taken since, as of a process that slept, is left alone.
   """
   path, done = folder / _NAME, threading.Event()
-  own = f'{socket.gethostname()} {os.getpid()}\n'
-  path.write_text(own)
+  path.write_text(_own())
 
   def renew():
     while not done.wait(interval):
       with contextlib.suppress(OSError):
-        if path.read_text() == own:
+        if is_own(folder):
           os.utime(path)
 
   thread = threading.Thread(target=renew, daemon=True)
@@ -38,26 +38,41 @@ def held(folder, *, interval=INTERVAL):
   finally:
     done.set()
     thread.join()
-    with contextlib.suppress(FileNotFoundError):
-      if path.read_text() == own:
-        path.unlink()
+    if is_own(folder):
+      path.unlink()
+
+
+def is_own(folder):
+  """Whether this process holds the lease of a trial's folder, still."""
+  try:
+    return (folder / _NAME).read_text() == _own()
+  except FileNotFoundError:
+    return False
+
+
+def _own():
+  return f'{socket.gethostname()} {os.getpid()}\n'
 
 
 def is_held(folder, *, interval=INTERVAL):
   """Whether somebody alive works on a trial.
 
   A process of this machine that is gone is known at once; of another machine,
-  when its lease was not renewed for three intervals.
+  when its lease was not renewed for three intervals and its run is not locked.
   """
   path = folder / _NAME
   try:
     host, pid = path.read_text().split()
-    age = time.time() - path.stat().st_mtime
-  except (OSError, ValueError):
+    renewed = path.stat().st_mtime
+  except (FileNotFoundError, ValueError):
     return False
   if host == socket.gethostname() and not _lives(int(pid)):
     return False
-  return age < _LIVES * interval
+  # Renewed by the clock of the file server, which this machine's may not match.
+  os.utime(folder)
+  age = folder.stat().st_mtime - renewed
+  # One that slept, or whose file server did, still has the lock of its run.
+  return age < _LIVES * interval or lock.is_locked(folder)
 
 
 def _lives(pid):

@@ -58,14 +58,14 @@ def judge(workdir, config, *, seeds=3, show=print):
     for i, path in enumerate(inside)
   ]
   found = [winner.look(*each) for each in zip(inside, runs, strict=True)]
-  tests = np.array([np.mean(each['test']) for each in found])
+  tests = np.array([winner.mean(each['test']) for each in found])
   optimism = np.array([each['optimism'] for each in found])
   result = {
     'monitor': found[0]['monitor'],
     'folds': found,
-    'test': float(tests.mean()),
+    'test': winner.mean(tests),
     'interval': winner.interval(tests),
-    'optimism': float(optimism.mean()),
+    'optimism': winner.mean(optimism),
     'optimism_interval': winner.interval(optimism),
   }
   files.write_json(pathlib.Path(workdir) / RESULT, result, sealed=True)

@@ -35,11 +35,23 @@ def check(config, draw):
   """Raises ValueError for a space of runs that cannot share their weights.
 
   draw(seed) → overrides. What the weights and the optimizer's state depend on
-  must not differ, nor a part of them be absent in some, as at an average of 0.
+  must not differ, nor a part of them be absent in some, as at an average of 0;
+  nor may a run end before its next comparison, or spend a budget.
   """
   first = None
   for seed in range(space.DRAWS):
-    now = _shape(space.configured(config, draw(seed)))
+    made = space.configured(config, draw(seed))
+    for field, value in (
+      ('train.patience', made.train.patience),
+      ('privacy.epsilon', made.privacy.epsilon),
+    ):
+      if value:
+        raise ValueError(
+          f'--population: {field}={value}, but all are compared at the same '
+          'steps, and a successor goes on with weights that it did not train: '
+          f'set {field}=0, or search without --population'
+        )
+    now = _shape(made)
     first = first or now
     for field in first.keys() | now.keys():
       if first.get(field) != now.get(field):

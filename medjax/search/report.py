@@ -5,7 +5,7 @@ import pathlib
 
 from medjax import files
 from medjax.reports import figures, page
-from medjax.reports.text import counted, duration, interval, number
+from medjax.reports.text import counted, duration, interval, is_defined, number
 from medjax.search import ledger, nested, population, sampler, winner
 
 
@@ -119,6 +119,7 @@ def _write_nested(workdir, inside):
       f'{_bounded(result["test"], result["interval"])}. Optimism of the '
       'searches: '
       f'{_bounded(result["optimism"], result["optimism_interval"])}.'
+      + _undefined([v for each in result['folds'] for v in each['test']])
     )
   text = page.render(
     'nested.html.jinja',
@@ -136,6 +137,12 @@ def _write_nested(workdir, inside):
 
 def _bounded(value, bounds):
   return number(value) + (f' ({interval(bounds)})' if bounds else '')
+
+
+def _undefined(tests):
+  count = sum(not is_defined(value) for value in tests)
+  of = counted(len(tests), 'run')
+  return f' Not defined on test in {count} of {of}.' if count else ''
 
 
 def _counts(trials):
@@ -187,4 +194,5 @@ def _optimism(result):
     f'{", ".join(map(number, result["test"]))}. '
     f'Optimism: {number(result["optimism"])}'
     + (f' ({bounds}).' if bounds else '.')
+    + _undefined(result['test'])
   )

@@ -49,3 +49,12 @@ def candidate(trials, levels, *, eta=3):
       if trial.is_free and there not in trial.values:
         return trial, there
   return None
+
+
+def foremost(trials, levels):
+  """(trial, its next rung) of the best at the highest rung, None for nobody."""
+  free = [t for t in trials if t.is_free and t.values]
+  if not free:
+    return None
+  trial = max(free, key=lambda t: (max(t.values), t.value, -t.number))
+  return trial, levels[levels.index(max(trial.values)) + 1]

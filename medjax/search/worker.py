@@ -30,8 +30,10 @@ def search(
 
   objective(overrides, folder, until) → {step: score} so far, of which the best
   counts; `levels` are the steps of its rungs. A trial that ends in an error of
-  the user's fails with that line, and the search goes on. A `population` is of
-  so many trials, and has more when some succeed others. Returns all trials.
+  the user's fails with that line, and the search goes on. An OSError says
+  nothing of its settings: the trial waits, and the error is raised. A
+  `population` is of so many trials, and has more when some succeed others.
+  Returns all trials.
   """
   rungs.check(eta)
   workdir = pathlib.Path(workdir)
@@ -56,15 +58,19 @@ def search(
         return ledger.read(workdir)
       time.sleep(min(_WAIT, interval))
       continue
+    place = ledger.folder(workdir, trial.number)
     try:
       said = _work(
-        objective, trial, ledger.folder(workdir, trial.number), levels,
+        objective, trial, place, levels,
         newest=population and trial.aim != levels[-1],
       )  # fmt: skip
     finally:
       # At once: a trial that is free is another's, and so is its lease.
       with sampler.alone(workdir):
-        ledger.write(workdir, trial)
+        if lease.is_own(place):
+          ledger.write(workdir, trial)
+        else:  # as of a process that slept
+          said = 'another process has taken it on since, and says what it found'
         holding.close()
     show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
 
@@ -129,10 +135,8 @@ def _next(workdir, choose, interval):
   """((trial, step to go on to) or None, whether others are at work)."""
   found = ledger.read(workdir)
   for trial in found:
-    held = lease.is_held(
-      ledger.folder(workdir, trial.number), interval=interval
-    )
-    if trial.state == 'running' and not held:
+    place = ledger.folder(workdir, trial.number)
+    if trial.state == 'running' and not lease.is_held(place, interval=interval):
       trial.died()
       ledger.write(workdir, trial)
   # Those whose process died go on where they were.
@@ -151,7 +155,12 @@ def _halving(found, study, space, most, levels, eta):
     number = ledger.following(found)
     overrides, params = study.suggest(number, space)
     return (ledger.Trial(number, overrides, params), levels[0]), True
-  return None, any(t.state == 'running' for t in found)
+  if busy := any(t.state == 'running' for t in found):
+    return None, busy
+  # Of few trials, or where some failed, none may have been promoted to the end.
+  if not any(t.state == 'done' for t in found):
+    return rungs.foremost(alive, levels), False
+  return None, False
 
 
 def _work(objective, trial, place, levels, *, newest):
@@ -164,8 +173,10 @@ def _work(objective, trial, place, levels, *, newest):
     trial.state = 'done' if until == levels[-1] else 'paused'
     found = 'at' if newest else 'the best up to'
     said = f'{value:.4f}, {found} step {until}'
-  except (SystemExit, KeyboardInterrupt):
-    trial.state = 'paused'  # it was told to stop, and did not die
+  except (SystemExit, KeyboardInterrupt, OSError):
+    # It was told to stop, and did not die; or this machine has not its data, or
+    # no room, and another may.
+    trial.state = 'paused'
     raise
   except Exception as e:
     line = cli.said(e)

@@ -3,12 +3,13 @@
 import json
 import re
 import sys
+import types
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import begin, evaluate
+from medjax import begin, evaluate, files
 from medjax.search import __main__ as command
 from medjax.search import ledger, nested, report, winner, worker
 
@@ -51,6 +52,7 @@ def call(tmp_path, monkeypatch):
   for name, field in (
     ('space', 'optimizer.learning_rate'),
     ('typo', 'train.ema_deccay'),
+    ('nothing', 'optimizer.nothing'),
   ):
     (tmp_path / f'{name}.py').write_text(SPACE.format(field=field))
   monkeypatch.chdir(tmp_path)
@@ -139,6 +141,93 @@ def test_the_optimism_of_an_ordinary_search(call, opened, tmp_path):
   assert 'on test, in 2 seeds, ' in page
   assert (tmp_path / 'mine.py').exists()
   assert 'in 1 seed, ' in report._optimism({**result, 'test': [0.5]})
+
+
+def test_best_waits_for_every_trial(call, tmp_path, capsys):
+  call(*searching('--trials=1', config='none.py'))
+  late = ledger.Trial(1, {}, {}, state='running', aim=2)
+  for late.state in ('running', 'paused'):
+    ledger.write(tmp_path / 's', late)
+    with pytest.raises(SystemExit):
+      call('best', 's', '--out=mine.py')
+    assert 'trial 1 has not ended' in capsys.readouterr().err
+    assert not (tmp_path / 'mine.py').exists()
+    assert not (tmp_path / 's' / 'best').exists()
+
+
+def test_runs_of_two_winners_are_not_mixed(tmp_path, monkeypatch):
+  """Where the search went on after `best` was interrupted."""
+  trial = ledger.Trial(0, {}, {}, {2: 0.5}, aim=2, state='done')
+  ledger.write(tmp_path, trial)
+  winner.trained(tmp_path, 'none.py', seeds=0)
+  winner.trained(tmp_path, 'none.py', seeds=0)
+  trial.number, trial.values = 1, {2: 0.6}
+  ledger.write(tmp_path, trial)
+  for again in (
+    lambda: winner.trained(tmp_path, 'none.py', seeds=0),
+    lambda: winner.look(tmp_path, []),
+  ):
+    with pytest.raises(ValueError, match='runs of trial 0, but the best is tr'):
+      again()
+
+
+def tested(workdir, scores):
+  """Writes what runs found on test; returns them as `trained` gives them."""
+  trial = ledger.Trial(0, {}, {}, {2: 0.5}, aim=2, state='done')
+  ledger.write(workdir, trial)
+  made = types.SimpleNamespace(task=types.SimpleNamespace(monitor='auroc'))
+  runs = []
+  for i, score in enumerate(scores):
+    folder = workdir / 'best' / f'seed{i + 1}'
+    found = {'validation': {'scores': {'auroc': 0.5}}}
+    if score != 'no references':
+      found['test'] = {'scores': {'auroc': score}}
+    files.write_json(folder / 'metrics.json', found)
+    runs.append((folder, made, {}))
+  return runs
+
+
+def test_a_score_that_is_not_defined_on_test(tmp_path):
+  result = winner.look(tmp_path, tested(tmp_path, [0.4, None, 0.2]))
+  assert result['optimism'] == pytest.approx(0.2)
+  assert result['interval'] == pytest.approx(
+    winner.interval(np.array([0.1, 0.3]))
+  )
+  page = report.write(tmp_path).read_text()
+  assert '0.400, –, 0.200' in page
+  assert 'Not defined on test in 1 of 3 runs.' in page
+  none = winner.look(tmp_path, tested(tmp_path, [None]))
+  assert np.isnan(none['optimism'])
+  assert none['interval'] is None
+  assert 'Optimism: –' in report.write(tmp_path).read_text()
+
+
+def test_a_fold_whose_score_is_not_defined_on_test(tmp_path, monkeypatch):
+  monkeypatch.setattr(nested, 'folds', lambda config: 3)
+  scores = {f'fold{i}': [s] for i, s in enumerate((0.4, None, 0.2))}
+  monkeypatch.setattr(
+    winner, 'trained',
+    lambda path, *_, **__: tested(path, scores[path.name]),
+  )  # fmt: skip
+  for name in scores:
+    tested(tmp_path / name, [])
+  result = nested.judge(tmp_path, 'none.py')
+  assert result['test'] == pytest.approx(0.3)
+  assert result['optimism'] == pytest.approx(0.2)
+  page = report.write(tmp_path).read_text()
+  assert 'Not defined on test in 1 of 3 runs.' in page
+
+
+def test_a_test_split_without_references(tmp_path):
+  with pytest.raises(ValueError, match='no case of it has a reference'):
+    winner.look(tmp_path, tested(tmp_path, ['no references']))
+
+
+def test_a_search_in_which_all_fail_ends_so(call, tmp_path, capsys):
+  with pytest.raises(SystemExit):
+    call(*searching('--trials=1', config='none.py', space='nothing.py'))
+  assert 'no trial is done (1 failed: ' in capsys.readouterr().err
+  assert 'takes no arg' in (tmp_path / 's' / 'search.html').read_text()
 
 
 @pytest.mark.parametrize('inside', ['', 'fold1/'])

@@ -106,8 +106,8 @@ def test_a_successor_has_the_exact_state(config, tmp_path):
 def test_the_schedule_of_a_population_is_trained(config, tmp_path):
   peaks, field = [0.02, 0.005], 'optimizer.learning_rate'
   for trial in (
-    ledger.Trial(0, {field: peaks[0]}, {}, {2: 0.5}, state='paused'),
-    ledger.Trial(1, {field: peaks[1]}, {}, {6: 0.9}, state='done', parent=0,
+    ledger.Trial(0, {field: peaks[0]}, {}, {2: 0.5}, 2, state='paused'),
+    ledger.Trial(1, {field: peaks[1]}, {}, {6: 0.9}, 6, state='done', parent=0,
                  since=2),
   ):  # fmt: skip
     ledger.write(tmp_path, trial)
@@ -137,6 +137,9 @@ def test_weights_that_would_not_fit_are_refused(config):
     population.check(
       config, lambda seed: {'optimizer.name': ('adam', 'sgd')[seed % 2]}
     )
+  for field in ('train.patience', 'privacy.epsilon'):
+    with pytest.raises(ValueError, match=f'--population: {field}=3'):
+      population.check(config, lambda seed, field=field: {field: 3})
   with pytest.raises(ValueError, match='--rungs=1 is not'):
     population.levels(6, count=1)
   assert population.levels(6, count=3) == (2, 4, 6)

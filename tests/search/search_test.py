@@ -1,7 +1,6 @@
 """The loop of a search: halving, kills, joining, and what it learns."""
 
 import multiprocessing
-import os
 import pathlib
 import random
 import re
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medjax.search import lease, ledger, report, rungs, sampler, winner, worker
+from medjax.search import ledger, report, rungs, sampler, winner, worker
 
 STEPS = 9
 # Processes that begin with what this one's imports have cost only once.
@@ -57,6 +56,22 @@ def test_rungs():
   values = {i: v for i, v in enumerate([0.1, 0.9, 0.5, 0.9, 0.2, 0.3])}
   assert rungs.promoted(values) == [1, 3]
   assert rungs.promoted({0: 1.0, 1: 2.0}) == []
+
+
+@pytest.mark.parametrize(('trials', 'fails'), [(1, ''), (8, ''), (9, '0000')])
+def test_halving_takes_somebody_to_the_end(tmp_path, trials, fails):
+  """Also where scores fall by number, so that few are promoted."""
+
+  def objective(overrides, folder, until):
+    if until > 1 and folder.name == fails:
+      raise ValueError('no')
+    return {until: 1 - 0.01 * int(folder.name)}
+
+  worker.search(
+    tmp_path, objective, space, trials=trials, levels=(1, 3, 9),
+    show=lambda line: None,
+  )  # fmt: skip
+  assert winner.best(tmp_path).number == (1 if fails else 0)
 
 
 def test_every_trial_ends_once_and_the_best_is_found(tmp_path):
@@ -243,41 +258,6 @@ def test_tpe_beats_random(tmp_path):
   assert stats.mannwhitneyu(best['tpe'], best['random']).pvalue < 0.05
 
 
-def test_a_lease_is_its_process(tmp_path):
-  with lease.held(tmp_path, interval=0.05):
-    assert lease.is_held(tmp_path, interval=0.05)
-    time.sleep(0.4)
-    assert lease.is_held(tmp_path, interval=0.05)  # renewed
-  assert not lease.is_held(tmp_path)
-  (tmp_path / 'lease').write_text('elsewhere 1')
-  assert lease.is_held(tmp_path, interval=100)
-  os.utime(tmp_path / 'lease', (1, 1))
-  assert not lease.is_held(tmp_path, interval=100)
-
-
-def test_a_lease_that_another_has_taken_is_left_alone(tmp_path):
-  path = tmp_path / 'lease'
-  with lease.held(tmp_path, interval=0.05):
-    path.write_text('elsewhere 1')
-    os.utime(path, (1, 1))
-    time.sleep(0.2)
-    assert path.stat().st_mtime == 1  # nor is it renewed
-  assert path.read_text() == 'elsewhere 1'
-
-
-def test_who_may_take_a_trial_on_finds_no_lease_of_the_one_before(tmp_path):
-  """Showing takes a while where a terminal is blocked."""
-  seen = []
-
-  def show(line):
-    (trial,) = ledger.read(tmp_path)
-    held = (ledger.folder(tmp_path, 0) / 'lease').exists()
-    seen.append((trial.state, held))
-
-  run(tmp_path, trials=1, levels=(3, 9), eta=2, show=show)
-  assert seen == [('paused', False)]
-
-
 def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   def objective(overrides, folder, until):
     if overrides['y'] == 'a':
@@ -291,6 +271,27 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path):
   states = {t.overrides['y']: t.state for t in found}
   assert states == {'a': 'failed', 'b': 'done'}
   assert any('no such optimizer' in line for line in said)
+
+
+def test_a_fault_of_a_machine_fails_no_trial(tmp_path):
+  """As of data that are not mounted, where a trial begins or goes on."""
+  options = dict(trials=6, levels=(3, 9), show=lambda line: None)
+  mounted = Objective()
+
+  def objective(overrides, folder, until):
+    if folder.name == '0000' and not (folder / 'seen').exists():
+      (folder / 'seen').touch()
+      raise FileNotFoundError(2, 'No such file or directory', '/mnt/data')
+    return mounted(overrides, folder, until)
+
+  with pytest.raises(FileNotFoundError, match='/mnt/data'):
+    worker.search(tmp_path / 'a', objective, space, **options)
+  (trial,) = ledger.read(tmp_path / 'a')
+  assert (trial.state, trial.reason, trial.tries) == ('paused', '', 0)
+  found = worker.search(tmp_path / 'a', objective, space, **options)
+  whole = worker.search(tmp_path / 'b', mounted, space, **options)
+  as_found = lambda t: (t.overrides, t.values, t.state)
+  assert [*map(as_found, found)] == [*map(as_found, whole)]
 
 
 def test_a_damaged_trial_is_deleted_as_told_and_another_takes_its_place(
@@ -391,5 +392,9 @@ def test_the_config_of_the_winner_runs(tmp_path):
   best = max(t.value for t in found)
   made = public.read_config(out)
   assert made.optimizer.learning_rate == best
+  winner.write_config(tmp_path, out, config)  # again, after an interruption
+  with pytest.raises(ValueError, match=r'mine\.py is there, and is'):
+    winner.write_config(tmp_path, out, str(out))
+  assert public.read_config(out).optimizer.learning_rate == best
   assert made.optimizer.b1 == 0.8
   assert 'config' not in made
