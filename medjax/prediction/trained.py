@@ -99,12 +99,12 @@ class Trained:
     Windows of several cases share a batch. With `probabilities` those of a map
     are kept too, and with `features` the embedding and the logits, of windows
     their mean; `calibrated` are those of a vector after temperature scaling.
-    `refused(error)` is told of a case that the model does not take, and the
-    others go on; by default it is raised. `options` may hold the `watch` of
-    `windows.predict_samples`.
+    `refused(error)` is told of a case that the model does not take, or gives no
+    finite numbers of, and the others go on; by default it is raised. `options`
+    may hold the `watch` of `windows.predict_samples`.
 
-    Raises ValueError for a case that the model does not take, and where nothing
-    was decided by which to calibrate.
+    Raises ValueError for such a case, and where nothing was decided by which to
+    calibrate.
     """
     if calibrated and self.calibration.temperature is None:
       raise ValueError(
@@ -113,7 +113,7 @@ class Trained:
       )
     samples = self._samples(cases, refused)
     predictor = self._predictor(probabilities, features)
-    for sample, found in predictor(samples, **options):
+    for sample, found in predictor(samples, refused=refused, **options):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
 
