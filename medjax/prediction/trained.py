@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 import warnings
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from medjax import __version__, experiment, files
 from medjax.data.formats import check_finite
+from medjax.prediction import windows
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.result import Prediction, Provenance
 from medjax.run import checkpoint as checkpoint_lib
@@ -18,14 +20,41 @@ from medjax.tasks.task import Calibration
 CALIBRATION = 'calibration.json'
 
 
-def load_calibration(workdir):
-  """Reads the decisions of a run's validation split; none before evaluation."""
+def write_calibration(workdir, calibration, steps):
+  """Writes what validation decided on checkpoints of these steps."""
+  values = {**dataclasses.asdict(calibration), 'steps': list(steps)}
+  files.write_json(pathlib.Path(workdir) / CALIBRATION, values, sealed=True)
+
+
+def load_calibration(workdir, steps):
+  """Reads the decisions of a run's validation split; none before evaluation.
+
+  Those on weights of other `steps`, of each member, are left out, with a line.
+  """
   path = pathlib.Path(workdir) / CALIBRATION
   values = files.read_json(path, mend='evaluate again')
   try:
+    values = dict(values or {})
+    if other := other_steps(values.pop('steps', None), steps):
+      print(f'medjax: {path} is left out: {other}', file=sys.stderr)
+      values = {}
     return Calibration.of(values)
-  except ValueError as e:
+  except (TypeError, ValueError) as e:
     raise ValueError(f'{path} is damaged: {e}; evaluate again') from None
+
+
+def other_steps(of, steps):
+  """A sentence where what was decided `of` steps is not for weights of `steps`.
+
+  Else ''; of None is of a release that did not say.
+  """
+  if of is None or [*map(int, of)] == [*map(int, steps)]:
+    return ''
+  said = [', '.join(map(str, map(int, each))) for each in (of, steps)]
+  return (
+    f'it is of the weights of step {said[0]}, these are of {said[1]}: evaluate '
+    'again, with --mode=evaluate, or take the best checkpoint'
+  )
 
 
 def load(workdir, *, trust=False, checkpoint='best', **inference):
@@ -41,7 +70,7 @@ def load(workdir, *, trust=False, checkpoint='best', **inference):
   runs = [folder for _, folder in made.runs(workdir)]
   found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
   steps, variables = zip(*found, strict=True)
-  return Trained(made, variables, steps, load_calibration(workdir))
+  return Trained(made, variables, steps, load_calibration(workdir, steps))
 
 
 class Trained:
