@@ -161,7 +161,13 @@ def check(experiment):
   Asked before the training: the evaluation that fits them comes after it.
   """
   if names := tuple(experiment.inference.ood):
+    maps = 'mask' in experiment.task.fields
     check_names(names)
+    if maps and (odd := [name for name in names if name in novelty.OF_LOGITS]):
+      raise ValueError(
+        f'inference.ood={names!r}: {odd[0]} is of the logits of a case, and '
+        "these are a map: ('mahalanobis', 'residual'), say"
+      )
     check_features(experiment)
 
 

@@ -188,6 +188,20 @@ def check_features(experiment):
     )
   if experiment.inference.shard_space:
     raise ValueError('inference.shard_space gives maps only, no embedding')
+  task = experiment.task
+  if 'image' not in task.inputs:
+    raise ValueError(
+      f'{type(model).__name__} of {", ".join(task.inputs)} gives no features '
+      'of an image: leave inference.ood empty'
+    )
+  try:  # of what comes with features, `forward.plain` hands on logits alone
+    logits = jax.ShapeDtypeStruct((3, task.num_outputs), jnp.float32)
+    jax.eval_shape(task.predict, logits)
+  except (AttributeError, TypeError, ValueError):
+    raise ValueError(
+      f'{type(task).__name__} predicts by more than logits, which is all that '
+      'comes with features: leave inference.ood empty'
+    ) from None
 
 
 def local_variables(state):

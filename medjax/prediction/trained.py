@@ -223,7 +223,9 @@ class Trained:
       value = self.task.calibrated(value, self.calibration)
     if calibrated and not is_map:
       value = self.task.calibrated(value, self.calibration)
-    if not is_map and not isinstance(value, dict):
+    if isinstance(value, dict):
+      probabilities = value.get('probability')
+    elif not is_map:
       probabilities = value
     return Prediction(
       id=case['id'],
