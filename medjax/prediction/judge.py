@@ -142,7 +142,7 @@ def _rows(workdir, task):
   """The rows of test cases in per_case.csv, as the task takes them, or []."""
   try:
     table = per_case.read(str(workdir))
-  except (OSError, ValueError):
+  except FileNotFoundError:
     return []
   return [
     {'id': name, 'patient': row.get('patient', ''), **task.recalled(row)}

@@ -154,10 +154,8 @@ class Trained:
     """
     case = self.experiment.check(self._case(array, spacing, fields))
     sample = self.experiment.prepare(case)
-    inputs = [
-      jnp.asarray(np.asarray(sample[name], np.float32)[None])
-      for name in self.task.inputs
-    ]
+    arrays = [np.asarray(sample[name]) for name in self.task.inputs]
+    inputs = [jnp.asarray(x) for x in windows.stacked([arrays], 1)]
     if self._features is None:
       self._features = jax.jit(
         lambda variables, inputs: self.model.apply(

@@ -227,8 +227,8 @@ def _batches(items, size):
     yield batch
 
 
-def _stacked(windows, size):
-  """Each input of the windows as one array, filled up with zeros."""
+def stacked(windows, size):
+  """Each input of the windows as one array (size, …), filled up with zeros."""
   stacked = []
   for place, parts in enumerate(zip(*windows, strict=True)):
     # Of an image only the values matter; numbers of words stay whole numbers.
@@ -297,7 +297,7 @@ def predict_samples(
   for batch in _batches(items, batch_size):
     full = full or len(batch) == batch_size
     size = batch_size if full else _places(len(batch), mesh.size)
-    arrays = _stacked([window for *_, window in batch], min(size, batch_size))
+    arrays = stacked([window for *_, window in batch], min(size, batch_size))
     flight.append((batch, forward(jax.device_put(arrays, sharding))))
     if len(flight) > 1:
       yield from collect(*flight.popleft())
