@@ -75,6 +75,8 @@ def _converted(job, to, window):
   to = to or ('nifti' if placed else 'png')
   job.target.parent.mkdir(parents=True, exist_ok=True)
   if to == 'nifti':
+    if window:
+      notes += ('--window is of PNG and JPEG: a NIfTI keeps all values',)
     if volume.meta.get('unit') == 'pixel':
       notes += ('the size of its voxels is unknown: 1 mm is written',)
     target = job.target
@@ -252,6 +254,11 @@ def convert_all(source, out, *, to=None, window=None, workers=None):
     f'{len(jobs) - len(errors) - there} converted, {there} there already, '
     f'{len(errors)} failed'
   )
+  if there and window:
+    print(
+      'note: what was there stays as it was made, whatever its --window was: '
+      'another needs another OUT'
+    )
   left = left_out(pathlib.Path(source), jobs)
   if left:
     print(f'left out: {left}')

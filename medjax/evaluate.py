@@ -15,7 +15,7 @@ from medjax.metrics.classification import defined_mean
 from medjax.prediction import ensemble, novelty
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.samples import samples
-from medjax.prediction.trained import CALIBRATION
+from medjax.prediction.trained import write_calibration
 from medjax.reports.gallery import Gallery, save_cases
 from medjax.run import per_case
 from medjax.run.checkpoint import best_variables
@@ -170,7 +170,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
     )
     results['calibration'] = _brief_calibration(calibration)
     if experiment.inference.ood and 'test' in rows:
-      results['novelty'] = _novelty(experiment, workdir, predictor, rows)
+      results['novelty'] = _novelty(experiment, predictor, rows, workdir, steps)
     if jax.process_index() == 0 and 'test' in rows:
       repeated.mark(rows['test'], experiment.cases)
   results['run']['monitor'] = task.monitor
@@ -186,8 +186,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
     results['members'] = {k: _brief(r) for k, (r, *_) in members.items()}
   if jax.process_index() == 0:
     if calibration is not None:
-      decided = dataclasses.asdict(calibration)
-      files.write_json(workdir / CALIBRATION, decided, sealed=True)
+      write_calibration(workdir, calibration, steps)
     write(workdir, task, rows, results, gallery)
   return results, rows, changed
 
@@ -314,7 +313,7 @@ def _brief_calibration(calibration):
   return {k: v for k, v in decided.items() if k != 'conformal'}
 
 
-def _novelty(experiment, workdir, predictor, rows):
+def _novelty(experiment, predictor, rows, workdir, steps):
   """Fits and saves what is new to the run, and tells the rows of test.
 
   Returns what metrics.json says of it.
@@ -327,7 +326,7 @@ def _novelty(experiment, workdir, predictor, rows):
   validation = novelty.of_rows(rows['validation'])
   found = novelty.Novelty.of(known, validation, names)
   if jax.process_index() == 0:
-    found.save(workdir)
+    found.save(workdir, steps)
   test = novelty.of_rows(rows['test'])
   p = found.p_values(test.signature, test.logits)
   for i, row in enumerate(rows['test']):

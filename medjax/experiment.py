@@ -31,6 +31,7 @@ from medjax.parts import (
   make_model,
   make_preprocess,
   make_task,
+  teacher,
 )
 
 SPLITS = ('train', 'validation', 'test')
@@ -288,7 +289,8 @@ def _make(config, facts, cases):
     raise ValueError(
       f'data.patch_size {patch} is not {facts.rank} sizes, one for each axis'
     )
-  task = make_task(config, facts, teacher=_teacher)
+  teach = functools.partial(teacher, restore, config, facts)
+  task = make_task(config, facts, teacher=teach)
   data = _settings('Data', config.data)
   if data.patch_size is None:
     data = data._replace(patch_size=facts.patch_size(data.preprocess))
@@ -306,26 +308,6 @@ def _make(config, facts, cases):
     inference=_settings('Inference', config.inference),
     cases=cases,
   )
-
-
-def _teacher(workdir):
-  """Inputs → outputs of a run's best checkpoint, read when first called."""
-
-  @functools.cache
-  def opened():
-    made = restore(workdir)
-    if made.members:
-      raise ValueError(
-        f'{workdir} holds several runs: name one as the teacher, '
-        f'{workdir}/{made.members[0][0]}'
-      )
-    return made.model, loading.best_variables(workdir)[1]
-
-  def teach(*inputs, **options):
-    model, variables = opened()
-    return model.apply(variables, *inputs, train=False, **options)
-
-  return teach
 
 
 def _settings(name, part):

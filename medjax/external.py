@@ -75,7 +75,7 @@ def evaluate_on(
       flush=True,
     )
   gallery = Gallery(experiment.task)
-  calibration = load_calibration(workdir)
+  calibration = load_calibration(workdir, steps)
   rows = _rows(experiment, cases, variables, gallery, calibration)
   _mark_repeated(workdir, cases, rows)
   results = {

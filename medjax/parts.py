@@ -5,6 +5,7 @@ A ConfigDict is seen here, in `experiment` and in the commands.
 
 import functools
 import inspect
+import json
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from medjax import finetune, models, tasks
 from medjax.augment.compose import compose
 from medjax.build import build, lookup
 from medjax.data import absent, transforms
+from medjax.finetune import loading
 
 
 def make_task(config, facts, *, teacher=None):
@@ -50,6 +52,50 @@ def make_task(config, facts, *, teacher=None):
         f'has {len(names)} classes: {", ".join(names)}'
       )
   return build(tasks, task)
+
+
+def teacher(restore, config, facts, workdir):
+  """Inputs → outputs of a run's best checkpoint, read when first called.
+
+  `restore(workdir)` gives an Experiment. Raises ValueError, before the first
+  step, for a run that sees or means something else than the student does.
+  """
+
+  @functools.cache
+  def opened():
+    made = restore(workdir)
+    if made.members:
+      raise ValueError(
+        f'{workdir} holds several runs: name one as the teacher, '
+        f'{workdir}/{made.members[0][0]}'
+      )
+    _check_teacher(workdir, made, config, facts)
+    return made.model, loading.best_variables(workdir)[1]
+
+  def teach(*inputs, **options):
+    model, variables = opened()
+    return model.apply(variables, *inputs, train=False, **options)
+
+  return teach
+
+
+def _check_teacher(workdir, made, config, facts):
+  student = make_task(config, facts, teacher=lambda workdir: None)
+  ours = json.loads(json.dumps(config.data.to_dict()['preprocess']))
+  if ours != made.config['data']['preprocess']:
+    raise ValueError(
+      f'{workdir} prepares images otherwise: a student sees what its teacher '
+      'sees; give it the same data.preprocess'
+    )
+  ours = student.names, student.exclusive
+  theirs = made.task.names, getattr(made.task, 'exclusive', None)
+  if ours != theirs:
+    kind = lambda exclusive: 'classes' if exclusive else 'labels'
+    raise ValueError(
+      f'{workdir} teaches the {kind(theirs[1])} {", ".join(theirs[0])}, the '
+      f'student learns the {kind(ours[1])} {", ".join(ours[0])}: give both the '
+      'same task.class_names, in one order'
+    )
 
 
 def make_model(config, task):

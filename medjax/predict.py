@@ -6,13 +6,12 @@ predictions.csv has a line per row, called by its id.
 
 import argparse
 import pathlib
-import time
 
 import numpy as np
 
 from medjax import cli, progress
 from medjax.data import formats
-from medjax.prediction import files, tables, trained
+from medjax.prediction import files, tables, trained, written
 from medjax.prediction import judge as judge_lib
 
 
@@ -43,8 +42,9 @@ def predict(
   with `probabilities` those of all classes lie there. `calibrated`
   probabilities of a classifier are those after temperature scaling
   (medjax.metrics.calibration); the measures of uncertainty stay as they are.
-  `skip_existing` leaves out what `out` holds already. `options` are those of
-  `trained.load`: trust, checkpoint, flips, overlap, batch_size.
+  `skip_existing` leaves out what `out` holds already, of the same files by the
+  same run and options. `options` are those of `trained.load`: trust,
+  checkpoint, flips, overlap, batch_size.
 
   conformal: a level, .9 say: predictions.csv has a set of classes that holds
   the truth so often, made as `sets` says ('lac', 'aps', 'raps'), or `by_class`;
@@ -54,74 +54,70 @@ def predict(
   values. Either says in 'abstain' and 'reason' when not to rely on an answer.
   """
   run = trained.load(workdir, **options)
+  maps = dict(seg=seg, uncertainty=uncertainty, probabilities=probabilities)
+  judged = dict(conformal=conformal, sets=sets, by_class=by_class, ood=ood)
   tabular = tables.takes(run, inputs)
-  if tabular:
-    maps, judged = seg or uncertainty or probabilities, calibrated or ood
-    _check_tables(run, workdir, maps, judged)
-  if calibrated and (conformal or ood):
-    raise ValueError(
-      'validation decided on the probabilities as they are: leave --calibrated '
-      'with --conformal and --ood'
-    )
+  _check_options(run, workdir, tabular, maps, calibrated, judged)
   judge = judge_lib.load(
     workdir, run, level=conformal, method=sets, by_class=by_class, ood=ood
   )
-  told = dict(judge=judge, skip_existing=skip_existing)
+  out, parts = pathlib.Path(out), ()
   if tabular:
-    _say(judge, workdir)
-    print(tables.predict(run, inputs, out, **told))
-    return
-  maps = dict(seg=seg, uncertainty=uncertainty, probabilities=probabilities)
-  _predict_images(run, workdir, inputs, out, maps, calibrated, **told)
-
-
-def _predict_images(
-  run, workdir, inputs, out, maps, calibrated, *, judge, skip_existing
-):
-  """Writes what a run finds in image files; `maps`: which of them, by name."""
-  found = files.inputs_of(run, inputs)
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)
-  _check(run, workdir, found, out, **maps)
-  table = Table(out)
+    found, parts = tables.sources(run, inputs, out)
+  else:
+    found = _images(run, workdir, inputs, out, maps)
+  options = {**maps, **judged, 'calibrated': calibrated}
+  by = written.made_by(workdir, run, options)
+  results = written.Written(out, by, key='id' if tabular else 'file')
   if skip_existing:
-    found = table.lacking(run, found, segments=maps['seg'], judge=judge)
-  _say(judge, workdir)
-  maps = _maps_of(run.task, **maps)
-  try:
-    errors = _predict(
-      run, found, out, maps, table, judge=judge, calibrated=calibrated
-    )
-  finally:  # what was predicted stays, whatever comes
-    table.write()
-  _conclude(found, out, errors)
-
-
-def _say(judge, workdir):
-  """Prints what sets, and answers, were worth on the test split."""
+    lines = _has_line(run, judge)
+    found = results.lacking(found, run.task, lines=lines, segments=seg)
   for line in judge.said(workdir) if judge else ():
     print(line, flush=True)
+  _write(run, found, parts, results, maps, judge, calibrated)
 
 
-def _check_tables(run, workdir, maps, judged):
-  if 'mask' in run.task.fields:
+def _write(run, found, parts, results, maps, judge, calibrated):
+  """Predicts all; raises ValueError for what failed, when the rest is done."""
+  maps = _maps_of(run.task, **maps)
+  results.begin()
+  try:
+    errors = _predict(run, found, results, maps, judge, calibrated)
+  finally:  # what was predicted stays, whatever comes
+    if path := results.write():
+      print(path)
+  for note in dict.fromkeys(note for part in parts for note in part.notes):
+    print(f'note: {note}')
+  if not found:
+    print(f'nothing to do: {results.out} holds all of it')
+  if errors:
+    few = f'{len(errors)} of {len(found)} {results.kind} failed; the first: '
+    raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
+
+
+def _images(run, workdir, inputs, out, maps):
+  """The `Source` of each image; `maps`: which of them are wanted, by name."""
+  found = files.inputs_of(run, inputs)
+  out.mkdir(parents=True, exist_ok=True)
+  _check(run, workdir, found, out, **maps)
+  return [files.source(file) for file in found]
+
+
+def _check_options(run, workdir, tabular, maps, calibrated, judged):
+  if tabular and 'mask' in run.task.fields:
     raise ValueError(
       f'{workdir} segments images: give their files or folders, not a table'
     )
-  if maps or judged:
+  if tabular and (any(maps.values()) or calibrated or judged['ood']):
     raise ValueError(
       f'{workdir} predicts on tables: --seg, --uncertainty, --probabilities, '
       '--calibrated and --ood are for images'
     )
-
-
-def _conclude(found, out, errors):
-  """Says that there was nothing to do, or raises ValueError for what failed."""
-  if not found:
-    print(f'nothing to do: {out} holds all of it')
-  if errors:
-    few = f'{len(errors)} of {len(found)} images failed; the first: '
-    raise ValueError(f'{few if len(found) > 1 else ""}{errors[0]}')
+  if calibrated and (judged['conformal'] or judged['ood']):
+    raise ValueError(
+      'validation decided on the probabilities as they are: leave --calibrated '
+      'with --conformal and --ood'
+    )
 
 
 def _maps_of(task, seg, uncertainty, probabilities):
@@ -135,9 +131,9 @@ def _maps_of(task, seg, uncertainty, probabilities):
   return maps
 
 
-def _predict(run, found, out, maps, table, *, judge, calibrated):
-  """Writes the maps of files, others into the table; lines on what failed."""
-  errors = []
+def _predict(run, found, results, maps, judge, calibrated):
+  """Writes the maps of cases, others into the table; lines on what failed."""
+  errors, sources = [], {source.id: source for source in found}
 
   def refused(error):
     line = cli.said(error)
@@ -161,24 +157,26 @@ def _predict(run, found, out, maps, table, *, judge, calibrated):
       watch=watch,
     )
     for i, (case, prediction) in enumerate(predictions):
+      source = sources[case['id']]
       try:
         prediction = judge(prediction) if judge else prediction
       except ValueError as e:  # of this case: others go on
-        refused(ValueError(f'{case["path"]}: {e}'))
+        refused(ValueError(f'{source.line}: {e}'))
         continue
-      if _has_line(run, judge):
-        table.add(case['path'], prediction)
       if prediction.labels is not None:
         if judge and judge.maps:
-          files.write_within(out, case, judge.within(prediction), judge.level)
-        result = files.write(out, case, prediction, **maps)
+          files.write_within(
+            results.out, case, judge.within(prediction), judge.level
+          )
+        result = files.write(results.out, case, prediction, **maps)
       else:
         result = answer(run.task, prediction)
+      results.add(source, prediction if _has_line(run, judge) else None)
       if prediction.judgement.get('abstain'):
         result = f'{result}, but abstain: {prediction.judgement["reason"]}'
       advance()
-      print(f'{i + 1}/{len(found)} {case["path"]} → {result}', flush=True)
-      for note in case['notes']:
+      print(f'{i + 1}/{len(found)} {source.line} → {result}', flush=True)
+      for note in case.get('notes', ()):
         print(f'  note: {note}', flush=True)
   return errors
 
@@ -224,51 +222,14 @@ def _has_line(run, judge):
 
 
 def _readable(found, refused):
-  """Yields the cases of files; `refused` is told of those that are damaged."""
-  for file in found:
+  """Yields the cases of sources; `refused` is told of the damaged."""
+  for source in found:
     try:
-      case = files.read_case(file)
+      case = source.read()
     except Exception as e:
       refused(e)
       continue
     yield case
-
-
-class Table:
-  """predictions.csv, written now and then while there are more."""
-
-  _SECONDS = 10
-
-  def __init__(self, out):
-    self._out, self._rows, self._written = out, [], time.monotonic()
-    self.before = {}  # rows that the folder holds already, by file
-
-  def lacking(self, run, found, *, segments, judge):
-    """The files whose results the folder does not hold, all of them."""
-    self.before = files.read_table(self._out)
-    maps, lines = 'mask' in run.task.fields, _has_line(run, judge)
-    left = []
-    for file in found:
-      line = str(files.paths_of(file)[0])
-      written = files.is_written(self._out, file, segments=segments)
-      told = self.before.get(line, {})
-      judged = judge is None or told.get('abstain')
-      if (maps and not written) or (lines and not (told and judged)):
-        self.before.pop(line, None)
-        left.append(file)
-    return left
-
-  def add(self, path, prediction):
-    """Takes the line of a file; writes them all where it has been a while."""
-    self._rows.append((path, prediction))
-    if time.monotonic() - self._written > self._SECONDS:
-      files.write_table(self._out, self._rows, self.before.values())
-      self._written = time.monotonic()
-
-  def write(self):
-    """Writes the lines, if there are any."""
-    if self._rows:
-      print(files.write_table(self._out, self._rows, self.before.values()))
 
 
 # Of the command: name, what it does.

@@ -55,6 +55,19 @@ def test_pictures_and_volumes_in_one_tree(shared_data, tmp_path):
   assert PIL.Image.open(tmp_path / 'out' / 'sub' / 'a.jpg').size == (211, 169)
 
 
+def test_a_window_of_what_is_there_or_of_a_nifti_changes_nothing(
+  tmp_path, capsys
+):
+  source, out = tmp_path / 'x.nii.gz', tmp_path / 'out'
+  formats.write(source, np.zeros((4, 5, 6), np.int16), np.eye(4))
+  convert.convert_all(source, out, window=(0, 9), workers=1)
+  assert '--window is of PNG and JPEG' in capsys.readouterr().out
+  for window, noted in (((0, 9), False), ((0, 5), True), (None, False)):
+    convert.convert_all(source, out, to='png', window=window, workers=1)
+    said = capsys.readouterr().out
+    assert ('there stays as it was made' in said) == noted
+
+
 class Deadly:
   """A source whose arrival ends the process, as the system may."""
 

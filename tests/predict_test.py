@@ -1,3 +1,4 @@
+import shutil
 import types
 
 import flax.linen as nn
@@ -5,17 +6,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from drawn_runs import CLASSES, RESNET, SCALE, make_run_in
 from PIL import Image
 
+from medjax import config as config_lib
 from medjax import experiment
 from medjax.config import default_config
 from medjax.data import formats
 from medjax.data.facts import DataFacts
 from medjax.files import write_csv
-from medjax.predict import Table, answer, predict
+from medjax.predict import answer, predict
 from medjax.prediction import files, trained
 from medjax.prediction.result import Prediction, Provenance
+from medjax.prediction.written import Written
 from medjax.tasks import Classification, Ordinal, Segmentation
+from medjax.tasks.task import Calibration
 from medjax.train import train
 
 FROM = Provenance(model='', steps=(1,), digest='', medjax='')
@@ -296,6 +301,18 @@ def test_options_of_inference_are_those_of_the_command(run, tmp_path):
     trained.load(workdir, trust=True, checkpoint='7')
 
 
+def test_what_validation_decided_is_of_the_weights_of_a_step(
+  run, tmp_path, capsys
+):
+  workdir = shutil.copytree(run[0], tmp_path / 'run')
+  load = lambda step: trained.load(workdir, trust=True, checkpoint=step)
+  trained.write_calibration(workdir, Calibration(temperature=2.0), (2,))
+  assert load('2').calibration.temperature == 2
+  assert not capsys.readouterr().err
+  assert load('last').calibration == Calibration()
+  assert 'of the weights of step 2, these are of 3' in capsys.readouterr().err
+
+
 def test_probabilities_lie_beside_the_mask_and_what_is_there_stays(
   run, tmp_path, capsys
 ):
@@ -333,39 +350,96 @@ def test_an_answer_is_what_the_task_decides():
   assert told(labels, 0.6, 0.7) == 'mass, fluid'
 
 
-def test_what_was_predicted_without_a_judgement_is_predicted_again(tmp_path):
-  found = save_png(tmp_path / '0.png')
-  out = tmp_path / 'out'
-  run = types.SimpleNamespace(task=Classification(num_classes=2))
-  for columns, left in (({'0': 1}, [found]), ({'0': 1, 'abstain': 0}, [])):
-    write_csv(out / 'predictions.csv', [{'file': found, **columns}])
-    judge = types.SimpleNamespace(known=None)
-    table = Table(out)
-    told = dict(segments=False, judge=judge)
-    assert table.lacking(run, [found], **told) == left
-    assert Table(out).lacking(run, [found], **{**told, 'judge': None}) == []
+class Results:
+  """Results of a task in a folder, made without a network."""
+
+  def __init__(self, out, task, key='file'):
+    self.out, self.task, self.key = out, task, key
+
+  def written(self, **by):
+    return Written(self.out, {'step': [1], **by}, key=self.key)
+
+  def write(self, sources, lines=True, **by):
+    written = self.written(**by)
+    written.begin()
+    for source in sources:
+      line = Prediction(id=source.id, provenance=FROM, values={'0': 1})
+      written.add(source, line if lines else None)
+      if 'mask' in self.task.fields:
+        save_png(self.out / f'{source.id}.png')
+    written.write()
+
+  def lacking(self, sources, lines=True, **by):
+    written = self.written(**by)
+    left = written.lacking(sources, self.task, lines=lines)
+    return [source.id for source in left]
+
+
+def test_what_is_there_is_of_the_same_file_run_and_options(tmp_path):
+  found = [files.source(save_png(tmp_path / f'a/{i}.png')) for i in range(3)]
+  results = Results(tmp_path / 'out', Classification(num_classes=2))
+  assert results.lacking(found) == ['0', '1', '2']
+  results.write(found[:2])
+  assert results.lacking(found) == ['2']
+  other = [files.source(save_png(tmp_path / 'b/1.png'))]
+  with pytest.raises(ValueError, match=r'holds 1 of .*a/1.png, not of .*b/1'):
+    results.lacking(other)
+  with pytest.raises(ValueError, match=r'otherwise \(step \[1\], not \[2\]\)'):
+    results.lacking(found, step=[2])
+  with pytest.raises(ValueError, match=r'\(conformal None, not 0.9\)'):
+    results.lacking(found, conformal=0.9)
+  save_png(tmp_path / 'a/0.png', (60, 50))
+  again = [files.source(tmp_path / f'a/{i}.png') for i in range(3)]
+  assert results.lacking(again) == ['0', '2']
+  (tmp_path / 'out/predicted.json').unlink()
+  with pytest.raises(ValueError, match=r'no predicted\.json says what it was'):
+    results.lacking(found)
+
+
+def test_a_path_is_the_same_from_another_folder(tmp_path, monkeypatch):
+  results = Results(tmp_path / 'out', Classification(num_classes=2))
+  path = save_png(tmp_path / 'a/0.png')
+  results.write([files.source(path)])
+  monkeypatch.chdir(tmp_path)
+  assert results.lacking([files.source(path.relative_to(tmp_path))]) == []
 
 
 def test_a_case_without_its_line_or_its_mask_is_predicted_again(tmp_path):
-  found = [save_png(tmp_path / f'{i}.png') for i in range(3)]
-  out = tmp_path / 'out'
-  for path in found:
-    save_png(out / path.name)
-  write_csv(
-    out / 'predictions.csv', [{'file': p, 'abstain': 0} for p in found[:2]]
-  )
-  run = types.SimpleNamespace(task=Segmentation(num_classes=2))
-  judge = types.SimpleNamespace(known='novelty')
+  found = [files.source(save_png(tmp_path / f'{i}.png')) for i in range(3)]
+  results = Results(tmp_path / 'out', Segmentation(num_classes=2))
+  results.write(found, lines=False)
+  assert results.lacking(found, lines=False) == []
+  results.write(found[:2])
+  assert results.lacking(found) == ['2']
+  (tmp_path / 'out/0.png').unlink()
+  assert results.lacking(found) == ['0', '2']
+  write_csv(tmp_path / 'out/predictions.csv', [{'file': found[0].line}])
+  assert results.lacking(found) == ['0', '1', '2']
 
-  def lacking(judge):
-    table = Table(out)
-    left = table.lacking(run, found, segments=False, judge=judge)
-    return left, [*table.before]
 
-  assert lacking(None)[0] == []
-  assert lacking(judge) == (found[2:], [*map(str, found[:2])])
-  (out / '0.png').unlink()
-  assert lacking(judge) == ([found[0], found[2]], [str(found[1])])
+def test_all_rows_of_a_table_and_what_fails_is_told(tmp_path, capsys):
+  workdir = make_run_in(tmp_path, RESNET, CLASSES, SCALE, (8, 8, 1))
+  config = config_lib.load(workdir)
+  config.data.where = 'site=A'  # of the training
+  config_lib.store(config, workdir)
+  for i in range(2):
+    save_png(tmp_path / f'{i}.png', (8, 8))
+  (tmp_path / '2.png').write_bytes(b'no picture')
+  table, out = tmp_path / 'new.csv', tmp_path / 'out'
+  table.write_text('path,site\n0.png,A\n1.png,B\n2.png,A\n')
+  ids = lambda: [*files.read_table(out, 'id')]
+  with pytest.raises(ValueError, match=r'1 of 3 rows failed.*2\.png'):
+    predict(workdir, [table], out)
+  assert ids() == ['0', '1']
+  save_png(tmp_path / '2.png', (8, 8))
+  capsys.readouterr()
+  predict(workdir, [table], out, skip_existing=True)
+  assert capsys.readouterr().out.startswith('1/1 2 → ')
+  assert ids() == ['0', '1', '2']
+  other = save_png(tmp_path / 'other/0.png', (8, 8)).with_name('new.csv')
+  other.write_text('path\n0.png\n')
+  with pytest.raises(ValueError, match=r'holds 0 of .*, not of .*other/new'):
+    predict(workdir, [other], out, skip_existing=True)
 
 
 def test_probabilities_of_a_volume_are_nifti(tmp_path):

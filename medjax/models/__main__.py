@@ -137,6 +137,8 @@ def main(argv=None):
   )
   parser.add_argument('--num_classes', type=int, default=2, help='[2]')
   options = parser.parse_args(argv)
+  if options.num_classes < 1:
+    raise ValueError(f'--num_classes={options.num_classes}: needs 1 or more')
   chosen = options.names or names()
   for name in chosen:
     build.lookup(models, name)  # a misspelt name before any work

@@ -23,6 +23,16 @@ def mean(side_by_side, members):
   return apart(side_by_side, members).mean(0)
 
 
+def surrounded(side_by_side, members):
+  """Probabilities (…, members · K) of exclusive classes, changed in place.
+
+  Where they are all 0, as around a cropped sample, is background.
+  """
+  outside = ~side_by_side.any(-1)
+  side_by_side[outside, :: side_by_side.shape[-1] // members] = 1
+  return side_by_side
+
+
 def decode(task, members, probabilities):
   """A record for each voxel (…,): the label of the mean, and how sure it is.
 

@@ -1,8 +1,11 @@
 """From files to cases, and from predictions to files."""
 
 import collections
+import functools
 import pathlib
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,6 +20,21 @@ COLOURS = np.array(
    (0, 114, 178), (213, 94, 0), (204, 121, 167)],
   np.float32,
 )  # fmt: skip
+
+
+class Source(NamedTuple):
+  """What a case is read from.
+
+  id: what its results are called. line: what predictions.csv calls it. paths,
+  stamp: by which it is known again, JSON-able; the stamp changes with the file,
+  None where there is none. read: () → the raw case.
+  """
+
+  id: str
+  line: str
+  paths: list
+  stamp: list
+  read: Callable
 
 
 def input_files(paths, image='', numbered=0):
@@ -79,6 +97,27 @@ def _id(file):
   return file.id if isinstance(file, folder.Found) else formats.stem(file)
 
 
+def source(file):
+  """The `Source` of one of `input_files`."""
+  paths = paths_of(file)
+  return Source(
+    _id(file),
+    str(paths[0]),
+    [str(p.resolve()) for p in paths],
+    [stamp(p) for p in paths],
+    functools.partial(read_case, file),
+  )
+
+
+def stamp(path):
+  """Size and time of a file, by which one sees that it was changed."""
+  path = pathlib.Path(path)
+  if not path.exists():
+    return None
+  status = path.stat()
+  return [status.st_size, status.st_mtime_ns]
+
+
 def read_case(file):
   """A raw case without reference of one of `input_files`."""
   paths = paths_of(file)
@@ -139,8 +178,7 @@ def write(
   the input, which must be DICOM. most: the largest entropy there can be, nats:
   maps of uncertainty are written too, PNGs with 255 where a map holds that.
   probabilities: names of the channels: those of the prediction are written, as
-  NIfTI (*s, K) of a volume, else as NPZ. The label map comes last: where it is,
-  all of the case is.
+  NIfTI (*s, K) of a volume, else as NPZ.
   """
   if most is not None:
     for name in ensemble.MEASURES:
@@ -150,10 +188,10 @@ def write(
   return _write_mask(out, case, prediction.labels, segments)
 
 
-def is_written(out, file, *, segments=False):
-  """Whether `out` holds the label map of an input file."""
+def is_written(out, name, *, segments=False):
+  """Whether `out` holds the label map of a case of this id."""
   endings = ('.dcm',) if segments else ('.nii.gz', '.png')
-  return any((out / f'{_id(file)}{ending}').exists() for ending in endings)
+  return any((out / f'{name}{ending}').exists() for ending in endings)
 
 
 def _write_mask(out, case, labels, segments):

@@ -142,7 +142,7 @@ def _rows(workdir, task):
   """The rows of test cases in per_case.csv, as the task takes them, or []."""
   try:
     table = per_case.read(str(workdir))
-  except (OSError, ValueError):
+  except FileNotFoundError:
     return []
   return [
     {'id': name, 'patient': row.get('patient', ''), **task.recalled(row)}
@@ -158,7 +158,7 @@ def load(workdir, run, *, level=None, method=None, by_class=False, ood=False):
   """
   if level is None and not ood:
     return None
-  known = novelty.load(workdir) if ood else None
+  known = novelty.load(workdir, run.provenance.steps) if ood else None
   method = method or getattr(run.task, 'ways', ('',))[0]
   judge = Judge(run.task, run.calibration, level, method, by_class, known)
   judge.check()

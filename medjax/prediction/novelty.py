@@ -9,6 +9,7 @@ import numpy as np
 from medjax import files
 from medjax.metrics import novelty
 from medjax.prediction.predictor import check_features
+from medjax.prediction.trained import other_steps
 
 FILE = 'novelty.npz'
 DOUBT = 0.05  # below this p one abstains
@@ -66,13 +67,14 @@ class Novelty:
       return columns, []
     return columns, [f'unlike the training cases (p = {p:.3g})']
 
-  def save(self, workdir):
-    """Writes novelty.npz."""
+  def save(self, workdir, steps):
+    """Writes novelty.npz, of the checkpoints of these steps."""
     arrays = {
       f'fit_{k}': np.asarray(v, np.float32)
       for k, v in dataclasses.asdict(self.fitted).items()
     }
     arrays |= {f'known_{k}': v for k, v in self.known.items()}
+    arrays['steps'] = np.array(steps)
     with files.replacing(pathlib.Path(workdir) / FILE, 'wb') as f:
       np.savez_compressed(f, **arrays)
 
@@ -82,9 +84,17 @@ def column(name):
   return 'ood_p' if name == 'p' else f'ood_p/{name}'
 
 
-def load(workdir):
-  """The `Novelty` of a workdir; FileNotFoundError where there is none."""
+def load(workdir, steps):
+  """The `Novelty` of a workdir, for weights of these steps.
+
+  Raises FileNotFoundError where there is none, ValueError for that of others.
+  """
   path = pathlib.Path(workdir) / FILE
+  if not path.exists() and (path.parent / 'fold0' / FILE).exists():
+    raise FileNotFoundError(
+      f'{path} is missing: of a cross-validation each fold has its own, give '
+      f'{path.parent}/fold0'
+    )
   if not path.exists():
     raise FileNotFoundError(
       f'{path} is missing: fit it with --mode=evaluate and '
@@ -99,10 +109,13 @@ def load(workdir):
     fitted = novelty.Fit(**{
       **part('fit_'), 'factor': float(arrays['fit_factor'])
     })  # fmt: skip
-    return Novelty(fitted, part('known_'))
+    known = part('known_')
   except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
     line = ' '.join(str(e).split())[:80]
     raise ValueError(f'{path} is damaged: {line}; evaluate again') from None
+  if other := other_steps(arrays.get('steps'), steps):
+    raise ValueError(f'{path}: {other}')
+  return Novelty(fitted, known)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +161,13 @@ def check(experiment):
   Asked before the training: the evaluation that fits them comes after it.
   """
   if names := tuple(experiment.inference.ood):
+    maps = 'mask' in experiment.task.fields
     check_names(names)
+    if maps and (odd := [name for name in names if name in novelty.OF_LOGITS]):
+      raise ValueError(
+        f'inference.ood={names!r}: {odd[0]} is of the logits of a case, and '
+        "these are a map: ('mahalanobis', 'residual'), say"
+      )
     check_features(experiment)
 
 

@@ -89,16 +89,29 @@ class Predictor:
       other._alone = Fixed(self._plain, other.weights, self._mesh)
     return other
 
-  def __call__(self, samples, **options):
+  def __call__(self, samples, *, refused=None, **options):
     """Yields (sample, Found), in order; samples of `Experiment.prepare`.
 
-    `options` may hold the `watch` of `windows.predict_samples`.
+    `refused(error)` is told of a case of which the model gives no numbers, and
+    the others go on; by default ValueError is raised. `options` may hold the
+    `watch` of `windows.predict_samples`.
     """
     options = {**self._windows, 'sink': self._sink, **options}
     for sample, found in windows.predict_samples(
       self._forward, samples, **options
     ):
-      yield sample, self._read(found)
+      if found is not None:
+        yield sample, self._read(found)
+        continue
+      case = sample['raw']
+      error = ValueError(
+        f'{case.get("path", case["id"])}: the model gives no numbers of it, '
+        'but NaN or infinity: look for extreme values in it, or take another '
+        'checkpoint'
+      )
+      if refused is None:
+        raise error
+      refused(error)
 
   def _placed(self, variables):
     """Variables on the devices, merged here and not in every forward pass."""
@@ -144,6 +157,9 @@ class Predictor:
     same = sample['image'].shape[:-1] == raw['image'].shape[:-1]
     if same and np.allclose(sample['affine'], raw['affine']):
       return windows.Rows(function)
+    if getattr(self._task, 'exclusive', False):
+      inside = function
+      function = lambda p: inside(ensemble.surrounded(p, count))
     return NativeMap(sample, raw, function)
 
   def _read(self, found):
@@ -172,6 +188,20 @@ def check_features(experiment):
     )
   if experiment.inference.shard_space:
     raise ValueError('inference.shard_space gives maps only, no embedding')
+  task = experiment.task
+  if 'image' not in task.inputs:
+    raise ValueError(
+      f'{type(model).__name__} of {", ".join(task.inputs)} gives no features '
+      'of an image: leave inference.ood empty'
+    )
+  try:  # of what comes with features, `forward.plain` hands on logits alone
+    logits = jax.ShapeDtypeStruct((3, task.num_outputs), jnp.float32)
+    jax.eval_shape(task.predict, logits)
+  except (AttributeError, TypeError, ValueError):
+    raise ValueError(
+      f'{type(task).__name__} predicts by more than logits, which is all that '
+      'comes with features: leave inference.ood empty'
+    ) from None
 
 
 def local_variables(state):

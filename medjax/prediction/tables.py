@@ -1,13 +1,16 @@
 """Predictions on the rows of a table, which may name images."""
 
+import functools
+import hashlib
 import pathlib
+import sys
+
+import numpy as np
 
 from medjax.data import folder
 from medjax.data.folder.tables import SUFFIXES
 from medjax.prediction import files
 
-# What of the run's config.data says how a table is read.
-_ALIKE = ('where', 'patient')
 _FIELDS = ('id', 'patient', 'visit')
 
 
@@ -19,11 +22,12 @@ def takes(run, paths):
   )
 
 
-def cases(run, path):
-  """The rows of a table as raw cases, with the columns that the run knows.
+def opened(run, path):
+  """The rows of a table, all of them, as `FolderCases`: read when asked for.
 
-  Raises ValueError for a table that lacks one, or holds text where the run
-  knows numbers. A kind that the training had not is missing.
+  With the columns that the run knows. Raises ValueError for a table that lacks
+  one, or holds text where the run knows numbers. A kind that the training had
+  not is missing.
   """
   data = run.experiment.config['data']
   images = 'image' in run.task.inputs
@@ -32,7 +36,7 @@ def cases(run, path):
   fields.pop('covariates', None)
   splits = folder.open_splits(
     path,
-    **{name: data[name] for name in _ALIKE},
+    patient=data['patient'],
     fields=fields,
     fractions=(0, 0, 1),
     images=images,
@@ -40,33 +44,40 @@ def cases(run, path):
     covariates=run.experiment.facts.covariate_names,
     landmark=tuple(data.get('landmark') or ()),
   )
-  return [case for part in splits.values() for case in part]
+  return [*splits.values()]
 
 
-def predict(run, paths, out, *, judge=None, skip_existing=False):
-  """Writes predictions.csv: a line per row of the tables; returns its path.
+def cases(run, path):
+  """The rows of a table as raw cases."""
+  return [case for part in opened(run, path) for case in part]
 
-  `judge` tells each prediction its judgement. `skip_existing` keeps the lines
-  that `out` holds already.
-  """
-  out = pathlib.Path(out)
-  found, seen = [], {}
+
+def sources(run, paths, out):
+  """([`files.Source`] of the rows of tables, the `FolderCases` they are of)."""
+  found, seen, parts = [], {}, []
   for path in map(pathlib.Path, paths):
-    if path.parent.resolve() == out.resolve():
+    if path.parent.resolve() == pathlib.Path(out).resolve():
       raise ValueError(f'{out} holds an input; results need another folder')
-    for case in cases(run, path):
-      other = seen.setdefault(case['id'], path)
-      if other is not path:
-        raise ValueError(
-          f'{path}: a row is called {case["id"]}, and so is one of {other}: '
-          'predict them into two --out folders'
-        )
-      found.append(case)
-  before = files.read_table(out, key='id') if skip_existing else {}
-  found = [case for case in found if case['id'] not in before]
-  out.mkdir(parents=True, exist_ok=True)
-  predictions = [
-    (case['id'], judge(prediction) if judge else prediction)
-    for case, prediction in run.predict_cases(found)
+    for part in opened(run, path):
+      parts.append(part)
+      for i, entry in enumerate(part.entries):
+        other = seen.setdefault(entry.id, path)
+        if other is not path:
+          raise ValueError(
+            f'{path}: a row is called {entry.id}, and so is one of {other}: '
+            'predict them into two --out folders'
+          )
+        read = functools.partial(part.__getitem__, i)
+        place = [str(path.resolve())]
+        stamp = [_digest(entry), *map(files.stamp, entry.images)]
+        found.append(files.Source(entry.id, entry.id, place, stamp, read))
+  return found, parts
+
+
+def _digest(entry):
+  """Sixteen digits of what a row says of its case."""
+  with np.printoptions(threshold=sys.maxsize):
+    text = repr((entry.images, entry.others, entry.extra))
+  return hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[
+    :16
   ]
-  return files.write_table(out, predictions, before.values(), key='id')

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 import warnings
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from medjax import __version__, experiment, files
 from medjax.data.formats import check_finite
+from medjax.prediction import windows
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.result import Prediction, Provenance
 from medjax.run import checkpoint as checkpoint_lib
@@ -18,14 +20,41 @@ from medjax.tasks.task import Calibration
 CALIBRATION = 'calibration.json'
 
 
-def load_calibration(workdir):
-  """Reads the decisions of a run's validation split; none before evaluation."""
+def write_calibration(workdir, calibration, steps):
+  """Writes what validation decided on checkpoints of these steps."""
+  values = {**dataclasses.asdict(calibration), 'steps': list(steps)}
+  files.write_json(pathlib.Path(workdir) / CALIBRATION, values, sealed=True)
+
+
+def load_calibration(workdir, steps):
+  """Reads the decisions of a run's validation split; none before evaluation.
+
+  Those on weights of other `steps`, of each member, are left out, with a line.
+  """
   path = pathlib.Path(workdir) / CALIBRATION
   values = files.read_json(path, mend='evaluate again')
   try:
+    values = dict(values or {})
+    if other := other_steps(values.pop('steps', None), steps):
+      print(f'medjax: {path} is left out: {other}', file=sys.stderr)
+      values = {}
     return Calibration.of(values)
-  except ValueError as e:
+  except (TypeError, ValueError) as e:
     raise ValueError(f'{path} is damaged: {e}; evaluate again') from None
+
+
+def other_steps(of, steps):
+  """A sentence where what was decided `of` steps is not for weights of `steps`.
+
+  Else ''; of None is of a release that did not say.
+  """
+  if of is None or [*map(int, of)] == [*map(int, steps)]:
+    return ''
+  said = [', '.join(map(str, map(int, each))) for each in (of, steps)]
+  return (
+    f'it is of the weights of step {said[0]}, these are of {said[1]}: evaluate '
+    'again, with --mode=evaluate, or take the best checkpoint'
+  )
 
 
 def load(workdir, *, trust=False, checkpoint='best', **inference):
@@ -41,7 +70,7 @@ def load(workdir, *, trust=False, checkpoint='best', **inference):
   runs = [folder for _, folder in made.runs(workdir)]
   found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
   steps, variables = zip(*found, strict=True)
-  return Trained(made, variables, steps, load_calibration(workdir))
+  return Trained(made, variables, steps, load_calibration(workdir, steps))
 
 
 class Trained:
@@ -99,12 +128,12 @@ class Trained:
     Windows of several cases share a batch. With `probabilities` those of a map
     are kept too, and with `features` the embedding and the logits, of windows
     their mean; `calibrated` are those of a vector after temperature scaling.
-    `refused(error)` is told of a case that the model does not take, and the
-    others go on; by default it is raised. `options` may hold the `watch` of
-    `windows.predict_samples`.
+    `refused(error)` is told of a case that the model does not take, or gives no
+    finite numbers of, and the others go on; by default it is raised. `options`
+    may hold the `watch` of `windows.predict_samples`.
 
-    Raises ValueError for a case that the model does not take, and where nothing
-    was decided by which to calibrate.
+    Raises ValueError for such a case, and where nothing was decided by which to
+    calibrate.
     """
     if calibrated and self.calibration.temperature is None:
       raise ValueError(
@@ -113,7 +142,7 @@ class Trained:
       )
     samples = self._samples(cases, refused)
     predictor = self._predictor(probabilities, features)
-    for sample, found in predictor(samples, **options):
+    for sample, found in predictor(samples, refused=refused, **options):
       case = sample['raw']
       yield case, self._prediction(case, found, calibrated)
 
@@ -125,10 +154,8 @@ class Trained:
     """
     case = self.experiment.check(self._case(array, spacing, fields))
     sample = self.experiment.prepare(case)
-    inputs = [
-      jnp.asarray(np.asarray(sample[name], np.float32)[None])
-      for name in self.task.inputs
-    ]
+    arrays = [np.asarray(sample[name]) for name in self.task.inputs]
+    inputs = [jnp.asarray(x) for x in windows.stacked([arrays], 1)]
     if self._features is None:
       self._features = jax.jit(
         lambda variables, inputs: self.model.apply(
@@ -194,7 +221,9 @@ class Trained:
       value = self.task.calibrated(value, self.calibration)
     if calibrated and not is_map:
       value = self.task.calibrated(value, self.calibration)
-    if not is_map and not isinstance(value, dict):
+    if isinstance(value, dict):
+      probabilities = value.get('probability')
+    elif not is_map:
       probabilities = value
     return Prediction(
       id=case['id'],

@@ -145,7 +145,7 @@ class _Case:
   def __init__(self, sample, patch_size, weights, sink):
     self._sample, self._patch_size = sample, patch_size
     self._weights, self._sink = weights, sink
-    self._parts = {}
+    self._parts, self._finite = {}, True
 
   def _part(self, name, block):
     if 'image' not in self._sample:  # a row of a table has no map
@@ -159,12 +159,19 @@ class _Case:
     return _Stitcher(shape, self._patch_size, self._weights, sink)
 
   def add(self, start, found):
+    # Argmax takes NaN for background, and does not complain.
+    self._finite &= all(np.isfinite(x).all() for x in found.values())
+    if not self._finite:
+      return
     for name, block in found.items():
       if name not in self._parts:
         self._parts[name] = self._part(name, block)
       self._parts[name].add(start, block)
 
   def result(self):
+    """{name: prediction}; None where the model gave NaN or infinity."""
+    if not self._finite:
+      return None
     return {name: part.result() for name, part in self._parts.items()}
 
 
@@ -220,8 +227,8 @@ def _batches(items, size):
     yield batch
 
 
-def _stacked(windows, size):
-  """Each input of the windows as one array, filled up with zeros."""
+def stacked(windows, size):
+  """Each input of the windows as one array (size, …), filled up with zeros."""
   stacked = []
   for place, parts in enumerate(zip(*windows, strict=True)):
     # Of an image only the values matter; numbers of words stay whole numbers.
@@ -253,6 +260,8 @@ def predict_samples(
   watch=lambda sample, window, count: None,
 ):
   """Yields (sample, {name: prediction}) for each sample, in order.
+
+  Of a sample of which `forward` gives NaN or infinity it is (sample, None).
 
   `forward` gives, for a list of the inputs (b, …), {name: (b, …)}; it sees one
   shape for all volumes of a patch size: windows of several cases share a batch,
@@ -288,7 +297,7 @@ def predict_samples(
   for batch in _batches(items, batch_size):
     full = full or len(batch) == batch_size
     size = batch_size if full else _places(len(batch), mesh.size)
-    arrays = _stacked([window for *_, window in batch], min(size, batch_size))
+    arrays = stacked([window for *_, window in batch], min(size, batch_size))
     flight.append((batch, forward(jax.device_put(arrays, sharding))))
     if len(flight) > 1:
       yield from collect(*flight.popleft())

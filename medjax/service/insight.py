@@ -44,7 +44,7 @@ class Insight:
   def of(cls, run, workdir, rules):
     """What lies in the workdir of a run."""
     try:
-      known = novelty.load(workdir)
+      known = novelty.load(workdir, run.provenance.steps)
     except FileNotFoundError:
       known = None
     return cls(run, known, neighbours.kept(run, workdir), rules)

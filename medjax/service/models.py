@@ -10,11 +10,9 @@ import numpy as np
 import sqlalchemy as sa
 from pydicom.sr._concepts_dict import concepts
 
-from medjax import experiment as experiment_lib
 from medjax import files
 from medjax.explain import neighbours
-from medjax.prediction import novelty
-from medjax.prediction.trained import load_calibration
+from medjax.prediction import novelty, trained
 from medjax.run import identity, per_case
 from medjax.service import abstain, audit, insight, rules, tables, uids
 
@@ -144,7 +142,8 @@ def codes_of(store, name):
 
 def _facts(workdir, normal, codes, by_rule):
   """What the page and the reports say of a model, JSON-able."""
-  made = experiment_lib.restore(workdir)
+  run = trained.load(workdir)
+  made, calibration = run.experiment, run.calibration
   task, names = made.task, ()
   dense = 'mask' in task.fields
   if dense:
@@ -160,7 +159,6 @@ def _facts(workdir, normal, codes, by_rule):
     raise ValueError(
       f'--codes has {sorted(odd)[0]!r}, but the classes are {", ".join(names)}'
     )
-  calibration = load_calibration(workdir)
   rows = _validation(workdir)
   return {
     'dense': dense,

@@ -345,8 +345,8 @@ class Classification:
     over the classes that define them (one against the rest, as MedMNIST's
     evaluator). Balanced accuracy: mean recall of the classes. Brier: as
     medjax.metrics.classification.brier says, the mean over labels. ECE: of the
-    likeliest class, or the mean over labels; 15 bins. NLL: natural logarithm,
-    the mean over labels.
+    class that is decided for, or the mean over labels; 15 bins. NLL: natural
+    logarithm, the mean over labels.
 
     With a calibration every decision score is also reported as
     <name>_at_threshold, and NLL, Brier and ECE as <name>_calibrated

@@ -62,8 +62,9 @@ def _ece(cases, probability, weights):
   if cases.task.multi_label:
     each = cases.each(calibration.classwise_ece, probability, weights)
     return cases.mean(each)
-  right = cases.truth[np.arange(len(cases.truth)), probability.argmax(1)]
-  return classification.ece(probability.max(1), right, weights=weights)
+  decided = np.arange(len(probability)), cases.task.decode(probability)
+  confidence, right = probability[decided], cases.truth[decided]
+  return classification.ece(confidence, right, weights=weights)
 
 
 def _nll(cases, probability, weights):

@@ -145,8 +145,9 @@ def found_within(missed, calibration, names, *, level):
 
 
 def _errors(scores):
+  """(error, confidence) (n,) of the classes that are decided for."""
   p = scores.probability
-  right = np.asarray(scores.label) == p.argmax(-1)
+  right = np.asarray(scores.label) == scores.task.decode(p)
   return (~right).astype(float), p.max(-1)
 
 

@@ -123,14 +123,14 @@ def load(workdir, *, trust=False, limit=None, checkpoint='best', seed=0):
     )
   runs = [folder for _, folder in made.runs(workdir)]
   found = [checkpoint_lib.variables(folder, checkpoint) for folder in runs]
-  variables = tuple(v for _, v in found)
-  calibration = trained.load_calibration(workdir)
+  steps, variables = zip(*found, strict=True)
+  calibration = trained.load_calibration(workdir, steps)
   cases = _drawn(made.cases('test'), made.task.fields, limit, seed)
   if not cases:
     raise ValueError(f'{workdir}: no test case has a reference')
   known = None
   if (pathlib.Path(workdir) / novelty.FILE).exists():
-    known = novelty.load(workdir)
+    known = novelty.load(workdir, steps)
   return Stress(made, variables, calibration, cases, known)
 
 

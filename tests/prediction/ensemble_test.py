@@ -47,7 +47,7 @@ def make_case(i=0, shape=(18, 14, 16)):
   }
 
 
-def make(task, *, dense=True):
+def make(task, *, dense=True, preprocess=()):
   config = default_config()
   config.model = dict(name='LeNet5')
   config.task = dict(name='Classification', num_classes=2)
@@ -57,6 +57,8 @@ def make(task, *, dense=True):
       dict(name='resample', spacing=(1.2, 1.2, 1.2)),
     )
     config.data.patch_size = (12, 12, 12)
+  if preprocess:
+    config.data.update(preprocess=preprocess, patch_size=(8, 8, 8))
   made = experiment.make(config, facts=DataFacts(channels=1, rank=3))
   return dataclasses.replace(made, task=task, model=Bright(dense))
 
@@ -126,3 +128,35 @@ def test_regions_of_their_own_and_a_case_without_foreground():
   labels, maps = ensemble.read(task, 2, nothing)
   assert labels.dtype == np.uint8
   assert np.isnan(ensemble.means(maps)['entropy'])
+
+
+def test_around_a_crop_is_background():
+  task, case = Segmentation(num_classes=2), make_case()
+  made = make(task, preprocess=(dict(name='crop_or_pad', shape=(9, 14, 8)),))
+  inside = np.zeros(case['mask'].shape, bool)
+  inside[4:13, :, 4:12] = True
+  for members in (MEMBERS[:1], MEMBERS):
+    predictor = Predictor(made, maps=True).with_weights(*members)
+    ((_, found),) = predictor([made.prepare(case)])
+    np.testing.assert_allclose(found.probabilities.sum(-1), 1, atol=1e-5)
+    assert (found.probabilities[~inside] == (1, 0)).all()
+    assert found.prediction[inside].any()
+    assert not found.prediction[~inside].any()
+  assert not found.uncertainty['entropy'][~inside].any()
+
+
+@pytest.mark.parametrize('dense', [True, False])
+@pytest.mark.parametrize('members', [1, 3])
+def test_what_is_no_number_is_refused_and_the_others_go_on(dense, members):
+  kind = Segmentation if dense else Classification
+  made = make(kind(num_classes=2), dense=dense)
+  cases = [make_case(i) for i in range(3)]
+  cases[1]['image'][5, 6, 7] = np.nan
+  samples = [made.prepare(c) for c in cases]
+  predictor, errors = Predictor(made).with_weights(*MEMBERS[:members]), []
+  found = predictor(samples, refused=errors.append)
+  assert [s['raw']['id'] for s, _ in found] == ['0', '2']
+  (error,) = errors
+  assert str(error).startswith('1: the model gives no numbers')
+  with pytest.raises(ValueError, match='1: the model gives no numbers'):
+    list(predictor(samples))

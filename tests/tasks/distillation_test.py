@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from drawn_runs import CLASSES, RESNET, SCALE, config_of, make_run_in
 
+from medjax import experiment
+from medjax.data.facts import DataFacts
 from medjax.tasks import DistilledClassification, DistilledSegmentation
 from medjax.tasks.classification import Classification
 from medjax.tasks.distillation import divergence, likeness
@@ -127,3 +130,25 @@ def test_features_count_beside_the_logits_and_over_the_batch():
   np.testing.assert_allclose(found, 2 * apart, rtol=1e-4, atol=1e-6)
   with pytest.raises(ValueError, match='features=-1 must be 0 or more'):
     DistilledClassification(**options, features=-1)
+
+
+def student(workdir, *, names=('a', 'b', 'c'), scale=SCALE, **options):
+  """The inputs → logits of a teacher, asked for by a student's config."""
+  task = dict(
+    name='DistilledClassification', teacher=str(workdir), class_names=names
+  )
+  config = config_of(RESNET, {**task, **options}, scale)
+  facts = DataFacts(channels=1, rank=2, shape=(8, 8), spacing=(1.0, 1.0))
+  return experiment.make(config, facts=facts).task.teach
+
+
+def test_a_teacher_of_other_classes_or_images_is_refused(tmp_path):
+  workdir = make_run_in(tmp_path, RESNET, CLASSES, SCALE, (8, 8, 1))
+  image = np.zeros((1, 8, 8, 1), np.float32)
+  assert student(workdir)(image).shape == (1, 3)
+  with pytest.raises(ValueError, match='teaches the classes a, b, c, the stu'):
+    student(workdir, names=('b', 'a', 'c'))(image)
+  with pytest.raises(ValueError, match='the student learns the labels a, b, c'):
+    student(workdir, multi_label=True)(image)
+  with pytest.raises(ValueError, match='prepares images otherwise'):
+    student(workdir, scale=(dict(name='scale', mean=0.0, std=1.0),))(image)

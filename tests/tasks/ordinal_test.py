@@ -65,3 +65,18 @@ def test_refused():
     make_task(monitor='kappa')
   with pytest.raises(ValueError, match='gives 4 outputs, the task needs 3'):
     make_task().predict(np.zeros((2, 4), np.float32))
+
+
+def test_the_error_that_is_promised_is_that_of_the_median():
+  task = make_task(risk=0.1)
+  rows = [
+    {'id': str(i), 'patient': str(i), 'label': np.int32(0),
+     'probability': np.array([0.45, 0.08, 0.07, 0.40])}
+    for i in range(40)
+  ]  # fmt: skip
+  calibration = task.calibrate(rows)  # all are decided as II, and are I
+  assert calibration.answering['confidence'] is None
+  assert task.unsure(rows[0]['probability'], calibration)
+  assert task.summarize(rows, n_resamples=0)['scores']['ece'] == (
+    pytest.approx(0.08)
+  )

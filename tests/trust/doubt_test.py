@@ -5,13 +5,23 @@ import json
 
 import numpy as np
 import pytest
+from drawn_runs import (
+  CLASSES,
+  MASKS,
+  RESNET,
+  SCALE,
+  UNET,
+  config_of,
+  make_run_in,
+)
 from PIL import Image
 from trust.small_run import make_cases, make_config
 
 import medjax
 from medjax import experiment, files
+from medjax.data.facts import DataFacts
 from medjax.predict import predict
-from medjax.prediction import novelty
+from medjax.prediction import judge, novelty, trained
 from medjax.report import write_report
 from medjax.tasks.task import Calibration
 from medjax.train import train
@@ -121,7 +131,7 @@ def test_a_run_without_novelty_says_how_to_fit_it(
 def test_damaged_novelty_is_one_line(workdir, tmp_path):
   (tmp_path / novelty.FILE).write_bytes(b'PK\x03\x04 no archive')
   with pytest.raises(ValueError, match='is damaged'):
-    novelty.load(tmp_path)
+    novelty.load(tmp_path, (1,))
 
 
 def seen(n=80, seed=0, ids='a'):
@@ -160,8 +170,10 @@ def test_what_novelty_cannot_be_told_by_is_said_before_the_training(
 def test_novelty_is_what_was_saved(tmp_path):
   names = ('mahalanobis', 'knn', 'residual')
   made = novelty.Novelty.of(seen(), seen(seed=1, ids='b'), names)
-  made.save(tmp_path)
-  again = novelty.load(tmp_path)
+  made.save(tmp_path, (60,))
+  again = novelty.load(tmp_path, (60,))
+  with pytest.raises(ValueError, match='of step 60, these are of 90: evaluate'):
+    novelty.load(tmp_path, (90,))
   x = seen(seed=2).signature
   for name, p in made.p_values(x).items():
     np.testing.assert_allclose(again.p_values(x)[name], p, atol=0.03)
@@ -193,6 +205,7 @@ def test_calibration_is_kept_in_its_file(workdir):
   stored = files.read_json(workdir / 'calibration.json', mend='')
   assert sum(map(len, stored['conformal']['lac'])) == 60
   assert stored['answering']['risk'] == 0.2
+  assert stored['steps'] == [metrics(workdir)['run']['best_step']]
 
 
 def test_a_case_that_cannot_be_judged_loses_no_other(
@@ -210,3 +223,57 @@ def test_a_case_that_cannot_be_judged_loses_no_other(
     predicted(workdir, pictures, tmp_path, ood=True)
   with (tmp_path / 'predictions.csv').open() as f:
     assert len(list(csv.DictReader(f))) == 7
+
+
+CONCEPTS = dict(name='Concepts', num_classes=2, concepts=('a', 'b'))
+BOTTLENECK = dict(name='ConceptBottleneck', backbone=RESNET, num_concepts=2)
+TABLE = dict(name='Classification', num_classes=2, inputs=('covariates',))
+
+
+@pytest.mark.parametrize(
+  ('model', 'task', 'names', 'line'),
+  [
+    (UNET, MASKS, ('vim', 'energy'), 'vim is of the logits of a case'),
+    (UNET, MASKS, ('mahalanobis', 'energy'), 'energy is of the logits'),
+    (BOTTLENECK, CONCEPTS, ('knn', 'vim'), 'Concepts predicts by more than'),
+    (dict(name='MLP'), TABLE, ('knn', 'vim'), 'MLP of covariates gives no'),
+  ],
+)
+def test_a_task_that_novelty_cannot_be_told_by(model, task, names, line):
+  config = config_of(model, task, ())
+  config.inference.ood = names
+  facts = DataFacts(channels=1, rank=2, covariate_names=('a', 'b'))
+  made = experiment.make(config, facts=facts)
+  with pytest.raises(ValueError, match=line):
+    novelty.check(made)
+  config = config_of(RESNET, CLASSES, ())
+  config.inference.ood = ('knn', 'vim')
+  novelty.check(experiment.make(config, facts=facts))
+
+
+def test_novelty_of_a_cross_validation_is_that_of_a_fold(tmp_path):
+  (tmp_path / 'fold0').mkdir()
+  (tmp_path / 'fold0' / novelty.FILE).write_bytes(b'')
+  with pytest.raises(FileNotFoundError, match='each fold has its own'):
+    novelty.load(tmp_path, (1,))
+
+
+def test_concepts_have_probabilities_to_judge_by(tmp_path):
+  run = trained.load(
+    make_run_in(
+      tmp_path, BOTTLENECK, CONCEPTS, SCALE, (8, 8, 1),
+      covariate_names=('a', 'b'),
+    )
+  )  # fmt: skip
+  p = run.probabilities(np.zeros((8, 8)))
+  assert p.shape == (2,)
+  assert p.sum() == pytest.approx(1)
+  label = np.arange(80) % 2
+  rows = [
+    {'id': str(i), 'patient': str(i), 'label': k, 'probability': np.eye(2)[k]}
+    for i, k in enumerate(label)
+  ]
+  decided = run.task.calibrate(rows)
+  told = judge.Judge(run.task, decided, level=0.9)
+  found = told(run.predict(np.zeros((8, 8))))
+  assert {'set', 'abstain', 'reason'} == {*found.judgement}

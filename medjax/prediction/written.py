@@ -1,0 +1,127 @@
+"""What a folder holds of predictions, and what they were made of and by."""
+
+import pathlib
+import time
+
+from medjax import files
+from medjax.prediction import files as prediction_files
+from medjax.prediction.novelty import FILE as NOVELTY
+from medjax.prediction.trained import CALIBRATION
+
+FILE = 'predicted.json'
+
+
+def made_by(workdir, run, options):
+  """What results depend on beside the case: by it they may stay, JSON-able."""
+  settings, workdir = run.experiment.inference, pathlib.Path(workdir)
+  decided = ('config.json', CALIBRATION, *[NOVELTY] * bool(options.get('ood')))
+  return files.plain(
+    {
+      **{name: files.digest_of(workdir / name) for name in decided},
+      'step': run.provenance.steps,
+      'flips': settings.flips,
+      'overlap': settings.overlap,
+      **options,
+    }
+  )
+
+
+class Written:
+  """predictions.csv and predicted.json, written now and then while they grow.
+
+  A mask is called as its image is, and so may another image be: predicted.json
+  says of which files the results of each case are, and by what.
+  """
+
+  _SECONDS = 10
+
+  def __init__(self, out, by, *, key='file'):
+    """`by` is of `made_by`; `key` the first column of the table.
+
+    Attributes: `out`, the folder; `kind`, what cases are called.
+    """
+    self.out, self._key = pathlib.Path(out), key
+    self._by = {**by, 'named by': key}
+    self.kind = 'rows' if key == 'id' else 'images'
+    self._rows, self._time = [], time.monotonic()
+    self._before = {}  # lines that the folder holds already, by name
+    self._made = {}  # id: what its results were made of
+
+  def lacking(self, sources, task, *, lines, segments=False):
+    """Those of the sources whose results the folder does not hold whole.
+
+    lines: whether each has one in the table. segments: maps are DICOM SEG.
+
+    Raises ValueError for results that another run, other options or another
+    file of that name gave.
+    """
+    path, table = self.out / FILE, self.out / 'predictions.csv'
+    held = files.read_json(path, mend=f'take another folder than {self.out}')
+    if held is None:
+      if table.exists():
+        raise ValueError(
+          f'{table}: no {FILE} says what it was made by; leave '
+          '--skip_existing, or take another --out'
+        )
+      return [*sources]
+    self._check_by(held.get('by') or {})
+    self._made = dict(held.get('of') or {})
+    told = prediction_files.read_table(self.out, self._key)
+    names = {made['line'] for made in self._made.values()}
+    self._before = {k: row for k, row in told.items() if k in names}
+    maps = 'mask' in task.fields
+    return [s for s in sources if not self._has(s, maps, lines, segments)]
+
+  def _check_by(self, by):
+    for name in {**by, **self._by}:
+      if by.get(name) != (own := self._by.get(name)):
+        values = name if '.' in name else f'{name} {by.get(name)}, not {own}'
+        raise ValueError(
+          f'{self.out} holds what was predicted otherwise ({values}): leave '
+          '--skip_existing, or take another --out'
+        )
+
+  def _has(self, source, maps, lines, segments):
+    """Whether results are there; forgets a line that is to be made again."""
+    made = self._made.get(source.id)
+    if made and made['paths'] != source.paths:
+      raise ValueError(
+        f'{self.out} holds {source.id} of {made["paths"][0]}, not of '
+        f'{source.paths[0]}: predict that into another --out'
+      )
+    mask = prediction_files.is_written(self.out, source.id, segments=segments)
+    there = made and made['stamp'] == source.stamp and (mask or not maps)
+    if there and (made['line'] in self._before or not lines):
+      return True
+    self._before.pop(made['line'] if made else source.line, None)
+    return False
+
+  def begin(self):
+    """Says by what results will be made: those of before may be of another."""
+    self.out.mkdir(parents=True, exist_ok=True)
+    self._write_made()
+
+  def add(self, source, prediction=None):
+    """Takes a source whose maps are written, and its line, if it has one."""
+    self._made[source.id] = {
+      'line': source.line, 'paths': source.paths, 'stamp': source.stamp
+    }  # fmt: skip
+    if prediction is not None:
+      self._rows.append((source.line, prediction))
+    if time.monotonic() - self._time > self._SECONDS:
+      self.write()
+      self._time = time.monotonic()
+
+  def write(self):
+    """Writes both files; returns the path of the table, None without lines."""
+    path = None
+    if self._rows:
+      path = prediction_files.write_table(
+        self.out, self._rows, self._before.values(), self._key
+      )
+    self._write_made()
+    return path
+
+  def _write_made(self):
+    tree = {'by': self._by, 'of': self._made}
+    files.write_json(self.out / FILE, tree, sealed=True)
