@@ -25,7 +25,7 @@ def write(workdir):
   succeeded = any(t.parent is not None for t in trials)
   importances = {}  # of settings that changed on the way there are none
   if not succeeded:
-    importances = sampler.Study(workdir).importances()
+    importances = sampler.Study(workdir).importances(trials)
   result = files.read_json(workdir / winner.RESULT, mend='run `best` again')
   pictures = page.Pictures(workdir / 'figures', old='search_*.png')
   with figures.style():

@@ -97,7 +97,8 @@ class Study:
   """The trials so far, and a sampler that learns from them.
 
   What it suggests is a function of the seed, the number of the trial and of
-  what is known by then: a search that was killed goes on as it would have.
+  what is known by then: a search that was killed goes on as it would have. The
+  journal keeps among what each was drawn; the scores are the ledger's.
   """
 
   def __init__(self, workdir, *, sampler='tpe', seed=0):
@@ -112,15 +113,16 @@ class Study:
     lock = optuna.storages.journal.JournalFileOpenLock(str(path))
     backend = optuna.storages.journal.JournalFileBackend(str(path), lock)
     self._kind, self._seed = sampler, seed
-    self._study = optuna.create_study(
+    self._journal = optuna.create_study(
       study_name=_STUDY,
       storage=optuna.storages.JournalStorage(backend),
       direction='maximize',
       load_if_exists=True,
     )
+    self.learn(())
 
   def suggest(self, number, space, *, fixed=None):
-    """(overrides, params) of a new trial; nothing is left running.
+    """(overrides, params) of a new trial, which the journal then knows.
 
     fixed: {parameter: value} of those that are not to be drawn.
     """
@@ -134,54 +136,53 @@ class Study:
       self._study.sampler = optuna.samplers.PartialFixedSampler(
         fixed, self._study.sampler
       )
-    trial = self._study.ask()
+    trial, state = self._study.ask(), optuna.trial.TrialState.FAIL
     try:
       overrides = _asked(space, trial)
     finally:
-      self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    return overrides, dict(trial.params)
-
-  def learn(self, trials, *, last):
-    """Takes note of the scores of the ledger that the journal has not.
-
-    The ledger is written first, so what a process that was killed could not
-    tell the journal is learned by the next. last: the step of the last rung.
-    """
-    told = self._study.get_trials(deepcopy=False)
-    told = [(t.params, t.intermediate_values) for t in told]
-    for trial in trials:
-      for step, value in sorted(trial.values.items()):
-        score = dict(trial.params), {step: value}
-        if score in told:
-          told.remove(score)  # another trial may have the very same
-        else:
-          self._add(*score, value if step == last else None)
-
-  def _add(self, params, scores, value):
-    state = optuna.trial.TrialState
-    self._study.add_trial(
+      self._study.tell(trial.number, state=state)
+    self._journal.add_trial(
       optuna.trial.create_trial(
-        params=params,
-        distributions=self.known(params),
-        value=value,
-        intermediate_values=scores,
-        state=state.PRUNED if value is None else state.COMPLETE,
+        params=trial.params, distributions=trial.distributions, state=state
       )
     )
+    return overrides, dict(trial.params)
+
+  def learn(self, trials):
+    """Forgets what was known, and takes the trials of the ledger for it.
+
+    Each counts once, by its score at the highest rung that it reached: the
+    same parameters again at a lower one would speak against themselves.
+    """
+    state = optuna.trial.TrialState
+    self._study = optuna.create_study(direction='maximize')
+    for trial in trials:
+      if not trial.values:
+        continue
+      is_done = trial.state == 'done'
+      self._study.add_trial(
+        optuna.trial.create_trial(
+          params=dict(trial.params),
+          distributions=self.known(trial.params),
+          value=trial.value if is_done else None,
+          intermediate_values={max(trial.values): trial.value},
+          state=state.COMPLETE if is_done else state.PRUNED,
+        )
+      )
 
   def known(self, params):
     """The distributions of a trial's parameters, as they were suggested."""
-    for trial in reversed(self._study.trials):
+    for trial in reversed(self._journal.get_trials(deepcopy=False)):
       if trial.params == dict(params):
         return trial.distributions
     raise ValueError('a trial of this search is not in its journal')
 
-  def importances(self):
+  def importances(self, trials):
     """{parameter: share of what it explains}; {} of too few trials."""
-    done = [t for t in self._study.trials if t.state.name == 'COMPLETE']
-    if len(done) < 4:
+    if sum(t.state == 'done' for t in trials) < 4:
       return {}
     try:
+      self.learn(trials)
       return dict(optuna.importance.get_param_importances(self._study))
     except (ValueError, RuntimeError, ImportError):
       return {}

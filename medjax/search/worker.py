@@ -30,10 +30,9 @@ def search(
 
   objective(overrides, folder, until) → {step: score} so far, of which the best
   counts; `levels` are the steps of its rungs. A trial that ends in an error of
-  the user's fails with that line, and the search goes on. An OSError says
-  nothing of its settings: the trial waits, and the error is raised. A
-  `population` is of so many trials, and has more when some succeed others.
-  Returns all trials.
+  the user's fails, and the search goes on; at an OSError, which says nothing of
+  its settings, it waits, and that is raised. A `population` is of so many
+  trials, and has more when some succeed others. Returns all trials.
   """
   rungs.check(eta)
   workdir = pathlib.Path(workdir)
@@ -42,7 +41,7 @@ def search(
   )
 
   def choose(found):
-    study.learn(found, last=levels[-1])
+    study.learn(found)
     if population:
       return population_lib.job(
         workdir, found, study, space, size=trials, steps=levels, eta=eta,
@@ -59,18 +58,16 @@ def search(
       time.sleep(min(_WAIT, interval))
       continue
     place = ledger.folder(workdir, trial.number)
+    newest = population and trial.aim != levels[-1]
     try:
-      said = _work(
-        objective, trial, place, levels,
-        newest=population and trial.aim != levels[-1],
-      )  # fmt: skip
+      said = _work(objective, trial, place, levels, newest=newest)
     finally:
       # At once: a trial that is free is another's, and so is its lease.
       with sampler.alone(workdir):
         if lease.is_own(place):
           ledger.write(workdir, trial)
         else:  # as of a process that slept
-          said = 'another process has taken it on since, and says what it found'
+          said = 'another process has taken it on, and says what it found'
         holding.close()
     show(f'trial {trial.number}: {said}  {_short(trial.overrides)}')
 

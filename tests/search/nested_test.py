@@ -171,7 +171,7 @@ def test_runs_of_two_winners_are_not_mixed(tmp_path, monkeypatch):
       again()
 
 
-def tested(workdir, scores):
+def evaluated(workdir, scores):
   """Writes what runs found on test; returns them as `trained` gives them."""
   trial = ledger.Trial(0, {}, {}, {2: 0.5}, aim=2, state='done')
   ledger.write(workdir, trial)
@@ -188,7 +188,7 @@ def tested(workdir, scores):
 
 
 def test_a_score_that_is_not_defined_on_test(tmp_path):
-  result = winner.look(tmp_path, tested(tmp_path, [0.4, None, 0.2]))
+  result = winner.look(tmp_path, evaluated(tmp_path, [0.4, None, 0.2]))
   assert result['optimism'] == pytest.approx(0.2)
   assert result['interval'] == pytest.approx(
     winner.interval(np.array([0.1, 0.3]))
@@ -196,7 +196,7 @@ def test_a_score_that_is_not_defined_on_test(tmp_path):
   page = report.write(tmp_path).read_text()
   assert '0.400, –, 0.200' in page
   assert 'Not defined on test in 1 of 3 runs.' in page
-  none = winner.look(tmp_path, tested(tmp_path, [None]))
+  none = winner.look(tmp_path, evaluated(tmp_path, [None]))
   assert np.isnan(none['optimism'])
   assert none['interval'] is None
   assert 'Optimism: –' in report.write(tmp_path).read_text()
@@ -207,10 +207,10 @@ def test_a_fold_whose_score_is_not_defined_on_test(tmp_path, monkeypatch):
   scores = {f'fold{i}': [s] for i, s in enumerate((0.4, None, 0.2))}
   monkeypatch.setattr(
     winner, 'trained',
-    lambda path, *_, **__: tested(path, scores[path.name]),
+    lambda path, *_, **__: evaluated(path, scores[path.name]),
   )  # fmt: skip
   for name in scores:
-    tested(tmp_path / name, [])
+    evaluated(tmp_path / name, [])
   result = nested.judge(tmp_path, 'none.py')
   assert result['test'] == pytest.approx(0.3)
   assert result['optimism'] == pytest.approx(0.2)
@@ -220,7 +220,7 @@ def test_a_fold_whose_score_is_not_defined_on_test(tmp_path, monkeypatch):
 
 def test_a_test_split_without_references(tmp_path):
   with pytest.raises(ValueError, match='no case of it has a reference'):
-    winner.look(tmp_path, tested(tmp_path, ['no references']))
+    winner.look(tmp_path, evaluated(tmp_path, ['no references']))
 
 
 def test_a_search_in_which_all_fail_ends_so(call, tmp_path, capsys):

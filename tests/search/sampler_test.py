@@ -35,3 +35,18 @@ def test_choices_that_a_journal_gives_back(tmp_path, choice):
 def test_a_space_that_gives_no_fields(said):
   with pytest.raises(ValueError, match=r'must give \{field: value\}, not'):
     sampler.drawn(lambda trial: said)
+
+
+def test_a_trial_is_learned_once_by_its_highest_rung(tmp_path):
+  same = lambda trial: {'y': trial.suggest_categorical('y', ['a', 'b'])}
+  for count in (4, 8, 8):  # most trials are the very same as another
+    found = worker.search(
+      tmp_path, lambda overrides, folder, until: {until: 0.5}, same,
+      trials=count, levels=(3, 9), show=lambda line: None,
+    )  # fmt: skip
+    study = sampler.Study(tmp_path)
+    study.learn(found)
+    assert [t.last_step for t in study._study.trials] == [
+      max(t.values) for t in found
+    ]
+    assert {max(t.values) for t in found} == {3, 9}

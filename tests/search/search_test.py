@@ -190,17 +190,6 @@ def test_a_stop_is_no_death_and_changes_nothing(tmp_path, stop):
   ]
 
 
-def test_a_score_is_learned_once(tmp_path):
-  same = lambda trial: {'y': trial.suggest_categorical('y', ['a', 'b'])}
-  for count in (4, 8, 8):  # most trials are the very same as another
-    worker.search(
-      tmp_path, lambda overrides, folder, until: {until: 0.5}, same,
-      trials=count, levels=(9,), show=lambda line: None,
-    )  # fmt: skip
-    text = (tmp_path / 'journal.log').read_text()
-    assert text.count('"intermediate_values":{"9"') == count
-
-
 @pytest.mark.slow
 def test_three_workers_and_a_kill_now_and_then(tmp_path):
   options = dict(trials=40, levels=(3, 9), seconds=1.0)
@@ -365,7 +354,7 @@ def test_the_page(tmp_path):
   assert re.search(r'10 trials: 10 done · written 20\d\d-\d\d-\d\d', text)
   for name in ('history', 'parallel', 'importance'):
     assert (tmp_path / 'figures' / f'search_{name}.png').exists()
-  shares = sampler.Study(tmp_path).importances()
+  shares = sampler.Study(tmp_path).importances(ledger.read(tmp_path))
   assert shares['x'] > shares['y']
   with pytest.raises(ValueError, match='holds no trials'):
     report.write(tmp_path / 'nothing')
