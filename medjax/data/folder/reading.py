@@ -79,7 +79,7 @@ def read(
   if unlabelled:
     return _bare(root, passed), About()
   if nnunet.is_task(root):
-    return _from_task(root, passed, folds)
+    return _from_task(root, passed, folds, partly)
   entries = layout.entries_in(root, passed, dense=dense, partly=partly)
   if patient:
     return entries, About()
@@ -101,9 +101,9 @@ def _from_table(path, root, where, join, landmark, fields, **options):
   return entries, About(notes=notes, covariate_names=names)
 
 
-def _from_task(root, passed, folds):
+def _from_task(root, passed, folds, partly):
   """(entries, About) of a folder of nnU-Net or the Decathlon."""
-  task, entries, notes = nnunet.read(root, passed)
+  task, entries, notes = nnunet.read(root, passed, partly=partly)
   entries, more = nnunet.with_splits(entries, folds)
   known = dataclasses.asdict(task)
   return entries, About(notes=(*notes, *more), **known)
