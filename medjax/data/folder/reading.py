@@ -89,16 +89,16 @@ def read(
 
 def _from_table(path, root, where, join, landmark, fields, **options):
   """The entries of a table, of visits with a `landmark`, and what is known."""
-  table = tables.select(tables.read(path), where)
+  table, said = tables.select(tables.read(path), where), ()
   if join.get('table'):
     other = tables.read(table_of(root, join['table']))
-    table = tables.joined(table, other, join.get('on', ''))
+    table, said = tables.joined(table, other, join.get('on', ''))
   if landmark:
     table = landmarks.stacked(table, landmark, fields)
     fields = landmarks.without_visit(fields)
   place = root.parent if root.is_file() else root
   entries, notes, names = fields_lib.from_table(table, place, fields, **options)
-  return entries, About(notes=notes, covariate_names=names)
+  return entries, About(notes=(*said, *notes), covariate_names=names)
 
 
 def _from_task(root, passed, folds, partly):
