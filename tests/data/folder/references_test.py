@@ -245,7 +245,9 @@ def test_segments_by_name(tmp_path):
   )
   one = opened(tmp_path, class_names=('background', 'tumor'))
   np.testing.assert_array_equal(one[1]['mask'], LABELS == 2)
-  with pytest.raises(ValueError, match='holds liver, tumor, and none of the'):
+  with pytest.raises(
+    ValueError, match=r'liver, tumor, and none of .* kidney; wh'
+  ):
     opened(tmp_path, class_names=('background', 'kidney'))[0]
 
 
