@@ -4,8 +4,9 @@ NAME is a data set of datasets/, which is prepared if need be; PATH a folder or
 table of your own files (medjax/data/folder says how it may look; './NAME' is
 always a path), a single image or DICOM series, or a table of patients without
 images. DIR gets inspect.html, its
-figures, duplicates.csv and fingerprint.json, which `medjax.plan` reads. Names
-of patients are printed nowhere.
+figures, duplicates.csv and fingerprint.json, which `medjax.plan` reads. Cases
+are called by their paths, and patients are printed nowhere else: where folders
+or files have their names, --config.data.hash_ids=FILE, a salt, makes digests.
 """
 
 import collections

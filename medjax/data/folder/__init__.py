@@ -279,13 +279,8 @@ def _dense(root, entries, about, given):
       'and masks/, x.png beside x_mask.png, a column mask, or data.fields.mask'
     )
   if given:
-    return dataclasses.replace(about, class_names=tuple(given), num_labels=None)
-  if about.class_names:
-    return about
-  names, notes = masks.names_of(entries)
-  return dataclasses.replace(
-    about, class_names=names, notes=about.notes + notes
-  )
+    return masks.given(entries, about, given)
+  return about if about.class_names else masks.named(entries, about)
 
 
 def _values(given):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -9,8 +10,7 @@ import numpy as np
 
 from medjax.data import formats
 from medjax.data.case import check_case
-from medjax.data.folder import masks
-from medjax.data.folder.grids import on_grid
+from medjax.data.folder import grids, masks
 from medjax.data.formats import Volume
 
 
@@ -143,10 +143,15 @@ class FolderCases(Sequence):
   def _mask(self, entry, volume):
     """The label map, whose labels are those of the classes."""
     about = self.about
-    names = () if self._labelled or about.regions else about.class_names
-    reading = masks.Reading(names, about.ignore, about.mask_values)
-    mask, notes, meta = masks.read(entry, volume, reading)
+    names = self._reading.names
+    mask, notes, meta = masks.read(entry, volume, self._reading)
     self._say(entry.id, notes)
+    if any(n.endswith(grids.SQUARE) for n in notes) and self._of_rows:
+      raise ValueError(
+        f'{entry.mask}: is square, so whether rows or columns come first '
+        f'cannot be seen, and in {self._of_rows} rows do, which ITK does not '
+        'write: save these masks as PNG, or with their two axes swapped'
+      )
     self._check_alike(entry.mask, meta)
     count = about.num_labels or len(names)
     if count:
@@ -160,6 +165,26 @@ class FolderCases(Sequence):
           'data.ignore'
         )
     return mask
+
+  @functools.cached_property
+  def _reading(self):
+    about = self.about
+    names = () if self._labelled or about.regions else about.class_names
+    return masks.Reading(
+      names, about.ignore, about.mask_values, about.num_labels
+    )
+
+  @functools.cached_property
+  def _of_rows(self):
+    """A mask of the whole set that fits with rows first alone, or None."""
+    for e in self._everything:
+      with contextlib.suppress(ValueError, OSError):  # raised where it is read
+        if not e.masks or len({*formats.read(e.mask).array.shape[:2]}) == 1:
+          continue
+        _, notes, _ = masks.read(e, read_image(e.images), self._reading)
+        if any(n.endswith(grids.ROWS) for n in notes):
+          return e.mask
+    return None
 
   def _highest(self, entry):
     """The highest label of a case's reference."""
@@ -208,7 +233,7 @@ def read_image(paths):
   if not others:
     return first
   turned = [
-    on_grid(path, volume, paths[0], first)
+    grids.on_grid(path, volume, paths[0], first)
     for path, volume in zip(paths[1:], others, strict=True)
   ]
   array = np.concatenate([v.array for v in (first, *turned)], -1)

@@ -26,9 +26,9 @@ def labelled(entries, about, source, columns, given, uncertain=''):
   elif labels or given:
     names = checks.class_names(entries, source, given)
   else:
+    if not about.class_names:
+      about = masks.named(entries, about)
     names = about.class_names
-    if not names:
-      names, notes = masks.names_of(entries)
   if labels:
     about = dataclasses.replace(about, regions=(), region_order=())
   return entries, dataclasses.replace(

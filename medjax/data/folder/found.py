@@ -8,7 +8,12 @@ import re
 from medjax.data import formats
 from medjax.data.folder import pattern
 from medjax.data.folder.entry import MASK_FOLDERS, masked
-from medjax.data.folder.listing import folders_in, images_below, images_in
+from medjax.data.folder.listing import (
+  folders_in,
+  images_below,
+  images_in,
+  put,
+)
 from medjax.data.folder.tables import MISSING
 from medjax.files import composed
 
@@ -158,15 +163,15 @@ def find_numbered(folder, count):
 
   As nnU-Net names them; `count` is how many a model takes. Files without a
   number are cases of one file. Raises FileNotFoundError where a channel of a
-  case is missing, or there is no image.
+  case is missing, or there is no image, ValueError where one is there twice.
   """
   groups = collections.defaultdict(dict)
   for path in images_in(pathlib.Path(folder)):
     match = re.fullmatch(r'(.+)_(\d{4})', formats.stem(path))
     if match and int(match[2]) < count:
-      groups[match[1]][int(match[2])] = path
+      put(groups[match[1]], int(match[2]), path)
     else:
-      groups[formats.stem(path)][0] = path
+      put(groups[formats.stem(path)], 0, path)
   if not groups:
     raise FileNotFoundError(f'{folder} holds no image file')
   width = max(map(len, groups.values()))

@@ -10,6 +10,9 @@ import numpy as np
 from medjax.data.formats import Volume
 
 _NAMES = {'nifti': 'NIfTI', 'nrrd': 'NRRD', 'metaimage': 'MetaImage'}
+# How a first axis was taken, at the end of a note.
+ROWS = 'rows, as only so image and mask fit'
+SQUARE = 'x, as ITK writes it; a square cannot tell'
 _OFF = 0.5  # of the smallest voxel, that places may differ by
 
 
@@ -78,9 +81,11 @@ def _ordered(volume, other, wanted):
   said = f'2-D {_NAMES.get(form, form)}: its first axis is taken as '
   # Arrays of rows are written as NIfTI too, and seen where they are no squares.
   if volume.array.shape[:2] == wanted != wanted[::-1]:
-    said += 'rows, as only so image and mask fit'
+    said += ROWS
   else:
-    volume, said = volume.swapped(), f'{said}x, as ITK writes it'
+    square = wanted == wanted[::-1]
+    said += SQUARE if square else 'x, as ITK writes it'
+    volume = volume.swapped()
   meta = {**volume.meta, 'notes': (*volume.meta.get('notes', ()), said)}
   return Volume(volume.array, volume.affine, volume.modality, meta)
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from medjax.data import formats, walk
-from medjax.data.folder import class_folders, pairs, patients
+from medjax.data.folder import class_folders, pairs, patients, references
 from medjax.data.folder.entry import Entry, masked, name_of, split_name
 from medjax.data.folder.listing import (
   folders_in,
@@ -150,7 +150,10 @@ def _two_folders(images, masks, root, passed, test, partly):
       f'in data.fields where images and masks or labels are{_tables(images)}'
     )
   folder = masks[0]
-  others = images_below(folder, masks=True) if nested else images_in(folder)
+  if nested:
+    others = images_below(folder, masks=True)
+  else:  # a series in images/P1/, and what is drawn on it in masks/P1/
+    others = [*images_in(folder), *filter(_drawn, folders_in(folder))]
   if not others:
     passed = walk.Passed()
     images_below(folder, passed)
@@ -164,10 +167,17 @@ def _two_folders(images, masks, root, passed, test, partly):
     found = pairs.by_name(found, others, partly=partly)
   entries = []
   for image, own in found:
+    own = map(references.inside, own)
     entry = _paired(image, own, image.relative_to(images), root, images.parent)
     first = image.relative_to(images).parts[0] if nested else ''
     entries.append(dataclasses.replace(entry, split=split_name(first)))
   return entries
+
+
+def _drawn(folder):
+  """Whether a folder holds a DICOM SEG or RTSTRUCT and nothing else."""
+  file = references.inside(folder)
+  return file != folder and formats.is_segmentation(file)
 
 
 def _tables(images):

@@ -4,7 +4,7 @@ from medjax.data import formats, walk
 from medjax.data.folder.entry import IMAGE_FOLDERS, MASK_FOLDERS, masked
 from medjax.data.formats import dicom
 
-_DICOM = dicom.SUFFIXES
+DICOM = dicom.SUFFIXES
 # What lies beside images and is none; nobody misses it.
 _BESIDE = (
   '.csv', '.tsv', '.parquet', '.json', '.md', '.bval', '.bvec', '.md5',
@@ -38,7 +38,7 @@ def images_below(folder, passed=None, *, masks=False):
     folders, files = walk.listed(place, passed)
     for file in () if place in series else files:
       if _is_image(file, passed) and (
-        formats.suffix(file) not in _DICOM or formats.holds_image(file)
+        formats.suffix(file) not in DICOM or formats.holds_image(file)
       ):
         found.append(file)
     for child in folders:
@@ -54,6 +54,13 @@ def images_below(folder, passed=None, *, masks=False):
       stack.append(child)
   found.sort(key=str)
   return found if masks else unmasked(found)
+
+
+def put(files, key, path):
+  """files[key] = path; raises ValueError where another is that already."""
+  other = files.setdefault(key, path)
+  if other != path:
+    raise ValueError(f'{path}: is the same as {other} by its name; keep one')
 
 
 def unmasked(images):

@@ -16,12 +16,14 @@ class Reading:
 
   names: of the classes, background first, if structures in files have names:
     then these say which class they are, not their order. ignore: the value
-    that is no class. values: {stored: class}.
+    that is no class. values: {stored: class}. count: of labels, background
+    included, None if unknown: of two, any structure is the second.
   """
 
   names: tuple[str, ...] = ()
   ignore: int | None = None
   values: tuple[tuple[int, int], ...] = ()
+  count: int | None = None
 
 
 def read(entry, volume, reading):
@@ -57,6 +59,8 @@ def _one(path, entry, volume, reading):
   segments = mask.meta.get('segments')
   mask = on_grid(path, mask, entry.image, volume, part=bool(segments))
   notes = mask.meta.get('notes', ())
+  if segments and not reading.names and reading.count == 2:
+    return (mask.array > 0).astype(np.uint8), notes, {}
   if not segments or not reading.names:
     return mask.array, notes, mask.meta
   found = {name: mask.array == label for label, name in segments.items()}
@@ -69,16 +73,21 @@ def as_one_class(entries, given):
   So are cells called, each drawn in a file of its own; only `given` names of
   classes tell that they are several.
   """
+  united = sum(len(e.masks) > 1 and not e.structures for e in entries)
+  note = (
+    f'{united} cases have several masks, as x and x_2: taken as parts of one'
+  )
+  notes = (note,) if united else ()
   counts = collections.Counter(
     plain_name(name) for e in entries for name in e.structures
   )
   cases = sum(bool(e.structures) for e in entries)
   known = {plain_name(name) for name in given or ()}
   if cases < 2 or max(counts.values()) > 1 or known & set(counts):
-    return entries, ()
+    return entries, notes
   names = [name for e in entries for name in e.structures]
   entries = [dataclasses.replace(e, structures=()) for e in entries]
-  return entries, (_one_class(names),)
+  return entries, (*notes, _one_class(names))
 
 
 def _one_class(names):
@@ -89,36 +98,79 @@ def _one_class(names):
   )
 
 
-def names_of(entries):
-  """(names of the classes, notes) that the files' structures give.
+def named(entries, about):
+  """`About` with the classes that the files' structures name.
 
   The union over all cases, in the order of their first appearance, background
-  first; () where no file names what it holds, and where each holds one and no
-  two are called alike: then they are one class, as their order says.
+  first. None where no file names what it holds, and where each holds one and no
+  two are called alike: then they are one class. Raises ValueError where some
+  name several, and some none.
   """
-  names, files, counts = {}, 0, {}
+  names, files, counts, nameless = {}, 0, {}, []
   for entry in entries:
-    own = entry.structures
-    if not own:
-      own = [n for path in entry.masks for n in _named(path)]
-    if own:
-      files += 1
+    own = _structures(entry)
+    files += bool(own)
+    nameless += [entry] if _of_numbers(entry, own) else []
     for name in own:
       key = plain_name(name)
       names.setdefault(key, name)
       counts[key] = counts.get(key, 0) + 1
   if not names:
-    return (), ()
+    return about
   if 1 < files == len(names) == sum(counts.values()):
-    return (), (_one_class(list(names.values())),)
-  rare = [names[k] for k, n in counts.items() if n < files]
-  notes = [f'classes by name: {", ".join(names.values())}']
-  if rare:
-    shown = ', '.join(
-      f'{names[k]} ({n})' for k, n in list(counts.items())[:12] if n < files
+    note = _one_class(list(names.values()))
+    return dataclasses.replace(about, num_labels=2, notes=(*about.notes, note))
+  if len(names) > 1 and nameless:
+    raise ValueError(
+      f'{nameless[0].mask or nameless[0].where}: names no structures, as '
+      f'{files} other masks do ({", ".join(names.values())}): say in '
+      'task.class_names what its numbers are, background first'
     )
-    notes.append(f'not in all of {files} masks: {shown}')
-  return ('background', *names.values()), tuple(notes)
+  notes = [f'classes by name: {", ".join(names.values())}']
+  rare = [f'{names[k]} ({n})' for k, n in counts.items() if n < files]
+  if rare:
+    notes.append(f'not in all of {files} masks: {", ".join(rare[:12])}')
+  return dataclasses.replace(
+    about,
+    class_names=('background', *names.values()),
+    notes=(*about.notes, *notes),
+  )
+
+
+def given(entries, about, names):
+  """`About` with classes that the user names, in the order of the numbers."""
+  counts = {True: 0, False: 0}
+  for entry in entries:
+    own = _structures(entry)
+    if own or _of_numbers(entry, own):
+      counts[bool(own)] += 1
+  note = (
+    f'{counts[False]} masks name no structures, as {counts[True]} others do: '
+    'their numbers are taken as the order of task.class_names'
+  )
+  return dataclasses.replace(
+    about,
+    class_names=tuple(names),
+    num_labels=None,
+    notes=(*about.notes, *((note,) if all(counts.values()) else ())),
+  )
+
+
+def _structures(entry):
+  """The names of the structures in the masks of a case."""
+  if entry.structures:
+    return entry.structures
+  return [n for path in entry.masks for n in _named(path)]
+
+
+def _of_numbers(entry, names):
+  """Whether its mask holds mere numbers, and is not an empty one of names."""
+  if names or not entry.dense:
+    return False
+  return not entry.masks or not all(
+    p.name.lower().endswith('.seg.nrrd') or formats.is_segmentation(p)
+    for p in entry.masks
+  )
 
 
 def _named(path):
@@ -137,7 +189,7 @@ def _by_name(path, found, names):
     if found and not known:
       raise ValueError(
         f'{path}: holds {", ".join(found)}, and none of the classes '
-        f'{", ".join(names[1:])}'
+        f'{", ".join(names[1:])}; where there is none, give it an empty mask'
       )
   else:
     known = found

@@ -12,7 +12,7 @@ import re
 
 from medjax.data import formats
 from medjax.data.folder.entry import Entry
-from medjax.data.folder.listing import images_in
+from medjax.data.folder.listing import images_in, put
 
 _CHANNEL = re.compile(r'^(.+)_(\d{4})$')
 # What nnU-Net does to a channel of this name (ImageNormalization, by small
@@ -52,8 +52,10 @@ def is_task(root):
   return (root / 'dataset.json').is_file() and (root / 'imagesTr').is_dir()
 
 
-def read(root, passed):
+def read(root, passed, *, partly=False):
   """(`Task`, entries, notes) of a folder.
+
+  partly: images of imagesTr may be without a mask.
 
   Entries of imagesTs have the split 'test' where labelsTs holds their masks,
   else 'unlabelled'. Those of imagesTr have the fold of splits_final.json in
@@ -64,7 +66,7 @@ def read(root, passed):
   task = _task(path, about)
   ending = about.get('file_ending')
   entries = _listed(root, about, task) or _found(
-    root, 'imagesTr', 'labelsTr', task, ending, passed
+    root, 'imagesTr', 'labelsTr', task, ending, passed, partly=partly
   )
   if not entries:
     raise ValueError(f'{root / "imagesTr"}: holds no image that is read')
@@ -75,7 +77,7 @@ def read(root, passed):
   folds, more = _folds(root, {e.id for e in entries})
   entries = [dataclasses.replace(e, split=folds.get(e.id, '')) for e in entries]
   tests = _found(root, 'imagesTs', 'labelsTs', task, ending, passed)
-  labelled = bool(tests) and all(e.masks for e in tests)
+  labelled = any(e.masks for e in tests)
   kind = 'test' if labelled else 'unlabelled'
   if labelled and not folds:
     entries = [dataclasses.replace(e, split='train') for e in entries]
@@ -108,7 +110,7 @@ def with_splits(entries, folds):
   tested = any(e.split == 'test' for e in entries)
   if folds or (not tested and len(stated) < 3):
     note = f'the {len(stated)} folds of splits_final.json are not used'
-    names, rest = {}, ''
+    names, rest = {}, 'train' if tested else ''
   elif tested:
     note = 'splits_final.json: fold 0 is the validation split'
     names, rest = {'fold0': 'validation'}, 'train'
@@ -216,27 +218,28 @@ def _listed(root, about, task):
   return entries
 
 
-def _found(root, images, labels, task, ending, passed):
+def _found(root, images, labels, task, ending, passed, *, partly=False):
   """The entries of two folders; files of one id are its channels, in order."""
-  if not (root / images).is_dir():
-    return []
   masks = {}
-  if (root / labels).is_dir():
-    masks = {formats.stem(p): p for p in images_in(root / labels)}
+  for path in _ending(root / labels, ending, passed):
+    put(masks, formats.stem(path), path)
   count = max(1, len(task.channel_names))
   groups = collections.defaultdict(dict)
-  for path in images_in(root / images, passed):
-    if ending and not path.name.endswith(ending):
-      passed.unread[formats.suffix(path)] += 1
-      continue
+  for path in _ending(root / images, ending, passed):
     stem = formats.stem(path)
     match = _CHANNEL.match(stem)
     if not match or stem in masks or int(match[2]) >= count:  # no channel
-      groups[stem][0] = path
+      put(groups[stem], 0, path)
     else:
-      groups[match[1]][int(match[2])] = path
+      put(groups[match[1]], int(match[2]), path)
   if images == 'imagesTr' and groups and not masks:
-    raise FileNotFoundError(f'{root / labels}: holds no mask that is read')
+    ends = f' and ends in {ending}' if ending else ''
+    raise FileNotFoundError(
+      f'{root / labels}: holds no mask that is read{ends}'
+    )
+  needed = not masks.keys().isdisjoint(groups)  # of tests all, or none
+  if images == 'imagesTr':
+    needed = not partly
   width = collections.Counter(len(g) for g in groups.values())
   entries = []
   for name, files in sorted(groups.items()):
@@ -246,9 +249,10 @@ def _found(root, images, labels, task, ending, passed):
         f'{root / images}/{name}: has channels {sorted(files)}, others have '
         f'{most}; add what is missing, or take the case away'
       )
-    if name not in masks and images == 'imagesTr':
+    if name not in masks and needed:
       raise FileNotFoundError(
-        f'{files[0]}: has no mask {labels}/{name}{formats.suffix(files[0])}'
+        f'{files[0]}: has no mask {labels}/{name}{formats.suffix(files[0])}, '
+        'as others have; add it, or take the image away'
       )
     entries.append(
       Entry(
@@ -258,6 +262,17 @@ def _found(root, images, labels, task, ending, passed):
       )
     )
   return entries
+
+
+def _ending(folder, ending, passed):
+  """The images in a folder, if it is there, that end as dataset.json says."""
+  kept = []
+  for path in images_in(folder, passed) if folder.is_dir() else ():
+    if path.name.endswith(ending or ''):
+      kept.append(path)
+    else:
+      passed.unread[formats.suffix(path)] += 1
+  return kept
 
 
 def _folds(root, ids):

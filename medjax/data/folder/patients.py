@@ -20,6 +20,8 @@ from medjax.data.folder.listing import (
 )
 
 _BIDS = re.compile(r'^sub-[^_/]+$')
+_START = '(?<![A-Za-z0-9])'
+_ENTITIES = r'(sub|ses|run|acq|rec|dir|echo|space|res)-[^_.]+'
 # Columns of participants.tsv that say what a classifier is to learn.
 _LABELS = ('label', 'diagnosis', 'class', 'group', 'dx')
 
@@ -54,6 +56,7 @@ def entries(folder, folders, root, dense):
   for place, (images, masks) in found.items():
     if len(images) > 1 or len(masks) > 1:
       raise ValueError(_ask(folder, place, images, masks))
+  _check_alike(folder, found)
   return [
     Entry(
       id=name_of(place, root),
@@ -108,6 +111,30 @@ def _apart(found):
   return '' in masks or (one and stems.isdisjoint(masks))
 
 
+def _check_alike(folder, found):
+  """Refuses one mask a patient that is the liver in one, a tumour in another.
+
+  Numbers, and what the folder or the image is called, tell no structures.
+  """
+  seen = {}
+  for place, ((image,), (mask,)) in found.items():
+    kind = masked(mask)[0]
+    for name in (formats.stem(image), place.name):
+      kind = re.sub(rf'{_START}{re.escape(name)}(?![A-Za-z0-9])', '', kind)
+    seen.setdefault(_letters(kind), (place, image, mask))
+  if 1 < len(seen) < max(len(found), 3):  # else these too are whose it is
+    (_, _, other), (place, image, mask) = [*seen.values()][:2]
+    raise ValueError(
+      f'{_ask(folder, place, [image], [mask])}, for {other} is called '
+      'otherwise; if they are one class call them alike, if several put them '
+      'into a folder segmentations/ of each patient, as liver.nii.gz'
+    )
+
+
+def _letters(text):
+  return re.sub(r'[\W\d_]', '', text).casefold()
+
+
 def _ask(folder, place, images, masks):
   """The message that proposes `data.fields` for what is there."""
 
@@ -147,7 +174,7 @@ def _bids(folder, subjects, root, dense):
   table = folder / 'participants.tsv'
   about = _participants(table) if table.is_file() else {}
   masks = _derived(folder)
-  found, several = [], None
+  found, drawn, several = [], [], None
   for subject in subjects:
     own = images_below(subject, masks=True)
     images = [f for f in own if not masked(f)]
@@ -163,6 +190,7 @@ def _bids(folder, subjects, root, dense):
         m for m in (*beside, *masks.get(subject.name, ()))
         if _prefix(m) == prefix
       ]  # fmt: skip
+      drawn.append((group[0], theirs))
       found.append(
         Entry(
           id=name_of(group[0], root),
@@ -180,6 +208,8 @@ def _bids(folder, subjects, root, dense):
       f"'{{participant_id}}/{_inside(several[0])}', data.fields.patient="
       "'participant_id' and data.fields.label or mask"
     )
+  if dense or not any(e.label for e in found):
+    _check_derived(folder, drawn)
   wanted = [e for e in found if (e.dense if dense else e.dense or e.label)]
   if not wanted:
     raise ValueError(
@@ -189,6 +219,36 @@ def _bids(folder, subjects, root, dense):
       "'participant_id' and data.fields.label or data.fields.mask"
     )
   return found
+
+
+def _check_derived(folder, drawn):
+  """Refuses several masks of a session, and of each session another kind."""
+  seen = {}
+  for image, masks in drawn:
+    for mask in masks:
+      seen.setdefault(_kind(mask), (image, mask))
+  several = next(([(i, m) for m in ms] for i, ms in drawn if len(ms) > 1), None)
+  pair = several or [*seen.values()]
+  if len(pair) > 1:
+    (image, mask), (_, other) = pair[:2]
+    raise ValueError(
+      f'{folder}: is BIDS with masks of several names ({mask.name}, '
+      f'{other.name}); say which, as in data.fields.image='
+      f"'{_told(image, folder)}' and data.fields.mask='{_told(mask, folder)}'"
+    )
+
+
+def _kind(mask):
+  """What a mask is of, by its name; whose, when and how tell nothing."""
+  return _letters(re.sub(_ENTITIES, '', masked(mask)[0]))
+
+
+def _told(path, folder):
+  """A path as `data.fields` tells it."""
+  text = path.relative_to(folder).as_posix()
+  for entity, name in (('sub', 'patient'), ('ses', 'session')):
+    text = re.sub(rf'{_START}{entity}-[^_/.]+', f'{{{name}}}', text)
+  return text
 
 
 def _participants(path):

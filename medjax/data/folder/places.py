@@ -3,7 +3,7 @@
 import collections
 import pathlib
 
-from medjax.data import formats
+from medjax.data import formats, walk
 from medjax.data.folder import pattern
 from medjax.data.folder.listing import images_below
 from medjax.files import composed
@@ -21,6 +21,7 @@ class Places:
   def __init__(self, root):
     self.root = pathlib.Path(root)
     self._by_name = None
+    self._files = None
 
   def find(self, text, where):
     """The file, or DICOM folder, that a text means.
@@ -46,7 +47,8 @@ class Places:
         if found:
           return found
     cell = composed(text.replace('\\', '/').strip('/'))
-    found = self._names().get(pathlib.PurePosixPath(cell).name, [])
+    name = pathlib.PurePosixPath(cell).name
+    found = self._names().get(name) or self._drawn(name)
     if '/' in cell:  # then its folders must be those of the file
       found = [p for p in found if f'/{cell}'.endswith(self._tails(p))]
     if not found:
@@ -61,8 +63,20 @@ class Places:
   def _names(self):
     """{name and stem: files} of all images below the folder."""
     if self._by_name is None:
-      self._by_name = collections.defaultdict(list)
-      for path in images_below(self.root, masks=True):
-        for name in dict.fromkeys((path.name, formats.stem(path))):
-          self._by_name[composed(name)].append(path)
+      self._by_name = _by_name(images_below(self.root, masks=True))
     return self._by_name
+
+  def _drawn(self, name):
+    """The DICOM SEG and RTSTRUCT of a name or stem, which are no images."""
+    if self._files is None:
+      self._files = _by_name(walk.files_below(self.root))
+    return [p for p in self._files.get(name, ()) if formats.is_segmentation(p)]
+
+
+def _by_name(paths):
+  """{name and stem: paths}."""
+  found = collections.defaultdict(list)
+  for path in paths:
+    for name in dict.fromkeys((path.name, formats.stem(path))):
+      found[composed(name)].append(path)
+  return found

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from medjax.data import formats, walk
 from medjax.data.folder import fields as fields_lib
 from medjax.data.folder import (
   landmarks,
@@ -14,6 +15,7 @@ from medjax.data.folder import (
 )
 from medjax.data.folder.cases import About
 from medjax.data.folder.entry import Entry, name_of, split_name
+from medjax.files import composed
 
 
 def table_of(root, name):
@@ -79,34 +81,67 @@ def read(
   if unlabelled:
     return _bare(root, passed), About()
   if nnunet.is_task(root):
-    return _from_task(root, passed, folds)
+    return _from_task(root, passed, folds, partly)
   entries = layout.entries_in(root, passed, dense=dense, partly=partly)
+  said = _exported(entries)
   if patient:
-    return entries, About()
+    return entries, About(notes=said)
   entries, notes = people.by_folder(entries, root, dense)
-  return entries, About(notes=notes)
+  return entries, About(notes=(*said, *notes))
 
 
 def _from_table(path, root, where, join, landmark, fields, **options):
   """The entries of a table, of visits with a `landmark`, and what is known."""
-  table = tables.select(tables.read(path), where)
+  table, said = tables.select(tables.read(path), where), ()
   if join.get('table'):
     other = tables.read(table_of(root, join['table']))
-    table = tables.joined(table, other, join.get('on', ''))
+    table, said = tables.joined(table, other, join.get('on', ''))
   if landmark:
     table = landmarks.stacked(table, landmark, fields)
     fields = landmarks.without_visit(fields)
   place = root.parent if root.is_file() else root
   entries, notes, names = fields_lib.from_table(table, place, fields, **options)
-  return entries, About(notes=notes, covariate_names=names)
+  said = (*said, *(() if where else _unlisted(entries, table.path)))
+  return entries, About(notes=(*said, *notes), covariate_names=names)
 
 
-def _from_task(root, passed, folds):
+def _unlisted(entries, table):
+  """A note of how many images beside those of a table are in no row of it.
+
+  Where a case is one picture or volume: else they may be channels or masks.
+  """
+  if any(len(e.images) != 1 or e.dense or e.others for e in entries):
+    return ()
+  folders = {e.image.parent for e in entries}
+  files = (f for place in folders for f in walk.listed(place)[1])
+  rest = listing.unmasked([f for f in files if formats.is_image(f)])
+  known = {composed(str(e.image)) for e in entries}
+  count = sum(composed(str(f)) not in known for f in rest)
+  note = f'{count} images beside those of {table.name} are in no row of it'
+  return (note,) if count else ()
+
+
+def _from_task(root, passed, folds, partly):
   """(entries, About) of a folder of nnU-Net or the Decathlon."""
-  task, entries, notes = nnunet.read(root, passed)
+  task, entries, notes = nnunet.read(root, passed, partly=partly)
   entries, more = nnunet.with_splits(entries, folds)
   known = dataclasses.asdict(task)
   return entries, About(notes=(*notes, *more), **known)
+
+
+def _exported(entries):
+  """A note of patients who have DICOM and another format, a case each."""
+  kinds = {}
+  for e in entries:
+    if e.patient:
+      dicom = formats.suffix(e.image) in ('', *listing.DICOM)
+      kinds.setdefault((e.label, e.patient), set()).add(dicom)
+  count = sum(len(own) > 1 for own in kinds.values())
+  note = (
+    f'{count} patients have DICOM and files of another format, a case each: '
+    'if one was made of the other, keep one'
+  )
+  return (note,) if count else ()
 
 
 def _bare(root, passed):

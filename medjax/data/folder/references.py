@@ -46,10 +46,10 @@ def _of(places, text, image, where):
       f'{place}{len(found)} masks {places.root / text} of {image}; one is '
       'needed, or x_mask_1, x_mask_2, …'
     )
-  return [_inside(p) for p in found]
+  return [inside(p) for p in found]
 
 
-def _inside(mask):
+def inside(mask):
   """The file of a folder that holds nothing else: a SEG, an RTSTRUCT."""
   if not mask.is_dir() or formats.holds_image(mask):
     return mask

@@ -18,15 +18,20 @@ def assigned(entries, has_reference=None, **options):
   """As `assign`; those without labels by statement stay aside.
 
   With `has_reference`, entry → bool, those that nobody can be judged by are of
-  train, but for those of a patient who can.
+  train, but for those of a patient who can: these are of that patient's split.
   """
-  known = {e.patient for e in entries if has_reference and has_reference(e)}
+  known = {}  # patient → a stated split, or ''
+  for e in entries:
+    if has_reference and has_reference(e):
+      known[e.patient] = e.split or known.get(e.patient, '')
   groups = {'divided': [], 'aside': [], 'train': []}
   for e in entries:
     if e.split == 'unlabelled':
       kind = 'aside'
-    elif not has_reference or e.split or e.patient in known:
+    elif not has_reference or e.split:
       kind = 'divided'
+    elif e.patient in known:
+      kind, e = 'divided', dataclasses.replace(e, split=known[e.patient])
     else:
       kind = 'train'
     groups[kind].append(e)

@@ -119,12 +119,13 @@ def select(table, where):
 
 
 def joined(table, other, on=''):
-  """The table with the columns of another, of the rows with the same key.
+  """(table with the columns of another, of the rows with the same key; notes).
 
   on: the column that both have and that is the key, by default the only one.
-  A row without its like in the other has empty cells. Raises ValueError for a
-  key that is empty or twice in the other, for columns of one name that do not
-  agree (where files lie counts not), and for a table that is of other cases.
+  A row without its like in the other has empty cells, which is noted. Raises
+  ValueError for a key that is empty or twice in the other, or another text for
+  one number (007, 7), for columns of one name that do not agree (where files
+  lie counts not), and for a table that is of other cases.
   """
   shared = [c for c in other.columns if c in table.columns]
   if not on and len(shared) != 1:
@@ -144,6 +145,7 @@ def joined(table, other, on=''):
       line = rows[key].where.rpartition(', ')[2]
       raise ValueError(f'{row.where}: {on} is that of {line} too; keep one')
     rows[key] = row
+  _check_numbers(table, rows, on)
   keys = {row.cells[on] for row in table.rows}
   if not keys & rows.keys():
     raise ValueError(
@@ -158,7 +160,7 @@ def joined(table, other, on=''):
       )
   added = tuple(c for c in other.columns if c not in shared)
   empty = dict.fromkeys(added, '')
-  return dataclasses.replace(
+  table = dataclasses.replace(
     table,
     columns=table.columns + added,
     rows=tuple(
@@ -166,6 +168,23 @@ def joined(table, other, on=''):
       for row in table.rows
     ),
   )
+  bare = len(table.rows) - len(pairs)
+  note = f'{bare} of {len(table.rows)} rows have no row in {other.path.name}'
+  return table, (note,) if bare else ()
+
+
+def _check_numbers(table, rows, on):
+  """Refuses keys that are numbers of the other table, written otherwise."""
+  keys = {row.cells[on] for row in table.rows}
+  theirs = {number(key): row for key, row in rows.items() if key not in keys}
+  for row in table.rows:
+    key = row.cells[on]
+    like = None if key in rows else theirs.get(number(key))
+    if like and number(key) is not None:
+      raise ValueError(
+        f'{like.where}: {on} is {like.cells[on]}, and {key} in {row.where}: '
+        'write the same text in both'
+      )
 
 
 def _of(rows, row, on, empty):

@@ -73,6 +73,19 @@ def test_rows_written_as_nifti_are_seen_where_only_they_fit(tmp_path):
     open_folder(tmp_path, 'train', dense=True, fractions=(1, 0, 0))[0]
 
 
+def test_squares_among_rows_are_refused(tmp_path):
+  """One set is written in one way, and a square does not tell in which."""
+  (tmp_path / 'masks').mkdir()
+  for name, rows in (('a', SQUARE), ('b', WIDE)):
+    save(tmp_path / 'images' / f'{name}.png', 100 + rows)
+    path = tmp_path / 'masks' / f'{name}.nii'
+    nib.save(nib.Nifti1Image(rows, np.eye(4)), path)
+  cases = open_folder(tmp_path, 'train', dense=True, fractions=(1, 0, 0))
+  with pytest.raises(ValueError, match=r'a\.nii: is square.*b\.nii rows do'):
+    cases[0]
+  np.testing.assert_array_equal(cases[1]['mask'], WIDE)
+
+
 def test_channels_of_two_orders(tmp_path):
   for name in ('a.png', 'b.mha'):
     save(tmp_path / name, 100 + SQUARE)

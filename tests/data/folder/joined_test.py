@@ -38,6 +38,7 @@ def test_columns_of_both(tmp_path, on):
   assert found['0'] == [0, 7, 1, 0]
   assert found['2'] == [2, 20, 0, 1]
   np.testing.assert_array_equal(found['1'], [1, *[np.nan] * 3])
+  assert '1 of 3 rows have no row in features.csv' in cases.notes
 
 
 def test_columns_that_both_have_and_that_agree_are_one(tmp_path):
@@ -55,6 +56,8 @@ def test_columns_that_both_have_and_that_agree_are_one(tmp_path):
     (['0.png,1,a', '0.png,2,a'], 'file,area,shape', '',
      r'line 3: file is that of line 2 too; keep one'),
     (['x.png,1,a'], 'file,area,shape', '', 'a table of other cases'),
+    (['2,1,b', '01,1,a'], 'age,area,shape', '',
+     r'features\.csv, line 3: age is 01, and 1 in .*: write the same text'),
     ([',1,a'], 'file,area,shape', '', 'line 2: file is empty'),
     (['0.png,1,a'], 'name,area,shape', '', 'shares no column .*data.join.on'),
     (['0.png,1,a'], 'name,area,shape', 'file', "has no column 'file'"),

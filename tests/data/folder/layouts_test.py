@@ -136,7 +136,9 @@ def test_numbered_masks_in_a_folder_of_their_own(tmp_path):
   second = np.zeros((6, 5), np.uint8)
   second[5] = 255
   PIL.Image.fromarray(second).save(tmp_path / 'masks' / 'cell1_2.png')
-  assert [c['mask'].sum() for c in opened(tmp_path)] == [6, 11]
+  cases = opened(tmp_path)
+  assert [c['mask'].sum() for c in cases] == [6, 11]
+  assert '1 cases have several masks' in str(cases.notes)
 
 
 def test_several_masks_of_several_classes_are_not_joined(tmp_path):
@@ -317,6 +319,50 @@ def test_bids(tmp_path, dense):
     assert '{participant_id}/ses-*/anat/*_T1w.nii.gz' in str(e.value)
 
 
+def test_bids_with_several_masks(tmp_path):
+  """Of a session, or of each subject another; the message says how."""
+  for p in range(1, 4):
+    stem = f'sub-0{p}/ses-1/anat/sub-0{p}_ses-1'
+    volume(tmp_path / f'{stem}_T1w.nii.gz')
+    for kind in ('brain', 'lesion'):
+      place = tmp_path / 'derivatives' / f'{stem}_run-{p}_{kind}_mask.nii.gz'
+      volume(place, 1)
+  for partly in (False, True):
+    with pytest.raises(ValueError, match='masks of several names') as e:
+      opened(tmp_path, dense=True, partly=partly)
+  stem = '{patient}/{session}/anat/{patient}_{session}'
+  assert f"image='{stem}_T1w.nii.gz'" in str(e.value)
+  assert f"mask='derivatives/{stem}_run-1_brain_mask.nii.gz'" in str(e.value)
+  for path in tmp_path.glob('derivatives/**/*_brain_*'):
+    path.unlink()
+  assert len(opened(tmp_path, dense=True)) == 3
+  path = next(tmp_path.glob('derivatives/**/sub-02*_mask.nii.gz'))
+  path.rename(path.with_name(path.name.replace('lesion', 'brain')))
+  with pytest.raises(ValueError, match=r'sub-01.*sub-02.*say which, as in'):
+    opened(tmp_path, dense=True)
+
+
+def test_one_mask_each_of_another_structure(tmp_path):
+  for p in range(4):
+    volume(tmp_path / f'P{p}' / 'scan_ct.nii.gz')
+    volume(tmp_path / f'P{p}' / f'P{p}_liver{p}_mask.nii.gz', 1)
+  assert len(opened(tmp_path, dense=True)) == 4
+  path = tmp_path / 'P1' / 'P1_liver1_mask.nii.gz'
+  path.rename(path.with_name('tumour_mask.nii.gz'))
+  with pytest.raises(
+    ValueError, match=r'tumour_mask\.nii\.gz.*for .*liver0'
+  ) as e:
+    opened(tmp_path, dense=True)
+  assert "data.fields.image='{patient}/scan_ct.nii.gz'" in str(e.value)
+
+
+def test_masks_called_as_patients_are_of_one_class(tmp_path):
+  for name in ('DoeJohn', 'RoeJane', 'PoeEdgar'):
+    volume(tmp_path / f'{name[:3]}_{name[3:]}' / 'ct.nii.gz')
+    volume(tmp_path / f'{name[:3]}_{name[3:]}' / f'{name}_mask.nii.gz', 1)
+  assert len(opened(tmp_path, dense=True)) == 3
+
+
 def test_bids_by_its_table(tmp_path):
   """With the words that the refusal of several images proposes."""
   rows = ['participant_id\tdx']
@@ -363,6 +409,33 @@ def test_x_rays_of_a_patient_in_one_folder(tmp_path):
   assert len(cases) == 8
   assert len({c['patient'] for c in cases}) == 4
   assert cases[0]['image'].shape == (4, 5, 1)
+
+
+def test_a_series_and_its_export_are_two_cases_which_is_said(tmp_path):
+  for kind in 'ab':
+    for p in range(2):
+      place = tmp_path / kind / f'{kind}{p}'
+      dicom(place / 'dcm' / '0.dcm', CTImageStorage, position=0)
+      if not p:
+        volume(place / 'vol.nii.gz')
+  assert '2 patients have DICOM and files of another' in str(
+    opened(tmp_path).notes
+  )
+
+
+def test_structure_sets_in_a_folder_each(tmp_path):
+  for p in range(2):
+    dicom(tmp_path / f'images/P{p}/0.dcm', CTImageStorage, position=0)
+    dicom(tmp_path / f'masks/P{p}/rs{p}.dcm', RTStructureSetStorage)
+  entries = opened(tmp_path, dense=True).entries
+  assert [e.mask.name for e in entries] == ['rs0.dcm', 'rs1.dcm']
+  assert [e.id for e in entries] == ['P0', 'P1']
+  # The same, told by their mere names in a table.
+  rows = ['path,mask', 'images/P0,rs0.dcm', 'images/P1,rs1']
+  (tmp_path / 'cases.csv').write_text('\n'.join(rows))
+  assert [e.masks for e in opened(tmp_path, dense=True).entries] == [
+    e.masks for e in entries
+  ]
 
 
 def test_a_series_whose_first_file_is_no_image(tmp_path):

@@ -129,6 +129,46 @@ def test_folds_as_stated(tmp_path):
   )
 
 
+def test_other_folds_than_stated_leave_a_labelled_test_set(tmp_path):
+  root = task(tmp_path, labelled=True)
+  folds(root, ids(0, 9), ids(1, 8), ids(2, 7), ids(3, 6), ids(4, 5))
+  splits = open_splits(root, folds=3, dense=True)
+  found = {name: len(cases) for name, cases in splits.items()}
+  assert found == {'test': 2, 'fold0': 4, 'fold1': 3, 'fold2': 3}
+
+
+def test_a_part_of_the_masks(tmp_path):
+  """Of imagesTr where a task learns without; of imagesTs none may lack."""
+  root = task(tmp_path, labelled=True)
+  (root / 'labelsTr/case_003.nii.gz').unlink()
+  cases = open_folder(root, 'train', dense=True, partly=True)
+  (bare,) = (e for e in cases.entries if not e.masks)
+  assert bare.id == 'case_003'
+  (root / 'labelsTs/test_1.nii.gz').unlink()
+  with pytest.raises(FileNotFoundError, match=r'test_1_0000\.nii\.gz: has no'):
+    open_folder(root, 'train', dense=True, partly=True)
+
+
+@pytest.mark.parametrize(
+  'beside', ['labelsTr/case_000', 'imagesTr/case_000_0001']
+)
+def test_two_files_of_one_mask_or_channel(tmp_path, beside):
+  """nnU-Net reads what ends as dataset.json says; else they are refused."""
+  root = task(tmp_path)
+  volume(root / f'{beside}.nii', 3)
+  splits = open_splits(root, dense=True)
+  entries = [e for cases in splits.values() for e in cases.entries]
+  files = [p.name for e in entries for p in (*e.images, *e.masks)]
+  assert all(name.endswith('.nii.gz') for name in files)
+  assert 'not read: 1 files' in str(splits['train'].notes)
+  task(tmp_path, file_ending=None)
+  with pytest.raises(ValueError, match='by its name; keep one'):
+    open_folder(root, 'train', dense=True)
+  if 'images' in beside:
+    with pytest.raises(ValueError, match='by its name; keep one'):
+      find_numbered(root / 'imagesTr', 2)
+
+
 def test_the_decathlon_has_other_forms(tmp_path):
   """Version 1: labels by number, `modality`, four axes, no _0000."""
   for i in range(4):

@@ -245,7 +245,9 @@ def test_segments_by_name(tmp_path):
   )
   one = opened(tmp_path, class_names=('background', 'tumor'))
   np.testing.assert_array_equal(one[1]['mask'], LABELS == 2)
-  with pytest.raises(ValueError, match='holds liver, tumor, and none of the'):
+  with pytest.raises(
+    ValueError, match=r'liver, tumor, and none of .* kidney; wh'
+  ):
     opened(tmp_path, class_names=('background', 'kidney'))[0]
 
 
@@ -288,11 +290,34 @@ def test_segments_of_one_name_are_one_class_and_two_regions(tmp_path):
 def test_one_structure_each_of_another_name(tmp_path):
   for i in range(3):
     nifti(tmp_path / f'{i}.nii', RNG.random((4, 5, 6)), LPS)
-    slicer(tmp_path / f'{i}_seg.seg.nrrd', LABELS == 1, [f'GTV {"xyz"[i]}'])
+    name, value = f'GTV {"xyz"[i]}', i + 1  # of what was not deleted
+    array = np.where(LABELS == 1, value, 0)
+    slicer(tmp_path / f'{i}_seg.seg.nrrd', array, [name], values=[value])
   cases = opened(tmp_path)
   assert cases.num_classes == 2
   assert 'taken as one class' in cases.notes[0]
   np.testing.assert_array_equal(cases[2]['mask'], LABELS == 1)
+
+
+def test_masks_that_name_nothing_among_those_that_do(tmp_path):
+  for i in range(4):
+    nifti(tmp_path / f'{i}.nii', RNG.random((4, 5, 6)), LPS)
+  for i in range(2):
+    slicer(tmp_path / f'{i}_seg.seg.nrrd', LABELS, ['tumour', 'liver'])
+  slicer(tmp_path / '2_seg.seg.nrrd', LABELS * 0, [])  # there is neither
+  nifti(tmp_path / '3_seg.nii', LABELS, LPS)
+  with pytest.raises(
+    ValueError, match=r'3_seg\.nii: names no structures, as 2'
+  ):
+    opened(tmp_path)
+  cases = opened(tmp_path, class_names=('background', 'liver', 'tumour'))
+  assert '1 masks name no structures, as 2 others do' in str(cases.notes)
+  np.testing.assert_array_equal(cases[3]['mask'], LABELS)
+  np.testing.assert_array_equal(cases[0]['mask'], np.array([0, 2, 1])[LABELS])
+  nifti(tmp_path / '3_seg.nii', np.uint8(LABELS == 1), LPS)
+  for i in range(2):  # one name, so that its number is no question
+    slicer(tmp_path / f'{i}_seg.seg.nrrd', LABELS == 1, ['liver'])
+  np.testing.assert_array_equal(opened(tmp_path)[3]['mask'], LABELS == 1)
 
 
 # Values of masks.

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medjax.data import folder
 from medjax.data.folder.entry import Entry
-from medjax.data.folder.splits import assign
+from medjax.data.folder.splits import assign, assigned
 
 FRACTIONS = (0.7, 0.15, 0.15)
 
@@ -121,6 +121,22 @@ def test_refused(labels, split, options, message):
   with pytest.raises(ValueError, match=re.escape(message)) as e:
     splits_of(make(labels, split=split), **options)
   assert '\n' not in str(e.value)
+
+
+def test_an_unlabelled_case_is_of_the_stated_split_of_its_patient():
+  told = [('a', 'x', 'train'), ('b', 'x', 'validation'), ('c', 'y', 'test')]
+  entries = [
+    Entry(id=p, images=(), patient=p, label=label, split=split)
+    for p, label, split in told
+  ]
+  entries += [Entry(id=f'{p}2', images=(), patient=p) for p in 'abd']
+  found = assigned(
+    entries, lambda e: e.label is not None, seed=0, fractions=(1, 1, 1), folds=0
+  )
+  assert {e.id: e.split for e in found} == {
+    'a': 'train', 'a2': 'train', 'b': 'validation', 'b2': 'validation',
+    'c': 'test', 'd2': 'train',
+  }  # fmt: skip
 
 
 def test_splits_do_not_depend_on_the_locale():

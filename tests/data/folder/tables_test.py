@@ -302,3 +302,15 @@ def test_a_table_that_is_none(tmp_path):
     f.truncate(2**28 + 1)
   with pytest.raises(ValueError, match='is larger than 256 MiB'):
     opened(tmp_path)
+
+
+def test_images_that_the_table_leaves_out_are_counted(tmp_path):
+  for i in range(5):
+    picture(tmp_path / f'{i}.png', i + 1)
+  picture(tmp_path / '0_mask.png')
+  rows = ['path,label', *(f'{i}.png,{"ab"[i % 2]}' for i in range(3))]
+  (tmp_path / 'cases.csv').write_text('\n'.join(rows))
+  note = '2 images beside those of cases.csv are in no row of it'
+  assert note in open_folder(tmp_path, 'train').notes
+  chosen = open_folder(tmp_path, 'train', where='label=a')
+  assert 'beside those' not in str(chosen.notes)

@@ -55,7 +55,8 @@ def classes_of(segments, class_names, path):
   if segments and not found:
     raise DicomError(
       f'{path}: none of its structures ({", ".join(segments)}) is a class '
-      f'({", ".join(class_names[1:])}); name them in class_names'
+      f'({", ".join(class_names[1:])}); name them in class_names, or give the '
+      'case an empty mask'
     )
   unknown = [name for name in segments if name not in found]
   if unknown:
