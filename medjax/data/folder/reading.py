@@ -1,6 +1,7 @@
 """The entries of a folder as they stand there, or as a table has them."""
 
 import dataclasses
+import functools
 import pathlib
 
 from medjax.data.folder import fields as fields_lib
@@ -48,7 +49,7 @@ def read(
   """(entries, About) of a table, or of a folder without one.
 
   `patient`, the rule of `data.patient`: without one it is told by columns and
-  folders that are called as patients are.
+  folders that are called as patients are, or by headers.
   """
   if table is not None:
     return _from_table(
@@ -73,18 +74,21 @@ def read(
     raise ValueError(f'{root}: data.landmark needs a table of visits')
   if where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
+  named, about = people.by_header, About()
   if any(fields.values()):
     entries, notes = fields_lib.from_patterns(root, fields, passed)
-    return entries, About(notes=notes)
-  if unlabelled:
-    return _bare(root, passed), About()
-  if nnunet.is_task(root):
-    return _from_task(root, passed, folds)
-  entries = layout.entries_in(root, passed, dense=dense, partly=partly)
+    about = About(notes=notes)
+  elif unlabelled:
+    entries = _bare(root, passed)
+  elif nnunet.is_task(root):
+    entries, about = _from_task(root, passed, folds)
+  else:
+    entries = layout.entries_in(root, passed, dense=dense, partly=partly)
+    named = functools.partial(people.by_folder, root=root, dense=dense)
   if patient:
-    return entries, About()
-  entries, notes = people.by_folder(entries, root, dense)
-  return entries, About(notes=notes)
+    return entries, about
+  entries, notes = named(entries)
+  return entries, dataclasses.replace(about, notes=(*about.notes, *notes))
 
 
 def _from_table(path, root, where, join, landmark, fields, **options):
