@@ -497,6 +497,12 @@ def test_fetch(tmp_path, server, capsys):
   assert path.read_bytes() == b'content'
   (folder / 'a.npz').unlink()  # it is not asked for again
   assert download.fetch(f'{url}/a.npz', md5=md5, folder=here) == path
+  (folder / 'other').mkdir()
+  (folder / 'other' / 'a.npz').write_bytes(b'of another set')
+  other = hashlib.md5(b'of another set').hexdigest()
+  download.fetch(f'{url}/other/a.npz', md5=other, folder=here)
+  assert path.read_bytes() == b'of another set'
+  path.write_bytes(b'content')
   for bad in (f'{url}/b.npz', 'http://127.0.0.1:9/b.npz'):
     with pytest.raises(FileNotFoundError, match='could not download') as e:
       download.fetch(bad, md5=md5, folder=here)
