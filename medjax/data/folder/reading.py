@@ -85,9 +85,7 @@ def read(
   else:
     entries = layout.entries_in(root, passed, dense=dense, partly=partly)
     named = functools.partial(people.by_folder, root=root, dense=dense)
-  if patient:
-    return entries, about
-  entries, notes = named(entries)
+  entries, notes = (entries, ()) if patient else named(entries)
   return entries, dataclasses.replace(about, notes=(*about.notes, *notes))
 
 
