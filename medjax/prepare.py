@@ -27,6 +27,8 @@ from medjax.data import builders, inputs, records, remote
 
 # Beside the records: of which builder's file they are, and of which files.
 _BUILDER = 'builder.json'
+# Beside what is being written: what an earlier run must agree in to be of use.
+_MADE_OF = 'made_of.json'
 _DAY = 24 * 3600
 
 
@@ -83,12 +85,19 @@ def _is_current(builder, path, home):
   if not (target / 'dataset_info.json').exists():
     return False
   made = files.read_json(target / _BUILDER, mend='delete it') or {}
-  ours = path.resolve().parent == shipped.folder('datasets').resolve()
-  digest = hashlib.sha256(path.read_bytes()).hexdigest()
-  if not ours and made.get('source', digest) != digest:
-    print(f'{path} was edited: preparing {target} anew', flush=True)
+  if _was_edited(path, made, target):
     return False
   _check_inputs(target, made, builder.manual_dir, home)
+  return True
+
+
+def _was_edited(path, made, target):
+  """Whether a builder of yours is another than the one that made a set."""
+  ours = path.resolve().parent == shipped.folder('datasets').resolve()
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  if ours or made.get('source', digest) == digest:
+    return False
+  print(f'{path} was edited: preparing {target} anew', flush=True)
   return True
 
 
@@ -115,13 +124,16 @@ def _prepare_remote(name, url, manual_dir, **options):
   builder = builders.load(path, config, data_dir=home, manual_dir=manual_dir)
   local = pathlib.Path(builder.data_path)
   place = local.relative_to(home)
-  if place.name not in remote.versions(url, str(place.parent)):
+  target, whole = f'{url}/{place}', False
+  if place.name in remote.versions(url, str(place.parent)):
+    made = remote.read_json(url, f'{place}/{_BUILDER}') or {}
+    whole = not _was_edited(path, made, target)
+  if whole:
+    _check_inputs(target, made, builder.manual_dir, home)
+  else:
     prepare(name, None, manual_dir, **options)
     remote.publish(local, url, str(place))
-  else:
-    made = remote.read_json(url, f'{place}/{_BUILDER}') or {}
-    _check_inputs(f'{url}/{place}', made, builder.manual_dir, home)
-  return f'{url}/{place}'
+  return target
 
 
 def _build(builder, path, config, home, target, shard_mb, write):
@@ -143,20 +155,13 @@ def _build(builder, path, config, home, target, shard_mb, write):
       'source': made_of['source'],
       'inputs': inputs.note(builder.manual_dir, splits, home),
     }
-    _open_incomplete(incomplete, made_of)
-    plan = builders.jobs(builder, path, config, splits, incomplete, shard_mb)
-    todo = [job for shards in plan.values() for job in shards]
-    write(todo, sum(len(split.items) for split in splits.values()))
-    builders.finish(builder, plan, incomplete)
-  (incomplete / 'made_of.json').unlink()
-  files.write_json(incomplete / _BUILDER, kept)
-  _sweep(incomplete)
-  if target.exists():  # of the builder as it was
-    old = target.with_name(f'{target.name}.old')
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(target, old)
-    shutil.rmtree(old, ignore_errors=True)
-  os.replace(incomplete, target)
+    if not _open_incomplete(incomplete, made_of):
+      plan = builders.jobs(builder, path, config, splits, incomplete, shard_mb)
+      todo = [job for shards in plan.values() for job in shards]
+      write(todo, sum(len(split.items) for split in splits.values()))
+      builders.finish(builder, plan, incomplete)
+      files.write_json(incomplete / _BUILDER, kept)
+  _put_in_place(incomplete, target)
   about = records.info_of(target)
   parts = ', '.join(f'{k} {n}' for k, n in about['splits'].items())
   size = sum(f.stat().st_size for f in target.iterdir()) / 1e6
@@ -164,24 +169,47 @@ def _build(builder, path, config, home, target, shard_mb, write):
   print(f'prepared {_title(builder)}: {parts} ({size:.1f} MB, {seconds:.1f} s)')
 
 
+def _put_in_place(incomplete, target):
+  """Gives a whole set its name, in place of one of the builder as it was.
+
+  Wherever it is killed, the next run goes on from there.
+  """
+  for sidecar in incomplete.glob('*.array_record-*.json'):
+    sidecar.unlink()
+  _sweep(incomplete)
+  old = target.with_name(f'{target.name}.old')
+  shutil.rmtree(old, ignore_errors=True)
+  if target.exists():
+    os.replace(target, old)
+  os.replace(incomplete, target)
+  (target / _MADE_OF).unlink()
+  shutil.rmtree(old, ignore_errors=True)
+
+
 def _open_incomplete(folder, made_of):
-  """Keeps the shards of a run that was killed if they are of the same."""
-  note = folder / 'made_of.json'
+  """Keeps the shards of a run that was killed if they are of the same.
+
+  Returns whether all is written, and only its name is missing.
+  """
+  note = folder / _MADE_OF
   try:
     earlier = files.read_json(note, mend='')
   except ValueError:  # nothing is known of its shards
     earlier = None
   if earlier == files.plain(made_of):
+    if (folder / _BUILDER).exists():
+      return True
     _sweep(folder)
     done = len(list(folder.glob('*.array_record-*.json')))
     print(f'taking up an earlier run: {done} shards are done', flush=True)
-    return
+    return False
   if isinstance(earlier, dict):
     changed = [k for k in made_of if earlier.get(k) != files.plain(made_of[k])]
     print(f'beginning anew: {", ".join(changed)} changed', flush=True)
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
   files.write_json(note, made_of)
+  return False
 
 
 def _sweep(folder, *, seconds=0):

@@ -379,6 +379,93 @@ def test_an_object_store(tmp_path, monkeypatch, capsys, store):
   assert len({frozenset(contents(f)) for f in folders}) == 1
 
 
+def test_an_edited_builder_replaces_what_is_in_a_store(
+  tmp_path, monkeypatch, store
+):
+  builder, url = tmp_path / 'slow.py', 's3://bucket/data'
+
+  def first_of(user, text=None):
+    monkeypatch.setenv('MEDJAX_DATA_DIR', str(tmp_path / user))
+    if text:
+      builder.write_text(text)
+      prepare.prepare(str(builder), url)
+    return int(records.open_split('slow', 'test', url)[0]['image'].max())
+
+  assert first_of('maker', SLOW) == first_of('reader') == 0
+  edited = SLOW.replace('(4, 4, 1), i,', '(4, 4, 1), i + 9,')
+  assert first_of('maker', edited) == first_of('another') == 9
+  with pytest.raises(
+    ValueError, match=r'reader.*is another than s3:.*; delete'
+  ):
+    first_of('reader')
+
+
+def test_stores_with_a_set_of_one_name(tmp_path, monkeypatch, store):
+  """Of two sites: what was copied from the one is not taken for the other's."""
+  builder = tmp_path / 'made.py'
+  builder.write_text(AT_HAND)
+  for site, last in (('a', 3), ('b', 4)):
+    monkeypatch.setenv('MEDJAX_DATA_DIR', str(tmp_path / site))
+    files = hospital(tmp_path / f'of_{site}', (1, 2, last))
+    prepare.prepare(str(builder), f's3://{site}', files)
+  monkeypatch.setenv('MEDJAX_DATA_DIR', str(tmp_path / 'reader'))
+  records.dataset_dir('made', 's3://a')
+  assert records.dataset_dir('made', 's3://a').is_dir()
+  with pytest.raises(ValueError, match=r'is another than s3://b/made/1\.0\.0'):
+    records.dataset_dir('made', 's3://b')
+
+
+def test_a_store_of_an_unknown_kind():
+  with pytest.raises(ValueError, match=r'^hdfs://a: no object store that is'):
+    records.dataset_dir('made', 'hdfs://a')
+
+
+@pytest.mark.parametrize('at', ['sidecars', 'old', 'new', 'rest'])
+def test_killed_while_a_set_is_put_in_place(tmp_path, capsys, monkeypatch, at):
+  builder = tmp_path / 'slow.py'
+  builder.write_text(SLOW)
+  target = prepare.prepare(str(builder), tmp_path)
+  builder.write_text(SLOW + '  # edited\n')
+
+  def killed(*args, **kwargs):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as m:
+    replace, count = os.replace, {'old': 0, 'new': 1}.get(at)
+    moved = []
+
+    def moving(source, to):
+      if pathlib.Path(to).parent == target.parent:
+        if len(moved) == count:
+          killed()
+        moved.append(to)
+      replace(source, to)
+
+    m.setattr(os, 'replace', moving)
+    if at == 'sidecars':
+      m.setattr(prepare, '_put_in_place', killed)
+    rmtree = shutil.rmtree
+    m.setattr(
+      shutil,
+      'rmtree',
+      lambda p, **k: (
+        killed()
+        if at == 'rest' and len(moved) == 2 and str(p).endswith('.old')
+        else rmtree(p, **k)
+      ),
+    )
+    with pytest.raises(KeyboardInterrupt):
+      prepare.prepare(str(builder), tmp_path)
+  if at != 'new':  # between two names there is none
+    assert len(records.open_split('slow', 'test', tmp_path)) == 20
+  monkeypatch.setattr(builders, 'write_shard', killed)  # all is written
+  assert prepare.prepare(str(builder), tmp_path) == target
+  assert len(records.open_split('slow', 'test', tmp_path)) == 20
+  assert 'made_of.json' not in contents(target)
+  beside = {p.name for p in target.parent.iterdir()} - {'.lock'}
+  assert beside == {'1.0.0', *(['1.0.0.old'] if at == 'rest' else ())}
+
+
 def test_a_second_time_does_nothing(tmp_path, capsys):
   builder = tmp_path / 'slow.py'
   builder.write_text(SLOW)
@@ -497,6 +584,12 @@ def test_fetch(tmp_path, server, capsys):
   assert path.read_bytes() == b'content'
   (folder / 'a.npz').unlink()  # it is not asked for again
   assert download.fetch(f'{url}/a.npz', md5=md5, folder=here) == path
+  (folder / 'other').mkdir()
+  (folder / 'other' / 'a.npz').write_bytes(b'of another set')
+  other = hashlib.md5(b'of another set').hexdigest()
+  download.fetch(f'{url}/other/a.npz', md5=other, folder=here)
+  assert path.read_bytes() == b'of another set'
+  path.write_bytes(b'content')
   for bad in (f'{url}/b.npz', 'http://127.0.0.1:9/b.npz'):
     with pytest.raises(FileNotFoundError, match='could not download') as e:
       download.fetch(bad, md5=md5, folder=here)

@@ -199,10 +199,10 @@ def finish(builder, plan, folder):
   """Writes what tfds keeps beside the shards; they must all be there."""
   import tensorflow_datasets as tfds
 
-  infos, sidecars = [], []
+  infos = []
   for name, shards in plan.items():
-    sidecars += (paths := [_sidecar(pathlib.Path(job.file)) for job in shards])
-    written = [json.loads(path.read_text()) for path in paths]
+    sidecars = [_sidecar(pathlib.Path(job.file)) for job in shards]
+    written = [json.loads(path.read_text()) for path in sidecars]
     keys = [key for shard in written for key in shard['keys']]
     if len(set(keys)) < len(keys):
       twice = next(key for key in keys if keys.count(key) > 1)
@@ -217,8 +217,6 @@ def finish(builder, plan, folder):
     )
   builder.info.set_splits(tfds.core.SplitDict(infos))
   builder.info.write_to_directory(folder)
-  for sidecar in sidecars:
-    sidecar.unlink()
 
 
 def _is_whole(file):

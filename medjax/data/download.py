@@ -19,7 +19,8 @@ def fetch(url, *, md5, folder, manual_dir=None):
   """Path of a file: in `manual_dir` if given, else downloaded to `folder`.
 
   A file at hand whose MD5 differs is taken, and a line says so; a download
-  must match, and appears under its name only when it does.
+  must match, and appears under its name only when it does. An earlier one of
+  the same name, as two sets have their `train.zip`, gives way to it.
   """
   filename = url.split('?')[0].rsplit('/', 1)[-1]
   if manual_dir is not None:
@@ -36,7 +37,7 @@ def fetch(url, *, md5, folder, manual_dir=None):
       )
     return path
   path = pathlib.Path(folder) / filename
-  if path.is_file():
+  if path.is_file() and _md5(path) == md5:
     return path
   by_hand = (
     f'or download {filename} yourself and pass --manual_dir=FOLDER_WITH_IT '

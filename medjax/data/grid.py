@@ -77,8 +77,15 @@ def relative(source_affine, target_affine, target_shape):
 
 
 def window(array, start, shape, value):
-  """The window of `shape` at `start`, `value` where it leaves the array."""
+  """The window of `shape` at `start`, `value` where it leaves the array.
+
+  Integers become float32 where theirs cannot hold the value.
+  """
   n = len(shape)
+  if array.dtype.kind in 'iu':
+    most = np.iinfo(array.dtype)
+    if not (float(value).is_integer() and most.min <= value <= most.max):
+      array = array.astype(np.float32)
   out_shape = (*(int(s) for s in shape), *array.shape[n:])
   out = np.full(out_shape, value, array.dtype)
   inner, outer = [], []

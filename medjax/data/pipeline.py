@@ -74,8 +74,9 @@ class TrainStream:
   `share` of each batch, in an order of their own: few would be in few batches.
 
   An example has the `inputs` of the model and the `fields` of the task, in the
-  form of the first case that has them. A field that a case lacks is zeros, and
-  valid[field] is False.
+  form of the first case that has them: shape and dtype, for a step is compiled
+  for one of them. Images are uint8 or float32. A field that a case lacks is
+  zeros, and valid[field] is False.
   """
 
   def __init__(
@@ -141,8 +142,11 @@ class TrainStream:
   @property
   def inputs(self):
     """What the model is called with, as shapes and dtypes, a batch of one."""
+    # Models begin with floats, whatever an image is stored as.
+    dtypes = {k: v.dtype for k, v in self._form.items()}
+    dtypes |= {'image': np.float32}
     return tuple(
-      jax.ShapeDtypeStruct((1, *self._form[k].shape), self._form[k].dtype)
+      jax.ShapeDtypeStruct((1, *self._form[k].shape), dtypes[k])
       for k in self._inputs
     )
 
@@ -169,8 +173,9 @@ class TrainStream:
       for name in names:
         if name in sample and name not in form:
           x = np.asarray(sample[name])
-          # Models begin with floats, whatever an image is stored as.
-          dtype = np.float32 if name == 'image' else x.dtype
+          small = x.dtype == np.uint8  # a quarter of what goes to the device
+          floats = name == 'image' and not small
+          dtype = np.float32 if floats else x.dtype
           form[name] = jax.ShapeDtypeStruct(x.shape, dtype)
       if len(form) == len(names):
         return {name: form[name] for name in names}
@@ -184,16 +189,30 @@ class TrainStream:
       return np.zeros(form.shape, form.dtype)
     if name not in sample:
       raise ValueError(f'case {sample["id"]!r} has no {name}')
-    value = sample[name]
-    if np.shape(value) == form.shape:
-      return value
+    value = np.asarray(sample[name])
+    if value.shape == form.shape:
+      return self._cast(sample, name, value)
     advice = 'convert one of them'
-    if np.shape(value)[-1:] == form.shape[-1:]:
+    if value.shape[-1:] == form.shape[-1:]:
       advice = 'set data.patch_size, or resize in data.preprocess'
     raise ValueError(
-      f'case {sample["id"]!r}: its {name} is {np.shape(value)} (channels '
+      f'case {sample["id"]!r}: its {name} is {value.shape} (channels '
       f'last), that of the first case {form.shape}, and a batch needs one '
       f'shape: {advice}'
+    )
+
+  def _cast(self, sample, name, value):
+    """A field in the dtype of all others, unless numbers would be lost."""
+    dtype = self._form[name].dtype
+    if value.dtype == dtype or name == 'mask':  # a batch makes it int32
+      return value
+    floats = name == 'image' and dtype == np.float32
+    if floats or np.can_cast(value.dtype, dtype):
+      return value.astype(dtype)
+    raise ValueError(
+      f'case {sample["id"]!r}: its {name} is {value.dtype}, that of the first '
+      f'case {dtype}, and a batch needs one type: convert one of them, or '
+      "bring both to one range in data.preprocess, as with {'name': 'zscore'}"
     )
 
   def _case(self, position):

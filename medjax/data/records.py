@@ -255,14 +255,11 @@ def dataset_dir(name, data_dir=None):
     )
   home = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
   folder = home / name
-  versions = [p.parent for p in folder.glob('[0-9]*/dataset_info.json')]
+  versions = _versions(folder, '*')
   if versions:
     return max(versions, key=lambda p: [int(k) for k in p.name.split('.')])
   configs = sorted(
-    {
-      f'{name}/{p.parents[1].name}'
-      for p in folder.glob('*/[0-9]*/dataset_info.json')
-    }
+    {f'{name}/{p.parent.name}' for p in _versions(folder, '*/*')}
   )
   if configs:
     raise ValueError(f'{name} needs a configuration: {", ".join(configs)}')
@@ -271,6 +268,12 @@ def dataset_dir(name, data_dir=None):
     f'{folder}: data set not prepared; run python -m medjax.prepare '
     f'{name}{flag}'
   )
+
+
+def _versions(folder, pattern):
+  """The folders of whole versions; 1.0.0.old may lie beside 1.0.0."""
+  found = (p.parent for p in folder.glob(f'{pattern}/dataset_info.json'))
+  return [p for p in found if remote.is_version(p.name)]
 
 
 def _builder(directory):

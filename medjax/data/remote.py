@@ -8,12 +8,22 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
+
+# Of two sets of one name and version these tell whether they are the same: what
+# is in them, and of which builder and files they were made.
+_ABOUT = ('dataset_info.json', 'builder.json')
 
 
 def is_remote(path):
   """Whether a data_dir is a URL."""
   return '://' in str(path)
+
+
+def is_version(name):
+  """Whether a folder is called 1.0.0, and not 1.0.0.incomplete."""
+  return bool(re.fullmatch(r'\d+(\.\d+)*', name))
 
 
 def versions(url, name):
@@ -23,7 +33,9 @@ def versions(url, name):
     if not folder.exists():
       return []
     return [
-      v.name for v in folder.iterdir() if (v / 'dataset_info.json').exists()
+      v.name
+      for v in folder.iterdir()
+      if is_version(v.name) and (v / 'dataset_info.json').exists()
     ]
 
 
@@ -35,9 +47,14 @@ def read_json(url, name):
 
 
 def fetch(url, name, home):
-  """Copies one version, name/1.0.0, to the folder `home` unless it is there."""
+  """Copies one version, name/1.0.0, to the folder `home` unless it is there.
+
+  Raises ValueError where what is there is another: of another store, or of this
+  one as it was before.
+  """
   target = pathlib.Path(home) / name
   if (target / 'dataset_info.json').exists():
+    _check_same(url, name, target)
     return target
   partial = target.with_name(f'{target.name}.partial-{os.getpid()}')
   partial.mkdir(parents=True)
@@ -53,13 +70,34 @@ def fetch(url, name, home):
   return target
 
 
+def _check_same(url, name, target):
+  """Raises ValueError where a local set is not the one in the store."""
+  for file in _ABOUT:
+    with _clear_errors(url):
+      theirs = _path(url) / name / file
+      theirs = theirs.read_bytes() if theirs.exists() else None
+    own = target / file
+    if theirs != (own.read_bytes() if own.exists() else None):
+      raise ValueError(
+        f'{target}: is another than {url}/{name} ({file} differs), of another '
+        'store or of earlier; delete it, or set MEDJAX_DATA_DIR to another '
+        'folder'
+      )
+
+
 def publish(folder, url, name):
-  """Copies a whole version to the store; what makes it whole goes last."""
+  """Copies a whole version to the store; what makes it whole goes last.
+
+  One that is there is taken away first.
+  """
   target = _path(url) / name
   print(f'copying {folder} to {url}/{name}', flush=True)
   with _clear_errors(url):
-    target.mkdir(parents=True, exist_ok=True)
     last = 'dataset_info.json'
+    if target.exists():
+      (target / last).unlink(missing_ok=True)
+      target.rmtree()
+    target.mkdir(parents=True, exist_ok=True)
     files = sorted(folder.iterdir(), key=lambda file: file.name == last)
     for file in files:
       (target / file.name).write_bytes(file.read_bytes())
@@ -69,7 +107,13 @@ def _path(url):
   os.environ.setdefault('EPATH_USE_TF', 'false')  # its stores want TensorFlow
   from etils import epath
 
-  return epath.Path(url)
+  try:
+    return epath.Path(url)
+  except KeyError:
+    raise ValueError(
+      f'{url}: no object store that is known; use gs://, s3:// or az://, or '
+      'the path of a folder'
+    ) from None
 
 
 @contextlib.contextmanager

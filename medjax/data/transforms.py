@@ -219,7 +219,7 @@ def orthogonal_views(sample, *, of='middle'):
   al. 2016 for lung nodules). `of` is the 'middle' plane across each axis, or
   the 'mean' or 'max' along it, one for all channels or one each: the mean of an
   outline is its thickness. First come the channels of the view along the last
-  axis. The picture has that view's affine, spacing, and mask: the shadow.
+  axis. The picture has that view's spacing and mask: the shadow.
   """
   image, n = sample['image'], sample['affine'].shape[0] - 1
   kinds = [of] * image.shape[-1] if isinstance(of, str) else list(of)
@@ -238,8 +238,8 @@ def orthogonal_views(sample, *, of='middle'):
     for axis in (2, 1, 0)
     for c, kind in enumerate(kinds)
   ]
-  plane = [0, 1, 3]
-  affine = sample['affine'][np.ix_(plane, plane)]
+  # A picture's axes need not be those of the body: a coronal file has others.
+  affine = np.diag([*spacing_of(sample['affine'])[:2], 1.0])
   out = {
     **sample,
     'image': np.stack(views, -1),
@@ -255,13 +255,18 @@ def distance_map(sample, *, threshold=0.0):
   """How deep each voxel > threshold lies: mm to the nearest that is not.
 
   0 elsewhere; per channel, float32. The largest value is the radius of the
-  largest ball inside: half the thickness of a shape.
+  largest ball inside: half the thickness of a shape. What fills the image ends
+  where that does.
   """
   spacing, image = spacing_of(sample['affine']), sample['image']
-  depth = [
-    ndimage.distance_transform_edt(image[..., c] > threshold, spacing)
-    for c in range(image.shape[-1])
-  ]
+
+  def depth_of(inside):
+    if inside.all():  # scipy needs a voxel that is not
+      around = ndimage.distance_transform_edt(np.pad(inside, 1), spacing)
+      return around[(slice(1, -1),) * inside.ndim]
+    return ndimage.distance_transform_edt(inside, spacing)
+
+  depth = [depth_of(image[..., c] > threshold) for c in range(image.shape[-1])]
   return {**sample, 'image': np.stack(depth, -1).astype(np.float32)}
 
 

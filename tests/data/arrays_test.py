@@ -81,6 +81,24 @@ def test_hdf5(tmp_path):
   )
 
 
+def test_hdf5_of_several_cases(tmp_path):
+  h5py = pytest.importorskip('h5py')
+  with h5py.File(tmp_path / 'x.h5', 'w') as file:
+    file['p1/image'], file['p2/image'] = volume(6, 7, 8), volume(6, 7, 8)
+    file['p1/spacing'], file['p2/spacing'] = [1.0, 1, 2], [1.0, 1, 3]
+  with pytest.raises(ValueError, match=r'which of its arrays p1/image, p2/im'):
+    formats.read(tmp_path / 'x.h5')
+  with h5py.File(tmp_path / 'x.h5', 'a') as file:
+    file['image'] = image = volume(6, 7, 8)
+  with pytest.raises(ValueError, match=r'which of p1/spacing, p2/spacing is'):
+    formats.read(tmp_path / 'x.h5')
+  with h5py.File(tmp_path / 'x.h5', 'a') as file:
+    file['spacing'] = [1.0, 1, 4]
+  found = formats.read(tmp_path / 'x.h5')
+  np.testing.assert_array_equal(found.array[..., 0], image)
+  assert found.spacing.tolist() == [1, 1, 4]
+
+
 def test_hdf5_without_h5py(tmp_path, monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'h5py', None)
   (tmp_path / 'x.h5').write_bytes(b'\x89HDF\r\n\x1a\n')

@@ -272,6 +272,34 @@ def test_rtstruct_moves_to_another_image(shared_data):
   assert ratio == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize('first', [True, False])
+def test_structures_of_another_frame_are_left_out(shared_data, tmp_path, first):
+  """A structure set may be of the CT and of a PET that is not registered."""
+  home = shared_data('dicom_sts025')
+  ct = formats.read(home / 'CT' / 'image')
+  rs = pydicom.dcmread(home / 'CT' / 'mask' / 'RS.dcm')
+  frame = rs.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
+  rs.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = frame
+  (want,) = formats.read_segmentation(home / 'CT' / 'mask', ct).values()
+  item, roi, drawn = Dataset(), Dataset(), Dataset()
+  item.FrameOfReferenceUID = roi.ReferencedFrameOfReferenceUID = '1.2.9'
+  roi.ROINumber, roi.ROIName, drawn.ReferencedROINumber = 2, 'on the PET', 2
+  drawn.ContourSequence = rs.ROIContourSequence[0].ContourSequence
+  rs.ReferencedFrameOfReferenceSequence.insert(0 if first else 1, item)
+  rs.StructureSetROISequence.append(roi)
+  rs.ROIContourSequence.append(drawn)
+  rs.save_as(tmp_path / 'rs.dcm')
+  masks = formats.read_segmentation(tmp_path / 'rs.dcm', ct)
+  assert list(masks) == ['GTV_Mass_CT']
+  np.testing.assert_array_equal(masks['GTV_Mass_CT'], want)
+  said = 'structures of another frame are left out: on the PET'
+  assert said in masks.notes
+  rs.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = '1.2.9'
+  rs.save_as(tmp_path / 'rs.dcm')
+  with pytest.raises(ValueError, match=r'rs\.dcm: all structures lie in anoth'):
+    formats.read_segmentation(tmp_path / 'rs.dcm', ct)
+
+
 def square(low, high, z):
   return np.array(
     [[low, low, z], [high, low, z], [high, high, z], [low, high, z]], float

@@ -97,6 +97,20 @@ def test_padding_matches_numpy(mode):
   np.testing.assert_allclose(place, OBLIQUE @ [0, 0, 1, 1])
 
 
+@pytest.mark.parametrize(
+  ('dtype', 'value'), [(np.uint16, -1024), (np.uint8, 300.0), (np.uint8, 0.5)]
+)
+def test_padding_with_what_integers_cannot_hold(dtype, value):
+  case = {'image': np.full((2, 2, 1), 7, dtype), 'affine': np.eye(3)}
+  image = transforms.crop_or_pad(case, shape=(4, 4), value=value)['image']
+  assert image.dtype == np.float32
+  assert image[0, 0, 0] == value
+  np.testing.assert_array_equal(image[1:3, 1:3], case['image'])
+  kept = transforms.crop_or_pad(case, shape=(4, 4), value=255.0)['image']
+  assert kept.dtype == dtype
+  assert kept[0, 0, 0] == 255
+
+
 def test_an_unknown_padding():
   with pytest.raises(ValueError, match=r"mode 'mirror': known are constant"):
     transforms.crop_or_pad(sample(), shape=(9, 9, 9), mode='mirror')

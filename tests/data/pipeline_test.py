@@ -89,6 +89,31 @@ def test_images_that_make_no_batch_are_refused(shape, advice):
     next(pipeline.train_batches(samples, local_batch_size=4, start_step=0))
 
 
+@pytest.mark.parametrize(
+  ('first', 'other', 'wanted'),
+  [
+    (np.uint8, np.uint8, np.uint8),
+    (np.int16, np.uint8, np.float32),
+    (np.float32, np.int32, np.float32),
+    (np.uint8, np.uint16, None),
+  ],
+)
+def test_batches_have_one_dtype(first, other, wanted):
+  """A step is compiled for it; of several members or processes, once."""
+  made = cases(4)
+  for i, case in enumerate(made):
+    case['image'] = case['image'].astype(other if i else first)
+    case['label'] = np.array([1, -1 if i else 0], np.int8 if i else np.int16)
+  stream = pipeline.TrainStream(made, batch_size=1, steps=8, fields=('label',))
+  batches = pipeline.train_batches(stream, local_batch_size=1, start_step=0)
+  if wanted is None:
+    with pytest.raises(ValueError, match=r'its image is uint16, .* uint8, and'):
+      list(batches)
+    return
+  for batch in batches:
+    assert (batch['image'].dtype, batch['label'].dtype) == (wanted, np.int16)
+
+
 @pytest.mark.parametrize('small', [0, 2**16])  # of a sample: many threads, one
 def test_starting_late_gives_the_rest(small, monkeypatch):
   monkeypatch.setattr(pipeline, '_SMALL', small)

@@ -1,7 +1,12 @@
-"""Decoders are kept quiet, the program's own lines are not."""
+"""Decoders and pydicom are kept quiet, the program's own lines are not."""
 
+import logging
 import subprocess
 import sys
+import threading
+import warnings
+
+from medjax.data.formats.dicom.errors import quiet
 
 PROGRAM = """
 import os, sys
@@ -19,3 +24,24 @@ def test_what_python_writes_meanwhile_is_seen():
     [sys.executable, '-c', PROGRAM], capture_output=True, text=True
   )
   assert done.stderr == 'an error\nafter\nmore\n'
+
+
+def test_pydicom_is_quiet_until_the_last_thread_has_read():
+  logger = logging.getLogger('pydicom')
+  before = logger.level, warnings.filters[:]
+  entered, left, seen = threading.Event(), threading.Event(), []
+
+  def longer():
+    with quiet():
+      entered.set()
+      left.wait(10)
+      seen.append((logger.level, warnings.filters[0][0]))
+
+  thread = threading.Thread(target=longer)
+  with quiet():
+    thread.start()
+    entered.wait(10)
+  left.set()
+  thread.join()
+  assert seen == [(logging.CRITICAL + 1, 'ignore')]
+  assert (logger.level, warnings.filters[:]) == before

@@ -430,6 +430,12 @@ def test_the_distance_map_of_a_ball_is_its_depth():
   assert not out[..., 1].any()
 
 
+def test_the_distance_map_of_what_fills_the_image():
+  image = np.ones((5, 5, 5, 1), np.uint8)
+  out = transforms.distance_map({'image': image, 'affine': np.eye(4)})['image']
+  assert (out.max(), out[2, 2, 2, 0], out.min()) == (3, 3, 1)
+
+
 @pytest.mark.parametrize('of', ['middle', 'mean', 'max'])
 def test_orthogonal_views_are_the_three_of_a_cube(of):
   sample = blob((6, 6, 6), np.diag([2.0, 3.0, 4.0, 1.0]))
@@ -445,6 +451,16 @@ def test_orthogonal_views_are_the_three_of_a_cube(of):
   np.testing.assert_array_equal(out['affine'], np.diag([2.0, 3.0, 1.0]))
   np.testing.assert_array_equal(out['spacing'], [2.0, 3.0])
   assert out['mask'].shape == (6, 6)
+
+
+def test_views_of_a_coronal_or_oblique_file_have_its_spacing():
+  coronal = np.array([[1, 0, 0, 5], [0, 0, 3, 6], [0, 2, 0, 7], [0, 0, 0, 1.0]])
+  turned = coronal.copy()
+  turned[:2, :3] = [[0.8, 0, -1.8], [0.6, 0, 2.4]]
+  for affine in (coronal, turned):
+    out = transforms.orthogonal_views(blob((6, 6, 6), affine))
+    np.testing.assert_allclose(out['spacing'], [1, 2])
+    np.testing.assert_allclose(out['affine'], np.diag([1, 2, 1]))
 
 
 def test_orthogonal_views_take_a_cube():

@@ -105,8 +105,8 @@ def open_folder(path, split, **options):
       expression found in the case's id (by default its path without suffix),
       whose first group that matched, or whole match, is the patient where
       nothing else says. Without it a column patient_id or its like names
-      patients, and so do numbered folders below images/ (see `people`); else
-      every case is its own patient.
+      patients, and so do numbered folders below images/, or the PatientID of
+      DICOM images (see `people`); else every case is its own patient.
     class_names: names of the mask's classes, background first, or the order of
       the labels; default for labels: sorted. Structures that files name are
       numbered by these names, by default by the union of the files' names.

@@ -134,8 +134,8 @@ class FolderCases(Sequence):
   def _labelled_case(self, case, entry):
     """The case with its label, if it has one."""
     if isinstance(entry.label, tuple):
-      negative = min(entry.label) < 0
-      case['label'] = np.array(entry.label, np.int8 if negative else np.uint8)
+      # One type for all cases of a run: -1 is a label that is ignored.
+      case['label'] = np.array(entry.label, np.int8)
     elif entry.label is not None:
       case['label'] = np.int32(self._index[entry.label])
     return case

@@ -192,7 +192,7 @@ def check_patients(entries):
       raise ValueError(
         f'cases {other.id} and {e.id} are of one patient, but in '
         f'{other.split} and {e.split}; keep all images of a patient in one '
-        'split'
+        'split, or say in data.patient who is who'
       )
 
 

@@ -74,11 +74,10 @@ def from_table(
 
   A field that is not told is the column of its name; images are in `path` or
   `image`. Without these, a row means all images below the folder called as its
-  `patient`, or with `by_patient_id` all DICOM that has it as PatientID. With
-  `by_name` a column may name patients (see `people`). Without `images` a row is
-  a case by itself; then its covariates are by default all columns that are no
-  other field. `known`: covariates by the names that another table gave them.
-  `options`: `uncertain` (see `cells.labels`) and `unlabelled`.
+  `patient`, or `by_patient_id` all DICOM of it. `by_name`: a column or headers
+  may name patients (see `people`). Without `images` a row is a case by itself,
+  its covariates by default all columns that are no other field; `known`: those
+  that another table named. `options`: `uncertain` (see `cells`), `unlabelled`.
   """
   covariates = cells.columns_of(table, fields.get('covariates'))
   fields = _defaults(table, fields)
@@ -123,7 +122,8 @@ def from_table(
       entries.append(dataclasses.replace(entry, extra=extra))
   entries = references.joined(entries) if runs else entries
   _check_rows(entries)
-  entries, taken = people.by_column(entries, person, table)
+  named = people.by_column(entries, person, table) if by_name else (entries, ())
+  entries, taken = named
   notes = (*taken, *chosen, *notes, *_notes(entries, told, table))
   return entries, notes, names
 

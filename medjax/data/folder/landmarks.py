@@ -86,6 +86,12 @@ def _columns(table, fields):
         f'{table.path}: data.landmark needs the column of the {field}: say '
         f'data.fields.{field}'
       )
+  if bool(names['time']) != bool(names['event']):
+    there, lacks = ('time', 'event') if names['time'] else ('event', 'time')
+    raise ValueError(
+      f'{table.path}: column {names[there]!r} without one of the {lacks}: say '
+      f'data.fields.{lacks}, or rename it if it is no {there} of an outcome'
+    )
   taken = next((c for c in _MADE if c in table.columns), None)
   if taken:
     raise ValueError(f'{table.path}: column {taken!r} is made of the visits')

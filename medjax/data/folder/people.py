@@ -1,15 +1,18 @@
-"""Who the patient is where nobody says: by a column, or by folders of images.
+"""Who the patient is where nobody says: by a column, folders, or DICOM headers.
 
 What is taken is noted; `data.patient` and `data.fields.patient` overrule it.
 """
 
 import collections
+import contextlib
 import dataclasses
 import re
 
+from medjax.data import formats
 from medjax.data.folder.class_folders import FOLD, numbered
 from medjax.data.folder.entry import IMAGE_FOLDERS, split_name
 from medjax.data.folder.tables import MISSING
+from medjax.data.formats import dicom
 from medjax.files import composed
 
 _COLUMNS = frozenset(('patientid', 'subject', 'subjectid', 'participantid'))
@@ -50,10 +53,11 @@ def _groups(table, name):
 def by_column(entries, name, table):
   """(entries with the patients of a column of their table, notes).
 
-  Where no two cases share a patient, the cases are patients as they are.
+  Where no two cases share a patient, the cases are patients as they are. Where
+  there is no such column, headers may tell (see `by_header`).
   """
   if not name:
-    return entries, ()
+    return by_header(entries)
   cells = {row.where: row.cells[name] for row in table.rows}
   cells = {k: '' if c.lower() in MISSING else c for k, c in cells.items()}
   counts = collections.Counter(cells[e.where] for e in entries)
@@ -70,7 +74,8 @@ def by_folder(entries, root, dense):
   """(entries, notes): images/P003/0.png is of P003.
 
   So it is where five folders or more below images/ are numbered, as in folders
-  of classes; else a note says that every image is a patient of its own.
+  of classes; else headers tell (see `by_header`), or a note says that every
+  image is a patient of its own.
   """
   folders = [_below_images(e, root) for e in entries]
   counts = collections.Counter(filter(None, folders))
@@ -87,7 +92,45 @@ def by_folder(entries, root, dense):
       f'{len(counts)} numbered folders below {_images_of(entries, root)}/ are '
       'taken as patients; else say data.patient',
     )
-  return entries, _unnamed(entries, dense)
+  entries, notes = by_header(entries)
+  return entries, notes or _unnamed(entries, dense)
+
+
+def by_header(entries):
+  """(entries, notes): DICOM images that nobody's name is of, by PatientID.
+
+  They are as they are where no two of them share one, or all share the same,
+  as it is after some de-identification.
+  """
+  asked = [e for e in entries if e.images and not e.patient]
+  asked = [e for e in asked if _is_dicom(e.image)]
+  found = {}
+  for e in asked:
+    with contextlib.suppress(ValueError):  # it has none
+      found[e.id] = formats.patient_of(e.image)
+  count = len({*found.values()})
+  if count == len(found):
+    return entries, ()
+  if count == 1:
+    return entries, (
+      f'all {len(found)} DICOM images have one PatientID: each is taken as a '
+      "patient of its own; if they are of one, say data.patient='dicom'",
+    )
+  entries = [
+    dataclasses.replace(e, patient=found.get(e.id, e.patient)) for e in entries
+  ]
+  blank = len(asked) - len(found)
+  more = f'; {blank} have none, and are patients of their own' if blank else ''
+  return entries, (
+    f'{len(found)} DICOM images are of {count} patients by their PatientID'
+    f"{more}; else say data.patient, as '.+' where each is of its own",
+  )
+
+
+def _is_dicom(image):
+  """Whether an image is DICOM; only files without a suffix are opened."""
+  known = formats.suffix(image)
+  return known in dicom.SUFFIXES or (not known and formats.is_dicom(image))
 
 
 def _parts(entry, root):

@@ -1,6 +1,7 @@
 """The entries of a folder as they stand there, or as a table has them."""
 
 import dataclasses
+import functools
 import pathlib
 
 from medjax.data import formats, walk
@@ -50,7 +51,7 @@ def read(
   """(entries, About) of a table, or of a folder without one.
 
   `patient`, the rule of `data.patient`: without one it is told by columns and
-  folders that are called as patients are.
+  folders that are called as patients are, or by headers.
   """
   if table is not None:
     return _from_table(
@@ -75,19 +76,20 @@ def read(
     raise ValueError(f'{root}: data.landmark needs a table of visits')
   if where:
     raise ValueError(f'data.where {where!r} needs a table, in data.table')
+  named, about = people.by_header, About()
   if any(fields.values()):
     entries, notes = fields_lib.from_patterns(root, fields, passed)
-    return entries, About(notes=notes)
-  if unlabelled:
-    return _bare(root, passed), About()
-  if nnunet.is_task(root):
-    return _from_task(root, passed, folds, partly)
-  entries = layout.entries_in(root, passed, dense=dense, partly=partly)
-  said = _exported(entries)
-  if patient:
-    return entries, About(notes=said)
-  entries, notes = people.by_folder(entries, root, dense)
-  return entries, About(notes=(*said, *notes))
+    about = About(notes=notes)
+  elif unlabelled:
+    entries = _bare(root, passed)
+  elif nnunet.is_task(root):
+    entries, about = _from_task(root, passed, folds, partly)
+  else:
+    entries = layout.entries_in(root, passed, dense=dense, partly=partly)
+    about = About(notes=_exported(entries))
+    named = functools.partial(people.by_folder, root=root, dense=dense)
+  entries, notes = (entries, ()) if patient else named(entries)
+  return entries, dataclasses.replace(about, notes=(*about.notes, *notes))
 
 
 def _from_table(path, root, where, join, landmark, fields, **options):

@@ -2,9 +2,10 @@
 
 A file of several arrays is read by their names: `image`, `data` or `volume` is
 the image, `label`, `mask` or `seg` the mask; `affine` (4, 4) or `spacing` (n,)
-in mm, where there is one, is the image's.
+in mm, where there is one, is the image's. In HDF5 they may lie in groups.
 """
 
+import collections
 import math
 import os
 import zipfile
@@ -50,7 +51,7 @@ def read(path, *, labels=False):
     array = array.astype(np.uint8)
   array = array.astype(array.dtype.newbyteorder('='), copy=False)
   array, notes = _channels_last(path, array, labels)
-  place = {k: np.asarray(found[k](), float) for k in _PLACE if k in found}
+  place = _place(path, found)
   affine = _affine(path, place, array.ndim - 1)
   meta = {'format': 'array', 'unit': 'mm' if place else 'pixel'}
   if notes:
@@ -60,7 +61,7 @@ def read(path, *, labels=False):
 
 def _chosen(path, found, labels):
   """What reads the image, or the mask, of {name: function}."""
-  names = [n for n in found if n not in _PLACE]
+  names = [n for n in found if n.rpartition('/')[2] not in _PLACE]
   by_small = {n.lower(): n for n in names}
   for name in _MASK if labels else _IMAGE:
     if name in by_small:
@@ -88,6 +89,18 @@ def _channels_last(path, array, labels):
     f'{path}: has shape {array.shape}; which axis is of channels? Save '
     '(row, column, C) or (x, y, z, C), C up to 4, or a volume as NIfTI'
   )
+
+
+def _place(path, found):
+  """{'affine', 'spacing': array}, as far as they are there."""
+  for name in _PLACE:
+    several = [n for n in found if n.endswith(f'/{name}')]
+    if len(several) > 1 and name not in found:
+      raise ValueError(
+        f'{path}: which of {", ".join(several[:8])} is the {name} of the '
+        'image? Keep one'
+      )
+  return {k: np.asarray(found[k](), float) for k in _PLACE if k in found}
 
 
 def _affine(path, place, rank):
@@ -170,7 +183,7 @@ def _hdf5(path):
 
   def keep(name, item):
     if isinstance(item, h5py.Dataset) and item.ndim:
-      found[name.rpartition('/')[2]] = (name, item.nbytes)
+      found[name] = item.nbytes
 
   try:
     with h5py.File(path) as file:
@@ -191,4 +204,10 @@ def _hdf5(path):
       said = ' '.join(str(e).split())[:120]
       raise ValueError(f'{path}: damaged ({said}); copy it again') from None
 
-  return {k: lambda v=v: load(*v) for k, v in found.items()}
+  # Of p1/image and p2/image neither is the image.
+  last = {name: name.rpartition('/')[2] for name in found}
+  counts = collections.Counter(last.values())
+  return {
+    last[n] if counts[last[n]] == 1 else n: lambda n=n, size=size: load(n, size)
+    for n, size in found.items()
+  }

@@ -6,6 +6,7 @@ from data.folder.written import dicom, picture
 from pydicom.uid import (
   CTImageStorage,
   EnhancedSRStorage,
+  SecondaryCaptureImageStorage,
 )
 
 from medjax.data.folder import open_folder
@@ -50,6 +51,18 @@ def test_a_series_above_others_is_one_more(studies):
   (studies / 'a' / 'P1' / 'masks').mkdir()
   picture(studies / 'a' / 'P1' / 'masks' / 'liver.png')
   assert sorted([*before, 'a/P1']) == sorted(ids(studies))
+
+
+def test_a_picture_before_slices_makes_no_pictures_of_them(studies):
+  """As a dose report does, whose name sorts first."""
+  before = ids(studies)
+  place = studies / 'a' / 'P1' / 's1'
+  dicom(place / '00.dcm', SecondaryCaptureImageStorage)
+  dicom(place / '1.dcm', CTImageStorage, position=1)
+  assert ids(studies) == before
+  cases = open_folder(studies, 'train', **ALL)
+  with pytest.raises(ValueError, match=r's1: holds \d series .*; give the f'):
+    list(cases)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,18 @@ def test_only_the_first_visits(tmp_path):
   np.testing.assert_allclose(cases['a@3']['covariates'], [50, 1, 0, 3])
 
 
+@pytest.mark.parametrize(('there', 'lacks'), [(2, 'event'), (3, 'time')])
+def test_half_an_outcome_is_refused(tmp_path, there, lacks):
+  path, other = tmp_path / 'visits.csv', {2: 3, 3: 2}[there]
+  lines = [line.split(',') for line in (HEADER, *VISITS)]
+  kept = [','.join(c for i, c in enumerate(c) if i != other) for c in lines]
+  path.write_text('\n'.join(kept))
+  with pytest.raises(ValueError, match=f'without one of the {lacks}: say data'):
+    folder.open_splits(
+      path, images=False, landmark=(0, 1), fields={'visit': 'year'}
+    )
+
+
 @pytest.mark.parametrize(
   ('lines', 'landmark', 'says'),
   [

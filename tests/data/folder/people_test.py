@@ -1,11 +1,14 @@
-"""Patients that columns and folders name, and notes where nothing does."""
+"""Patients that columns, folders and headers name, and notes where none do."""
 
 import itertools
 
 import pytest
-from data.folder.written import picture
+from data.folder.written import dicom, picture
+from pydicom.uid import CTImageStorage
 
+from medjax.data import formats
 from medjax.data.folder import open_folder, open_splits
+from medjax.data.formats.dicom import header
 
 
 def pair(folder, name):
@@ -183,3 +186,80 @@ def test_folders_of_classes_name_no_patients(tmp_path):
   for kind, i in itertools.product('ab', range(12)):
     picture(tmp_path / kind / f'{i}.png')
   assert notes(tmp_path) == ()
+
+
+# Headers.
+
+
+def loose(folder, ids, *, placed=True):
+  """Folders a and b with four loose DICOM files of each patient."""
+  for kind, (p, name), k in itertools.product('ab', enumerate(ids), range(4)):
+    place = {'position': k if placed else None}
+    person = name and f'{kind}{name}'
+    file = folder / kind / f'{p}_{k}.dcm'
+    dicom(file, CTImageStorage, patient=person, **place)
+
+
+def test_loose_slices_are_of_the_patients_that_their_headers_name(tmp_path):
+  loose(tmp_path, ['Doe', 'Roe', 'Poe'])
+  assert apart(tmp_path)
+  found = set.union(*patients(tmp_path))
+  assert found == {
+    formats.patient_digest(f'{kind}{name}')
+    for kind, name in itertools.product('ab', ['Doe', 'Roe', 'Poe'])
+  }
+  (note,) = notes(tmp_path)
+  assert note.startswith('24 DICOM images are of 6 patients by their PatientID')
+  assert len(set.union(*patients(tmp_path, patient='.+'))) == 24
+  assert not notes(tmp_path, patient='.+')
+
+
+def test_rows_of_dicom_are_of_their_patients_unless_the_table_says(tmp_path):
+  loose(tmp_path, ['Doe', 'Roe', 'Poe'])
+  rows = [
+    f'{kind}/{p}_{k}.dcm,{kind},{kind}{p}{k}'
+    for kind, p, k in itertools.product('ab', range(3), range(4))
+  ]
+  for columns, count in (('path,label,x', 6), ('path,label,subject', 24)):
+    (tmp_path / 'cases.csv').write_text('\n'.join([columns, *rows]))
+    assert len(set.union(*patients(tmp_path))) == count
+
+
+@pytest.mark.parametrize('unlabelled', [True, False])
+def test_images_without_a_patient_id_are_patients_of_their_own(
+  tmp_path, unlabelled
+):
+  loose(tmp_path, ['Doe', ''], placed=False)
+  found = set.union(*patients(tmp_path, unlabelled=unlabelled))
+  assert len(found) == 2 + 8
+  assert '; 8 have none' in notes(tmp_path)[0]
+
+
+def test_a_patient_id_that_tells_nobody_apart(tmp_path):
+  """As it is after a de-identification."""
+  for kind, k in itertools.product('ab', range(12)):
+    file = tmp_path / kind / f'{k}.dcm'
+    dicom(file, CTImageStorage, position=k, patient='ANON')
+  assert len(set.union(*patients(tmp_path))) == 24
+  (note,) = notes(tmp_path)
+  assert note.startswith('all 24 DICOM images have one PatientID: each is')
+
+
+def test_a_patient_id_for_each_image_changes_no_split(tmp_path):
+  for kind, k in itertools.product('ab', range(12)):
+    file = tmp_path / kind / f'{k}.dcm'
+    dicom(file, CTImageStorage, position=k, patient=f'{kind}{k}')
+  found = open_folder(tmp_path, 'train')
+  assert all(e.patient == e.id for e in found.entries)
+  assert not found.notes
+
+
+@pytest.mark.parametrize('placed', [True, False])
+def test_each_header_is_read_once(tmp_path, monkeypatch, placed):
+  loose(tmp_path, ['Doe', 'Roe', 'Poe'], placed=placed)
+  read, load = [], header.load
+  monkeypatch.setattr(
+    header, 'load', lambda path, **o: read.append(path) or load(path, **o)
+  )
+  open_splits(tmp_path)
+  assert len(read) == len(set(read)) == 24

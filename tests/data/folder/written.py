@@ -18,7 +18,7 @@ def picture(path, value=None):
   PIL.Image.fromarray(array).save(path)
 
 
-def dicom(path, kind, *, position=None, uid=None):
+def dicom(path, kind, *, position=None, uid=None, patient='x'):
   """A picture, a slice at a `position` of a series, or what is no image."""
   path.parent.mkdir(parents=True, exist_ok=True)
   d = pydicom.Dataset()
@@ -28,7 +28,7 @@ def dicom(path, kind, *, position=None, uid=None):
   d.SOPInstanceUID = pydicom.uid.generate_uid()
   d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
   d.SeriesInstanceUID = uid or pydicom.uid.generate_uid()
-  d.PatientID = 'x'
+  d.PatientID = patient
   if kind in NO_IMAGES:
     d.Modality = NO_IMAGES[kind]
   else:

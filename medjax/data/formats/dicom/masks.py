@@ -30,9 +30,10 @@ def read_segmentation(path, reference, *, threshold=0.5):
     threshold: of a fractional SEG, as a fraction of its largest value.
 
   Returns `Segments`: {name: mask (*spatial,) bool}, which may overlap, with
-  the coded meanings of the names and notes (see `read_labels`).
-  Raises ValueError if it belongs to another frame of reference, where both
-  state theirs, or does not touch the reference.
+  the coded meanings of the names and notes (see `read_labels`). Structures of
+  another frame of reference than the image's are left out, which is noted.
+  Raises ValueError if all are of another, where both state theirs, or if none
+  touches the reference.
   """
   path = single(path)
   dataset = header.load(path)
@@ -43,15 +44,15 @@ def read_segmentation(path, reference, *, threshold=0.5):
     )
   theirs = reference.meta.get('frame_of_reference')
   with parsing(path):
-    mine = header.digest(_frame_of_reference(dataset))
-  if mine and theirs and mine != theirs:
+    mine = _frames_of_reference(dataset)
+  if mine and theirs and theirs not in mine:
     raise DicomError(
       f'{path}: lies in another frame of reference than the image; give the '
       'image it was drawn on, or register them'
     )
   volume = _as_volume(reference) if _is_placed(dataset) else reference
   if modality == 'RTSTRUCT':
-    found = read_rtstruct(dataset, path, volume)
+    found = read_rtstruct(dataset, path, volume, frame=theirs)
   else:
     found = read_seg(dataset, path, volume, threshold=threshold)
   if volume is not reference:
@@ -98,9 +99,8 @@ def single(path):
   return files[0]
 
 
-def _frame_of_reference(dataset):
-  """Of a SEG its own element, of a structure set that of what it refers to."""
-  for item in dataset.get('ReferencedFrameOfReferenceSequence') or ():
-    if item.get('FrameOfReferenceUID'):
-      return item.FrameOfReferenceUID
-  return dataset.get('FrameOfReferenceUID')
+def _frames_of_reference(dataset):
+  """Digests of those of a structure set, or of a SEG's own, where stated."""
+  items = list(dataset.get('ReferencedFrameOfReferenceSequence') or ())
+  found = {header.digest(i.get('FrameOfReferenceUID')) for i in items} - {''}
+  return found or {header.digest(dataset.get('FrameOfReferenceUID'))} - {''}

@@ -3,15 +3,35 @@
 Of a folder its first image speaks for all.
 """
 
+import functools
 import pathlib
+import typing
 
 from medjax.data.formats.dicom import header
 from medjax.data.formats.dicom.errors import DicomError, parsing
 from medjax.data.formats.dicom.find import is_dicom
-from medjax.data.formats.dicom.frames import size_of
+from medjax.data.formats.dicom.frames import frame_count, size_of
 from medjax.data.formats.dicom.header import digest
 
-__all__ = ['about', 'digest', 'holds_image', 'patient_of']
+__all__ = ['Seen', 'about', 'digest', 'holds_image', 'patient_of', 'seen']
+
+
+class Seen(typing.NamedTuple):
+  """What is asked of every file of a folder.
+
+  slice: whether it is an image of one frame with a place. patient: the digest
+  of its PatientID, or ''.
+  """
+
+  image: bool
+  slice: bool
+  patient: str
+
+
+def seen(file):
+  """`Seen` of a DICOM file, whose header is read once, whoever asks."""
+  about = file.stat()
+  return _read_once(file, about.st_size, about.st_mtime_ns)
 
 
 def holds_image(path):
@@ -30,9 +50,7 @@ def patient_of(path):
   """
   path = pathlib.Path(path)
   file = next(filter(_is_image, _files(path)), None) or next(_files(path))
-  dataset = header.load(file, pixels=False, tags=['SOPClassUID', 'PatientID'])
-  with parsing(file):
-    found = digest(dataset.get('PatientID'))
+  found = seen(file).patient
   if not found:
     raise DicomError(
       f'{file}: has no PatientID; say who the patient is in a table'
@@ -72,10 +90,23 @@ def about(path):
 
 
 def _is_image(file):
-  tags = ['SOPClassUID', 'Modality', 'Rows', 'Columns']
+  return seen(file).image
+
+
+@functools.lru_cache(2**17)
+def _read_once(file, size, changed):
+  del size, changed  # of another file under this name
+  tags = [
+    'SOPClassUID', 'Modality', 'Rows', 'Columns', 'NumberOfFrames',
+    'ImagePositionPatient', 'PatientID',
+  ]  # fmt: skip
   dataset = header.load(file, pixels=False, tags=tags)
   modality = header.modality_of(dataset)
-  return modality not in header.NOT_IMAGES and bool(size_of(dataset, file))
+  image = modality not in header.NOT_IMAGES and bool(size_of(dataset, file))
+  placed = image and 'ImagePositionPatient' in dataset
+  with parsing(file):
+    person = digest(dataset.get('PatientID'))
+  return Seen(image, placed and frame_count(dataset, file) == 1, person)
 
 
 def _files(path):

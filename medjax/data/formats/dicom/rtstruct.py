@@ -3,7 +3,7 @@
 import numpy as np
 
 from medjax.data.formats.dicom.errors import DicomError, parsing
-from medjax.data.formats.dicom.header import first, numbers
+from medjax.data.formats.dicom.header import digest, first, numbers
 from medjax.data.formats.dicom.segments import Segments, told_apart
 from medjax.data.formats.dicom.stack import LPS_TO_RAS
 
@@ -12,15 +12,19 @@ _ON_SLICE = 0.1  # so near to a slice, in slices, a contour was drawn on it
 _BRIDGED = 2.0 + 1e-3  # gaps up to so many times a gap beside them are filled
 
 
-def read_rtstruct(dataset, path, reference):
+def read_rtstruct(dataset, path, reference, *, frame=None):
   """`Segments` by ROI name on the grid of `reference`.
+
+  frame: the digest of its frame of reference; structures that state another
+  are left out, with a note.
 
   A voxel is inside if its centre is inside an odd number of the contours of
   its plane, so that an inner contour cuts a hole. A slice between two planes
   of contours takes the nearer, if the gap is at most twice one beside it;
   beyond the outermost, half a slice is filled (see `fill`). Points and open
-  contours enclose nothing and are passed over. Raises ValueError for contours
-  that are damaged, not parallel to an axis of the grid, or all outside it.
+  contours enclose nothing and are passed over. Raises ValueError where all
+  structures are of another frame, and for contours that are damaged, not
+  parallel to an axis of the grid, or all outside it.
   """
   if reference.array.ndim != 4:
     raise DicomError(f'{path}: its reference must be a volume')
@@ -32,12 +36,13 @@ def read_rtstruct(dataset, path, reference):
     }
   if not labels:
     raise DicomError(f'{path}: names no structures; copy it again')
+  labels, notes = _in_frame(dataset, path, labels, frame)
   names = told_apart(labels, 'structure')
   to_voxel = np.linalg.inv(reference.affine) @ LPS_TO_RAS
   polygons = {n: _polygons(contours.get(n, ()), path, to_voxel) for n in names}
   least = min((_least_gap(p) for p in polygons.values() if p), default=np.inf)
   shape = reference.array.shape[:-1]
-  masks, notes = {}, []
+  masks = {}
   for n, name in names.items():
     where = f'{path}: {name}'
     masks[name] = fill(polygons[n], shape, where, least=least)
@@ -53,6 +58,26 @@ def read_rtstruct(dataset, path, reference):
     codes={name: codes.get(n, '') for n, name in names.items()},
     notes=notes,
   )
+
+
+def _in_frame(dataset, path, labels, frame):
+  """The labels without those of another frame of reference, and notes."""
+  with parsing(path):
+    stated = {
+      int(r.ROINumber): digest(r.get('ReferencedFrameOfReferenceUID'))
+      for r in dataset.StructureSetROISequence
+    }
+  apart = [n for n in labels if frame and stated[n] not in ('', frame)]
+  if len(apart) == len(labels):
+    raise DicomError(
+      f'{path}: all structures lie in another frame of reference than the '
+      'image; give the image they were drawn on, or register them'
+    )
+  kept = {n: label for n, label in labels.items() if n not in apart}
+  if not apart:
+    return kept, []
+  names = ', '.join(labels[n] or 'structure' for n in apart)
+  return kept, [f'structures of another frame are left out: {names}']
 
 
 def labels_of(dataset):
