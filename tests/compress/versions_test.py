@@ -289,6 +289,26 @@ def test_a_difference_of_masks_is_paired(make_run):
   assert 0.18 < low < high < 0.22
 
 
+def test_a_difference_of_a_rare_class_is_that_of_the_score(make_run):
+  """Four of 40 patients have it: the mean over classes is not that of cases."""
+  run = make_run(UNET, MASKS, (), (8, 8, 1))
+  task = experiment.restore(run).task
+  rng = np.random.default_rng(0)
+  loss = rng.uniform(0.1, 0.3, 40)
+  rows = lambda share: [
+    {'patient': str(i), 'id': str(i),
+     **{m: np.array([0.9, 0.8 - share * loss[i] if i < 4 else np.nan])
+        for m in task.measures}}
+    for i in range(40)
+  ]  # fmt: skip
+  change, (low, high) = price.difference(task, rows(0), rows(1))
+  np.testing.assert_allclose(change, -loss[:4].mean() / 2)
+  np.testing.assert_allclose(
+    change, price.score(task, rows(1)) - price.score(task, rows(0))
+  )
+  assert low < change < high < -0.05 + 1e-9
+
+
 def test_a_slower_version_is_called_so():
   row = dict(
     version='original', score='dice', value=0.8, interval=None, change=None,
