@@ -1,6 +1,7 @@
 """The raw cases that a config means: of a prepared set, or of a folder."""
 
 import inspect
+import pathlib
 
 import jax
 from jax.experimental import multihost_utils
@@ -91,3 +92,59 @@ def folder_options(config):
     unlabelled=kind.unlabelled and not kind.fields,
     partly=bool(kind.fields and (kind.unlabelled or few)),
   )
+
+
+# Of a run that is there, other cases.
+
+
+def options_of_others(experiment, path):
+  """The options of `folder.open_folder` for other files, read as the run's.
+
+  Classes, covariates and the label to ignore are those that it was trained on,
+  whoever named them.
+  """
+  options, facts = folder_options(experiment.config), experiment.facts
+  regions = experiment.config['task'].get('regions') or facts.regions
+  if names := () if options['dense'] and regions else facts.class_names:
+    options['class_names'] = tuple(names)
+  if 'covariates' in experiment.task.inputs:
+    options['covariates'] = facts.covariate_names
+  if options['ignore'] is None:
+    options['ignore'] = facts.ignore
+  return options | _tables_of(path, options)
+
+
+def _tables_of(path, options):
+  """The options that name tables, of those that lie with other data.
+
+  Never the run's own, which has their name and may lie where we are.
+  """
+  root, join = path.parent if path.is_file() else path, options['join']
+  here = lambda name: root / pathlib.Path(name).name
+  table, other = options['table'], join.get('table')
+  if path.is_file() or not table or not here(table).exists():
+    table = ''  # the file itself, or what is found in the folder
+  if other and not here(other).exists():
+    raise FileNotFoundError(
+      f'{here(other)}: no such file; the run joins a table of that name'
+    )
+  return {
+    'table': str(here(table).resolve()) if table else '',
+    'join': {**join, 'table': str(here(other).resolve())} if other else join,
+  }
+
+
+def check_classes(experiment, data, cases):
+  """Raises ValueError where labels mean something else than in the training."""
+  names, theirs = experiment.facts.class_names, tuple(cases.class_names or ())
+  if names and theirs and tuple(names) != theirs:
+    raise ValueError(
+      f'{data} has the classes {", ".join(theirs)}, the run was trained on '
+      f'{", ".join(names)}: they must be the same, in the same order'
+    )
+  names, theirs = experiment.facts.covariate_names, cases.covariate_names
+  if 'covariates' in experiment.task.inputs and names != tuple(theirs):
+    raise ValueError(
+      f'{data} has the covariates {", ".join(theirs) or "none"}, the run was '
+      f'trained on {", ".join(names)}'
+    )

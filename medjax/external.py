@@ -63,7 +63,7 @@ def evaluate_on(
   )
   cases, source, split = _open(experiment, data, split)
   _check_apart(workdir, data, cases, split, same_names)
-  _check_classes(experiment, data, cases)
+  cases_lib.check_classes(experiment, data, cases)
   source = {**source, 'splits': {'test': split}}
   out = pathlib.Path(out or workdir / 'evaluations' / _name(data, source))
   _check_free(out, source)
@@ -149,7 +149,7 @@ def _manual_dir(data, own):
 
 def _open(experiment, data, split):
   """The cases, what config.data says of them, and their splits."""
-  own, facts = experiment.config['data'], experiment.facts
+  own = experiment.config['data']
   path = pathlib.Path(data).expanduser()
   if not path.exists():
     options = {'data_dir': own['data_dir'] or None}
@@ -157,56 +157,12 @@ def _open(experiment, data, split):
     known = records.info(data, **options)['splits']
     split = split or ('test' if 'test' in known else '+'.join(known))
     return records.open_split(data, split, **options), {'name': data}, split
-  options = cases_lib.folder_options(experiment.config)
-  regions = experiment.config['task'].get('regions')
-  if names := () if options['dense'] and regions else facts.class_names:
-    options['class_names'] = tuple(names)
-  if 'covariates' in experiment.task.inputs:
-    options['covariates'] = facts.covariate_names
-  if options['ignore'] is None:
-    options['ignore'] = facts.ignore
-  options |= _tables_of(path, options)
+  options = cases_lib.options_of_others(experiment, path)
   if not split:  # Patients are not divided.
     options |= {'fractions': (0, 0, 1), 'folds': 0}
     split = '+'.join(folder.open_splits(path, **options))
   cases = folder.open_folder(path, split, **options)
   return cases, {'name': 'folder', 'path': str(path.resolve())}, split
-
-
-def _tables_of(path, options):
-  """The options that name tables, of those that lie with other data.
-
-  Never the run's own, which has their name and may lie where we are.
-  """
-  root, join = path.parent if path.is_file() else path, options['join']
-  here = lambda name: root / pathlib.Path(name).name
-  table, other = options['table'], join.get('table')
-  if path.is_file() or not table or not here(table).exists():
-    table = ''  # the file itself, or what is found in the folder
-  if other and not here(other).exists():
-    raise FileNotFoundError(
-      f'{here(other)}: no such file; the run joins a table of that name'
-    )
-  return {
-    'table': str(here(table).resolve()) if table else '',
-    'join': {**join, 'table': str(here(other).resolve())} if other else join,
-  }
-
-
-def _check_classes(experiment, data, cases):
-  """Raises ValueError where labels mean something else than in the training."""
-  names, theirs = experiment.facts.class_names, tuple(cases.class_names or ())
-  if names and theirs and tuple(names) != theirs:
-    raise ValueError(
-      f'{data} has the classes {", ".join(theirs)}, the run was trained on '
-      f'{", ".join(names)}: they must be the same, in the same order'
-    )
-  names, theirs = experiment.facts.covariate_names, cases.covariate_names
-  if 'covariates' in experiment.task.inputs and names != tuple(theirs):
-    raise ValueError(
-      f'{data} has the covariates {", ".join(theirs) or "none"}, the run was '
-      f'trained on {", ".join(names)}'
-    )
 
 
 def _check_free(out, source):

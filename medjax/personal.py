@@ -12,11 +12,14 @@ from medjax import config as config_lib
 from medjax.data import folder, pipeline
 from medjax.finetune import adapted
 from medjax.metrics import label_maps
+from medjax.prediction import novelty
 from medjax.prediction.predictor import Predictor, local_variables
 from medjax.prediction.trained import CALIBRATION
 from medjax.run.checkpoint import Checkpointer, best_variables
 
 WAYS = ('bitfit', 'lora')
+# Files of a workdir that were measured with its weights: true of no others.
+OF_THE_WEIGHTS = (CALIBRATION, novelty.FILE)
 _HIDDEN = 255  # the label of voxels whose reference is held back
 _SHARE = 0.25  # of a scan's labelled slices that are held back
 _LOOKS = 8  # at the held slices, while it adapts
@@ -85,20 +88,22 @@ class Personaliser:
 
   def read(self, history):
     """The raw cases of a folder of earlier scans with their masks."""
-    options = cases.folder_options(self._plain.config)
-    task = self._plain.task
-    kept = ('ignore', 'mask_values', 'class_names')
-    splits = folder.open_splits(
-      history,
-      fractions=(1, 0, 0),
-      dense=True,
-      **{name: options[name] for name in kept},
-    )
+    path = pathlib.Path(history).expanduser()
+    options = cases.options_of_others(self._plain, path)
+    options |= {'fractions': (1, 0, 0), 'folds': 0}  # one patient's, all of it
+    splits = folder.open_splits(path, **options)
+    for part in splits.values():
+      cases.check_classes(self._plain, history, part)
     found = [case for part in splits.values() for case in part]
     for case in found:
       self._plain.check(case)
-      task.check(case)
-      if not (case['mask'] > 0).any():
+      if 'mask' not in case:
+        raise ValueError(
+          f'{history}: {case["id"]} has no mask to adapt to: take it away, or '
+          'draw one'
+        )
+      self._plain.task.check(case)
+      if not _inside(case['mask'], self._hidden).any():
         raise ValueError(
           f'{history}: the mask of {case["id"]} is empty; nothing to adapt to'
         )
@@ -170,7 +175,7 @@ class Personaliser:
 
 def held_slices(mask, ignore):
   """The place of the slices of a mask (*s,) that are held back, as an index."""
-  inside = (mask > 0) & (mask != ignore)
+  inside = _inside(mask, ignore)
   extents = [np.flatnonzero(inside.any(_others(inside, a)))
              for a in range(inside.ndim)]  # fmt: skip
   axis = max(range(inside.ndim), key=lambda a: np.ptp(extents[a]))
@@ -182,6 +187,11 @@ def held_slices(mask, ignore):
   return tuple(place)
 
 
+def _inside(mask, ignore):
+  """What of a mask is labelled as some structure."""
+  return (mask > 0) & (mask != ignore)
+
+
 def _others(array, axis):
   return tuple(a for a in range(array.ndim) if a != axis)
 
@@ -191,9 +201,14 @@ def _adapting(config, way, steps, learning_rate, ignore):
   config = config.copy_and_resolve_references()
   config.adapt = {'name': way}
   config.task.ignore = ignore
-  config.optimizer.update(
-    name='adam', learning_rate=learning_rate, weight_decay=0.0, freeze=()
-  )
+  # Fields of the run's own optimizer, a momentum, are none of Adam's.
+  general = config_lib.default_config().optimizer
+  config.optimizer = {name: config.optimizer[name] for name in general} | {
+    'name': 'adam',
+    'learning_rate': learning_rate,
+    'weight_decay': 0.0,
+    'freeze': (),
+  }
   config.schedule = {'name': 'cosine', 'warmup_steps': 0}
   config.train.update(steps=steps, ema_decay=0.0, microbatches=1)
   return config
@@ -208,8 +223,9 @@ def check_out(out):
 def write(personaliser, outcome, out):
   """Writes a workdir of the model after an `Outcome`; returns its path.
 
-  It is an ordinary one, that loads and predicts: config, facts, calibration and
-  a checkpoint. personal.json says what was done.
+  It is an ordinary one, that loads and predicts: config, facts, a checkpoint,
+  and `OF_THE_WEIGHTS` where the model stays as it was. personal.json says what
+  was done.
   """
   source, out = personaliser.source, pathlib.Path(out)
   check_out(out)
@@ -218,8 +234,9 @@ def write(personaliser, outcome, out):
   config.adapt = {'name': 'full'}  # its weights are merged
   config_lib.store(config, out)
   shutil.copyfile(source / 'facts.json', out / 'facts.json')
-  if (source / CALIBRATION).exists():
-    shutil.copyfile(source / CALIBRATION, out / CALIBRATION)
+  for name in () if outcome.kept else OF_THE_WEIGHTS:
+    if (source / name).exists():
+      shutil.copyfile(source / name, out / name)
   step = personaliser.step + outcome.steps
   variables = dict(outcome.variables)
   state = engine.TrainState(

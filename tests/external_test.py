@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import experiment, external
+from medjax import cases, experiment, external
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.report import write_report
@@ -131,12 +131,12 @@ def test_tables_are_those_that_lie_with_the_other_data(tmp_path, monkeypatch):
   monkeypatch.chdir(here)  # where the run's own table lies
   told = {'table': 'features.csv', 'join': {'table': 'x/more.csv', 'on': 'id'}}
   with pytest.raises(FileNotFoundError, match=r'more\.csv: no such file'):
-    external._tables_of(there, told)
+    cases._tables_of(there, told)
   (there / 'more.csv').write_text('id\n')
-  found = external._tables_of(there, told)
+  found = cases._tables_of(there, told)
   assert found['table'] == str(there / 'features.csv')
   assert found['join'] == {'table': str(there / 'more.csv'), 'on': 'id'}
-  found = external._tables_of(there / 'features.csv', told)
+  found = cases._tables_of(there / 'features.csv', told)
   assert found['table'] == ''
   assert found['join']['table'] == str(there / 'more.csv')
 

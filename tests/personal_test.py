@@ -1,7 +1,9 @@
 """A model adapts to a patient only where slices that it did not see improve."""
 
 import json
+import shutil
 
+import drawn_runs
 import jax
 import nibabel as nib
 import numpy as np
@@ -12,6 +14,8 @@ from medjax import personal
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.experiment import make
+from medjax.export import adopted
+from medjax.finetune import adapted
 from medjax.finetune.__main__ import main
 from medjax.train import train
 
@@ -69,6 +73,9 @@ def test_a_weaker_contrast_is_learnt_and_the_result_is_a_run(
   assert 'adapted' in capsys.readouterr().out
   said = json.loads((tmp_path / 'own/personal.json').read_text())
   assert said['kept']
+  # What validation decided was decided of other weights.
+  assert (run / 'calibration.json').exists()
+  assert not (tmp_path / 'own/calibration.json').exists()
   assert said['held_dice_after'] > said['held_dice_before'] + 0.005
   dice = lambda place: medjax.metrics.dice(
     medjax.load(place).predict(later).labels, truth, num_classes=2
@@ -95,6 +102,7 @@ def test_only_what_is_better_there_is_kept(run, tmp_path, later, steps):
   out = personal.write(fit, outcome, tmp_path / 'own')
   said = json.loads((out / 'personal.json').read_text())
   assert said['kept'] == outcome.kept
+  assert (out / 'calibration.json').exists() != outcome.kept
   a, b = (medjax.load(place).variables[0] for place in (run, out))
   moved = jax.tree.map(lambda x, y: not np.array_equal(x, y), a, b)
   assert any(jax.tree.leaves(moved)) == outcome.kept
@@ -145,3 +153,81 @@ def test_bad_input_is_named(run, tmp_path):
   fit = personal.Personaliser(run, steps=1)
   with pytest.raises(ValueError, match='the mask of 0 is empty'):
     fit.read(write(tmp_path / 'p', [(image, 0 * mask)]))
+  write(tmp_path / 'q/train', [(image, mask)])
+  shutil.rmtree(write(tmp_path / 'q/test', [(image, mask)]) / 'masks')
+  with pytest.raises(ValueError, match='has no mask to adapt to'):
+    fit.read(tmp_path / 'q')
+
+
+def fitted(path, out, *, optimizer=None, **data):
+  """A `Personaliser` of a run on a folder, with drawn weights."""
+  config = default_config()
+  config.data.update(name='folder', path=str(path), patch_size=(8, 8, 8))
+  config.data.update(data)
+  config.model = dict(name='UNet', features=(4, 4))
+  config.task = dict(name='Segmentation')
+  config.optimizer = optimizer or config.optimizer
+  made = make(config)
+  inputs = (jax.ShapeDtypeStruct((1, 8, 8, 8, made.facts.channels), 'float32'),)
+  weights = drawn_runs.drawn(adapted.outline(made.model, inputs))
+  adopted.store(made, out, weights, inputs)
+  return personal.Personaliser(out, steps=1)
+
+
+def write_volume(path, array):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+
+
+def structures(folder, count, names):
+  """A folder for each patient, with a mask for each structure."""
+  rng = np.random.default_rng(0)
+  for i in range(count):
+    image = rng.normal(size=(8, 8, 8)).astype(np.float32)
+    write_volume(folder / f'P{i}/ct.nii.gz', image)
+    for k, name in enumerate(names):
+      mask = np.zeros((8, 8, 8), np.uint8)
+      mask[2 * k : 2 * k + 2] = 1
+      write_volume(folder / f'P{i}/segmentations/{name}.nii.gz', mask)
+  return folder
+
+
+def test_structures_have_the_labels_of_the_training(tmp_path):
+  """Though the run's config names none, and the history lacks the first."""
+  data = structures(tmp_path / 'data', 8, ('heart', 'liver', 'spleen'))
+  fit = fitted(data, tmp_path / 'run')
+  names = fit.made.facts.class_names
+  assert names == ('background', 'heart', 'liver', 'spleen')
+  history = structures(tmp_path / 'p', 1, ('liver', 'spleen'))
+  (case,) = fit.read(history)
+  assert case['mask'][:, 0, 0].tolist() == [2, 2, 3, 3, 0, 0, 0, 0]
+
+
+def test_a_history_is_read_as_the_run_read_its_data(tmp_path):
+  """Two channels by a pattern, a value that is no class; SGD trained it."""
+  rng = np.random.default_rng(0)
+  for folder, count in (('data', 8), ('p', 1)):
+    for i in range(count):
+      for name in ('t1', 't2'):
+        image = rng.normal(size=(8, 8, 8)).astype(np.float32)
+        write_volume(tmp_path / folder / f'{i}_{name}.nii.gz', image)
+      mask = np.full((8, 8, 8), 9, np.uint8)
+      mask[:4] = 0
+      if folder == 'data':
+        mask[:2] = 1
+      write_volume(tmp_path / folder / f'{i}_m.nii.gz', mask)
+  fit = fitted(
+    tmp_path / 'data',
+    tmp_path / 'run',
+    fields=dict(image='{id}_{t1,t2}.nii.gz', mask='{id}_m.nii.gz'),
+    ignore=9,
+    optimizer=dict(name='sgd', momentum=0.99, nesterov=True, clip_norm=12.0),
+  )
+  assert fit.made.config['optimizer']['clip_norm'] == 12
+  inputs = [jax.ShapeDtypeStruct((1, 8, 8, 8, 2), 'float32')]
+  fit.made.optimizer(inputs)
+  with pytest.raises(ValueError, match='the mask of 0 is empty'):
+    fit.read(tmp_path / 'p')
+  (tmp_path / 'data/0_m.nii.gz').rename(tmp_path / 'p/0_m.nii.gz')
+  (case,) = fit.read(tmp_path / 'p')
+  assert case['image'].shape == (8, 8, 8, 2)

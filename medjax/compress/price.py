@@ -31,26 +31,11 @@ def score(task, rows):
 
 def difference(task, before, after):
   """(difference of the score, its 95 % interval by patient), paired."""
+  if not hasattr(task, 'monitored'):
+    return score(task, after) - score(task, before), (float('nan'),) * 2
+  scores = (task.monitored(rows, None) for rows in (before, after))
   groups = [row['patient'] for row in before]
-  change = score(task, after) - score(task, before)
-  if 'probability' in before[0] and task.monitor == 'auroc':
-    a, b = (np.stack([r['probability'] for r in x]) for x in (before, after))
-    truth = np.stack([row['label'] for row in before])
-    if truth.ndim == 1:
-      truth = truth[:, None] == np.arange(a.shape[1])
-    keep = slice(None) if task.positive_class is None else [task.positive_class]
-    _, bounds = paired.auroc_difference_intervals(
-      truth[:, keep], a[:, keep], b[:, keep], groups
-    )
-    return change, tuple(map(float, bounds))
-  if task.monitor in before[0]:
-    a, b = (
-      np.array([np.nanmean(r[task.monitor]) for r in x])
-      for x in (before, after)
-    )
-    bounds = paired.mean_difference_intervals(a, b, groups)
-    return change, tuple(map(float, bounds))
-  return change, (float('nan'),) * 2
+  return paired.score_difference(*scores, groups)
 
 
 def speed(folder, inputs):

@@ -30,11 +30,14 @@ def quantise(folder, out, cases, judge):
   Weights are quantised by channel, to seven bits: a CPU without VNNI adds two
   products in sixteen bits, and those of eight would not fit there, which is an
   error that only shows on that machine. Activations are quantised by what
-  `cases` of the training feed the model; the method that `judge(folder) →
+  drawn `cases` of the training feed the model; the method that `judge(folder) →
   score` likes best is taken. Returns {method: score} and the ops that stay
   float32, {kind: count}.
   """
-  inputs = exported.fed(folder, cases, CALIBRATION)
+  # A split may lie in the order of its classes or hospitals.
+  order = np.random.default_rng(0).permutation(len(cases))
+  drawn = (cases[int(i)] for i in order)
+  inputs = exported.fed(folder, drawn, CALIBRATION)
   if not inputs:
     raise ValueError('there is no training case to calibrate by')
   scores, out = {}, pathlib.Path(out)

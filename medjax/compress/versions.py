@@ -1,7 +1,9 @@
 """The ways to make a run smaller: fewer bits, fewer channels, a student."""
 
+import hashlib
 import json
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -11,13 +13,19 @@ from medjax import config, experiment, files, public
 from medjax.build import closest
 from medjax.compress import exported, halves, narrow, price, quantise
 from medjax.evaluate import evaluate
-from medjax.export import adopted, artefact, report
+from medjax.export import adopted, artefact, report, weights
 from medjax.finetune import adapted
 from medjax.prediction import trained
 from medjax.report import write_report
 from medjax.train import train
 
 TABLE = 'compression.json'
+SOURCE = 'compression_of.json'
+# What labels mean: a student has that of its teacher, as it has its data.
+_OF_LABELS = (
+  'inputs', 'num_classes', 'class_names', 'multi_label', 'positive', 'regions',
+  'region_order', 'ignore',
+)  # fmt: skip
 _STEPS = 4  # of how many parts of the run's steps one is enough to mend a cut
 
 
@@ -33,23 +41,31 @@ def compress(workdir, to, out, *, steps=None, trust=False):
   run, out = trained.load(workdir, trust=trust), pathlib.Path(out)
   with tempfile.TemporaryDirectory() as home:
     original = pathlib.Path(home) / 'original'
+    version = pathlib.Path(home) / 'version'
     artefact.write(run, original, onnx=True, programs=False)
-    version = _WAYS[kind](run, workdir, value, out, original, steps)
-    if version != out:
-      version = pathlib.Path(home) / 'version'
+    if kind in _BITS:
+      adopted.check_new(out)
+      version.mkdir()
+      _BITS[kind](run, version, original)
+    else:
+      _RUNS[kind](run, workdir, value, out, steps)
       smaller = trained.load(out, trust=trust)
       artefact.write(smaller, version, onnx=True, programs=False)
     rows = _priced(run.experiment, original, version, to)
-  files.write_json(out / TABLE, {'rows': rows})
+    place = version if kind in _BITS else out
+    files.write_json(place / TABLE, {'rows': rows})
+    if kind in _BITS:
+      _place(version, out)
   return rows
 
 
 def _way(to, steps):
   """(kind, value) of --to; raises ValueError for what there is not."""
   kind, _, value = to.partition(':')
-  if kind not in _WAYS:
-    raise ValueError(f'--to={to}: no way {kind!r}{closest(kind, _WAYS)}')
-  if kind in ('int8', 'float16') and (value or steps):
+  known = {**_BITS, **_RUNS}
+  if kind not in known:
+    raise ValueError(f'--to={to}: no way {kind!r}{closest(kind, known)}')
+  if kind in _BITS and (value or steps):
     raise ValueError(f'--to={kind} takes neither a value nor --steps')
   if kind == 'prune':
     try:
@@ -63,6 +79,34 @@ def _way(to, steps):
   return kind, value
 
 
+def _claim(out, run, workdir):
+  """Says in `out` whose version it is; raises ValueError where another's is."""
+  digest = hashlib.sha256()
+  for name, array in sorted(weights.flat(run.variables).items()):
+    digest.update(name.encode() + array.tobytes())
+  place = str(pathlib.Path(workdir).resolve())
+  source = {'workdir': place, 'weights': digest.hexdigest()}
+  before = files.read_json(out / SOURCE, mend='take a new --out')
+  if before is None:
+    adopted.check_new(out)
+    files.write_json(out / SOURCE, source)
+  elif before['weights'] != source['weights']:
+    raise ValueError(
+      f'{out} was made of other weights than {workdir} has now, of those that '
+      f'{before["workdir"]} had: take a new --out'
+    )
+
+
+def _place(folder, out):
+  """Gives a folder its name when all of it is there."""
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=out.parent) as beside:
+    whole = shutil.copytree(folder, pathlib.Path(beside) / 'whole')
+    if out.exists():
+      out.rmdir()  # which is empty
+    whole.rename(out)
+
+
 def _priced(made, original, version, name):
   task = made.task
   (inputs,) = exported.fed(original, made.cases('test'), 1)
@@ -72,9 +116,8 @@ def _priced(made, original, version, name):
   return [first, price.row(name, version, task, after, inputs, before)]
 
 
-def _int8(run, workdir, value, out, original, steps):
+def _int8(run, out, original):
   """Eight bits; the method of calibration is chosen on validation."""
-  adopted.check_new(out)
   made = run.experiment
 
   def judge(folder):
@@ -86,18 +129,15 @@ def _int8(run, workdir, value, out, original, steps):
   if left:
     kinds = ', '.join(f'{n} {kind}' for kind, n in left.items())
     print(f'left in float32: {kinds}')
-  return out
 
 
-def _float16(run, workdir, value, out, original, steps):
+def _float16(run, out, original):
   """Weights of sixteen bits; prints what they change of the golden cases."""
-  adopted.check_new(out)
   halves.halve(original, out)
   report.check(out)
-  return out
 
 
-def _prune(run, workdir, share, out, original, steps):
+def _prune(run, workdir, share, out, steps):
   """Fewer channels, and training to mend it."""
   made = _single(run, workdir)
   whole = _restored(workdir)
@@ -112,22 +152,21 @@ def _prune(run, workdir, share, out, original, steps):
   _shorter(whole, steps)
   smaller = experiment.make(whole, facts=made.facts)
   inputs = _inputs(made)
+  _claim(out, run, workdir)
   if not adopted.stored(cut):  # or was killed on the way
     outline = adapted.outline(smaller.model, inputs)
     variables = jax.tree.map(np.asarray, adapted.merge(run.variables[0]))
     adopted.store(smaller, cut, narrow.cut(old, variables, outline), inputs)
   _trained(smaller, out)
-  return None
 
 
-def _student(run, workdir, value, out, original, steps):
+def _student(run, workdir, value, out, steps):
   """A network by another config, taught by the run."""
   made = _single(run, workdir)
   student, whole = public.read_config(value), _restored(workdir)
+  student = config.complete(student)
   plain = lambda x: json.loads(config.to_json(x))
-  ours, theirs = (
-    plain(x)['data']['preprocess'] for x in (whole, config.complete(student))
-  )
+  ours, theirs = (plain(x)['data']['preprocess'] for x in (whole, student))
   if ours != theirs:
     raise ValueError(
       f'{value} prepares images otherwise than {workdir} does: a student sees '
@@ -139,6 +178,14 @@ def _student(run, workdir, value, out, original, steps):
     raise ValueError(
       f'no student of a {kind}, only of a classifier or segmenter'
     )
+  if whole.privacy.epsilon and not student.privacy.epsilon:
+    raise ValueError(
+      f'{workdir} is private, and its student learns from the same patients: '
+      f'give {value} a privacy.epsilon, which adds to that of the run'
+    )
+  known = plain(whole)['task']
+  task = {k: v for k, v in task.items() if k not in _OF_LABELS}
+  task |= {k: v for k, v in known.items() if k in _OF_LABELS}
   task |= {
     'name': f'Distilled{kind}',
     'teacher': str(pathlib.Path(workdir).resolve()),
@@ -151,11 +198,13 @@ def _student(run, workdir, value, out, original, steps):
       if k not in ('preprocess', 'batch_size')
     }
   )
+  if whole.data.seed is None:  # patients are divided as the teacher's are
+    student.data.seed = whole.seed
   if steps:
     student.train.steps = steps
   smaller = experiment.make(student, facts=made.facts)
+  _claim(out, run, workdir)
   _trained(smaller, out)
-  return None
 
 
 def _single(run, workdir):
@@ -201,9 +250,5 @@ def _trained(made, out):
   write_report(out)
 
 
-_WAYS = {
-  'int8': _int8,
-  'float16': _float16,
-  'prune': _prune,
-  'student': _student,
-}
+_BITS = {'int8': _int8, 'float16': _float16}  # exported folders
+_RUNS = {'prune': _prune, 'student': _student}  # workdirs

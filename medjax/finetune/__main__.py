@@ -21,6 +21,9 @@ def _personalise(args):
   change = f'Dice of the held slices {scores[0]:.3f}'
   if outcome.kept:
     print(f'{change} → {scores[outcome.steps]:.3f}: adapted')
+    left = [n for n in personal.OF_THE_WEIGHTS if (fit.source / n).exists()]
+    if left:
+      print(f'left out, as measured of the model before: {", ".join(left)}')
   else:
     print(f'{change}, not better after adapting: the model stays as it was')
   print(f'wrote {out}')

@@ -4,7 +4,7 @@ Differences are b - a. Cases of one patient are not independent: intervals
 resample patients, and a test is given one number per patient (group_mean).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy  # its stats takes half a second: not before it is used
@@ -76,6 +76,23 @@ def benjamini_hochberg(p: Values) -> Float[np.ndarray, 'm']:
       p[tested], method='bh'
     )
   return adjusted
+
+
+def score_difference(
+  before: Callable,
+  after: Callable,
+  groups: Sequence | np.ndarray,
+  *,
+  n_resamples: int = 2000,
+) -> tuple[float, tuple[float, float]]:
+  """(difference of a score, its paired 95 % interval), resampled by group.
+
+  before, after: weights (r, n) of the same cases → the score (r,).
+  """
+  difference = lambda w: {'difference': after(w) - before(w)}
+  value = difference(np.ones((1, len(groups))))['difference'][0]
+  bounds = bootstrap.intervals(difference, groups, n_resamples=n_resamples)
+  return float(value), tuple(map(float, bounds['difference']))
 
 
 def mean_difference_intervals(

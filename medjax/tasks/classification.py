@@ -315,8 +315,9 @@ class Classification:
 
   def monitored(self, rows, calibration):
     """Weights (r, n) → the score that is the monitor (r,)."""
-    statistic, _ = self.statistic(rows, calibration)
-    return lambda weights: statistic(weights)[self.monitor]
+    scores = Scores(self, rows)
+    rule = {'': scores.decide(calibration and calibration.thresholds)}
+    return lambda weights: scores.resampled(rule, None, weights)[self.monitor]
 
   def columns(self, prediction):
     """The probability of each class."""

@@ -103,6 +103,20 @@ class Concepts(Classification):
       row |= {f'{name} found': float(found), f'{name} rated': float(known)}
     return row
 
+  def _rated(self, rows):
+    """What was found of the concepts, and what is known, (n, f) each."""
+    return (
+      np.array([[row[f'{n} {kind}'] for n in self.concepts] for row in rows])
+      for kind in ('found', 'rated')
+    )
+
+  def monitored(self, rows, calibration):
+    """Weights (r, n) → the score that is the monitor (r,)."""
+    if self.monitor not in _OWN:
+      return super().monitored(rows, calibration)
+    _, statistic = _scores(*self._rated(rows))
+    return lambda weights: statistic(weights)[self.monitor]
+
   def summarize(self, rows, *, calibration=None, seed=0, n_resamples=1000):
     """As `Classification`'s; and of the concepts, over those that were rated.
 
@@ -112,19 +126,8 @@ class Concepts(Classification):
     result = super().summarize(
       rows, calibration=calibration, seed=seed, n_resamples=n_resamples
     )
-    found, known = (
-      np.array([[row[f'{n} {kind}'] for n in self.concepts] for row in rows])
-      for kind in ('found', 'rated')
-    )
-
-    whole = _agreement(found, known, np.ones(len(rows)))
-    defined = [np.isfinite(values) for values in whole]
-
-    def statistic(weights):
-      means = map(class_mean, _agreement(found, known, weights), defined)
-      return dict(zip(('concept_correlation', 'concept_error'), means,
-                      strict=True))  # fmt: skip
-
+    found, known = self._rated(rows)
+    whole, statistic = _scores(found, known)
     result['scores'] |= plain(statistic(np.ones(len(rows))))
     result['intervals'] |= plain(
       bootstrap.intervals(
@@ -144,6 +147,18 @@ class Concepts(Classification):
       }
     )
     return result
+
+
+def _scores(found, known):
+  """(each concept's agreement over all rows, weights → the scores `_OWN`)."""
+  whole = _agreement(found, known, np.ones(len(found)))
+  defined = [np.isfinite(values) for values in whole]
+
+  def statistic(weights):
+    means = map(class_mean, _agreement(found, known, weights), defined)
+    return dict(zip(_OWN, means, strict=True))
+
+  return whole, statistic
 
 
 def _agreement(found, known, weights):

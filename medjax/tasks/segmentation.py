@@ -299,6 +299,14 @@ class Segmentation(Bounded):
 
     return means, None
 
+  def monitored(self, rows, calibration):
+    """Weights (r, n) → the score that is the monitor (r,)."""
+    del calibration
+    values = np.stack([np.asarray(row[self.monitor], float) for row in rows])
+    known = ~np.isnan(values).all(0)
+    mean = lambda weights: bootstrap.weighted_mean(values, weights)
+    return lambda weights: class_mean(mean(weights), known)
+
   def calibrated(self, prediction, calibration):
     """A label map as it is."""
     return prediction

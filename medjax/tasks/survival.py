@@ -255,6 +255,12 @@ class Survival:
       for row, each in zip(rows, found, strict=True)
     ]
 
+  def _whole(self, rows):
+    """The rows, completed by their own baseline where they are not yet."""
+    if 'curves' not in rows[0]:
+      return rows
+    return self.completed(rows, self.calibrate(rows))
+
   def calibrated(self, prediction, calibration):
     """The incidence (causes, t) of a case."""
     curves = np.asarray(prediction['curves'], float)
@@ -298,6 +304,7 @@ class Survival:
 
   def monitored(self, rows, calibration):
     """Weights (r, n) → the monitor of the first cause (r,)."""
+    rows = self._whole(rows)
     return survival_scores.monitored(self, rows, calibration)
 
   def shown(self, case, prediction, row):
@@ -311,8 +318,7 @@ class Survival:
     The censoring distribution is that of the training cases where a
     calibration tells it, else of the rows; 'about' says which.
     """
-    if 'curves' in rows[0]:
-      rows = self.completed(rows, self.calibrate(rows))
+    rows = self._whole(rows)
     found = survival_scores.summarize(
       self, rows, calibration, seed=seed, n_resamples=n_resamples
     )

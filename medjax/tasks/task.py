@@ -177,7 +177,7 @@ class Task(Protocol):
   # A task may have these too; without them it has no such option.
   #
   # monitored(rows, calibration) → (weights (r, n) → the monitor (r,)): what the
-  #   inputs of a fusion are worth.
+  #   inputs of a fusion are worth, and how much compress and stress change it.
   # answer(prediction, calibration, *, level, method, by_class) → (columns of
   #   the case, reasons to abstain): what `predict --conformal` says of it;
   #   `ways`: the methods, the usual one first; answerable(calibration, **how)

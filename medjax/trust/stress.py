@@ -9,7 +9,7 @@ import numpy as np
 from medjax import experiment as experiment_lib
 from medjax import files, progress
 from medjax.evaluate import evaluate_cases
-from medjax.metrics import bootstrap
+from medjax.metrics import paired
 from medjax.prediction import novelty, trained
 from medjax.prediction.predictor import Predictor
 from medjax.run import checkpoint as checkpoint_lib
@@ -71,25 +71,14 @@ class Stress:
 
     None of a task that has no score of weighted cases.
     """
-    of_before, of_after = (self._monitored(rows) for rows in (before, after))
-    if of_before is None:
-      return None
-    change = lambda w: {'change': of_after(w) - of_before(w)}
-    bounds = bootstrap.intervals(
-      change, summary.patients(after), n_resamples=_RESAMPLES
-    )['change']
-    return float(change(np.ones((1, len(after))))['change'][0]), bounds
-
-  def _monitored(self, rows):
-    """Weights (r, n) → the monitor (r,), or None."""
     task = self.experiment.task
-    if hasattr(task, 'statistic'):
-      found, _ = task.statistic(rows, self.calibration)
-      known = task.monitor in found(np.ones((1, len(rows))))
-      return (lambda w: found(w)[task.monitor]) if known else None
-    if hasattr(task, 'monitored'):
-      return task.monitored(rows, self.calibration)
-    return None
+    if not hasattr(task, 'monitored'):
+      return None
+    scores = (
+      task.monitored(rows, self.calibration) for rows in (before, after)
+    )
+    groups = summary.patients(after)
+    return paired.score_difference(*scores, groups, n_resamples=_RESAMPLES)
 
 
 class _InOrder:

@@ -146,7 +146,8 @@ def test_half_of_the_channels(workdir, tmp_path):
   assert count(tmp_path / 'out') < 0.4 * count(workdir)
 
 
-def test_a_student(workdir, tmp_path):
+def student_file(tmp_path, more=''):
+  """A config of a small network that says nothing of the data."""
   file = tmp_path / 'student.py'
   file.write_text(
     'from medjax.config import default_config\n'
@@ -158,8 +159,14 @@ def test_a_student(workdir, tmp_path):
     ' stage_sizes=(1,))\n'
     "  config.task = dict(name='Classification')\n"
     '  config.train.update(steps=2, eval_every=2, log_every=1)\n'
+    f'{more}'
     '  return config\n'
   )
+  return file
+
+
+def test_a_student(workdir, tmp_path):
+  file = student_file(tmp_path)
   rows = versions.compress(workdir, f'student:{file}', tmp_path / 'out')
   assert rows[1]['version'] == f'student:{file}'
   run = trained.load(tmp_path / 'out')
@@ -174,6 +181,89 @@ def test_a_student(workdir, tmp_path):
   file.write_text(file.read_text().replace('127.5', '120.0'))
   with pytest.raises(ValueError, match='prepares images otherwise'):
     versions.compress(tmp_path / 'gone', f'student:{file}', tmp_path / 'out2')
+
+
+def test_a_student_has_the_cases_and_the_classes_of_its_teacher(
+  pictures, make_run, tmp_path, monkeypatch
+):
+  names = ('dark', 'bright')  # folders are read in the order of the alphabet
+  run = make_run(
+    RESNET, CLASSES | {'class_names': names}, SCALE, (12, 12, 1),
+    class_names=names,
+  )  # fmt: skip
+  whole = config.load(run)
+  whole.data.path = str(pictures)
+  whole.seed, whole.data.seed = 1, None
+  config.store(whole, run)
+  made = []
+  monkeypatch.setattr(versions, '_trained', lambda one, out: made.append(one))
+  file, out = student_file(tmp_path), tmp_path / 'out'
+  versions._student(trained.load(run), run, str(file), out, None)
+  assert made[0].task.names == names
+  told = lambda one, split: [(c['id'], c['label']) for c in one.cases(split)]
+  for split in experiment.SPLITS:
+    assert told(made[0], split) == told(trained.load(run).experiment, split)
+
+
+def test_a_student_of_a_private_run_has_a_budget(
+  workdir, tmp_path, monkeypatch
+):
+  whole = config.load(workdir)
+  whole.privacy.epsilon = 3.0
+  config.store(whole, workdir)
+  made = []
+  monkeypatch.setattr(versions, '_trained', lambda one, out: made.append(one))
+  run, out = trained.load(workdir), tmp_path / 'out'
+  file = student_file(tmp_path)
+  with pytest.raises(ValueError, match='is private, and its student learns'):
+    versions._student(run, workdir, str(file), out, None)
+  file = student_file(tmp_path, '  config.privacy.epsilon = 2.0\n')
+  versions._student(run, workdir, str(file), out, None)
+  assert made[0].privacy.epsilon == 2
+
+
+def test_what_was_made_of_other_weights_is_not_gone_on_with(workdir, tmp_path):
+  run, out = trained.load(workdir), tmp_path / 'out'
+  versions._claim(out, run, workdir)
+  versions._claim(out, trained.load(workdir), workdir)
+  run.variables = jax.tree.map(lambda x: 2 * x, run.variables)
+  with pytest.raises(ValueError, match=r'out was made of other weights than'):
+    versions._claim(out, run, workdir)
+  # The command asks before it trains, and before it takes what is there.
+  said = json.loads((out / versions.SOURCE).read_text())
+  (out / versions.SOURCE).write_text(json.dumps(said | {'weights': 'others'}))
+  for to in ('prune:.5', f'student:{student_file(tmp_path)}'):
+    with pytest.raises(ValueError, match='other weights'):
+      versions.compress(workdir, to, out, steps=1)
+  assert [path.name for path in out.iterdir()] == [versions.SOURCE]
+  with pytest.raises(ValueError, match='is not empty'):
+    versions._claim(workdir, run, workdir)
+
+
+def test_a_version_that_fails_its_check_has_no_name(
+  workdir, tmp_path, monkeypatch
+):
+  def check(folder):
+    raise ValueError(f'{folder} predicts otherwise')
+
+  monkeypatch.setattr(versions.report, 'check', check)
+  with pytest.raises(ValueError, match='predicts otherwise'):
+    versions.compress(workdir, 'float16', tmp_path / 'new' / 'out')
+  assert not (tmp_path / 'new').exists()
+
+
+def test_cases_are_drawn_for_the_calibration(tmp_path, monkeypatch):
+  """A split may hold one class before the other."""
+  first = []
+
+  def fed(folder, cases, most):
+    first.extend(case for case, _ in zip(cases, range(20), strict=False))
+    return []
+
+  monkeypatch.setattr(exported, 'fed', fed)
+  with pytest.raises(ValueError, match='no training case'):
+    quantise.quantise(tmp_path, tmp_path, [0] * 200 + [1] * 200, None)
+  assert {*first} == {0, 1}
 
 
 def test_a_cut_that_was_killed_on_its_way_is_made_again(workdir, tmp_path):
@@ -294,6 +384,26 @@ def test_a_difference_of_masks_is_paired(make_run):
   change, (low, high) = price.difference(task, rows(0.0), rows(0.2))
   assert low < change < high
   assert 0.18 < low < high < 0.22
+
+
+def test_a_difference_of_a_rare_class_is_that_of_the_score(make_run):
+  """Four of 40 patients have it: the mean over classes is not that of cases."""
+  run = make_run(UNET, MASKS, (), (8, 8, 1))
+  task = experiment.restore(run).task
+  rng = np.random.default_rng(0)
+  loss = rng.uniform(0.1, 0.3, 40)
+  rows = lambda share: [
+    {'patient': str(i), 'id': str(i),
+     **{m: np.array([0.9, 0.8 - share * loss[i] if i < 4 else np.nan])
+        for m in task.measures}}
+    for i in range(40)
+  ]  # fmt: skip
+  change, (low, high) = price.difference(task, rows(0), rows(1))
+  np.testing.assert_allclose(change, -loss[:4].mean() / 2)
+  np.testing.assert_allclose(
+    change, price.score(task, rows(1)) - price.score(task, rows(0))
+  )
+  assert low < change < high < -0.05 + 1e-9
 
 
 def test_a_slower_version_is_called_so():

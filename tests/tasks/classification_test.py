@@ -312,6 +312,8 @@ def test_the_interval_of_a_mean_over_classes_is_of_all_of_them():
     assert low < scores[name] < high
   # Without the class that is never found it is above .8.
   assert found['intervals']['balanced_accuracy'][1] < 0.72
+  alone = task.monitored(rows, None)(np.stack([label >= 0, label < 2]) * 1.0)
+  assert np.isnan(alone).tolist() == [False, True]
 
 
 def test_one_class_only_leaves_nulls():

@@ -62,6 +62,11 @@ def test_the_scores_of_the_concepts():
   assert summary['scores']['concept_correlation'] == pytest.approx(mean)
   low, high = summary['intervals']['concept_correlation']
   assert low < mean < high
+  chosen = tasks.Concepts(
+    num_classes=2, concepts=tuple('abc'), monitor='concept_correlation'
+  )
+  found = chosen.monitored(table, None)(np.ones((1, len(table))))
+  assert found == pytest.approx([mean])
   assert summary['scores']['auroc'] > 0.5
 
 

@@ -277,6 +277,11 @@ def test_the_interval_of_a_mean_is_of_all_its_classes():
   found = task.summarize(rows)
   low, high = found['intervals']['dice']
   assert low < found['scores']['dice'] < high < 0.7
+  weights = np.ones((2, 20))
+  weights[1, :2] = 0
+  whole, without = task.monitored(rows, None)(weights)
+  assert whole == pytest.approx(found['scores']['dice'])
+  assert np.isnan(without)
   rows[1] |= dict.fromkeys(each, rows[5]['dice'])
   one = task.summarize(rows)
   assert one['classes']['2']['dice']['interval'] == [None, None]

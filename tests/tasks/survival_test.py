@@ -87,6 +87,10 @@ def test_a_cox_model_gets_the_survival_of_breslow():
   for row, curve in zip(found, expected, strict=True):
     values = [v for k, v in row.items() if k.startswith('survival/')]
     np.testing.assert_allclose(values, curve, atol=1e-9)
+  # By their own baseline, where nobody has completed them.
+  (score,) = task.monitored(rows, None)(np.ones((1, 200)))
+  scores = task.summarize(rows, n_resamples=0)['scores']
+  assert score == pytest.approx(scores[task.monitor])
   # Calibration goes through JSON.
   again = Calibration.of(json.loads(json.dumps(dataclasses.asdict(decided))))
   assert again == decided
