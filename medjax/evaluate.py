@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import files, modalities, progress, subgroups
+from medjax import files, modalities, pooled, progress, subgroups
 from medjax.data import repeated
 from medjax.metrics.classification import defined_mean
 from medjax.prediction import ensemble, novelty
@@ -148,8 +148,8 @@ def _evaluate(experiment, workdir, facts, beside=None):
   results = {'run': {**before.get('run', {}), **facts}}
   gallery, calibration, changed = Gallery(task), None, {}
   if experiment.folds:
-    rows = {'test': _pooled(members)}
-    changed = _changed_pooled(members)
+    rows = {'test': pooled.rows(experiment, members)}
+    changed = pooled.changed(experiment, members)
   else:
     steps, variables = best_of(experiment, workdir)
     results['run']['best_step'] = steps[0] if len(steps) == 1 else [*steps]
@@ -183,7 +183,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
       seed=experiment.seed,
     )  # fmt: skip
   if members:
-    results['members'] = {k: _brief(r) for k, (r, *_) in members.items()}
+    results['members'] = pooled.brief(members)
   if jax.process_index() == 0:
     if calibration is not None:
       decided = dataclasses.asdict(calibration)
@@ -355,31 +355,6 @@ def write(workdir, task, rows, results, gallery):
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
   results['per_case_sha256'] = files.digest_of(workdir / 'per_case.csv')
   files.write_json(workdir / 'metrics.json', results, sealed=True)
-
-
-def _pooled(members):
-  """The test rows of all folds."""
-  return [
-    {'fold': name, **row}
-    for name, (_, rows, _) in members.items()
-    for row in rows['test']
-  ]
-
-
-def _changed_pooled(members):
-  """Those of changed inputs, of all folds."""
-  pooled = {}
-  for _, _, changed in members.values():
-    for key, rows in changed.items():
-      pooled.setdefault(key, []).extend(rows)
-  return pooled
-
-
-def _brief(results):
-  """What an ensemble's metrics.json says of a member."""
-  splits = [k for k in ('validation', 'test') if k in results]
-  parts = {k: results[k]['scores'] for k in splits}
-  return {'best_step': results['run']['best_step'], **parts}
 
 
 def _mean_uncertainty(rows):

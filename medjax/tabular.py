@@ -60,7 +60,8 @@ def rows(config, made, workdir, *, training):
   folder = pathlib.Path(workdir) / FOLDER
   if baseline is None or not (training or (folder / 'config.json').exists()):
     return None
-  one = experiment_lib.make(baseline, facts=made.facts)
+  own = [e.facts for _, e in made.members] if made.folds else made.facts
+  one = experiment_lib.make(baseline, facts=own)
   one = _of_cases(one, made)
   if training:
     if jax.process_index() == 0:
