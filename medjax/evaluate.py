@@ -17,11 +17,16 @@ from medjax.prediction.predictor import Predictor
 from medjax.prediction.samples import samples
 from medjax.prediction.trained import CALIBRATION
 from medjax.reports.gallery import Gallery, save_cases
-from medjax.run import per_case
+from medjax.run import divided, per_case
 from medjax.run.checkpoint import best_variables
 
 # Fields of the config that a checkpoint cannot do without.
 OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
+# What a score or a threshold is of, to all who read it beside the config.
+_OF_THE_MEANING = (
+  'task.positive', 'task.class_names', 'task.ignore', 'data.mask_values',
+  'data.ignore',
+)  # fmt: skip
 
 
 class NoReferenceError(ValueError):
@@ -137,6 +142,7 @@ def test_rows(experiment, workdir):
 def _evaluate(experiment, workdir, facts, beside=None):
   """What metrics.json holds, the rows of each split, and of changed inputs."""
   _check_same(experiment.config, workdir)
+  divided.check(experiment, workdir)
   novelty.check(experiment)
   task = experiment.task
   members = {
@@ -146,6 +152,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
   written = workdir / 'metrics.json'  # by the run, if this is done again
   before = files.read_json(written, mend='delete it, and evaluate again') or {}
   results = {'run': {**before.get('run', {}), **facts}}
+  results['run'].pop('changed', None)
   gallery, calibration, changed = Gallery(task), None, {}
   if experiment.folds:
     rows = {'test': pooled.rows(experiment, members)}
@@ -174,6 +181,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
     if jax.process_index() == 0 and 'test' in rows:
       repeated.mark(rows['test'], experiment.cases)
   results['run']['monitor'] = task.monitor
+  results['run'] |= _otherwise(experiment.config, workdir)
   results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = measures(task)
   results |= _summaries(experiment, rows, calibration)
@@ -256,6 +264,23 @@ def _check_same(config, workdir):
     workdir,
     config_lib.OF_THE_DATA,
     mend='evaluate other data with --data=FOLDER_OR_SET',
+  )
+  config_lib.compare(
+    config,
+    workdir,
+    _OF_THE_MEANING,
+    mend='scores and thresholds would be of something else; leave it as it is',
+  )
+
+
+def _otherwise(config, workdir):
+  """What is set otherwise than config.json says, {'changed': {field: value}}.
+
+  {} where nothing is.
+  """
+  changes = config_lib.changes(config, workdir)
+  return (
+    {'changed': {k: new for k, (_, new) in changes.items()}} if changes else {}
   )
 
 

@@ -15,14 +15,13 @@ def of(config, own):
 
   Of its training cases alone: no fold knows what it is tested on.
   """
+  every = [cases('train') for cases in own]
   kind = lookup(tasks, config.task.get('name', ''))
   takes = inspect.signature(kind).parameters
   count = 'num_classes' in takes and not config.task.get('num_classes')
-  every = [
-    DataFacts.of(cases('train'), count=count and i == 0)
-    for i, cases in enumerate(own)
-  ]
-  return facts_lib.alike(every)
+  return facts_lib.alike(
+    [DataFacts.of(c, count=count and c is every[0]) for c in every]
+  )
 
 
 def stored(config, workdir):
