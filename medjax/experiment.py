@@ -115,7 +115,8 @@ class Experiment:
     """
     sample = {**self.preprocess(case), 'raw': case}
     if self.apart:
-      own = [e.preprocess(case) for _, e in self.members]
+      others = self.members[1:]  # the first is as the whole
+      own = [sample, *(e.preprocess(case) for _, e in others)]
       for name, joint in zip(self.task.inputs, self.inputs, strict=True):
         sample[joint] = np.concatenate([each[name] for each in own], -1)
     return sample
