@@ -1,6 +1,7 @@
 """What a training begins with: its members, their cases and their states."""
 
 import concurrent.futures
+import functools
 
 import jax
 
@@ -34,9 +35,9 @@ def members(experiment, workdir, mesh):
   }
   budget = experiment.data.cache_gb * 2**30 / len(opened)
 
-  def checked(case):
+  def checked(run, case):
     task.check(case)  # the loss, on the device, cannot complain
-    return experiment.preprocess(case)
+    return run.preprocess(case)
 
   data = {}
   for run, _ in runs:
@@ -44,7 +45,9 @@ def members(experiment, workdir, mesh):
       train_cases, validation_cases, _ = opened[run.cases]
       share = budget / (len(train_cases) + len(validation_cases))
       train_samples = pipeline.Cached(
-        train_cases, checked, budget_bytes=int(share * len(train_cases))
+        train_cases,
+        functools.partial(checked, run),
+        budget_bytes=int(share * len(train_cases)),
       )
       validation = samples(
         run, 'validation', budget_bytes=int(share * len(validation_cases))
@@ -60,21 +63,52 @@ def members(experiment, workdir, mesh):
 def training(members, experiment, workdir, mesh, read_test):
   """Gives members their states, new or restored.
 
-  Returns the compiled step over members and step → learning rate.
+  Returns the compiled step, (members, their batches) → (states, metrics), and
+  step → learning rate.
   """
-  settings, inputs = experiment.train, members[0].inputs
-  adapted.check(experiment.model, inputs)
-  tx, learning_rate = experiment.optimizer(inputs)
-  weights, resumed = None, [m.checkpoints.latest_step() for m in members]
+  forms, optimizers = {}, {}
+  for m in members:
+    forms.setdefault(m.experiment.form, []).append(m)
+  for form, (first, *_) in forms.items():
+    adapted.check(first.experiment.model, first.inputs)
+    optimizers[form] = first.experiment.optimizer(first.inputs)
+  resumed = [m.checkpoints.latest_step() for m in members]
   if None in resumed:
     _check_groups(members, experiment.data.subgroups, read_test)
     _read_once(members, experiment.task, read_test)
-    weights = experiment.pretrained(inputs)
   if len(members) > 1:
     done = [step for step in resumed if step is not None]
     new = not done or check_goes_on(experiment.config, workdir, max(done))
     if new and jax.process_index() == 0:
       experiment.store(workdir)
+  together = experiment.train.together
+  if together is None:  # A CPU is slow at it: benchmarks/members.py
+    together = jax.default_backend() != 'cpu'
+  steps = {}
+  for form, alike in forms.items():
+    step = _step(alike, optimizers[form][0], mesh)
+    steps[form] = engine.over_members(step, together=together)
+
+  def step(going, batches):
+    done = {}
+    for form, alike in forms.items():
+      own = [(m, b) for m, b in zip(going, batches, strict=True) if m in alike]
+      if own:
+        each = [(m.state, m.metrics, b, m.key) for m, b in own]
+        found = zip(*steps[form](*zip(*each, strict=True)), strict=True)
+        done |= {m: new for (m, _), new in zip(own, found, strict=True)}
+    return zip(*(done[m] for m in going), strict=True)
+
+  _, learning_rate = next(iter(optimizers.values()))
+  return step, learning_rate
+
+
+def _step(members, tx, mesh):
+  """The compiled step of members of one form, who are given their states."""
+  experiment, inputs = members[0].experiment, members[0].inputs
+  settings, weights = experiment.train, None
+  if None in [m.checkpoints.latest_step() for m in members]:
+    weights = experiment.pretrained(inputs)
   for m in members:
     state = engine.create_state(
       experiment.model, tx, inputs, m.init_key, mesh, pretrained=weights,
@@ -87,7 +121,7 @@ def training(members, experiment, workdir, mesh, read_test):
     gradient = engine.Microbatches(settings.microbatches)
   if members[0].private:
     gradient = members[0].private.gradient
-  step = engine.make_train_step(
+  return engine.make_train_step(
     experiment.model,
     experiment.task,
     tx,
@@ -97,10 +131,6 @@ def training(members, experiment, workdir, mesh, read_test):
     gradient=gradient,
     sharding=jax.tree.map(lambda x: x.sharding, members[0].state),
   )
-  together = settings.together
-  if together is None:  # A CPU is slow at it: benchmarks/members.py
-    together = jax.default_backend() != 'cpu'
-  return engine.over_members(step, together=together), learning_rate
 
 
 def _check_groups(members, names, read_test):

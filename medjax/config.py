@@ -226,6 +226,22 @@ def _flat(tree, prefix=''):
   return items
 
 
+def changes(config, workdir):
+  """{field: (what a workdir was trained with, what this config says)}.
+
+  Of the fields that differ, but for `PLACES`; one that is newer than the run
+  has its default.
+  """
+  old = _flat(json.loads(to_json(default_config())))
+  old |= _flat(json.loads(to_json(load(workdir))))
+  new = _flat(json.loads(to_json(config)))
+  return {
+    k: (old.get(k), new.get(k))
+    for k in sorted({*old, *new})
+    if old.get(k) != new.get(k) and k not in PLACES
+  }
+
+
 def compare(
   config,
   workdir,
@@ -234,21 +250,15 @@ def compare(
 ):
   """Checks that a workdir was trained with this config.
 
-  A run is one config from its first step to its last; a field that is newer
-  than the run has its default. `fields` are prefixes of the names compared, by
-  default all. Raises ValueError that names the first fields that differ, and
-  how to mend that.
+  A run is one config from its first step to its last. `fields` are prefixes of
+  the names compared, by default all. Raises ValueError that names the first
+  fields that differ, and how to mend that.
   """
   path = pathlib.Path(workdir) / 'config.json'
-  old = _flat(json.loads(to_json(default_config())))
-  old |= _flat(json.loads(to_json(load(workdir))))
-  new = _flat(json.loads(to_json(config)))
   changed = [
-    f'{k}: {old.get(k)!r} → {new.get(k)!r}'
-    for k in sorted({*old, *new})
-    if old.get(k) != new.get(k)
-    and k.startswith(tuple(fields))
-    and k not in PLACES
+    f'{k}: {old!r} → {new!r}'
+    for k, (old, new) in changes(config, workdir).items()
+    if k.startswith(tuple(fields))
   ]
   if changed:
     raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
-from medjax import files, modalities, progress, subgroups
+from medjax import files, modalities, pooled, progress, subgroups
 from medjax.data import repeated
 from medjax.metrics.classification import defined_mean
 from medjax.prediction import ensemble, novelty
@@ -17,11 +17,16 @@ from medjax.prediction.predictor import Predictor
 from medjax.prediction.samples import samples
 from medjax.prediction.trained import write_calibration
 from medjax.reports.gallery import Gallery, save_cases
-from medjax.run import per_case
+from medjax.run import divided, per_case
 from medjax.run.checkpoint import best_variables
 
 # Fields of the config that a checkpoint cannot do without.
 OF_THE_MODEL = ('model', 'adapt', 'data.preprocess', 'task.regions')
+# What a score or a threshold is of, to all who read it beside the config.
+_OF_THE_MEANING = (
+  'task.positive', 'task.class_names', 'task.ignore', 'data.mask_values',
+  'data.ignore',
+)  # fmt: skip
 
 
 class NoReferenceError(ValueError):
@@ -137,6 +142,7 @@ def test_rows(experiment, workdir):
 def _evaluate(experiment, workdir, facts, beside=None):
   """What metrics.json holds, the rows of each split, and of changed inputs."""
   _check_same(experiment.config, workdir)
+  divided.check(experiment, workdir)
   novelty.check(experiment)
   task = experiment.task
   members = {
@@ -146,10 +152,11 @@ def _evaluate(experiment, workdir, facts, beside=None):
   written = workdir / 'metrics.json'  # by the run, if this is done again
   before = files.read_json(written, mend='delete it, and evaluate again') or {}
   results = {'run': {**before.get('run', {}), **facts}}
+  results['run'].pop('changed', None)
   gallery, calibration, changed = Gallery(task), None, {}
   if experiment.folds:
-    rows = {'test': _pooled(members)}
-    changed = _changed_pooled(members)
+    rows = {'test': pooled.rows(experiment, members)}
+    changed = pooled.changed(experiment, members)
   else:
     steps, variables = best_of(experiment, workdir)
     results['run']['best_step'] = steps[0] if len(steps) == 1 else [*steps]
@@ -174,6 +181,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
     if jax.process_index() == 0 and 'test' in rows:
       repeated.mark(rows['test'], experiment.cases)
   results['run']['monitor'] = task.monitor
+  results['run'] |= _otherwise(experiment.config, workdir)
   results['unit_of_length'] = experiment.facts.unit_of_length
   results['measures'] = measures(task)
   results |= _summaries(experiment, rows, calibration)
@@ -183,7 +191,7 @@ def _evaluate(experiment, workdir, facts, beside=None):
       seed=experiment.seed,
     )  # fmt: skip
   if members:
-    results['members'] = {k: _brief(r) for k, (r, *_) in members.items()}
+    results['members'] = pooled.brief(members)
   if jax.process_index() == 0:
     if calibration is not None:
       write_calibration(workdir, calibration, steps)
@@ -255,6 +263,23 @@ def _check_same(config, workdir):
     workdir,
     config_lib.OF_THE_DATA,
     mend='evaluate other data with --data=FOLDER_OR_SET',
+  )
+  config_lib.compare(
+    config,
+    workdir,
+    _OF_THE_MEANING,
+    mend='scores and thresholds would be of something else; leave it as it is',
+  )
+
+
+def _otherwise(config, workdir):
+  """What is set otherwise than config.json says, {'changed': {field: value}}.
+
+  {} where nothing is.
+  """
+  changes = config_lib.changes(config, workdir)
+  return (
+    {'changed': {k: new for k, (_, new) in changes.items()}} if changes else {}
   )
 
 
@@ -354,31 +379,6 @@ def write(workdir, task, rows, results, gallery):
   save_cases(workdir / 'figures' / 'cases.npz', gallery.chosen())
   results['per_case_sha256'] = files.digest_of(workdir / 'per_case.csv')
   files.write_json(workdir / 'metrics.json', results, sealed=True)
-
-
-def _pooled(members):
-  """The test rows of all folds."""
-  return [
-    {'fold': name, **row}
-    for name, (_, rows, _) in members.items()
-    for row in rows['test']
-  ]
-
-
-def _changed_pooled(members):
-  """Those of changed inputs, of all folds."""
-  pooled = {}
-  for _, _, changed in members.values():
-    for key, rows in changed.items():
-      pooled.setdefault(key, []).extend(rows)
-  return pooled
-
-
-def _brief(results):
-  """What an ensemble's metrics.json says of a member."""
-  splits = [k for k in ('validation', 'test') if k in results]
-  parts = {k: results[k]['scores'] for k in splits}
-  return {'best_step': results['run']['best_step'], **parts}
 
 
 def _mean_uncertainty(rows):

@@ -9,7 +9,6 @@ import copy
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +18,10 @@ import jax
 import numpy as np
 
 from medjax import config as config_lib
-from medjax import files, optim, tasks
+from medjax import files, fitting, measured, optim, tasks
 from medjax.build import lookup
 from medjax.cases import open_cases
-from medjax.data import held_out, labelled, pipeline, poisson, transforms
+from medjax.data import held_out, labelled, pipeline, poisson
 from medjax.data.facts import DataFacts
 from medjax.finetune import adapted, loading
 from medjax.parts import (
@@ -110,42 +109,48 @@ class Experiment:
     )
 
   def prepare(self, case):
-    """The sample of a case, checked against the task by the caller, with it."""
-    return {**self.preprocess(case), 'raw': case}
+    """The sample of a case, checked against the task by the caller, with it.
+
+    Of folds that prepare it otherwise, as each was trained, the inputs of all
+    are there too, side by side in their last axis: `inputs`.
+    """
+    sample = {**self.preprocess(case), 'raw': case}
+    if self.apart:
+      others = self.members[1:]  # the first is as the whole
+      own = [sample, *(e.preprocess(case) for _, e in others)]
+      for name, joint in zip(self.task.inputs, self.inputs, strict=True):
+        sample[joint] = np.concatenate([each[name] for each in own], -1)
+    return sample
+
+  @functools.cached_property
+  def apart(self):
+    """Whether folds prepare a case otherwise: by numbers of their own cases."""
+    told = {'normalise': 'statistics', 'standardise': 'covariate_statistics'}
+    names = [v for k, v in told.items() if k in self.preprocess_names]
+    numbers = lambda made: [getattr(made.facts, name) for name in names]
+    return any(numbers(made) != numbers(self) for _, made in self.members)
+
+  @property
+  def inputs(self):
+    """The fields of a sample that a prediction begins with."""
+    if not self.apart:
+      return self.task.inputs
+    return tuple(f'{name} of each fold' for name in self.task.inputs)
+
+  @property
+  def form(self):
+    """What members that share a program have in common."""
+    times = getattr(self.task, 'event_times', ())
+    return tuple(self.data.patch_size), times
 
   def check(self, case):
     """The case; raises ValueError for one that the model does not take."""
-    facts, name = self.facts, case.get('path', case['id'])
-    missing = [field for field in self.task.inputs if field not in case]
-    if self.optional and missing and len(missing) < len(self.task.inputs):
-      missing = []
-      if 'image' not in case:
-        return case
-    facts.check(name, case.get('image', np.empty(0)), one_size=self._one_size)
-    if missing:
-      raise ValueError(f'{name} has no {missing[0]}, which the model takes')
-    columns = len(facts.covariate_names)
-    if 'covariates' in self.task.inputs and columns and 'covariates' in case:
-      own = np.size(case['covariates'])
-      if own != columns:
-        raise ValueError(
-          f'{name} has {own} covariates, the model was trained on {columns}: '
-          f'{", ".join(facts.covariate_names)}'
-        )
-    told = facts.doubts(case, self.preprocess_names)
-    return {**case, 'notes': (*case.get('notes', ()), *told)} if told else case
+    return fitting.checked(self, case)
 
   @property
   def preprocess_names(self):
     """Names of the steps of data.preprocess."""
     return {each['name'] for each in self.config['data']['preprocess']}
-
-  @property
-  def _one_size(self):
-    """Whether whole images are learnt from, which nothing brings to a size."""
-    whole = not self.data.patch_size and self.data.batch_size > 1
-    vector = bool(self.task.fields) and 'mask' not in self.task.fields
-    return whole and vector and self.preprocess_names <= transforms.SAME_SIZE
 
   @property
   def optional(self):
@@ -211,8 +216,9 @@ class Experiment:
 def make(config, *, facts=None):
   """The Experiment of a config.
 
-  The facts of the data are read from the training cases, unless given. Fields
-  that the config lacks have their defaults.
+  The facts of the data are read from the training cases, unless given: of a
+  cross-validation a list, those of each fold. Fields that the config lacks have
+  their defaults.
   """
   config = config_lib.complete(config)
   config_lib.check(config)
@@ -220,18 +226,16 @@ def make(config, *, facts=None):
   if config.folds and facts is None:
     _check_folds(config)
   # Members that differ in their seed have the same cases.
-  first = _splits(runs[0][0])
-  if facts is None:
-    cases, kind = first('train'), lookup(tasks, config.task.get('name', ''))
-    takes = inspect.signature(kind).parameters
-    count = 'num_classes' in takes and not config.task.get('num_classes')
-    facts = DataFacts.of(cases, count=count)
-  one = _make(config, facts, first)
+  own = [_splits(run) for run, _ in (runs if config.folds else runs[:1])]
+  facts = facts or measured.of(config, own)
+  if isinstance(facts, DataFacts):
+    facts = [facts] * len(own)
+  one = _make(config, facts[0], own[0])
   if runs[0][0] is config:
     return one
   members = tuple(
-    (str(name), _make(run, facts, _splits(run) if config.folds else first))
-    for run, name in runs
+    (str(name), _make(run, facts[i % len(own)], own[i % len(own)]))
+    for i, (run, name) in enumerate(runs)
   )
   return dataclasses.replace(one, members=members, folds=config.folds > 0)
 
@@ -244,12 +248,12 @@ def restore(workdir, *, config=None, trust=False, inference=None):
   are fields of config.inference to set otherwise.
   """
   if config is not None:
-    return make(config, facts=read_facts(workdir))
+    return make(config, facts=measured.stored(config, workdir))
   config = config_lib.load(workdir)
   if not trust:
     refuse_foreign(config, workdir)
   config.inference.update(inference or {})
-  facts = read_facts(workdir)
+  facts = measured.stored(config, workdir)
   try:
     return make(config, facts=facts)
   except (ArithmeticError, AttributeError, LookupError, TypeError) as e:
@@ -267,20 +271,6 @@ def refuse_foreign(config, workdir):
       f'{workdir} names code outside of medjax, {foreign[0]!r}, which would '
       'run: if you know where it comes from, say so with --trust'
     )
-
-
-def read_facts(workdir):
-  """The facts that a run was built on."""
-  path = pathlib.Path(workdir) / 'facts.json'
-  values = files.read_json(path, mend='take another workdir, or train again')
-  if values is None:
-    raise FileNotFoundError(f'{path} is missing: {workdir} holds no run')
-  try:
-    return DataFacts.read(values)
-  except ValueError as e:
-    raise ValueError(
-      f'{path} is damaged: {e}; take another workdir, or train again'
-    ) from None
 
 
 def _make(config, facts, cases):

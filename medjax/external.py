@@ -30,6 +30,7 @@ from medjax.evaluate import (
 )
 from medjax.prediction.trained import load_calibration
 from medjax.reports.gallery import Gallery
+from medjax.run import divided
 
 
 def evaluate_on(
@@ -204,29 +205,39 @@ def _mark_repeated(workdir, cases, rows):
 def _check_apart(workdir, data, cases, split, same_names):
   # As it was trained, whatever is said of the other data; its code runs anyway.
   experiment = experiment_lib.restore(workdir, trust=True)
-  own = experiment.config['data']['name']
-  runs = [run for run, _ in experiment.runs('')]
-  if own == data:
-    for run in runs:
-      parts = run.data.splits['train']
-      config_lib.check_splits({'train': parts, '--data': split})
-      if '[' in split and '[' in parts:
-        _check_records(data, cases, run.cases('train'))
+  own = experiment.config['data']
+  runs = experiment.runs(workdir)
+  # Who validates a fold trains another, and held-out cases are of train.
+  both = not experiment.folds and not (own['held_out'] and own['name'] == data)
+  learnt = divided.LEARNT if both else divided.LEARNT[:1]
+  if own['name'] == data:
+    for run, _ in runs:
+      for name in learnt:
+        parts = run.data.splits[name]
+        config_lib.check_splits({name: parts, '--data': split})
+        if '[' in split and '[' in parts:
+          _check_records(data, cases, name, _seen(run.cases(name)))
     return
   in_folder = isinstance(cases, folder.FolderCases)
-  if not in_folder and own != 'folder':  # of two sets that have names
+  if not in_folder and own['name'] != 'folder':  # of two sets that have names
     return
+  for _, place in () if same_names else runs:  # whatever lies there now
+    before = divided.read(place)
+    for name in learnt if before else ():
+      seen = {'id': {*before[name]}, 'patient': {*before[name].values()}}
+      _check_records(data, cases, name, seen, _ONLY_NAMES)
   try:
     check_own(experiment, workdir)
-    every = [run.cases('train') for run in runs]
+    opened = {run.cases for run, _ in runs}  # one of members that share theirs
+    every = [(name, of(name)) for of in opened for name in learnt]
   except (OSError, ValueError) as e:
     print(f'note: not checked against the cases of the training: {e}')
     return
-  for trained in every:
-    if in_folder and own == 'folder':
-      _check_entries(data, cases.entries, trained.entries, same_names)
+  for name, known in every:
+    if in_folder and own['name'] == 'folder':
+      _check_entries(data, cases.entries, name, known.entries, same_names)
     elif not same_names:  # one set, prepared and as it came
-      _check_records(data, cases, trained, _ONLY_NAMES)
+      _check_records(data, cases, name, _seen(known), _ONLY_NAMES)
 
 
 def check_own(experiment, workdir):
@@ -251,12 +262,13 @@ def check_own(experiment, workdir):
 
 
 _ONLY_NAMES = ', or say --same_names if they only'
+# What a run did on the cases of a split, by which it is not to be judged.
+_DID = {'train': 'was trained', 'validation': 'chose its checkpoint'}
 
 
-def _check_records(data, cases, trained, mend=''):
-  seen = _seen(trained)
+def _check_records(data, cases, split, seen, mend=''):
   for case in getattr(cases, 'entries', cases):
-    _refuse(data, *_names(case), seen, mend)
+    _refuse(data, *_names(case), split, seen, mend)
 
 
 def _seen(cases):
@@ -272,28 +284,28 @@ def _names(case):
   return case.id, case.patient
 
 
-def _check_entries(data, entries, trained, same_names):
+def _check_entries(data, entries, split, known, same_names):
   """Refuses the same files, and unless told otherwise the same names."""
   sizes = {}
-  for e in trained:
+  for e in known:
     if e.images and not e.image.is_dir():
       sizes.setdefault(e.image.stat().st_size, []).append(e.image)
-  seen = _seen(trained)
+  seen = _seen(known)
   for e in entries:
     if not same_names:
-      _refuse(data, e.id, e.patient, seen, _ONLY_NAMES)
+      _refuse(data, e.id, e.patient, split, seen, _ONLY_NAMES)
     if not e.images:
       continue
     same = () if e.image.is_dir() else sizes.get(e.image.stat().st_size, ())
     if any(filecmp.cmp(e.image, other, shallow=False) for other in same):
-      raise ValueError(f'{e.image} is an image that the run was trained on')
+      raise ValueError(f'{e.image} is an image that the run {_DID[split]} on')
 
 
-def _refuse(data, name, patient, seen, mend=''):
+def _refuse(data, name, patient, split, seen, mend=''):
   if name in seen['id'] or patient in seen['patient']:
     what = 'is one' if name in seen['id'] else 'is of a patient'
-    more = f'{mend} share names with the training' if mend else ''
+    more = f'{mend} share names with these' if mend else ''
     raise ValueError(
-      f'{data}: case {name} {what} that the run was trained on: give other '
+      f'{data}: case {name} {what} that the run {_DID[split]} on: give other '
       f'cases, as by --split=test{more}'
     )

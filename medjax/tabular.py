@@ -72,7 +72,8 @@ def rows(config, made, workdir, *, training):
 
 
 def _rows(baseline, made, folder, training):
-  one = experiment_lib.make(baseline, facts=made.facts)
+  own = [e.facts for _, e in made.members] if made.folds else made.facts
+  one = experiment_lib.make(baseline, facts=own)
   one = _of_cases(one, made)
   if training:
     if jax.process_index() == 0:

@@ -56,7 +56,11 @@ def _train(experiment, workdir, until, read_test):
   train_step, learning_rate = begin.training(
     members, experiment, workdir, mesh, read_test
   )
-  predictor, loss = Predictor(experiment), ValidationLoss(experiment, mesh)
+  one_each = {m.experiment.form: m.experiment for m in members}
+  judges = {
+    form: (Predictor(run), ValidationLoss(run, mesh))
+    for form, run in one_each.items()
+  }
   begun = min(m.step for m in members)
   clock = Clock(begun, experiment.data.batch_size or members[0].batch_size)
   profile = Profile(workdir, settings.profile)
@@ -77,12 +81,7 @@ def _train(experiment, workdir, until, read_test):
       profile.before(step + 1)
       # Everything the step touches is already on the devices.
       with jax.transfer_guard('disallow'):
-        states, metrics = train_step(
-          [m.state for m in going],
-          [m.metrics for m in going],
-          batches,
-          [m.key for m in going],
-        )
+        states, metrics = train_step(going, batches)
       step += 1
       for m, m.state, m.metrics in zip(going, states, metrics, strict=True):
         m.step = step
@@ -94,7 +93,7 @@ def _train(experiment, workdir, until, read_test):
       if step % settings.log_every == 0 or last:
         _log(members[0].writer, going, step, clock, learning_rate)
       if step % settings.eval_every == 0 or last or step == until:
-        _validate(members[0].writer, going, step, predictor, loss)
+        _validate(members[0].writer, going, step, judges)
         clock.restart(step)  # Evaluation is not training time.
       if code := stop.exit_code(step):
         for m in going:
@@ -149,11 +148,11 @@ def _log(writer, going, step, clock, learning_rate):
   clock.restart(step)
 
 
-def _validate(writer, going, step, predictor, loss):
+def _validate(writer, going, step, judges):
   """Scores the members on their validation cases, and saves them."""
   for m in going:
     m.check_finite()
-    task = m.experiment.task
+    task, (predictor, loss) = m.experiment.task, judges[m.experiment.form]
     current = predictor.with_weights(local_variables(m.state))
     rows = evaluate_cases(current, task, m.validation)
     summary = task.summarize(rows, n_resamples=0)

@@ -288,6 +288,7 @@ def attack_workdir(attack, target, count):
   read_by = {
     'config.json': ('predict', 'evaluate', 'resume', 'report'),
     'facts.json': ('predict', 'evaluate'),
+    'cases.json': ('evaluate', 'resume'),
     'calibration.json': ('predict',),
   }
   tries = []

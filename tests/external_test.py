@@ -1,6 +1,7 @@
 """A run evaluated on data that it was not made with."""
 
 import csv
+import dataclasses
 import functools
 import json
 import shutil
@@ -10,10 +11,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import cases, experiment, external
+from medjax import cases, experiment, external, files, measured
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.report import write_report
+from medjax.reports import text
+from medjax.run import divided
 from medjax.train import train
 
 
@@ -112,6 +115,78 @@ def test_cases_of_the_training_are_refused(run, tmp_path):
     evaluate_on(workdir, mixed, same_names=True)
 
 
+def test_cases_that_chose_the_checkpoint_are_refused(run):
+  workdir, own = run
+  with pytest.raises(ValueError, match='that the run chose its checkpoint on'):
+    evaluate_on(workdir, own, split='validation')
+  made = experiment.restore(workdir, trust=True)
+  made = dataclasses.replace(
+    made, config={**made.config, 'data': {**made.config['data'], 'name': 'set'}}
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(external.experiment_lib, 'restore', lambda *_, **__: made)
+    check = functools.partial(external._check_apart, workdir, 'set', [])
+    with pytest.raises(ValueError, match=r"'validation' of validation"):
+      check('validation', same_names=True)
+    check('test', same_names=True)
+
+
+@pytest.fixture
+def changed(run, tmp_path):
+  """A copy of the workdir, whose training had one that is now of test."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(run[0], workdir)
+  known = divided.read(workdir)
+  name = next(iter(known['test']))
+  known['train'][name] = known['test'].pop(name)
+  files.write_json(workdir / divided.FILE, known, sealed=True)
+  return workdir
+
+
+def test_a_run_is_not_tested_on_cases_that_it_was_trained_on(run, changed):
+  before = (changed / 'metrics.json').read_bytes()
+  made = experiment.restore(changed, trust=True)
+  for act in (evaluate, train):
+    with pytest.raises(ValueError, match='1 case of train is now in test'):
+      act(made, changed)
+  assert (changed / 'metrics.json').read_bytes() == before
+  with pytest.raises(ValueError, match=r'case .* that the run was trained on'):
+    evaluate_on(changed, run[1], split='test')
+
+
+def test_an_evaluation_with_other_settings_says_so(run, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(run[0], workdir)
+  config = experiment.config_lib.load(workdir)
+  config.inference.flips = True
+  results = evaluate(experiment.restore(workdir, config=config), workdir)
+  assert results['run']['changed'] == {'inference.flips': True}
+  assert 'inference.flips=True, which config.json' in text.spoken(results)
+  report = write_report(workdir).read_text()
+  assert 'evaluated with inference.flips=True' in report
+  results = evaluate(experiment.restore(workdir, trust=True), workdir)
+  assert 'changed' not in results['run']
+  assert 'inference.flips' not in text.spoken(results)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('task.positive', 'dark'), ('data.mask_values', ((255, 1),)),
+    ('data.ignore', 3), ('task.class_names', ('dark', 'bright')),
+  ],
+)  # fmt: skip
+def test_what_scores_are_of_stays_as_it_was(run, field, value):
+  """Others read the threshold beside config.json."""
+  workdir, _ = run
+  config = experiment.config_lib.load(workdir)
+  group, name = field.split('.')
+  config[group][name] = value
+  made = experiment.restore(workdir, config=config)
+  with pytest.raises(ValueError, match=rf'another config.*{field}'):
+    evaluate(made, workdir)
+
+
 def test_a_set_that_was_prepared_of_the_training_is_refused(run):
   workdir, _ = run
   trained = experiment.restore(workdir, trust=True).cases('train').entries[0]
@@ -149,7 +224,7 @@ def test_a_run_is_not_evaluated_on_what_lies_where_it_is_called(run, tmp_path):
   config.data.path = str(
     write_classes(tmp_path / 'clinic', 20, first=100, patient='q')
   )
-  other = experiment.make(config, facts=experiment.read_facts(workdir))
+  other = experiment.make(config, facts=measured.read(workdir))
   with pytest.raises(ValueError, match='holds none of the test cases of'):
     external.check_own(other, workdir)
   external.check_own(other, tmp_path)  # never evaluated

@@ -39,9 +39,11 @@ ALLOWED = {
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
   'cases': {'build', 'data', 'defaults', 'prepare', 'tasks'},
+  'fitting': {'data'},
+  'measured': {'build', 'config', 'data', 'files', 'tasks'},
   'experiment': {
     'augment', 'build', 'cases', 'config', 'data', 'engine', 'files',
-    'finetune', 'models', 'optim', 'parts', 'tasks',
+    'finetune', 'fitting', 'measured', 'models', 'optim', 'parts', 'tasks',
   },
   'prediction': {
     'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'metrics',
@@ -49,8 +51,9 @@ ALLOWED = {
   },
   'evaluate': {
     'config', 'data', 'engine', 'experiment', 'files', 'metrics', 'modalities',
-    'prediction', 'progress', 'reports', 'run', 'subgroups', 'tasks',
+    'pooled', 'prediction', 'progress', 'reports', 'run', 'subgroups', 'tasks',
   },
+  'pooled': set(),
   'modalities': {'data', 'files', 'metrics', 'tasks'},
   'subgroups': {'data', 'files', 'metrics', 'tasks'},
   'begin': {
@@ -64,7 +67,7 @@ ALLOWED = {
   'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
   'personal': {
     'cases', 'config', 'data', 'engine', 'experiment', 'files', 'finetune',
-    'metrics', 'prediction', 'run',
+    'measured', 'metrics', 'prediction', 'run',
   },
   'finetune.__main__': {'cli', 'personal'},
   # Pages and what stands on them.

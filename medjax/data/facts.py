@@ -18,6 +18,12 @@ _TOLD = (
   'regions', 'region_order', 'ignore', 'num_labels', 'channel_names',
   'normalisation', 'covariate_names', 'notes',
 )  # fmt: skip
+# Of a data set, not of a split of it: the form that inputs and outputs have.
+_FORM = (
+  'channels', 'rank', 'class_names', 'regions', 'region_order', 'ignore',
+  'num_labels', 'channel_names', 'normalisation', 'covariate_names',
+  'unit_of_length',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +240,22 @@ class DataFacts:
     except (AttributeError, TypeError) as e:
       raise ValueError(f'no facts of data: {e}') from None
     return facts
+
+
+def alike(folds):
+  """The facts of the folds of a data set, whose models have one form.
+
+  What is measured of its training cases stays that of each.
+  """
+  further = {}
+  for facts in folds:
+    pairs = zip(facts.further_images, facts.further_channels, strict=True)
+    further |= dict(pairs)
+  form = {name: getattr(folds[0], name) for name in _FORM}
+  form['causes'] = max(facts.causes for facts in folds)
+  form['further_images'] = tuple(sorted(further))
+  form['further_channels'] = tuple(further[name] for name in sorted(further))
+  return [dataclasses.replace(facts, **form) for facts in folds]
 
 
 def _runs_to(case):

@@ -50,6 +50,8 @@ class Predictor:
 
   def __init__(self, experiment, *, maps=False, ranks=False, features=False):
     self._task, self._maps = experiment.task, maps
+    self._apart = experiment.apart
+    _check_form(experiment)
     self._ranks = ranks and getattr(self._task, 'ranked', False)
     settings = experiment.inference
     self._mesh = mesh = engine.make_mesh(jax.local_devices())
@@ -62,7 +64,7 @@ class Predictor:
     self._windows = dict(
       mesh=mesh,
       batch_size=batch_size,
-      inputs=self._task.inputs,
+      inputs=experiment.inputs,
       patch_size=patch_size,
       overlap=settings.overlap,
     )
@@ -121,11 +123,17 @@ class Predictor:
     return variables
 
   def _forward(self, inputs):
+    count = len(self.weights)
+    own = [inputs] * count
+    if self._apart:  # each member has inputs of its own
+      split = [jnp.split(x, count, -1) for x in inputs]
+      own = [list(parts) for parts in zip(*split, strict=True)]
     try:
-      if self._alone and len(inputs[0]) == 1:
+      if self._alone and len(inputs[0]) == 1 and not self._apart:
         parts = self._alone(inputs)
       else:
-        parts = [self._compiled(w, inputs) for w in self.weights]
+        pairs = zip(self.weights, own, strict=True)
+        parts = [self._compiled(w, each) for w, each in pairs]
     except errors.FlaxError as e:
       line = str(e).partition(' (https:')[0]
       raise ValueError(
@@ -176,6 +184,16 @@ class Predictor:
       return Found(found['prediction'], {}, **more)
     read = ensemble.read(self._task, count, found['prediction'])
     return Found(*read, **more)
+
+
+def _check_form(experiment):
+  """Raises ValueError for folds whose outputs mean different times."""
+  times = {each.form[1] for _, each in experiment.members}
+  if len(times) > 1:
+    raise ValueError(
+      'each fold of this cross-validation has the event times of its own '
+      'training cases, so they give no mean: give one of them, WORKDIR/fold0'
+    )
 
 
 def check_features(experiment):

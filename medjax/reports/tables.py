@@ -321,7 +321,7 @@ def fact_rows(run):
       value = ' '.join(map(str, value))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
       value = number(value)
-    if key != 'command':
+    if key not in ('command', 'changed'):
       facts.append((key.replace('_', ' ').capitalize(), value))
   return facts
 

@@ -74,4 +74,15 @@ def spoken(results, split='test', most=4):
   cases += f' of {counted(found["patients"], "patient")}'
   if again := found.get('repeated', {}).get('n'):
     cases += f', {again} of them also in training, exactly or nearly'
+  if settings := changed(results['run']):
+    cases += f'; {settings}'
   return f'{split}: {", ".join(parts)}; {cases}'
+
+
+def changed(run):
+  """What was set otherwise in an evaluation, of metrics.json's "run"; or ''."""
+  settings = run.get('changed') or {}
+  if not settings:
+    return ''
+  listed = ', '.join(f'{k}={v!r}' for k, v in settings.items())
+  return f'evaluated with {listed}, which config.json has otherwise'

@@ -15,7 +15,7 @@ from medjax.reports import rows as rows_lib
 from medjax.reports.form import ANY, conform, counts, curve, interval, number
 from medjax.reports.gallery import load_cases
 from medjax.reports.measures import Measures
-from medjax.reports.text import shorten
+from medjax.reports.text import changed, shorten
 
 _SCORES = {ANY: number}
 _SUMMARY = {
@@ -44,7 +44,7 @@ _SUMMARY = {
   },
 }
 _METRICS = {
-  'run': {'seconds': number, 'command': str, 'monitor': str},
+  'run': {'seconds': number, 'command': str, 'monitor': str, 'changed': {}},
   'measures': {ANY: {'title': str, 'unit': str, 'higher': bool}},
   'unit_of_length': str,
   'calibration': {'thresholds': [number], 'temperature': number},
@@ -147,6 +147,8 @@ def read(workdir) -> Run:
   pictures = (folder / 'figures/cases.npz').exists()
   notes = _missing(config, log, metrics, rows, pictures)
   notes += _of_the_data(folder, metrics)
+  if settings := changed((metrics or {}).get('run') or {}):
+    notes.append(f'These results were {settings}.')
   if damaged:
     notes.append(f'Damaged lines of metrics.jsonl, left out: {damaged}.')
   run = Run(folder, config or {}, metrics or {}, log, rows, cases, notes)

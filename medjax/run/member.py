@@ -10,7 +10,7 @@ from medjax import config as config_lib
 from medjax import engine, optim
 from medjax.build import lookup
 from medjax.data import pipeline
-from medjax.run import writer
+from medjax.run import divided, writer
 from medjax.run.checkpoint import Checkpointer
 from medjax.run.writer import Writer
 
@@ -95,6 +95,7 @@ class Member:
     experiment, main_process = self.experiment, not jax.process_index()
     if (step := self.checkpoints.latest_step()) is not None:
       changed = check_goes_on(experiment.config, self.workdir, step)
+      divided.check(experiment, self.workdir)
       if changed and main_process:
         experiment.store(self.workdir)
     elif (self.workdir / 'metrics.json').exists():
@@ -104,6 +105,7 @@ class Member:
       )
     elif main_process:
       experiment.store(self.workdir)
+      divided.store(experiment, self.workdir)
     found = self.checkpoints.restore_newest(state, self.metrics)
     if found:
       state, self.metrics, self.history = found

@@ -34,10 +34,12 @@ def write(path, rows, names):
 
 
 def class_of(text, names):
-  """The index of the class that `label` or `decided` of a line says.
+  """The index of the class that `label` or `decided` of a line of ours says.
 
-  A number is an index, as we write it, and only else a name: the names of the
-  classes may be numbers. Raises ValueError for what is neither.
+  A number is an index, as we write it, and only else a name. In the table of
+  others, whose classes may be called '1' and '2', the whole column tells what
+  is meant: `medjax.reports.rows.class_numbers`. Raises ValueError for what is
+  neither.
   """
   try:
     at = float(text)

@@ -12,6 +12,10 @@ from medjax.metrics import conformal, risk_control, selective
 from medjax.metrics.paired import group_mean
 
 _EMPTY = 'no class conforms'
+_NOTHING = (
+  'this run has no conformal scores: evaluate again, with --mode=evaluate; '
+  'of a cross-validation each fold has its own'
+)
 
 
 def decided(scores, *, risk):
@@ -91,6 +95,8 @@ def thresholds(conformal_part, names, *, level):
   ValueError that names the class for which validation cannot show it.
   """
   conformal.check_level(level)
+  if 'missed' not in (conformal_part or {}):
+    raise ValueError(_NOTHING)
   found = []
   missed = conformal_part['missed']
   for name, n, risk in zip(names, missed['n'], missed['risk'], strict=True):
@@ -162,10 +168,7 @@ def limits(calibration, *, level, method='lac', by_class=False):
       f'--sets={method!r} is none of {", ".join(conformal.METHODS)}'
     )
   if method not in part or 'patients' not in part:
-    raise ValueError(
-      'this run has no conformal scores: evaluate again, with '
-      '--mode=evaluate; of a cross-validation each fold has its own'
-    )
+    raise ValueError(_NOTHING)
   patients = part['patients']
   limit = conformal.limits(
     part[method], level=level, mondrian=by_class, patients=patients
@@ -245,13 +248,14 @@ def _labels(scores, calibration, level):
   held = (found & scores.truth).sum(-1) / np.maximum(count, 1)
   held = group_mean(np.where(count > 0, held, np.nan), scores.patients)
   share = float(held.mean()) if len(held) else float('nan')
+  error = float(held.std() / max(len(held), 1) ** 0.5)
   return {
     **about,
     'n': len(held),
     'coverage': share,
     'size': float(found.sum(-1).mean()),
     'threshold': threshold,
-    'warning': '' if not share < level else (
+    'warning': '' if not share < level - 2 * error else (
       f'The labels above the threshold held {share:.3f} of those present, '
       f'below {level:g}: the validation cases differ from these.'
     ),
@@ -294,7 +298,7 @@ def answerable(task, calibration, *, level, method, by_class):
   if not task.multi_label:
     limits(calibration, level=level, method=method, by_class=by_class)
     return
-  thresholds(calibration.conformal or {}, ['any'], level=level)
+  thresholds(calibration.conformal, ['any'], level=level)
 
 
 def recalled(names, row):
@@ -312,7 +316,7 @@ def answer(task, probability, calibration, *, level, method, by_class):
   """({'set': names}, reasons to abstain) of a case's probabilities (k,)."""
   probability = np.asarray(probability, float)
   if task.multi_label:
-    (least,) = thresholds(calibration.conformal or {}, ['any'], level=level)
+    (least,) = thresholds(calibration.conformal, ['any'], level=level)
     inside = probability >= least
     return {'set': _joined(task, inside)}, []
   limit, _ = limits(calibration, level=level, method=method, by_class=by_class)

@@ -286,6 +286,21 @@ class Survival:
         found |= survival_scores.spread(name, grid, incidence)
     return found
 
+  def pooled(self, rows, fold):
+    """Completed rows of the task of a fold, on the grid of this one.
+
+    Each fold has the event times of its own training cases.
+    """
+    if fold.event_times == self.event_times:
+      return rows
+    cases = survival_scores.Rows(fold, rows)
+    found = [cases.at(k, self.grid) for k in range(self.causes)]
+    theirs = fold.columns(np.zeros((self.causes, len(fold.grid))))
+    return [
+      {k: v for k, v in row.items() if k not in theirs} | self.columns(each)
+      for row, each in zip(rows, np.stack(found, 1), strict=True)
+    ]
+
   def answerable(self, calibration, **how):
     """Raises ValueError for lower bounds that validation does not give."""
     survival_bounds.limit(calibration, **how)

@@ -63,6 +63,33 @@ def make(task, *, dense=True, preprocess=()):
   return dataclasses.replace(made, task=task, model=Bright(dense))
 
 
+def test_each_fold_sees_an_image_as_it_was_trained_to():
+  """In windows, too: by the mean and the spread of its own training cases."""
+  config = default_config()
+  config.model = dict(name='LeNet5')
+  config.task = dict(name='Segmentation', num_classes=2)
+  config.data.preprocess = (dict(name='normalise'),)
+  config.data.patch_size, config.folds = (12, 12, 12), 3
+  facts = [
+    DataFacts(
+      channels=1, rank=3, normalisation=('ct',),
+      statistics=((mean, 0.5, 0.05, 0.9),),
+    )
+    for mean in (0.0, 0.2, 0.4)
+  ]  # fmt: skip
+  made = experiment.make(config, facts=facts)
+  case, model = make_case(), Bright()
+  each = []
+  for weights, (_, fold) in zip(MEMBERS, made.members, strict=True):
+    alone = Predictor(dataclasses.replace(fold, model=model), maps=True)
+    ((_, found),) = alone.with_weights(weights)([fold.prepare(case)])
+    each.append(found.probabilities)
+  whole = Predictor(dataclasses.replace(made, model=model), maps=True)
+  ((_, found),) = whole.with_weights(*MEMBERS)([made.prepare(case)])
+  np.testing.assert_allclose(found.probabilities, np.mean(each, 0), atol=1e-6)
+  assert np.abs(each[0] - each[2]).max() > 0.1
+
+
 def test_a_map_is_of_the_mean_on_the_cases_own_grid():
   task, cases = Segmentation(num_classes=2), [make_case(0), make_case(2)]
   made = make(task)

@@ -89,6 +89,9 @@ def test_one_image_of_weights_that_stay_takes_it(members, monkeypatch):
       model=MODEL,
       inference=SimpleNamespace(**settings),
       data=SimpleNamespace(patch_size=()),
+      inputs=Task.inputs,
+      apart=False,
+      members=(),
     )
   )
   x = np.random.default_rng(0).normal(size=(2, *IMAGE.shape[1:]))

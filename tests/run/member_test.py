@@ -1,5 +1,6 @@
 """Members and folds are the runs that they would be alone."""
 
+import copy
 import csv
 import json
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import medjax
 from medjax import experiment
 from medjax import train as train_lib
 from medjax.config import default_config
@@ -164,6 +166,98 @@ def test_folds_are_runs_alone_also_after_a_stop(
   assert 'validation' not in results
   with pytest.raises(ValueError, match='of a cross-validation each fold'):
     predict(tmp_path, [], tmp_path / 'out', calibrated=True, trust=True)
+
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+  """Thirty patients: two columns, a grade, and how long they lived."""
+  rng = np.random.default_rng(0)
+  lines = ['who,grade,age,size,months,died']
+  for i in range(30):
+    age, size = rng.normal(60, 10), rng.lognormal(2, 1)
+    months = rng.exponential(30 + 20 * (i % 2))
+    cells = f'{age:.1f},{size:.2f},{months:.1f},{int(i % 5 > 0)}'
+    lines.append(f'P{i:02},{"ab"[i % 2]},{cells}')
+  path = tmp_path_factory.mktemp('table') / 'patients.csv'
+  path.write_text('\n'.join(lines))
+  return path
+
+
+def of_a_table(table, fields, **task):
+  config = default_config()
+  config.data.update(name='folder', path=str(table), batch_size=8, folds=3)
+  config.data.fields.update(patient='who', covariates='age, size', **fields)
+  config.data.preprocess = (dict(name='standardise'),)
+  config.task = dict(inputs=('covariates',), **task)
+  config.model = dict(name='MLP', hidden=())
+  config.optimizer.update(name='sgd', learning_rate=0.1)
+  config.train.update(steps=2, log_every=1, eval_every=2)
+  return config
+
+
+def alone_in(config, fold):
+  alone = copy.deepcopy(config)
+  others = [(fold + k) % 3 for k in (1, 2)]
+  alone.data.splits = dict(
+    validation=f'fold{others[0]}', train=f'fold{others[1]}', test=f'fold{fold}'
+  )
+  return alone
+
+
+def test_each_fold_measures_its_own_training_cases_alone(table, tmp_path):
+  """All had the mean of fold 0's, who are the test cases of others."""
+  fields = {'label': 'grade'}
+  config = of_a_table(table, fields, name='Classification', monitor='auroc')
+  whole = copy.deepcopy(config)
+  whole.folds = 3
+  run(whole, tmp_path)
+  made = experiment.restore(tmp_path)
+  means = {each.facts.covariate_statistics for _, each in made.members}
+  assert len(means) == 3
+  tables = []
+  for i in range(3):
+    alone = alone_in(config, i)
+    assert made.members[i][1].facts == experiment.make(alone).facts
+    run(alone, tmp_path / f'alone{i}')
+    step, left = best_variables(tmp_path / f'fold{i}')
+    other, right = best_variables(tmp_path / f'alone{i}')
+    assert step == other
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+    tables.append(read_rows(tmp_path / f'alone{i}'))
+    assert read_rows(tmp_path / f'fold{i}') == tables[-1]
+  # As one: each sees a patient as it was trained to.
+  trained = [
+    medjax.load(tmp_path / name) for name in ('fold0', 'fold1', 'fold2')
+  ]
+  case = {'covariates': np.array([70, 3.0], np.float32)}
+  each = [one.predict(**case).probabilities for one in trained]
+  mean = medjax.load(tmp_path).predict(**case).probabilities
+  np.testing.assert_allclose(mean, np.mean(each, 0), atol=1e-6)
+
+
+def test_folds_have_their_own_event_times_and_one_table(table, tmp_path):
+  fields = {'time': 'months', 'event': 'died'}
+  task = dict(name='Survival', model='discrete', intervals=4)
+  config = of_a_table(table, fields, **task)
+  whole = copy.deepcopy(config)
+  whole.folds = 3
+  results = run(whole, tmp_path)
+  assert results['test']['n'] == 30
+  made = experiment.restore(tmp_path)
+  assert len({each.task.event_times for _, each in made.members}) == 3
+  run(alone_in(config, 1), tmp_path / 'alone1')
+  assert read_rows(tmp_path / 'fold1') == read_rows(tmp_path / 'alone1')
+  # Their rows are on the grid of the first.
+  columns = [k for k in read_rows(tmp_path)[0] if k.startswith('survival/')]
+  first = read_rows(tmp_path / 'fold0')
+  assert columns == [k for k in first[0] if k.startswith('survival/')]
+  for row in read_rows(tmp_path):
+    curve = [float(row[k]) for k in columns]
+    assert curve == sorted(curve, reverse=True)
+    if row['fold'] == 'fold0':
+      assert row['risk'] in {r['risk'] for r in first if r['id'] == row['id']}
+  with pytest.raises(ValueError, match=r'event times .* WORKDIR/fold0'):
+    medjax.load(tmp_path).predict(covariates=np.zeros(2, np.float32))
 
 
 def test_a_member_that_stops_early_leaves_the_others(pictures, tmp_path):

@@ -46,6 +46,20 @@ def test_labels_above_a_threshold_hold_those_present():
   assert 'differ' in shifted['warning']
 
 
+def test_a_few_patients_may_by_chance_be_below_the_level():
+  calibration = LABELS.calibrate(labelled(200, 0))
+  low = lambda i: np.array([0.0 if i % 20 < 3 else 0.99, 0.0, 0.0])
+  rows = lambda n: [
+    {'probability': low(i), 'label': np.array([1, 0, 0]), 'id': f'{i}'}
+    for i in range(n)
+  ]
+  few = LABELS.measured(rows(20), calibration, **HOW)
+  assert (few['coverage'], few['warning']) == (0.85, '')
+  many = LABELS.measured(rows(400), calibration, **HOW)
+  assert many['coverage'] == 0.85
+  assert 'below 0.9' in many['warning']
+
+
 def test_too_few_cases_say_how_many_could():
   calibration = LABELS.calibrate(labelled(15, 0))
   with pytest.raises(ValueError, match='22 patients or more could'):
@@ -120,6 +134,12 @@ def test_no_operating_point_abstains_from_all():
 def test_a_run_without_scores_says_so():
   with pytest.raises(ValueError, match='evaluate again'):
     TWO.answer(np.array([0.5, 0.5]), Calibration(), **HOW)
+  for act in (
+    lambda: LABELS.answer(np.ones(3) / 2, Calibration(), **HOW),
+    lambda: LABELS.answerable(Calibration(), **HOW),
+  ):
+    with pytest.raises(ValueError, match='each fold has its own'):
+      act()
 
 
 @pytest.mark.parametrize('field', [dict(level=1.0), dict(risk=1.0)])
