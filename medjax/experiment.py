@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from medjax import case_check, files, optim, run_facts, tasks, untrusted
 from medjax import config as config_lib
-from medjax import files, fitting, measured, optim, tasks
 from medjax.build import lookup
 from medjax.cases import open_cases
 from medjax.data import held_out, labelled, pipeline, poisson
@@ -145,7 +145,7 @@ class Experiment:
 
   def check(self, case):
     """The case; raises ValueError for one that the model does not take."""
-    return fitting.checked(self, case)
+    return case_check.checked(self, case)
 
   @property
   def preprocess_names(self):
@@ -227,7 +227,7 @@ def make(config, *, facts=None):
     _check_folds(config)
   # Members that differ in their seed have the same cases.
   own = [_splits(run) for run, _ in (runs if config.folds else runs[:1])]
-  facts = facts or measured.of(config, own)
+  facts = facts or run_facts.of(config, own)
   if isinstance(facts, DataFacts):
     facts = [facts] * len(own)
   one = _make(config, facts[0], own[0])
@@ -248,12 +248,12 @@ def restore(workdir, *, config=None, trust=False, inference=None):
   are fields of config.inference to set otherwise.
   """
   if config is not None:
-    return make(config, facts=measured.stored(config, workdir))
+    return make(config, facts=run_facts.stored(config, workdir))
   config = config_lib.load(workdir)
   if not trust:
     refuse_foreign(config, workdir)
   config.inference.update(inference or {})
-  facts = measured.stored(config, workdir)
+  facts = run_facts.stored(config, workdir)
   try:
     return make(config, facts=facts)
   except (ArithmeticError, AttributeError, LookupError, TypeError) as e:
@@ -265,7 +265,7 @@ def restore(workdir, *, config=None, trust=False, inference=None):
 
 def refuse_foreign(config, workdir):
   """Raises ValueError if the config of a workdir names code of others."""
-  foreign = sorted(set(config_lib.foreign(config.to_dict())))
+  foreign = sorted(set(untrusted.foreign(config.to_dict())))
   if foreign:
     raise ValueError(
       f'{workdir} names code outside of medjax, {foreign[0]!r}, which would '

@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 
-from medjax import cases, engine, experiment, files, measured
+from medjax import cases, engine, experiment, files, run_facts
 from medjax import config as config_lib
 from medjax.data import folder, pipeline
 from medjax.finetune import adapted
@@ -66,7 +66,7 @@ class Personaliser:
       raise ValueError(f'--way={way} is none of {", ".join(WAYS)}')
     if steps < 1:
       raise ValueError(f'--steps={steps}: needs 1 or more')
-    facts = measured.read(workdir)
+    facts = run_facts.read(workdir)
     self.source = pathlib.Path(workdir)
     self._plain = experiment.make(config, facts=facts)
     if 'mask' not in self._plain.task.fields:

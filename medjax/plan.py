@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import sys
 
-from medjax import cli
+from medjax import cli, untrusted
 from medjax.survey import arguments, fingerprint, plans, rules, setup, source
 from medjax.survey.finding import printable
 from medjax.survey.measure import survey
@@ -84,7 +84,7 @@ def plan(args):
 def _next(out, about):
   """The command that trains the plan."""
   command = [f'--config=configs/planned.py:{out}']
-  if plans.is_code(about['source']['name']):  # a plan does not name it
+  if untrusted.is_code(about['source']['name']):  # a plan does not name it
     command.append(f'--config.data.name={about["source"]["name"]}')
   command.append(f'--workdir=runs/{pathlib.Path(out).stem}')
   return shlex.join(['python', '-m', 'medjax.main', *command])

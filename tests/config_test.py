@@ -3,6 +3,7 @@ import json
 import pytest
 
 from medjax import config as config_lib
+from medjax import untrusted
 
 
 def make(**train):
@@ -196,6 +197,6 @@ def test_texts_with_a_colon_that_are_no_code():
   )
   config.optimizer.freeze = ('(?:stem|stage0)/',)
   config.train.writer = 'mine.log:Writer'
-  assert not [*config_lib.foreign(config.to_dict())]
+  assert not [*untrusted.foreign(config.to_dict())]
   config.data.preprocess = (dict(name='a', path='mine:f'),)
-  assert [*config_lib.foreign(config.to_dict())] == ['mine:f']
+  assert [*untrusted.foreign(config.to_dict())] == ['mine:f']

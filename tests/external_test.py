@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax import cases, experiment, external, files, measured
+from medjax import cases, experiment, external, files, run_facts
 from medjax.config import default_config
 from medjax.evaluate import evaluate
 from medjax.report import write_report
@@ -224,7 +224,7 @@ def test_a_run_is_not_evaluated_on_what_lies_where_it_is_called(run, tmp_path):
   config.data.path = str(
     write_classes(tmp_path / 'clinic', 20, first=100, patient='q')
   )
-  other = experiment.make(config, facts=measured.read(workdir))
+  other = experiment.make(config, facts=run_facts.read(workdir))
   with pytest.raises(ValueError, match='holds none of the test cases of'):
     external.check_own(other, workdir)
   external.check_own(other, tmp_path)  # never evaluated

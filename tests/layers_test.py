@@ -19,6 +19,7 @@ ALLOWED = {
   'shipped': set(),
   'defaults': set(),
   'config': {'build', 'defaults', 'files'},
+  'untrusted': set(),
   # Numbers.
   'ops': set(),
   'losses': {'ops'},
@@ -39,11 +40,12 @@ ALLOWED = {
   'finetune': {'run'},
   'parts': {'augment', 'build', 'data', 'finetune', 'models', 'tasks'},
   'cases': {'build', 'data', 'defaults', 'prepare', 'tasks'},
-  'fitting': {'data'},
-  'measured': {'build', 'config', 'data', 'files', 'tasks'},
+  'case_check': {'data'},
+  'run_facts': {'build', 'config', 'data', 'files', 'tasks'},
   'experiment': {
-    'augment', 'build', 'cases', 'config', 'data', 'engine', 'files',
-    'finetune', 'fitting', 'measured', 'models', 'optim', 'parts', 'tasks',
+    'augment', 'build', 'case_check', 'cases', 'config', 'data', 'engine',
+    'files', 'finetune', 'models', 'optim', 'parts', 'run_facts', 'tasks',
+    'untrusted',
   },
   'prediction': {
     'config', 'data', 'engine', 'experiment', 'files', 'finetune', 'metrics',
@@ -67,17 +69,17 @@ ALLOWED = {
   'tabular': {'config', 'evaluate', 'experiment', 'report', 'train'},
   'personal': {
     'cases', 'config', 'data', 'engine', 'experiment', 'files', 'finetune',
-    'measured', 'metrics', 'prediction', 'run',
+    'metrics', 'prediction', 'run', 'run_facts',
   },
   'finetune.__main__': {'cli', 'personal'},
   # Pages and what stands on them.
   'reports': {'cli', 'files', 'metrics'},
   'survey': {
     'build', 'cli', 'config', 'data', 'engine', 'experiment', 'files',
-    'metrics', 'prepare', 'progress',
+    'metrics', 'prepare', 'progress', 'untrusted',
   },
   'inspect': {'cli', 'data', 'files', 'reports', 'survey'},
-  'plan': {'cli', 'config', 'files', 'survey'},
+  'plan': {'cli', 'config', 'files', 'survey', 'untrusted'},
   'report': {'cli', 'files', 'reports'},
   'masks': {'cli', 'data', 'files', 'run', 'tasks'},
   'compare': {'cli', 'files', 'masks', 'metrics', 'reports', 'run'},

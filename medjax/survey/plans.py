@@ -9,9 +9,9 @@ from the command line only.
 
 import pathlib
 
-from medjax import files
+from medjax import files, untrusted
 from medjax.build import closest
-from medjax.config import default_config, foreign, is_code
+from medjax.config import default_config
 
 # Groups of a config whose fields are all known; others take arguments.
 _FIXED = ('data', 'pretrained', 'train', 'inference')
@@ -29,10 +29,10 @@ def check_out(path):
 def write(path, setup, *, title, made_by):
   """Writes a `Setup` as a file that `load` reads.
 
-  A builder file is left out of it: `is_code`.
+  A builder file is left out of it: `untrusted.is_code`.
   """
   fields = setup.config
-  if is_code(fields['data']['name']):
+  if untrusted.is_code(fields['data']['name']):
     data = {k: v for k, v in fields['data'].items() if k != 'name'}
     fields = {**fields, 'data': data}
   check_names(path, fields)
@@ -111,12 +111,12 @@ def check_names(path, fields):
   """Raises ValueError for a name of code that is not medjax's."""
   data = fields.get('data')
   name = data.get('name') if isinstance(data, dict) else None
-  if is_code(name):
+  if untrusted.is_code(name):
     raise ValueError(
       f'{path}: data.name is {name!r}, a file with code; leave it out of the '
       f'plan and say --config.data.name={name}'
     )
-  for name in foreign(fields):
+  for name in untrusted.foreign(fields):
     raise ValueError(
       f'{path}: names {name!r}, which is not of medjax; write it into a config '
       'of your own'
