@@ -127,7 +127,15 @@ def _found(run, inputs, asked):
 
 
 def score_of(run):
-  """The `Score` of a trained run, of all of its members."""
+  """The `Score` of a trained run, of all of its members.
+
+  Raises ValueError for folds that see one image in several ways.
+  """
+  if run.experiment.apart:
+    raise ValueError(
+      'each fold of this cross-validation prepares an image by numbers of its '
+      'own training cases: explain one of them, WORKDIR/fold0'
+    )
   members = tuple(adapted.merge(jax.device_put(v)) for v in run.variables)
   network = target.Network(run.model, target.of_task(run.task))
   return target.Score(members, network)

@@ -153,7 +153,10 @@ class Trained:
     axis of the batch.
     """
     case = self.experiment.check(self._case(array, spacing, fields))
-    sample = self.experiment.prepare(case)
+    made = self.experiment
+    if made.apart:  # as the fold was trained
+      made = made.members[member][1]
+    sample = made.prepare(case)
     arrays = [np.asarray(sample[name]) for name in self.task.inputs]
     inputs = [jnp.asarray(x) for x in windows.stacked([arrays], 1)]
     if self._features is None:

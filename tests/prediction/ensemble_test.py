@@ -3,6 +3,7 @@
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from scipy import stats
 from medjax import evaluate, experiment
 from medjax.config import default_config
 from medjax.data.facts import DataFacts
-from medjax.prediction import ensemble
+from medjax.explain import explanation
+from medjax.prediction import ensemble, trained
 from medjax.prediction.predictor import Predictor
 from medjax.tasks import Classification, Segmentation
 
@@ -88,6 +90,33 @@ def test_each_fold_sees_an_image_as_it_was_trained_to():
   ((_, found),) = whole.with_weights(*MEMBERS)([made.prepare(case)])
   np.testing.assert_allclose(found.probabilities, np.mean(each, 0), atol=1e-6)
   assert np.abs(each[0] - each[2]).max() > 0.1
+
+
+def test_features_and_explanations_are_of_what_a_fold_sees():
+  config = default_config()
+  config.model, config.folds = dict(name='LeNet5'), 3
+  config.task = dict(name='Classification', num_classes=2)
+  config.data.preprocess = (dict(name='normalise'),)
+  facts = [
+    DataFacts(
+      channels=1, rank=2, normalisation=('ct',),
+      statistics=((mean, 1.0, -3.0, 3.0),),
+    )
+    for mean in (0.0, 1.0, 2.0)
+  ]  # fmt: skip
+  made = experiment.make(config, facts=facts)
+  image = np.random.default_rng(0).normal(size=(32, 32, 1)).astype(np.float32)
+  weights = made.model.init(jax.random.key(0), image[None])
+  whole = trained.Trained(made, (weights,) * 3, (1,) * 3, None)
+  for i, (_, fold) in enumerate(made.members):
+    alone = trained.Trained(fold, (weights,), (1,), None)
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      whole.features(image, member=i),
+      alone.features(image),
+    )
+  with pytest.raises(ValueError, match='explain one of them, WORKDIR/fold0'):
+    explanation.score_of(whole)
 
 
 def test_a_map_is_of_the_mean_on_the_cases_own_grid():
