@@ -75,8 +75,8 @@ class TrainStream:
 
   An example has the `inputs` of the model and the `fields` of the task, in the
   form of the first case that has them: shape and dtype, for a step is compiled
-  for one of them. Images are uint8 or float32. A field that a case lacks is
-  zeros, and valid[field] is False.
+  for one of them. Images are float32, whatever they are stored as. A field that
+  a case lacks is zeros, and valid[field] is False.
   """
 
   def __init__(
@@ -142,11 +142,8 @@ class TrainStream:
   @property
   def inputs(self):
     """What the model is called with, as shapes and dtypes, a batch of one."""
-    # Models begin with floats, whatever an image is stored as.
-    dtypes = {k: v.dtype for k, v in self._form.items()}
-    dtypes |= {'image': np.float32}
     return tuple(
-      jax.ShapeDtypeStruct((1, *self._form[k].shape), dtypes[k])
+      jax.ShapeDtypeStruct((1, *self._form[k].shape), self._form[k].dtype)
       for k in self._inputs
     )
 
@@ -173,8 +170,9 @@ class TrainStream:
       for name in names:
         if name in sample and name not in form:
           x = np.asarray(sample[name])
-          small = x.dtype == np.uint8  # a quarter of what goes to the device
-          floats = name == 'image' and not small
+          # Images may be stored otherwise in each case, or be absent, NaN.
+          image = name in self._inputs and x.ndim > 2 and name != 'mask'
+          floats = image or name == 'image'
           dtype = np.float32 if floats else x.dtype
           form[name] = jax.ShapeDtypeStruct(x.shape, dtype)
       if len(form) == len(names):
@@ -206,13 +204,11 @@ class TrainStream:
     dtype = self._form[name].dtype
     if value.dtype == dtype or name == 'mask':  # a batch makes it int32
       return value
-    floats = name == 'image' and dtype == np.float32
-    if floats or np.can_cast(value.dtype, dtype):
+    if dtype == np.float32 or np.can_cast(value.dtype, dtype):
       return value.astype(dtype)
     raise ValueError(
       f'case {sample["id"]!r}: its {name} is {value.dtype}, that of the first '
-      f'case {dtype}, and a batch needs one type: convert one of them, or '
-      "bring both to one range in data.preprocess, as with {'name': 'zscore'}"
+      f'case {dtype}, and a batch needs one type: convert one of them'
     )
 
   def _case(self, position):

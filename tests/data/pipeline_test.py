@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from medjax import engine
-from medjax.data import pipeline
+from medjax.data import absent, pipeline
 
 
 def cases(n=7, shape=(6, 5)):
@@ -90,28 +90,42 @@ def test_images_that_make_no_batch_are_refused(shape, advice):
 
 
 @pytest.mark.parametrize(
-  ('first', 'other', 'wanted'),
+  ('first', 'other'),
   [
-    (np.uint8, np.uint8, np.uint8),
-    (np.int16, np.uint8, np.float32),
-    (np.float32, np.int32, np.float32),
-    (np.uint8, np.uint16, None),
+    (np.uint8, np.uint8),
+    (np.int16, np.uint8),
+    (np.float32, np.int32),
+    (np.uint8, np.uint16),
+    (np.uint8, np.float32),  # had the wanted size, and was resized
   ],
 )
-def test_batches_have_one_dtype(first, other, wanted):
+def test_batches_have_one_dtype(first, other):
   """A step is compiled for it; of several members or processes, once."""
   made = cases(4)
   for i, case in enumerate(made):
     case['image'] = case['image'].astype(other if i else first)
+    case['ct'] = np.ones((6, 5, 1), other if i else first)
     case['label'] = np.array([1, -1 if i else 0], np.int8 if i else np.int16)
-  stream = pipeline.TrainStream(made, batch_size=1, steps=8, fields=('label',))
-  batches = pipeline.train_batches(stream, local_batch_size=1, start_step=0)
-  if wanted is None:
-    with pytest.raises(ValueError, match=r'its image is uint16, .* uint8, and'):
-      list(batches)
-    return
-  for batch in batches:
-    assert (batch['image'].dtype, batch['label'].dtype) == (wanted, np.int16)
+  made[1]['ct'] = absent.like(made[0]['ct'])
+  stream = pipeline.TrainStream(
+    made, batch_size=1, steps=8, inputs=('image', 'ct'), fields=('label',)
+  )
+  lacking = 0
+  for batch in pipeline.train_batches(stream, local_batch_size=1, start_step=0):
+    assert batch['image'].dtype == batch['ct'].dtype == np.float32
+    assert batch['label'].dtype == np.int16
+    lacking += np.isnan(batch['ct']).all()
+  assert lacking == 2
+  assert {x.dtype for x in stream.inputs} == {np.dtype(np.float32)}
+
+
+def test_a_label_that_would_lose_numbers_is_refused():
+  made = cases(4)
+  for i, case in enumerate(made):
+    case['label'] = np.array(i, np.float32 if i else np.int32)
+  stream = pipeline.TrainStream(made, batch_size=4, steps=1, fields=('label',))
+  with pytest.raises(ValueError, match=r'its label is float32, that of .* int'):
+    next(pipeline.train_batches(stream, local_batch_size=4, start_step=0))
 
 
 @pytest.mark.parametrize('small', [0, 2**16])  # of a sample: many threads, one

@@ -145,23 +145,32 @@ def colour(entries):
   """(whether grey pictures are to become colour, notes), by the headers.
 
   Grey beside colour would be found in the midst of training; grey repeated to
-  three channels is the same picture.
+  three channels is the same picture. Of 8 bits beside 16 a note tells.
   """
-  counts = collections.Counter()
+  counts, depths = collections.Counter(), collections.Counter()
   for e in entries:
     if len(e.images) == 1 and e.image.suffix.lower() in _PICTURES:
-      counts[_channels(e.image)] += 1
-  if not counts[1] or not counts[3]:
-    return False, ()
-  return True, (
-    f'{counts[1]} pictures are grey, {counts[3]} in colour: grey is taken as '
-    'colour, of three equal channels',
-  )
+      channels, bits = _form(e.image) or (None, None)
+      counts[channels] += 1
+      depths[bits] += 1
+  notes = []
+  if deep := depths[8] and depths[16]:
+    notes.append(
+      f'{deep} pictures are of 16 bits, {depths[8]} of 8: bring them to one '
+      "range in data.preprocess, as {'name': 'zscore'} does"
+    )
+  mixed = bool(counts[1] and counts[3])
+  if mixed:
+    notes.append(
+      f'{counts[1]} pictures are grey, {counts[3]} in colour: grey is taken '
+      'as colour, of three equal channels'
+    )
+  return mixed, tuple(notes)
 
 
 @functools.lru_cache(2**17)
-def _channels(path):
-  return formats.picture_channels(path)
+def _form(path):
+  return formats.picture_form(path)
 
 
 _PICTURES = (

@@ -56,7 +56,7 @@ __all__ = [
   'label_map',
   'patient_digest',
   'patient_of',
-  'picture_channels',
+  'picture_form',
   'plain_name',
   'read',
   'read_labels',
@@ -196,9 +196,9 @@ def dicom_images(folder):
   return dicom_headers.images_of(folder)
 
 
-def picture_channels(path):
-  """How many channels a picture has, by its header; None if unknown."""
-  return image.channels_of(path)
+def picture_form(path):
+  """(channels, bits) of a picture, by its header; None if unknown."""
+  return image.form_of(path)
 
 
 def holds_image(path):

@@ -82,18 +82,22 @@ def read(path, *, labels=False):
   return Volume(array, np.eye(3), '', meta)
 
 
-def channels_of(path):
-  """How many channels `read` will give, by the header; None if unknown."""
+def form_of(path):
+  """(channels, bits) that `read` will give, by the header; None if unknown."""
   with open(path, 'rb') as f:
     head = f.read(26)
   if head.startswith(_MAGIC[0]) and len(head) == 26:  # Pillow takes its time
-    return {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}.get(head[25])
+    bits, kind = head[24], head[25]
+    channels = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}.get(kind)
+    return channels and (channels, 16 if (bits, kind) == (16, 0) else 8)
   try:
     with opened(path, (*_PILLOW, 'TIFF')) as image:
       mode = image.mode
   except ValueError:
     return None
-  return 1 if mode in ('1', 'L', 'LA', 'La', 'F') or mode[0] == 'I' else 3
+  if mode == 'F' or mode[0] == 'I':
+    return 1, 16 if '16' in mode else 32
+  return 1 if mode in ('1', 'L', 'LA', 'La') else 3, 8
 
 
 class opened:  # noqa: N801 - used as a function is

@@ -349,3 +349,14 @@ def test_dicom_series_per_class(shared_data, tmp_path):
   cases = open_folder(tmp_path, 'train', fractions=(1, 0, 0))
   assert cases.class_names == ('CT', 'PET')
   assert {c['image'].shape[2] for c in cases} == {47}
+
+
+@pytest.mark.parametrize('first', [8, 16])
+def test_pictures_of_two_depths_are_noted(tmp_path, first):
+  for i in range(6):
+    array = np.full((5, 4), i, np.uint8 if (i < 2) == (first == 8) else '<u2')
+    PIL.Image.fromarray(array).save(tmp_path / f'{i}.png')
+    PIL.Image.fromarray(array > 1).save(tmp_path / f'{i}_mask.png')
+  cases = open_folder(tmp_path, 'train', dense=True)
+  counts = {8: '4 pictures are of 16 bits, 2 of 8', 16: '2 pictures are of 16'}
+  assert counts[first] in str(cases.notes)
