@@ -21,6 +21,7 @@ from medjax.data.folder.listing import (
 
 _BIDS = re.compile(r'^sub-[^_/]+$')
 _START = '(?<![A-Za-z0-9])'
+_SIGNS = r'[\W_]+'
 _ENTITIES = r'(sub|ses|run|acq|rec|dir|echo|space|res)-[^_.]+'
 # Columns of participants.tsv that say what a classifier is to learn.
 _LABELS = ('label', 'diagnosis', 'class', 'group', 'dx')
@@ -56,7 +57,6 @@ def entries(folder, folders, root, dense):
   for place, (images, masks) in found.items():
     if len(images) > 1 or len(masks) > 1:
       raise ValueError(_ask(folder, place, images, masks))
-  _check_alike(folder, found)
   return [
     Entry(
       id=name_of(place, root),
@@ -111,28 +111,26 @@ def _apart(found):
   return '' in masks or (one and stems.isdisjoint(masks))
 
 
-def _check_alike(folder, found):
-  """Refuses one mask a patient that is the liver in one, a tumour in another.
+def unlike(entries, dense):
+  """A note on one mask a patient that is the liver in one, a tumour in another.
 
-  Numbers, and what the folder or the image is called, tell no structures.
+  Or it is called by who drew it, so it is not refused. Numbers, and what the
+  folder or the image is called, tell no structures.
   """
-  seen = {}
-  for place, ((image,), (mask,)) in found.items():
-    kind = masked(mask)[0]
-    for name in (formats.stem(image), place.name):
-      kind = re.sub(rf'{_START}{re.escape(name)}(?![A-Za-z0-9])', '', kind)
-    seen.setdefault(_letters(kind), (place, image, mask))
-  if 1 < len(seen) < max(len(found), 3):  # else these too are whose it is
-    (_, _, other), (place, image, mask) = [*seen.values()][:2]
-    raise ValueError(
-      f'{_ask(folder, place, [image], [mask])}, for {other} is called '
-      'otherwise; if they are one class call them alike, if several put them '
-      'into a folder segmentations/ of each patient, as liver.nii.gz'
-    )
-
-
-def _letters(text):
-  return re.sub(r'[\W\d_]', '', text).casefold()
+  seen, count = {}, 0
+  for e in entries:
+    if dense and e.patient and len(e.masks) == 1 and masked(e.mask):
+      count += 1
+      kind = _kind(e.mask, (formats.stem(e.image), e.patient))
+      seen.setdefault(kind, e.mask)
+  if not 1 < len(seen) < max(count, 3):  # else these too are whose it is
+    return ()
+  first, second, *_ = (path.name for path in seen.values())
+  return (
+    f'masks have several names, as {first} and {second}: taken as one class; '
+    'if they are several, put them into a folder segmentations/ of each '
+    'patient, as liver.nii.gz',
+  )
 
 
 def _ask(folder, place, images, masks):
@@ -226,7 +224,7 @@ def _check_derived(folder, drawn):
   seen = {}
   for image, masks in drawn:
     for mask in masks:
-      seen.setdefault(_kind(mask), (image, mask))
+      seen.setdefault(_kind(mask, (formats.stem(image),)), (image, mask))
   several = next(([(i, m) for m in ms] for i, ms in drawn if len(ms) > 1), None)
   pair = several or [*seen.values()]
   if len(pair) > 1:
@@ -238,9 +236,15 @@ def _check_derived(folder, drawn):
     )
 
 
-def _kind(mask):
-  """What a mask is of, by its name; whose, when and how tell nothing."""
-  return _letters(re.sub(_ENTITIES, '', masked(mask)[0]))
+def _kind(mask, names):
+  """What a mask is of, by its name without the words of other `names`.
+
+  Whose it is, when and how it was taken, and numbers tell nothing.
+  """
+  own = {word for name in names for word in re.split(_SIGNS, name)}
+  rest = re.sub(_ENTITIES, '', masked(mask)[0])
+  words = (w for w in re.split(_SIGNS, rest) if w not in own)
+  return re.sub(r'[\W\d_]', '', ''.join(words)).casefold()
 
 
 def _told(path, folder):

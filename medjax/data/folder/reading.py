@@ -11,6 +11,7 @@ from medjax.data.folder import (
   layout,
   listing,
   nnunet,
+  patients,
   people,
   tables,
 )
@@ -86,7 +87,7 @@ def read(
     entries, about = _from_task(root, passed, folds, partly)
   else:
     entries = layout.entries_in(root, passed, dense=dense, partly=partly)
-    about = About(notes=_exported(entries))
+    about = About(notes=_exported(entries) + patients.unlike(entries, dense))
     named = functools.partial(people.by_folder, root=root, dense=dense)
   entries, notes = (entries, ()) if patient else named(entries)
   return entries, dataclasses.replace(about, notes=(*about.notes, *notes))

@@ -349,11 +349,35 @@ def test_one_mask_each_of_another_structure(tmp_path):
   assert len(opened(tmp_path, dense=True)) == 4
   path = tmp_path / 'P1' / 'P1_liver1_mask.nii.gz'
   path.rename(path.with_name('tumour_mask.nii.gz'))
-  with pytest.raises(
-    ValueError, match=r'tumour_mask\.nii\.gz.*for .*liver0'
-  ) as e:
-    opened(tmp_path, dense=True)
-  assert "data.fields.image='{patient}/scan_ct.nii.gz'" in str(e.value)
+  cases = opened(tmp_path, dense=True)
+  assert len(cases) == 4
+  assert 'as P0_liver0_mask.nii.gz and tumour_mask' in str(cases.notes)
+
+
+@pytest.mark.parametrize(
+  'names',
+  [
+    ('A1B2', 'A3B4', 'C1D9', 'E5F6'),  # study ids, of which digits differ
+    ('MUJO', 'SMAN'),
+    ('ct', 'mr', 'ct', 'mr'),
+  ],
+)
+def test_masks_that_are_called_as_their_images(tmp_path, names):
+  for p, name in enumerate(names):
+    volume(tmp_path / f'P00{p}' / f'{name}_img.nii.gz')
+    volume(tmp_path / f'P00{p}' / f'{name}_seg.nii.gz', 1)
+  cases = opened(tmp_path, dense=True)
+  assert len(cases) == len(names)
+  assert not cases.notes
+
+
+def test_bids_masks_of_images_of_two_kinds(tmp_path):
+  for p in range(4):
+    stem = f'sub-0{p}/anat/sub-0{p}_{"T1w" if p % 2 else "FLAIR"}'
+    volume(tmp_path / f'{stem}.nii.gz')
+    place = tmp_path / 'derivatives' / f'{stem}_label-lesion_mask.nii.gz'
+    volume(place, 1)
+  assert len(opened(tmp_path, dense=True)) == 4
 
 
 def test_masks_called_as_patients_are_of_one_class(tmp_path):
