@@ -4,7 +4,7 @@ What is taken is noted; `data.patient` and `data.fields.patient` overrule it.
 """
 
 import collections
-import contextlib
+import concurrent.futures
 import dataclasses
 import re
 
@@ -17,6 +17,7 @@ from medjax.files import composed
 
 _COLUMNS = frozenset(('patientid', 'subject', 'subjectid', 'participantid'))
 _OTHERS = ('label', 'text', 'split', 'time', 'event')
+_MANY = 10  # images; of fewer, half may well be one patient's
 
 
 def column(table, fields, covariates=()):
@@ -99,32 +100,47 @@ def by_folder(entries, root, dense):
 def by_header(entries):
   """(entries, notes): DICOM images that nobody's name is of, by PatientID.
 
-  They are as they are where no two of them share one, or all share the same,
-  as it is after some de-identification.
+  They are as they are where no two of them share one. An id that all have, or
+  more than half of many, tells nobody apart: some de-identification writes it.
   """
   asked = [e for e in entries if e.images and not e.patient]
-  asked = [e for e in asked if _is_dicom(e.image)]
-  found = {}
-  for e in asked:
-    with contextlib.suppress(ValueError):  # it has none
-      found[e.id] = formats.patient_of(e.image)
-  count = len({*found.values()})
-  if count == len(found):
-    return entries, ()
-  if count == 1:
-    return entries, (
-      f'all {len(found)} DICOM images have one PatientID: each is taken as a '
-      "patient of its own; if they are of one, say data.patient='dicom'",
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:  # shares are slow
+    ids = [*pool.map(_id_of, asked)]
+  found = {e.id: k for e, k in zip(asked, ids, strict=True) if k}
+  counts = collections.Counter(found.values())
+  (shared, most), *_ = counts.most_common(1) or [('', 0)]
+  notes = []
+  if most > 1 and (most == len(found) or most > max(_MANY, len(found) / 2)):
+    which = 'all' if most == len(found) else f'{most} of'
+    notes.append(
+      f'{which} {len(found)} DICOM images have one PatientID: each is taken as '
+      "a patient of its own; if they are of one, say data.patient='dicom'"
     )
+    found = {k: v for k, v in found.items() if v != shared}
+    del counts[shared]
+  if len(counts) == len(found):
+    return entries, tuple(notes)
   entries = [
     dataclasses.replace(e, patient=found.get(e.id, e.patient)) for e in entries
   ]
-  blank = len(asked) - len(found)
+  blank = ids.count('')
   more = f'; {blank} have none, and are patients of their own' if blank else ''
-  return entries, (
-    f'{len(found)} DICOM images are of {count} patients by their PatientID'
-    f"{more}; else say data.patient, as '.+' where each is of its own",
+  notes.append(
+    f'{len(found)} DICOM images are of {len(counts)} patients by their '
+    f'PatientID, at most {max(counts.values())} of one{more}; else say '
+    "data.patient, as '.+' where each is of its own"
   )
+  return entries, tuple(notes)
+
+
+def _id_of(entry):
+  """The patient in the header of DICOM, '' if it has none; None of others."""
+  if not _is_dicom(entry.image):
+    return None
+  try:
+    return formats.patient_of(entry.image)
+  except ValueError:
+    return ''
 
 
 def _is_dicom(image):

@@ -245,6 +245,20 @@ def test_a_patient_id_that_tells_nobody_apart(tmp_path):
   assert note.startswith('all 24 DICOM images have one PatientID: each is')
 
 
+def test_a_patient_id_that_tells_a_part_of_them_not_apart(tmp_path):
+  """Of two sites one wrote ANON into each file."""
+  for kind, k in itertools.product('ab', range(30)):
+    file = tmp_path / kind / f'{k}.dcm'
+    who = 'ANON' if k < 20 else f'{kind}{k // 2}'
+    dicom(file, CTImageStorage, position=k, patient=who)
+  assert len(set.union(*patients(tmp_path))) == 40 + 10
+  assert apart(tmp_path)
+  one, several = notes(tmp_path)
+  assert one.startswith('40 of 60 DICOM images have one PatientID: each is')
+  assert '20 DICOM images are of 10 patients' in several
+  assert 'at most 2 of one' in several
+
+
 def test_a_patient_id_for_each_image_changes_no_split(tmp_path):
   for kind, k in itertools.product('ab', range(12)):
     file = tmp_path / kind / f'{k}.dcm'
