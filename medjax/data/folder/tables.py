@@ -176,15 +176,21 @@ def joined(table, other, on=''):
 def _check_numbers(table, rows, on):
   """Refuses keys that are numbers of the other table, written otherwise."""
   keys = {row.cells[on] for row in table.rows}
-  theirs = {number(key): row for key, row in rows.items() if key not in keys}
+  theirs = {_digits(key): row for key, row in rows.items() if key not in keys}
   for row in table.rows:
     key = row.cells[on]
-    like = None if key in rows else theirs.get(number(key))
-    if like and number(key) is not None:
+    like = None if key in rows else theirs.get(_digits(key))
+    if like and _digits(key):
       raise ValueError(
         f'{like.where}: {on} is {like.cells[on]}, and {key} in {row.where}: '
         'write the same text in both'
       )
+
+
+def _digits(key):
+  """The 7 of 007 and 7.0, exactly however long; None for other texts."""
+  found = re.fullmatch(r'0*([0-9]+)(\.0+)?', key)
+  return found and found[1]
 
 
 def _of(rows, row, on, empty):

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from medjax.data.facts import DataFacts
-from medjax.data.folder import open_folder
+from medjax.data.folder import open_folder, tables
 
 ALL = {'fractions': (1, 0, 0)}
 
@@ -101,3 +101,15 @@ def test_facts_of_further_images_and_of_columns_that_tell(tmp_path):
   assert facts.further_images == ('prior',)
   assert facts.further_channels == (1,)
   assert facts.telling == ('leak',)
+
+
+def test_long_numbers_are_told_apart(tmp_path):
+  """Of which a float holds but the first 16 digits; nor is 1E5 a number."""
+  image = '20240131123456781,0.png', '1E5,1.png', '3,2.png'
+  other = '20240131123456780,1', '100000,2', '3,3'
+  for name, header, rows in (('a', 'id,path', image), ('b', 'id,x', other)):
+    (tmp_path / f'{name}.csv').write_text('\n'.join([header, *rows]))
+  one, two = (tables.read(tmp_path / f'{name}.csv') for name in 'ab')
+  table, notes = tables.joined(one, two)
+  assert [row.cells['x'] for row in table.rows] == ['', '', '3']
+  assert notes == ('2 of 3 rows have no row in b.csv',)
