@@ -57,9 +57,9 @@ def read(root, passed, *, partly=False):
 
   partly: images of imagesTr may be without a mask.
 
-  Entries of imagesTs have the split 'test' where labelsTs holds their masks,
-  else 'unlabelled'. Those of imagesTr have the fold of splits_final.json in
-  which they validate, as split 'fold0', …, or none.
+  Entries of imagesTs have the split 'test' where labelsTs holds the masks of
+  all, else 'unlabelled'. Those of imagesTr have the fold of splits_final.json
+  in which they validate, as split 'fold0', …, or none.
   """
   path = root / 'dataset.json'
   about = _json(path)
@@ -77,7 +77,8 @@ def read(root, passed, *, partly=False):
   folds, more = _folds(root, {e.id for e in entries})
   entries = [dataclasses.replace(e, split=folds.get(e.id, '')) for e in entries]
   tests = _found(root, 'imagesTs', 'labelsTs', task, ending, passed)
-  labelled = any(e.masks for e in tests)
+  bare = sum(not e.masks for e in tests)
+  labelled = bool(tests) and not bare
   kind = 'test' if labelled else 'unlabelled'
   if labelled and not folds:
     entries = [dataclasses.replace(e, split='train') for e in entries]
@@ -90,9 +91,13 @@ def read(root, passed, *, partly=False):
       )
     )
   if tests and not labelled:
-    notes.append(
-      f'imagesTs: {len(tests)} images without labelsTs are split "unlabelled"'
-    )
+    note = f'{len(tests)} images without labelsTs are split "unlabelled"'
+    if bare < len(tests):
+      note = (
+        f'{bare} of {len(tests)} images have no mask in labelsTs, so all are '
+        'split "unlabelled": where none lacks one, they are the test split'
+      )
+    notes.append(f'imagesTs: {note}')
   return task, entries, (*notes, *more)
 
 
@@ -237,9 +242,7 @@ def _found(root, images, labels, task, ending, passed, *, partly=False):
     raise FileNotFoundError(
       f'{root / labels}: holds no mask that is read{ends}'
     )
-  needed = not masks.keys().isdisjoint(groups)  # of tests all, or none
-  if images == 'imagesTr':
-    needed = not partly
+  needed = images == 'imagesTr' and not partly
   width = collections.Counter(len(g) for g in groups.values())
   entries = []
   for name, files in sorted(groups.items()):
