@@ -5,8 +5,9 @@ checkout), or a path to a builder file. Records go to --data_dir, in the
 array_record format, and appear there only when they are complete. They are
 written in shards, by several processes where there are several; a run that was
 killed is taken up where it was, unless the files it reads from, or the builder,
-have changed since. A builder of your own that was edited is prepared anew; a
-set that was made from other files than --manual_dir holds is refused. A set
+have changed since. A builder of your own that was edited is prepared anew, but
+refused where it would replace a set in an object store, which others read too;
+a set that was made from other files than --manual_dir holds is refused. A set
 that outgrows one machine is prepared by the same command with --beam.
 """
 
@@ -85,20 +86,18 @@ def _is_current(builder, path, home):
   if not (target / 'dataset_info.json').exists():
     return False
   made = files.read_json(target / _BUILDER, mend='delete it') or {}
-  if _was_edited(path, made, target):
+  if _was_edited(path, made):
+    print(f'{path} was edited: preparing {target} anew', flush=True)
     return False
   _check_inputs(target, made, builder.manual_dir, home)
   return True
 
 
-def _was_edited(path, made, target):
+def _was_edited(path, made):
   """Whether a builder of yours is another than the one that made a set."""
   ours = path.resolve().parent == shipped.folder('datasets').resolve()
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
-  if ours or made.get('source', digest) == digest:
-    return False
-  print(f'{path} was edited: preparing {target} anew', flush=True)
-  return True
+  return not ours and made.get('source', digest) != digest
 
 
 def _check_inputs(target, made, manual_dir, home):
@@ -124,15 +123,24 @@ def _prepare_remote(name, url, manual_dir, **options):
   builder = builders.load(path, config, data_dir=home, manual_dir=manual_dir)
   local = pathlib.Path(builder.data_path)
   place = local.relative_to(home)
-  target, whole = f'{url}/{place}', False
-  if place.name in remote.versions(url, str(place.parent)):
+  target = f'{url}/{place}'
+
+  def is_there():
+    if place.name not in remote.versions(url, str(place.parent)):
+      return False
     made = remote.read_json(url, f'{place}/{_BUILDER}') or {}
-    whole = not _was_edited(path, made, target)
-  if whole:
+    if _was_edited(path, made):
+      raise ValueError(
+        f'{target}: was made by another {path}, and others may read it: give '
+        'yours a higher VERSION, or delete the set there'
+      )
     _check_inputs(target, made, builder.manual_dir, home)
-  else:
+    return True
+
+  if not is_there():
     prepare(name, None, manual_dir, **options)
-    remote.publish(local, url, str(place))
+    if not is_there():  # several may have begun together
+      remote.publish(local, url, str(place))
   return target
 
 

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from medjax import prepare
-from medjax.data import builders, download, records
+from medjax.data import builders, download, records, remote
 
 ROOT = pathlib.Path(prepare.__file__).resolve().parents[1]
 
@@ -379,10 +379,11 @@ def test_an_object_store(tmp_path, monkeypatch, capsys, store):
   assert len({frozenset(contents(f)) for f in folders}) == 1
 
 
-def test_an_edited_builder_replaces_what_is_in_a_store(
+def test_an_edited_builder_leaves_what_is_in_a_store(
   tmp_path, monkeypatch, store
 ):
-  builder, url = tmp_path / 'slow.py', 's3://bucket/data'
+  """Others read it too; under another version, or where it was, it goes in."""
+  builder, url = tmp_path / 'slow.py', 's3://edited/data'
 
   def first_of(user, text=None):
     monkeypatch.setenv('MEDJAX_DATA_DIR', str(tmp_path / user))
@@ -393,11 +394,38 @@ def test_an_edited_builder_replaces_what_is_in_a_store(
 
   assert first_of('maker', SLOW) == first_of('reader') == 0
   edited = SLOW.replace('(4, 4, 1), i,', '(4, 4, 1), i + 9,')
-  assert first_of('maker', edited) == first_of('another') == 9
+  with pytest.raises(ValueError, match=r'^s3:.*made by another .*VERSION'):
+    first_of('maker', edited)
+  assert first_of('another') == 0
+  remote._path(f'{url}/slow/1.0.0').rmtree()
+  assert first_of('maker', edited) == first_of('yet another') == 9
   with pytest.raises(
     ValueError, match=r'reader.*is another than s3:.*; delete'
   ):
     first_of('reader')
+
+
+def test_jobs_that_publish_one_set_together(tmp_path, monkeypatch, store):
+  """The one that comes last leaves what others read by now."""
+  builder, url = tmp_path / 'slow.py', 's3://jobs/data'
+  builder.write_text(SLOW)
+  publish = remote.publish
+  published = []
+  monkeypatch.setattr(
+    remote, 'publish', lambda *a: published.append(a) or publish(*a)
+  )
+  versions, first = remote.versions, []
+
+  def of_two(*args):
+    if not first:  # what another job begins before this one has seen a set
+      first.append(True)
+      prepare.prepare(str(builder), url)
+      return []
+    return versions(*args)
+
+  monkeypatch.setattr(remote, 'versions', of_two)
+  prepare.prepare(str(builder), url)
+  assert len(published) == 1
 
 
 def test_stores_with_a_set_of_one_name(tmp_path, monkeypatch, store):

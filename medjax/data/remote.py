@@ -86,17 +86,11 @@ def _check_same(url, name, target):
 
 
 def publish(folder, url, name):
-  """Copies a whole version to the store; what makes it whole goes last.
-
-  One that is there is taken away first.
-  """
+  """Copies a whole version to the store; what makes it whole goes last."""
   target = _path(url) / name
   print(f'copying {folder} to {url}/{name}', flush=True)
   with _clear_errors(url):
     last = 'dataset_info.json'
-    if target.exists():
-      (target / last).unlink(missing_ok=True)
-      target.rmtree()
     target.mkdir(parents=True, exist_ok=True)
     files = sorted(folder.iterdir(), key=lambda file: file.name == last)
     for file in files:
