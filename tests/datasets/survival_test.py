@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medjax import experiment
-from medjax.data import records
+from medjax.data import builders, records
 from medjax.data.facts import DataFacts
 from medjax.prepare import prepare
 from medjax.public import read_config
@@ -85,3 +85,16 @@ def test_rows_that_agree_are_one_patient_of_one_split(
 def test_without_the_file_it_says_where_it_is(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'support_train_test\.h5 from'):
     prepare('survival/support', data_dir=tmp_path, manual_dir=tmp_path)
+
+
+def test_tables_that_are_what_they_were_stay_in_use(tmp_path):
+  """Their sets of before are there, and their files may not be."""
+  found = {
+    name: str(
+      builders.load(
+        *builders.find(f'survival/{name}'), data_dir=tmp_path
+      ).version
+    )
+    for name in ('metabric', 'support', 'pbc2', 'gbsg', 'whas')
+  }
+  assert [*found.values()] == ['1.0.0'] * 3 + ['1.1.0'] * 2
