@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from medjax.data import formats
 from medjax.data.case import check_case
 from medjax.data.folder import grids, masks
 from medjax.data.formats import Volume
+
+_ONCE = threading.Lock()  # of threads that read at once one looks at all masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,12 +149,15 @@ class FolderCases(Sequence):
     names = self._reading.names
     mask, notes, meta = masks.read(entry, volume, self._reading)
     self._say(entry.id, notes)
-    if any(n.endswith(grids.SQUARE) for n in notes) and self._of_rows:
-      raise ValueError(
-        f'{entry.mask}: is square, so whether rows or columns come first '
-        f'cannot be seen, and in {self._of_rows} rows do, which ITK does not '
-        'write: save these masks as PNG, or with their two axes swapped'
-      )
+    if any(n.endswith(grids.SQUARE) for n in notes):
+      with _ONCE:
+        other = self._of_rows
+      if other:
+        raise ValueError(
+          f'{entry.mask}: is square, so whether rows or columns come first '
+          f'cannot be seen, and in {other} rows do, which ITK does not write: '
+          'save these masks as PNG, or with their two axes swapped'
+        )
     self._check_alike(entry.mask, meta)
     count = about.num_labels or len(names)
     if count:
