@@ -408,6 +408,7 @@ def test_an_edited_builder_leaves_what_is_in_a_store(
 def test_jobs_that_publish_one_set_together(tmp_path, monkeypatch, store):
   """The one that comes last leaves what others read by now."""
   builder, url = tmp_path / 'slow.py', 's3://jobs/data'
+  monkeypatch.setenv('MEDJAX_DATA_DIR', str(tmp_path / 'home'))
   builder.write_text(SLOW)
   publish = remote.publish
   published = []
