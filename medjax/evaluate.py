@@ -27,6 +27,8 @@ _OF_THE_MEANING = (
   'task.positive', 'task.class_names', 'task.ignore', 'data.mask_values',
   'data.ignore',
 )  # fmt: skip
+# Whatever they say, the results are the same.
+_OF_THE_PACE = ('data.cache_gb', 'data.manual_dir', 'inference.batch_size')
 
 
 class NoReferenceError(ValueError):
@@ -277,10 +279,13 @@ def _otherwise(config, workdir):
 
   {} where nothing is.
   """
-  changes = config_lib.changes(config, workdir)
-  return (
-    {'changed': {k: new for k, (_, new) in changes.items()}} if changes else {}
-  )
+  changes = {
+    name: new
+    for name, (_, new) in config_lib.changes(config, workdir).items()
+    if name.startswith(('task', 'data.', 'inference.'))
+    and name not in _OF_THE_PACE
+  }
+  return {'changed': changes} if changes else {}
 
 
 def best_of(experiment, workdir):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import sys
 
 import numpy as np
 
@@ -119,7 +120,10 @@ def load(workdir, *, trust=False, limit=None, checkpoint='best', seed=0):
     raise ValueError(f'{workdir}: no test case has a reference')
   known = None
   if (pathlib.Path(workdir) / novelty.FILE).exists():
-    known = novelty.load(workdir, steps)
+    try:
+      known = novelty.load(workdir, steps)
+    except ValueError as e:  # of other weights, or damaged
+      print(f'medjax: what is new is not told: {e}', file=sys.stderr)
   return Stress(made, variables, calibration, cases, known)
 
 
