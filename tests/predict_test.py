@@ -361,7 +361,7 @@ class Results:
 
   def write(self, sources, lines=True, **by):
     written = self.written(**by)
-    written.begin()
+    written.begin(sources)
     for source in sources:
       line = Prediction(id=source.id, provenance=FROM, values={'0': 1})
       written.add(source, line if lines else None)
@@ -415,6 +415,33 @@ def test_a_case_without_its_line_or_its_mask_is_predicted_again(tmp_path):
   assert results.lacking(found) == ['0', '2']
   write_csv(tmp_path / 'out/predictions.csv', [{'file': found[0].line}])
   assert results.lacking(found) == ['0', '1', '2']
+
+
+def test_masks_of_which_nothing_says_what_made_them_stay(tmp_path):
+  found = [files.source(save_png(tmp_path / f'{i}.png')) for i in range(3)]
+  results = Results(tmp_path / 'out', Segmentation(num_classes=2))
+  save_png(tmp_path / 'out/1.png')  # of a release that did not say
+  with pytest.raises(ValueError, match='the mask of 1: no predicted.json says'):
+    results.lacking(found, lines=False)
+  assert results.lacking(found[:1], lines=False) == ['0']
+  results.write(found[:1], lines=False)
+  results.write(found[1:2], lines=False)
+  assert results.lacking(found, lines=False) == ['2']
+  results.written().begin(found[1:])  # and is killed
+  save_png(tmp_path / 'out/2.png')
+  assert results.lacking(found, lines=False) == ['1', '2']
+  results.write(found[2:], lines=False, step=[2])
+  with pytest.raises(ValueError, match='the mask of 0: no predicted.json says'):
+    results.lacking(found, lines=False, step=[2])
+
+
+def test_masks_whose_lines_a_new_table_forgets_stay(tmp_path):
+  found = [files.source(save_png(tmp_path / f'{i}.png')) for i in range(2)]
+  results = Results(tmp_path / 'out', Segmentation(num_classes=2))
+  results.write(found[:1])
+  results.write(found[1:])
+  with pytest.raises(ValueError, match='the mask of 0: no predicted.json says'):
+    results.lacking(found)
 
 
 def test_all_rows_of_a_table_and_what_fails_is_told(tmp_path, capsys):
