@@ -5,19 +5,17 @@ import time
 
 from medjax import files
 from medjax.prediction import files as prediction_files
-from medjax.prediction.novelty import FILE as NOVELTY
-from medjax.prediction.trained import CALIBRATION
+from medjax.run import identity
 
 FILE = 'predicted.json'
 
 
 def made_by(workdir, run, options):
   """What results depend on beside the case: by it they may stay, JSON-able."""
-  settings, workdir = run.experiment.inference, pathlib.Path(workdir)
-  decided = ('config.json', CALIBRATION, *[NOVELTY] * bool(options.get('ood')))
+  settings = run.experiment.inference
   return files.plain(
     {
-      **{name: files.digest_of(workdir / name) for name in decided},
+      'run': identity.digest(workdir),
       'step': run.provenance.steps,
       'flips': settings.flips,
       'overlap': settings.overlap,
@@ -73,9 +71,11 @@ class Written:
     return files.read_json(self.out / FILE, mend=mend)
 
   def _check_by(self, by):
-    for name in {**by, **self._by}:
+    for name in {**self._by, **by}:
       if by.get(name) != (own := self._by.get(name)):
-        values = name if '.' in name else f'{name} {by.get(name)}, not {own}'
+        values = f'{name} {by.get(name)}, not {own}'
+        if name == 'run':  # digests say nothing to a reader
+          values = 'by another run, or this was trained or evaluated since'
         raise ValueError(
           f'{self.out} holds what was predicted otherwise ({values}): leave '
           '--skip_existing, or take another --out'
@@ -84,7 +84,9 @@ class Written:
   def _has(self, source, maps, lines, segments):
     """Whether results are there; forgets a line that is to be made again."""
     made = self._made.get(source.id)
-    if made and made['paths'] != source.paths:
+    # A row says itself what it is, whichever table it is in.
+    same = made and self._key == 'id' and made['stamp'] == source.stamp
+    if made and made['paths'] != source.paths and not same:
       raise ValueError(
         f'{self.out} holds {source.id} of {made["paths"][0]}, not of '
         f'{source.paths[0]}: predict that into another --out'
