@@ -63,8 +63,6 @@ def predict(
   )
   out, parts = pathlib.Path(out), ()
   if tabular:
-    if where := run.experiment.config['data'].get('where'):
-      print(f'note: data.where={where!r} was of the training: all rows count')
     found, parts = tables.sources(run, inputs, out)
   else:
     found = _images(run, workdir, inputs, out, maps)

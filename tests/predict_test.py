@@ -417,7 +417,7 @@ def test_a_row_is_the_same_in_another_table(tmp_path):
   results = Results(tmp_path, Classification(num_classes=2), key='id')
   results.write([row('monday.csv', 'age 3')])
   assert results.lacking([row('tuesday.csv', 'age 3')]) == []
-  with pytest.raises(ValueError, match='holds a of monday.*not of tuesday'):
+  with pytest.raises(ValueError, match=r'a of monday.*not of tuesday'):
     results.lacking([row('tuesday.csv', 'age 4')])
 
 
