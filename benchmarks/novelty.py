@@ -55,7 +55,7 @@ def noise(test, count=300):
 def measured(workdir, data):
   """{set: {score: `_told`}} of the test split against each other set."""
   run = medjax.load(workdir)
-  known = novelty.load(workdir)
+  known = novelty.load(workdir, run.provenance.steps)
   cases = run.experiment.cases('test')
   test = [cases[i]['image'] for i in range(len(cases))]
   others = {

@@ -312,7 +312,7 @@ def check_splits(splits):
         name = one.partition('[')[0]
         raise ValueError(
           f'data.splits: whether {one!r} of {a} and {other!r} of {b} share '
-          'cases cannot be told: count both from the start and in one unit, '
+          'cases cannot be told: count both from one end and in one unit, '
           f"'{name}[:80%]' and '{name}[80%:]'"
         )
       if overlap:
@@ -335,14 +335,22 @@ def _overlap(one, other):
 def _range(part):
   """(name, (from, to, {unit})) of a part; (name, None) of another kind.
 
-  Numbers are of percent or of cases; from the start 0, to the end infinite.
+  Numbers are of percent, of cases, or of cases from the end, which are below 0.
   """
-  found = re.fullmatch(r'([^[]+)(?:\[(\d*)(%?):(\d*)(%?)\])?', part)
+  edge = r'(-?\d+%?)?'
+  found = re.fullmatch(rf'([^[]+)(?:\[{edge}:{edge}\])?', part)
   if not found:
     return part.partition('[')[0], None
-  name, low, of, high, to = found.groups(default='')
-  units = {unit or 'cases' for x, unit in ((low, of), (high, to)) if x}
-  return name, (float(low or 0), float(high or math.inf), units)
+  name, *edges = found.groups()
+  units, bounds = set(), [-math.inf, math.inf]
+  for i, text in enumerate(edges):
+    if text and '%' in text:
+      bounds[i] = float(text[:-1]) + 100 * text.startswith('-')
+      units.add('%')
+    elif text:
+      bounds[i] = float(text)
+      units.add('from the end' if text.startswith('-') else 'from the start')
+  return name, (*bounds, units)
 
 
 def _get(config, name):

@@ -1,12 +1,10 @@
 """Cases → predictions → metrics, per case and summed up."""
 
 import dataclasses
-import json
 import pathlib
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from medjax import config as config_lib
 from medjax import files, modalities, pooled, progress, subgroups
@@ -15,6 +13,7 @@ from medjax.metrics.classification import defined_mean
 from medjax.prediction import ensemble, novelty
 from medjax.prediction.predictor import Predictor
 from medjax.prediction.samples import samples
+from medjax.prediction.scored import NoReferenceError, evaluate_cases
 from medjax.prediction.trained import write_calibration
 from medjax.reports.gallery import Gallery, save_cases
 from medjax.run import divided, per_case
@@ -27,61 +26,8 @@ _OF_THE_MEANING = (
   'task.positive', 'task.class_names', 'task.ignore', 'data.mask_values',
   'data.ignore',
 )  # fmt: skip
-
-
-class NoReferenceError(ValueError):
-  """No case has what its prediction could be compared with."""
-
-
-def evaluate_cases(predictor, task, samples, *, visit=None):
-  """One row of metrics per case that has a reference, from all processes.
-
-  Each process predicts its share of the samples. `visit(case, prediction, row)`
-  sees each as it comes. Rows are compared with those of the samples'
-  `references`, if there are any. Raises NoReferenceError where no case has a
-  reference.
-  """
-  places = []
-
-  def referenced():
-    for i in range(jax.process_index(), len(samples), jax.process_count()):
-      sample = samples[i]
-      if all(field in sample['raw'] for field in task.fields):
-        places.append(i)
-        yield sample
-
-  rows = []
-  for sample, found in predictor(referenced()):
-    case = sample['raw']
-    ranked = {} if found.ranks is None else {'ranks': found.ranks}
-    row = {
-      'case': places[len(rows)],
-      'id': case['id'],
-      'patient': case['patient'],
-      **task.metrics(found.prediction, case, **ranked),
-      **(ensemble.means(found.uncertainty) if found.uncertainty else {}),
-      **_kept(task, found, case),
-    }
-    if visit:
-      visit(case, found.prediction, row)
-    rows.append(row)
-  rows = _gathered(rows)
-  if not rows:
-    raise NoReferenceError(
-      f'none of {len(samples)} cases has a {" and a ".join(task.fields)} to be '
-      'compared with'
-    )
-  if (references := getattr(samples, 'references', None)) is not None:
-    rows = task.compared(rows, evaluate_cases(predictor, task, references))
-  return rows
-
-
-def _kept(task, found, case):
-  """What a row holds until all that validation decides is decided."""
-  kept = {'signature': found.signature, 'logits': found.logits}
-  if found.probabilities is not None:
-    kept['missed'] = task.missed(found.probabilities, case)
-  return {name: value for name, value in kept.items() if value is not None}
+# Whatever they say, the results are the same.
+_OF_THE_PACE = ('data.cache_gb', 'data.manual_dir', 'inference.batch_size')
 
 
 def predictor_of(experiment):
@@ -93,28 +39,6 @@ def predictor_of(experiment):
     ranks=True,
     features=bool(experiment.inference.ood),
   )
-
-
-def _gathered(rows):
-  """The rows of all processes, in the order of the cases."""
-  if jax.process_count() > 1:
-    # numpy values → lists, and text → bytes of one length everywhere.
-    text = json.dumps(rows, default=lambda x: np.asarray(x).tolist())
-    data = np.frombuffer(text.encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array(data.size))
-    padded = np.zeros(int(sizes.max()), np.uint8)
-    padded[: data.size] = data
-    rows = []
-    for part, size in zip(
-      multihost_utils.process_allgather(padded), sizes, strict=True
-    ):
-      for row in json.loads(part[: int(size)].tobytes()):
-        rows.append({k: _array(v) for k, v in row.items()})
-  return sorted(rows, key=lambda row: row['case'])
-
-
-def _array(value):
-  return np.asarray(value) if isinstance(value, list | float) else value
 
 
 def evaluate(experiment, workdir, *, facts=None, beside=None):
@@ -277,10 +201,13 @@ def _otherwise(config, workdir):
 
   {} where nothing is.
   """
-  changes = config_lib.changes(config, workdir)
-  return (
-    {'changed': {k: new for k, (_, new) in changes.items()}} if changes else {}
-  )
+  changes = {
+    name: new
+    for name, (_, new) in config_lib.changes(config, workdir).items()
+    if name.startswith(('task', 'data.', 'inference.'))
+    and name not in _OF_THE_PACE
+  }
+  return {'changed': changes} if changes else {}
 
 
 def best_of(experiment, workdir):
@@ -338,6 +265,11 @@ def _brief_calibration(calibration):
   return {k: v for k, v in decided.items() if k != 'conformal'}
 
 
+def _told(rows):
+  """Those of a case of which the model gives numbers."""
+  return [row for row in rows if 'signature' in row]
+
+
 def _novelty(experiment, predictor, rows, workdir, steps):
   """Fits and saves what is new to the run, and tells the rows of test.
 
@@ -348,13 +280,14 @@ def _novelty(experiment, predictor, rows, workdir, steps):
   places = novelty.drawn(len(train), experiment.seed)
   with progress.bar('learning what is known', len(places)) as advance:
     known = novelty.seen(predictor, (train[i] for i in places), advance)
-  validation = novelty.of_rows(rows['validation'])
+  validation = novelty.of_rows(_told(rows['validation']))
   found = novelty.Novelty.of(known, validation, names)
   if jax.process_index() == 0:
     found.save(workdir, steps)
-  test = novelty.of_rows(rows['test'])
+  told = _told(rows['test'])
+  test = novelty.of_rows(told)
   p = found.p_values(test.signature, test.logits)
-  for i, row in enumerate(rows['test']):
+  for i, row in enumerate(told):
     row |= {novelty.column(name): float(p[name][i]) for name in p}
   return {
     'scores': list(names),

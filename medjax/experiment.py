@@ -251,21 +251,30 @@ def restore(workdir, *, config=None, trust=False, inference=None):
     return make(config, facts=run_facts.stored(config, workdir))
   config = config_lib.load(workdir)
   if not trust:
-    refuse_foreign(config, workdir)
+    refuse_foreign(config, workdir, data=False)
   config.inference.update(inference or {})
   facts = run_facts.stored(config, workdir)
   try:
-    return make(config, facts=facts)
+    made = make(config, facts=facts)
   except (ArithmeticError, AttributeError, LookupError, TypeError) as e:
     raise ValueError(
       f'{workdir}/config.json is damaged ({type(e).__name__}: {e}): take '
       'another workdir, or train again'
     ) from e
+  if trust or not untrusted.is_code(config.data.name):
+    return made
+  # It may be loaded, and predict; its data are not opened.
+  closed = {'cases': lambda split: refuse_foreign(config, workdir)}
+  members = [(k, dataclasses.replace(e, **closed)) for k, e in made.members]
+  return dataclasses.replace(made, members=tuple(members), **closed)
 
 
-def refuse_foreign(config, workdir):
-  """Raises ValueError if the config of a workdir names code of others."""
-  foreign = sorted(set(untrusted.foreign(config.to_dict())))
+def refuse_foreign(config, workdir, *, data=True):
+  """Raises ValueError if the config of a workdir names code of others.
+
+  `data` says that its data are opened, by a builder's file, say.
+  """
+  foreign = sorted(set(untrusted.foreign(config.to_dict(), data=data)))
   if foreign:
     raise ValueError(
       f'{workdir} names code outside of medjax, {foreign[0]!r}, which would '

@@ -6,6 +6,7 @@ of the run's validation split.
 
 import contextlib
 import filecmp
+import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -210,13 +211,16 @@ def _check_apart(workdir, data, cases, split, same_names):
   # Who validates a fold trains another, and held-out cases are of train.
   both = not experiment.folds and not (own['held_out'] and own['name'] == data)
   learnt = divided.LEARNT if both else divided.LEARNT[:1]
+  opened = {run.cases: run for run, _ in runs}  # members may share theirs
+  given = functools.cache(lambda: _every_name(cases))
   if own['name'] == data:
-    for run, _ in runs:
+    for run in opened.values():
       for name in learnt:
         parts = run.data.splits[name]
-        config_lib.check_splits({name: parts, '--data': split})
         if '[' in split and '[' in parts:
-          _check_records(data, cases, name, _seen(run.cases(name)))
+          _check_records(data, given(), name, _seen(run.cases(name)))
+        else:
+          config_lib.check_splits({name: parts, '--data': split})
     return
   in_folder = isinstance(cases, folder.FolderCases)
   if not in_folder and own['name'] != 'folder':  # of two sets that have names
@@ -225,10 +229,9 @@ def _check_apart(workdir, data, cases, split, same_names):
     before = divided.read(place)
     for name in learnt if before else ():
       seen = {'id': {*before[name]}, 'patient': {*before[name].values()}}
-      _check_records(data, cases, name, seen, _ONLY_NAMES)
+      _check_records(data, given(), name, seen, _ONLY_NAMES)
   try:
     check_own(experiment, workdir)
-    opened = {run.cases for run, _ in runs}  # one of members that share theirs
     every = [(name, of(name)) for of in opened for name in learnt]
   except (OSError, ValueError) as e:
     print(f'note: not checked against the cases of the training: {e}')
@@ -237,7 +240,7 @@ def _check_apart(workdir, data, cases, split, same_names):
     if in_folder and own['name'] == 'folder':
       _check_entries(data, cases.entries, name, known.entries, same_names)
     elif not same_names:  # one set, prepared and as it came
-      _check_records(data, cases, name, _seen(known), _ONLY_NAMES)
+      _check_records(data, given(), name, _seen(known), _ONLY_NAMES)
 
 
 def check_own(experiment, workdir):
@@ -266,14 +269,19 @@ _ONLY_NAMES = ', or say --same_names if they only'
 _DID = {'train': 'was trained', 'validation': 'chose its checkpoint'}
 
 
-def _check_records(data, cases, split, seen, mend=''):
-  for case in getattr(cases, 'entries', cases):
-    _refuse(data, *_names(case), split, seen, mend)
+def _check_records(data, given, split, seen, mend=''):
+  for name, patient in given:
+    _refuse(data, name, patient, split, seen, mend)
+
+
+def _every_name(cases):
+  """[(id, patient)] of raw cases, or of the entries of a folder."""
+  return [_names(case) for case in getattr(cases, 'entries', cases)]
 
 
 def _seen(cases):
   """{'id', 'patient'} of raw cases, or of the entries of a folder."""
-  names = [_names(case) for case in getattr(cases, 'entries', cases)]
+  names = _every_name(cases)
   return {'id': {i for i, _ in names}, 'patient': {p for _, p in names}}
 
 

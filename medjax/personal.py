@@ -59,7 +59,7 @@ class Personaliser:
   ):
     config = config_lib.load(workdir)
     if not trust:
-      experiment.refuse_foreign(config, workdir)
+      experiment.refuse_foreign(config, workdir, data=False)
     if config.members > 1 or config.folds:
       raise ValueError(f'{workdir} holds several runs: name one of its folders')
     if way not in WAYS:
@@ -89,8 +89,8 @@ class Personaliser:
   def read(self, history):
     """The raw cases of a folder of earlier scans with their masks."""
     path = pathlib.Path(history).expanduser()
-    options = cases.options_of_others(self._plain, path)
-    options |= {'fractions': (1, 0, 0), 'folds': 0}  # one patient's, all of it
+    options = cases.options_of_others(_of_one_patient(self._plain), path)
+    options |= {'fractions': (1, 0, 0), 'folds': 0}  # all of it
     splits = folder.open_splits(path, **options)
     for part in splits.values():
       cases.check_classes(self._plain, history, part)
@@ -134,7 +134,10 @@ class Personaliser:
       state, metrics = step(state, metrics, batch, key)
       if i % self._every == 0:
         now = adapted.merge(local_variables(state))
-        scores.append((i, self.score(now, cases, held)))
+        try:
+          scores.append((i, self.score(now, cases, held)))
+        except ValueError:  # It diverged, and gives no numbers.
+          break
         if scores[-1][1] > best[2]:
           best = jax.tree.map(np.asarray, now), *scores[-1]
     if not best[2] > scores[0][1] + _MARGIN:
@@ -171,6 +174,15 @@ class Personaliser:
         )
       )
     return float(np.nanmean(np.array(found)))
+
+
+def _of_one_patient(made):
+  """The experiment without what of its data told patients and rows apart."""
+  alone = dict(patient='', where='', group='', hash_ids='')
+  if 'covariates' not in made.task.inputs:
+    alone['join'] = dict.fromkeys(made.config['data']['join'], '')
+  data = {**made.config['data'], **alone}
+  return dataclasses.replace(made, config={**made.config, 'data': data})
 
 
 def held_slices(mask, ignore):

@@ -80,7 +80,7 @@ def predict(
 def _write(run, found, parts, results, maps, judge, calibrated):
   """Predicts all; raises ValueError for what failed, when the rest is done."""
   maps = _maps_of(run.task, **maps)
-  results.begin()
+  results.begin(found)
   try:
     errors = _predict(run, found, results, maps, judge, calibrated)
   finally:  # what was predicted stays, whatever comes

@@ -66,8 +66,10 @@ def rows(config, made, workdir, *, training):
   try:
     return _rows(baseline, made, folder, training)
   except (ArithmeticError, FileNotFoundError, ValueError) as e:
-    if jax.process_index() == 0:  # The fusion is evaluated without it.
-      print(f'medjax: there is no tabular baseline: {e}', file=sys.stderr)
+    if jax.process_count() > 1:  # The others may wait for this one.
+      raise
+    # The fusion is evaluated without it.
+    print(f'medjax: there is no tabular baseline: {e}', file=sys.stderr)
     return None
 
 

@@ -22,16 +22,17 @@ def is_code(name):
   return isinstance(name, str) and '.py' in name
 
 
-def foreign(config):
+def foreign(config, *, data=True):
   """Yields the names of code outside of medjax in (some fields of) a config.
 
+  With `data` a builder's file among them, which is run when data are opened.
   Such code may be named by a config file on the command line, never by a
   workdir, a plan or a table: loading one would run it.
   """
   for path, text in _texts(config):
     plain = _is_in(path, _TEXTS) and not _is_in(path, ('data.preprocess',))
     other = ':' in text and not plain and not _OURS.fullmatch(text)
-    if other or (path == 'data.name' and is_code(text)):
+    if other or (data and path == 'data.name' and is_code(text)):
       yield text
 
 

@@ -11,6 +11,7 @@ from medjax import engine, evaluate, experiment
 from medjax.config import default_config
 from medjax.data import repeated
 from medjax.data.facts import DataFacts
+from medjax.prediction import scored
 from medjax.prediction.predictor import Predictor, local_variables
 from medjax.run import per_case
 from medjax.tasks import Classification, Segmentation
@@ -191,7 +192,7 @@ def test_each_process_predicts_its_share_of_the_cases(monkeypatch):
   made, seen = make(), []
   samples = [made.prepare(make_case(i)) for i in range(5)]
   predict = Predictor(made).with_weights({})
-  monkeypatch.setattr(evaluate, '_gathered', lambda rows: rows)
+  monkeypatch.setattr(scored, '_gathered', lambda rows: rows)
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   for process in range(2):
     monkeypatch.setattr(jax, 'process_index', lambda p=process: p)
@@ -214,6 +215,51 @@ def test_cases_without_reference_are_passed_over():
     evaluate.evaluate_cases(predict, TASK, samples[:1])
   assert evaluate._of_test(predict, TASK, samples[:1], None) == {}
   assert [*evaluate._of_test(predict, TASK, samples, None)] == ['test']
+
+
+@pytest.mark.parametrize('members', [1, 2])
+def test_maps_without_numbers_are_missed_and_named(members, capsys):
+  task = Segmentation(num_classes=2, level=0.9)
+  cases, made = [make_case(i) for i in range(3)], make(task=task)
+  for i in (0, 2):
+    cases[i]['image'][3, 4, 5] = np.nan
+  samples = [made.prepare(case) for case in cases]
+  predict = evaluate.predictor_of(made).with_weights(*[{}] * members)
+  seen = []
+  rows = evaluate.evaluate_cases(
+    predict, task, samples, visit=lambda *found: seen.append(found[1].any())
+  )
+  assert [float(row['dice'][0]) for row in rows] == [0, 1, 0]
+  assert seen == [False, True, False]
+  assert rows[0].keys() == rows[1].keys() == rows[2].keys()
+  assert (rows[0]['missed'][0][1:] == 1).all()
+  assert rows[0]['auroc'] == 0.5
+  assert 'no numbers of 2 of 3 cases' in (line := capsys.readouterr().err)
+  assert line.endswith('they count as missed: case 0, case 2\n')
+  assert task.summarize(rows)['scores']['dice'] == pytest.approx(1 / 3)
+  assert task.calibrate(rows)
+  with pytest.raises(ValueError, match=r'case 0: the .* \(1 of 1 cases\)'):
+    evaluate.evaluate_cases(predict, task, samples[:1])
+
+
+def test_no_process_waits_for_one_that_has_no_numbers(monkeypatch):
+  task, gathered = Classification(num_classes=2), []
+  made = make(task=task, model=Brightness())
+  cases = [make_case(i) for i in range(3)]
+  cases[1]['image'][3, 4, 5] = np.nan
+  samples = [made.prepare(case) for case in cases]
+  predict = Predictor(made).with_weights({})
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(
+    scored, '_gathered', lambda rows: gathered.extend(map(dict, rows)) or rows
+  )
+  monkeypatch.setattr(jax, 'process_index', lambda: 1)
+  with pytest.raises(ValueError, match='case 1: the model gives no numbers'):
+    evaluate.evaluate_cases(predict, task, samples)
+  monkeypatch.setattr(scored, '_gathered', lambda rows: gathered + rows)
+  monkeypatch.setattr(jax, 'process_index', lambda: 0)
+  with pytest.raises(ValueError, match=r'case 1: .* \(1 of 3 cases\)'):
+    evaluate.evaluate_cases(predict, task, samples)
 
 
 def test_scores_are_also_said_without_what_training_has_seen():

@@ -62,7 +62,8 @@ def test_the_order_of_the_classes_is_that_of_the_task(config):
   [
     ('fold0+fold1', 'fold1'), ('a', 'a[:50%]'), ('a[:5]', 'a'),
     ('a[:5]',) * 2, ('a[:80%]', 'a[75%:]'), ('b+a[:30]', 'a[20:25]'),
-    ('a', 'a[-5:]'), ('a[-5:]',) * 2,
+    ('a', 'a[-5:]'), ('a[-5:]',) * 2, ('a[:90%]', 'a[-20%:]'),
+    ('a[:-5]', 'a[-9:]'), ('a[-30%:-10%]', 'a[80%:85%]'),
   ],
 )  # fmt: skip
 def test_a_part_in_two_splits_is_refused(train, test):
@@ -73,16 +74,21 @@ def test_a_part_in_two_splits_is_refused(train, test):
 
 
 @pytest.mark.parametrize(
-  'test', ['a[80%:]', 'b[:80%]', 'a[80%:90%]+b', 'b[-5:]']
-)
-def test_parts_that_share_nothing_are_taken(test):
-  config_lib.check_splits({'train': 'a[:80%]', 'test': test})
+  ('train', 'test'),
+  [
+    ('a[:80%]', 'a[80%:]'), ('a[:80%]', 'b[:80%]'), ('a[:80%]', 'b[-5:]'),
+    ('a[:80%]', 'a[80%:90%]+b'), ('a[:80%]', 'a[-20%:]'),
+    ('a[:-100]', 'a[-100:]'), ('a[-30%:-10%]', 'a[-10%:]'),
+  ],
+)  # fmt: skip
+def test_parts_that_share_nothing_are_taken(train, test):
+  config_lib.check_splits({'train': train, 'test': test})
 
 
 @pytest.mark.parametrize(
   ('train', 'test'),
   [
-    ('a[:90%]', 'a[-20%:]'),
+    ('a[:90]', 'a[-20:]'),
     ('a[20%:]', 'a[:80]'),
     ('a[:80%]', 'b+a[-5:]'),
     ('a[0shard]', 'a[1shard]'),
@@ -193,8 +199,6 @@ def test_only_the_experiment_and_the_commands_see_a_config_dict():
     # A colon more, or a name that is no word, is imported too.
     {'task.loss': {'os:system:x': 1.0}},
     {'schedule.name': 'my-module:f'},
-    {'data.name': 'run/blobs.py'},
-    {'data.name': 'run/blobs.py/small'},
     # It is ours, and runs a file.
     {'schedule': {'name': 'medjax.public:read_config', 'file': 'run/f.py'}},
   ],
@@ -211,6 +215,23 @@ def test_a_workdir_of_others_runs_no_code(config, tmp_path, field):
   path.write_text(json.dumps(stored))
   with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
     experiment.restore(tmp_path / 'run')
+
+
+@pytest.mark.parametrize('name', ['blobs.py', 'blobs.py/small'])
+def test_a_builders_file_of_others_is_not_run_by_what_loads(
+  config, tmp_path, name
+):
+  """As a service does, which predicts on data of its own."""
+  experiment.make(config).store(tmp_path / 'run')
+  (tmp_path / 'blobs.py').write_text(f"open('{tmp_path}/ran', 'w')")
+  config.data.name = str(tmp_path / name)
+  config_lib.store(config, tmp_path / 'run')
+  found = experiment.restore(tmp_path / 'run')
+  with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
+    found.cases('test')
+  with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
+    experiment.refuse_foreign(config, tmp_path / 'run')
+  assert not (tmp_path / 'ran').exists()
 
 
 # Said before anything is trained.

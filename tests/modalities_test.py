@@ -228,6 +228,7 @@ def test_a_baseline_spends_no_privacy_and_costs_no_evaluation(
   config.task = dict(name='Classification', inputs=INPUTS[:2])
   made = types.SimpleNamespace(
     optional=True,
+    folds=False,
     task=types.SimpleNamespace(inputs=INPUTS[:2]),
     facts=types.SimpleNamespace(causes=1),
   )

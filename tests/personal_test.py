@@ -1,5 +1,6 @@
 """A model adapts to a patient only where slices that it did not see improve."""
 
+import dataclasses
 import json
 import shutil
 
@@ -201,6 +202,35 @@ def test_structures_have_the_labels_of_the_training(tmp_path):
   history = structures(tmp_path / 'p', 1, ('liver', 'spleen'))
   (case,) = fit.read(history)
   assert case['mask'][:, 0, 0].tolist() == [2, 2, 3, 3, 0, 0, 0, 0]
+
+
+def test_what_tells_patients_apart_is_not_asked_of_one(run, tmp_path):
+  """Patterns of names, a row of a table, a salt that is elsewhere."""
+  fit = personal.Personaliser(run, steps=1)
+  data = {
+    **fit._plain.config['data'],
+    'patient': r'P\d+', 'where': 'site=A', 'hash_ids': str(tmp_path / 'salt'),
+    'join': {'table': 'features.csv', 'on': 'id'},
+  }  # fmt: skip
+  config = {**fit._plain.config, 'data': data}
+  fit._plain = dataclasses.replace(fit._plain, config=config)
+  history = write(tmp_path / 'p', [scan(np.random.default_rng(2))])
+  assert len(fit.read(history)) == 1
+
+
+def test_an_adaptation_that_diverges_changes_nothing(run, tmp_path):
+  fit = personal.Personaliser(run, steps=4)
+  scores = iter([0.7])
+
+  def score(*_):
+    for value in scores:
+      return value
+    raise ValueError('the model gives no numbers of it')
+
+  fit.score = score
+  history = write(tmp_path / 'p', [scan(np.random.default_rng(2))])
+  outcome = fit(fit.read(history))
+  assert (outcome.steps, outcome.held) == (0, ((0, 0.7),))
 
 
 def test_a_history_is_read_as_the_run_read_its_data(tmp_path):

@@ -18,7 +18,7 @@ from medjax.files import write_csv
 from medjax.predict import answer, predict
 from medjax.prediction import files, trained
 from medjax.prediction.result import Prediction, Provenance
-from medjax.prediction.written import Written
+from medjax.prediction.written import Written, made_by
 from medjax.tasks import Classification, Ordinal, Segmentation
 from medjax.tasks.task import Calibration
 from medjax.train import train
@@ -361,7 +361,7 @@ class Results:
 
   def write(self, sources, lines=True, **by):
     written = self.written(**by)
-    written.begin()
+    written.begin(sources)
     for source in sources:
       line = Prediction(id=source.id, provenance=FROM, values={'0': 1})
       written.add(source, line if lines else None)
@@ -396,6 +396,31 @@ def test_what_is_there_is_of_the_same_file_run_and_options(tmp_path):
     results.lacking(found)
 
 
+def test_what_is_there_is_of_the_same_weights(tmp_path):
+  weights = tmp_path / 'run/checkpoints/1/x'
+  weights.parent.mkdir(parents=True)
+  run = types.SimpleNamespace(
+    experiment=default_config(), provenance=Provenance('', (1,), '', '')
+  )
+  results = Results(tmp_path / 'out', Classification(num_classes=2))
+  found = [files.source(save_png(tmp_path / '0.png'))]
+  weights.write_text('trained')
+  results.write(found, **made_by(tmp_path / 'run', run, {}))
+  assert results.lacking(found, **made_by(tmp_path / 'run', run, {})) == []
+  weights.write_text('trained anew, to the same step')
+  with pytest.raises(ValueError, match='this was trained or evaluated since'):
+    results.lacking(found, **made_by(tmp_path / 'run', run, {}))
+
+
+def test_a_row_is_the_same_in_another_table(tmp_path):
+  row = lambda day, text: files.Source('a', 'a', [day], [text], None)
+  results = Results(tmp_path, Classification(num_classes=2), key='id')
+  results.write([row('monday.csv', 'age 3')])
+  assert results.lacking([row('tuesday.csv', 'age 3')]) == []
+  with pytest.raises(ValueError, match=r'a of monday.*not of tuesday'):
+    results.lacking([row('tuesday.csv', 'age 4')])
+
+
 def test_a_path_is_the_same_from_another_folder(tmp_path, monkeypatch):
   results = Results(tmp_path / 'out', Classification(num_classes=2))
   path = save_png(tmp_path / 'a/0.png')
@@ -417,6 +442,33 @@ def test_a_case_without_its_line_or_its_mask_is_predicted_again(tmp_path):
   assert results.lacking(found) == ['0', '1', '2']
 
 
+def test_masks_of_which_nothing_says_what_made_them_stay(tmp_path):
+  found = [files.source(save_png(tmp_path / f'{i}.png')) for i in range(3)]
+  results = Results(tmp_path / 'out', Segmentation(num_classes=2))
+  save_png(tmp_path / 'out/1.png')  # of a release that did not say
+  with pytest.raises(ValueError, match=r'mask of 1: no predicted\.json says'):
+    results.lacking(found, lines=False)
+  assert results.lacking(found[:1], lines=False) == ['0']
+  results.write(found[:1], lines=False)
+  results.write(found[1:2], lines=False)
+  assert results.lacking(found, lines=False) == ['2']
+  results.written().begin(found[1:])  # and is killed
+  save_png(tmp_path / 'out/2.png')
+  assert results.lacking(found, lines=False) == ['1', '2']
+  results.write(found[2:], lines=False, step=[2])
+  with pytest.raises(ValueError, match=r'mask of 0: no predicted\.json says'):
+    results.lacking(found, lines=False, step=[2])
+
+
+def test_masks_whose_lines_a_new_table_forgets_stay(tmp_path):
+  found = [files.source(save_png(tmp_path / f'{i}.png')) for i in range(2)]
+  results = Results(tmp_path / 'out', Segmentation(num_classes=2))
+  results.write(found[:1])
+  results.write(found[1:])
+  with pytest.raises(ValueError, match=r'mask of 0: no predicted\.json says'):
+    results.lacking(found)
+
+
 def test_all_rows_of_a_table_and_what_fails_is_told(tmp_path, capsys):
   workdir = make_run_in(tmp_path, RESNET, CLASSES, SCALE, (8, 8, 1))
   config = config_lib.load(workdir)
@@ -434,7 +486,9 @@ def test_all_rows_of_a_table_and_what_fails_is_told(tmp_path, capsys):
   save_png(tmp_path / '2.png', (8, 8))
   capsys.readouterr()
   predict(workdir, [table], out, skip_existing=True)
-  assert capsys.readouterr().out.startswith('1/1 2 → ')
+  note, line, *_ = capsys.readouterr().out.splitlines()
+  assert "data.where='site=A' was of the training" in note
+  assert line.startswith('1/1 2 → ')
   assert ids() == ['0', '1', '2']
   other = save_png(tmp_path / 'other/0.png', (8, 8)).with_name('new.csv')
   other.write_text('path\n0.png\n')

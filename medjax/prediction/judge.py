@@ -8,7 +8,6 @@ import numpy as np
 from medjax import files
 from medjax.metrics.conformal import check_level
 from medjax.prediction import novelty
-from medjax.run import per_case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,14 +138,22 @@ def _stored(workdir):
 
 
 def _rows(workdir, task):
-  """The rows of test cases in per_case.csv, as the task takes them, or []."""
-  try:
-    table = per_case.read(str(workdir))
-  except FileNotFoundError:
+  """The rows of test cases in per_case.csv, as the task takes them, or [].
+
+  There are none of a test split that has no references.
+  """
+  path = workdir / 'per_case.csv'
+  if not path.exists():
     return []
+  table, header = files.read_csv(path, mend='evaluate again')
+  if not {'split', 'id', 'patient'} <= {*header}:
+    raise ValueError(
+      f'{path} is damaged: it has no split, id and patient; evaluate again'
+    )
   return [
-    {'id': name, 'patient': row.get('patient', ''), **task.recalled(row)}
-    for name, row in table.items()
+    {'id': row['id'], 'patient': row['patient'], **task.recalled(row)}
+    for row in table
+    if row['split'] == 'test'
   ]
 
 

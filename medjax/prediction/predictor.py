@@ -115,6 +115,18 @@ class Predictor:
         raise error
       refused(error)
 
+  def nothing(self, sample):
+    """The `Found` of a map without foreground, for want of numbers."""
+    shape = sample['raw']['image'].shape[:-1]
+    unknown = ensemble.MEASURES if len(self.weights) > 1 else ()
+    more = {}
+    if self._maps:
+      more['probabilities'] = np.zeros((*shape, self._task.num_outputs))
+    if self._ranks:
+      more['ranks'] = np.zeros(shape, np.uint16)
+    uncertainty = dict.fromkeys(unknown, np.array(np.nan))
+    return Found(np.zeros(shape, np.uint8), uncertainty, **more)
+
   def _placed(self, variables):
     """Variables on the devices, merged here and not in every forward pass."""
     variables = jax.device_put(variables, engine.replicated(self._mesh))

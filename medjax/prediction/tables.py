@@ -54,6 +54,8 @@ def cases(run, path):
 
 def sources(run, paths, out):
   """([`files.Source`] of the rows of tables, the `FolderCases` they are of)."""
+  if where := run.experiment.config['data'].get('where'):
+    print(f'note: data.where={where!r} was of the training: all rows count')
   found, seen, parts = [], {}, []
   for path in map(pathlib.Path, paths):
     if path.parent.resolve() == pathlib.Path(out).resolve():

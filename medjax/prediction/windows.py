@@ -158,9 +158,9 @@ class _Case:
       return _Whole(sink)
     return _Stitcher(shape, self._patch_size, self._weights, sink)
 
-  def add(self, start, found):
+  def add(self, start, found, finite):
     # Argmax takes NaN for background, and does not complain.
-    self._finite &= all(np.isfinite(x).all() for x in found.values())
+    self._finite &= finite
     if not self._finite:
       return
     for name, block in found.items():
@@ -282,10 +282,12 @@ def predict_samples(
 
   def collect(batch, found):
     nonlocal case
-    found = {name: np.asarray(x) for name, x in found.items()}
+    arrays = {id(x): np.asarray(x) for x in found.values()}  # some twice
+    found = {name: arrays[id(x)] for name, x in found.items()}
     for i, (sample, last, start, _) in enumerate(batch):
       case = case or _Case(sample, patch_size, weights, sink)
-      case.add(start, {name: x[i] for name, x in found.items()})
+      finite = all(np.isfinite(x[i]).all() for x in arrays.values())
+      case.add(start, {name: x[i] for name, x in found.items()}, finite)
       if last:
         yield sample, case.result()
         case = None

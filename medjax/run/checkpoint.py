@@ -188,10 +188,11 @@ class Checkpointer:
         return self._manager.metrics(step)['score'], step
       except (ValueError, OSError, KeyError, TypeError) as e:
         damage.check(e, self._path(step))
-        print(
-          f'medjax: {self._path(step)} is damaged: it has no score',
-          file=sys.stderr,
-        )
+        if self._path(step).exists():  # and was not just replaced
+          print(
+            f'medjax: {self._path(step)} is damaged: it has no score',
+            file=sys.stderr,
+          )
         return -math.inf, step
 
     ranks = map(rank, self._manager.all_steps())

@@ -50,9 +50,12 @@ def check(experiment, workdir):
   """
   _check_facts(experiment, workdir)
   before = read(workdir)
-  if not before:
+  if not before and experiment.folds:  # each fold has its own
     return
   now = {split: _names(experiment.cases(split)) or {} for split in _SPLITS}
+  if not before:
+    _check_judged(workdir, now)
+    return
   for split in LEARNT:
     ids, patients = {*before[split]}, {*before[split].values()}
     for other in _SPLITS:
@@ -70,6 +73,20 @@ def check(experiment, workdir):
         )
 
 
+def _check_judged(workdir, now):
+  """As `check`, of a run from before there was cases.json, if it was judged."""
+  path = pathlib.Path(workdir) / 'per_case.csv'
+  if not any(now.values()) or not path.exists():
+    return
+  rows, _ = files.read_csv(path, mend='delete it')
+  judged = {row['id'] for row in rows if row.get('split', 'test') == 'test'}
+  if count := len(judged & {*now['train'], *now['validation']}):
+    raise ValueError(
+      f'{workdir}: {count} of its test cases are now in train or validation: '
+      f'the data, or how they are divided, have changed; {_MEND}'
+    )
+
+
 def _check_facts(experiment, workdir):
   """Raises ValueError where facts.json says something else than the data."""
   path = pathlib.Path(workdir) / 'facts.json'
@@ -85,14 +102,16 @@ def _check_facts(experiment, workdir):
     raise ValueError(
       f'{path}: trained on the classes {", ".join(facts.class_names)}, and the '
       f'data now have {", ".join(now)}: the data have changed since the '
-      f'training; name them as they were, or {_MEND}'
+      'training; give the folders, or the cells of the table, their old names, '
+      f'or {_MEND}'
     )
-  whole = experiment.config['data']['patch_size'] is not None
-  for name in _MEASURED if whole else (*_MEASURED, 'shape'):
+  patch = experiment.config['data']['patch_size'] is None and facts.rank == 3
+  for name in (*_MEASURED, 'shape') if patch else _MEASURED:
     old, new = (np.array(getattr(f, name)) for f in (facts, experiment.facts))
     if old.shape != new.shape or not np.allclose(old, new, rtol=1e-4):
       raise ValueError(
-        f'{path}: {name} of the training cases are no longer these: the run '
+        f'{path}: {name} of the training cases are no longer these (the data '
+        'have changed, or an older medjax measured other cases): the run '
         'cannot go on with others; evaluate it as it is, by --mode=evaluate, '
         f'or {_MEND}'
       )

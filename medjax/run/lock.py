@@ -21,7 +21,7 @@ def locked(workdir):
   with path.open('a+') as f:
     try:
       fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # the latter of SMB
       f.seek(0)
       holder = f.read().strip() or '?'
       raise ValueError(

@@ -8,7 +8,7 @@ from medjax import files
 
 FOLDER = 'trials'
 _FILE = 'trial.json'
-_TRIES = 3  # of a trial whose process dies, before it counts as failed
+_TRIES = 3  # of a trial that ends its process, before it counts as failed
 
 
 @dataclasses.dataclass
@@ -19,7 +19,7 @@ class Trial:
   validation score} at each rung that it reached. aim: the step that it is on
   its way to, or reached last. curve: {step: score} of all validations. state:
   'running', 'paused' at a rung or where it was told to stop, 'done', 'failed'
-  with a reason. tries: how often its process has died on the way. seconds:
+  with a reason. tries: how often it has ended its process on the way. seconds:
   spent in all. parent: of a population, whose state it took over at step
   `since`.
   """
@@ -52,13 +52,13 @@ class Trial:
     """Its score at the highest rung, None before the first."""
     return self.values[max(self.values)] if self.values else None
 
-  def died(self):
-    """Takes note that its process is gone."""
+  def died(self, reason='its process died; out of memory?'):
+    """Takes note that its process is gone, or had to stop for this reason."""
     self.tries += 1
     self.state = 'paused'
     if self.tries >= _TRIES:
       self.state = 'failed'
-      self.reason = f'its process died {self.tries} times; out of memory?'
+      self.reason = f'{self.tries} times: {reason}'
 
 
 def folder(workdir, number):

@@ -170,11 +170,16 @@ def _work(objective, trial, place, levels, *, newest):
     trial.state = 'done' if until == levels[-1] else 'paused'
     found = 'at' if newest else 'the best up to'
     said = f'{value:.4f}, {found} step {until}'
-  except (SystemExit, KeyboardInterrupt, OSError):
-    # It was told to stop, and did not die; or this machine has not its data, or
-    # no room, and another may.
+  except (SystemExit, KeyboardInterrupt):  # told to stop, which is no death
     trial.state = 'paused'
     raise
+  except OSError as e:
+    # This machine has not its data, or no room, and another may; unless it is
+    # the settings that name what nobody has.
+    trial.died(cli.said(e) or str(e))
+    if trial.state == 'paused':
+      raise
+    return f'failed {trial.reason}'
   except Exception as e:
     line = cli.said(e)
     if line is None:

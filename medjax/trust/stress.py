@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import sys
 
 import numpy as np
 
@@ -60,6 +61,8 @@ class Stress:
       if name in answering:
         scores[f'{name}_at_operating_point'] = answering[name]
     if self.known is not None:
+      # Of a map without numbers there is none.
+      rows = [row for row in rows if 'signature' in row]
       pick = lambda k: np.stack([np.asarray(row[k]) for row in rows])
       logits = pick('logits') if 'logits' in rows[0] else None
       p = self.known.p_values(pick('signature'), logits)['p']
@@ -119,7 +122,10 @@ def load(workdir, *, trust=False, limit=None, checkpoint='best', seed=0):
     raise ValueError(f'{workdir}: no test case has a reference')
   known = None
   if (pathlib.Path(workdir) / novelty.FILE).exists():
-    known = novelty.load(workdir, steps)
+    try:
+      known = novelty.load(workdir, steps)
+    except ValueError as e:  # of other weights, or damaged
+      print(f'medjax: what is new is not told: {e}', file=sys.stderr)
   return Stress(made, variables, calibration, cases, known)
 
 

@@ -276,11 +276,31 @@ def test_a_fault_of_a_machine_fails_no_trial(tmp_path):
   with pytest.raises(FileNotFoundError, match='/mnt/data'):
     worker.search(tmp_path / 'a', objective, space, **options)
   (trial,) = ledger.read(tmp_path / 'a')
-  assert (trial.state, trial.reason, trial.tries) == ('paused', '', 0)
+  assert (trial.state, trial.reason, trial.tries) == ('paused', '', 1)
   found = worker.search(tmp_path / 'a', objective, space, **options)
   whole = worker.search(tmp_path / 'b', mounted, space, **options)
   as_found = lambda t: (t.overrides, t.values, t.state)
   assert [*map(as_found, found)] == [*map(as_found, whole)]
+
+
+def test_settings_that_name_what_nobody_has_fail_at_last(tmp_path):
+  """As a space of pretrained weights, of which one is not there."""
+  options = dict(trials=3, levels=(3, 9), show=lambda line: None)
+  others = Objective()
+
+  def objective(overrides, folder, until):
+    if folder.name == '0000':
+      raise FileNotFoundError(2, 'No such file or directory', 'weights.pth')
+    return others(overrides, folder, until)
+
+  for _ in range(2):
+    with pytest.raises(FileNotFoundError, match=r'weights\.pth'):
+      worker.search(tmp_path, objective, space, **options)
+  found = worker.search(tmp_path, objective, space, **options)
+  assert found[0].state == 'failed'
+  assert found[0].reason.startswith('3 times: ')
+  assert 'weights.pth' in found[0].reason
+  assert all(trial.values for trial in found[1:])
 
 
 def test_a_damaged_trial_is_deleted_as_told_and_another_takes_its_place(

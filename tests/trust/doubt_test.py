@@ -23,6 +23,7 @@ from medjax.data.facts import DataFacts
 from medjax.predict import predict
 from medjax.prediction import judge, novelty, trained
 from medjax.report import write_report
+from medjax.tasks import Classification
 from medjax.tasks.task import Calibration
 from medjax.train import train
 
@@ -92,6 +93,21 @@ def test_files_have_a_set_a_p_and_a_reason(workdir, pictures, tmp_path):
   assert 'unlike the training cases' in odd['reason']
   assert rows['flat.png']['abstain'] == '1'
   assert {row['abstain'] for row in rows.values()} == {'0', '1'}
+
+
+def test_a_test_split_without_references_tells_no_coverage(tmp_path):
+  task = Classification(num_classes=2, class_names=('dark', 'bright'))
+  told = judge.Judge(task, Calibration(), level=0.9, method='lac')
+  line = 'coverage at 0.9 was not measured: the run has no table of test cases'
+  assert told.said(tmp_path) == [line]
+  row = {'id': 'a', 'patient': 'a', 'probability/dark': 0.3}
+  row |= {'probability/bright': 0.7, 'label': 1}
+  table = tmp_path / 'per_case.csv'
+  files.write_csv(table, [{'split': 'validation', **row}])
+  assert told.said(tmp_path) == [line]
+  files.write_csv(table, [row])
+  with pytest.raises(ValueError, match=r'per_case\.csv is damaged: it has no'):
+    told.said(tmp_path)
 
 
 def test_a_set_is_printed_with_its_coverage(
