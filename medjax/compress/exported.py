@@ -16,8 +16,12 @@ class Predictor:
     self._shipped, self._task = golden.script(), task
     self._model = self._shipped.programs.Model(folder, 'onnx')
 
-  def __call__(self, samples):
-    """Yields (sample, Found) of samples that hold their raw case."""
+  def __call__(self, samples, *, refused=None):
+    """Yields (sample, Found) of samples that hold their raw case.
+
+    `refused` is told of none: an exported model says nothing of NaN.
+    """
+    del refused
     for sample in samples:
       case = sample['raw']
       found = _predict(self._shipped, self._model, case)
