@@ -440,6 +440,7 @@ def test_members_of_an_ensemble_predict_as_one(program, tmp_path):
     '00_overlay.png',
     '00_entropy.png',
     '00_mutual_information.png',
+    'predicted.json',
   }
 
 
