@@ -265,11 +265,6 @@ def _brief_calibration(calibration):
   return {k: v for k, v in decided.items() if k != 'conformal'}
 
 
-def _told(rows):
-  """Those of a case of which the model gives numbers."""
-  return [row for row in rows if 'signature' in row]
-
-
 def _novelty(experiment, predictor, rows, workdir, steps):
   """Fits and saves what is new to the run, and tells the rows of test.
 
@@ -280,11 +275,11 @@ def _novelty(experiment, predictor, rows, workdir, steps):
   places = novelty.drawn(len(train), experiment.seed)
   with progress.bar('learning what is known', len(places)) as advance:
     known = novelty.seen(predictor, (train[i] for i in places), advance)
-  validation = novelty.of_rows(_told(rows['validation']))
+  validation = novelty.of_rows(novelty.told(rows['validation']))
   found = novelty.Novelty.of(known, validation, names)
   if jax.process_index() == 0:
     found.save(workdir, steps)
-  told = _told(rows['test'])
+  told = novelty.told(rows['test'])
   test = novelty.of_rows(told)
   p = found.p_values(test.signature, test.logits)
   for i, row in enumerate(told):

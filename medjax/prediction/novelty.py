@@ -128,6 +128,11 @@ class Seen:
   ids: tuple[str, ...]
 
 
+def told(rows):
+  """The rows of cases of which the model gives numbers."""
+  return [row for row in rows if 'signature' in row]
+
+
 def of_rows(rows):
   """The `Seen` of the rows of an evaluation, without labels."""
   pick = lambda name: np.stack([np.asarray(row[name]) for row in rows])

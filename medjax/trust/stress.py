@@ -61,11 +61,8 @@ class Stress:
       if name in answering:
         scores[f'{name}_at_operating_point'] = answering[name]
     if self.known is not None:
-      # Of a map without numbers there is none.
-      rows = [row for row in rows if 'signature' in row]
-      pick = lambda k: np.stack([np.asarray(row[k]) for row in rows])
-      logits = pick('logits') if 'logits' in rows[0] else None
-      p = self.known.p_values(pick('signature'), logits)['p']
+      seen = novelty.of_rows(novelty.told(rows))
+      p = self.known.p_values(seen.signature, seen.logits)['p']
       scores['flagged_as_new'] = float((p < novelty.DOUBT).mean())
     return scores
 

@@ -7,6 +7,7 @@ import threading
 import warnings
 
 from medjax.data.formats.dicom.errors import quiet
+from medjax.data.formats.silence import unlogged
 
 PROGRAM = """
 import os, sys
@@ -45,3 +46,24 @@ def test_pydicom_is_quiet_until_the_last_thread_has_read():
   thread.join()
   assert seen == [(logging.CRITICAL + 1, 'ignore')]
   assert (logger.level, warnings.filters[:]) == before
+
+
+def test_filters_are_as_before_whichever_reader_leaves_last():
+  """Of DICOM in one thread and TIFF in another, which began first."""
+  before = logging.getLogger('tifffile').level, warnings.filters[:]
+  entered, left = threading.Event(), threading.Event()
+
+  def dicom():
+    entered.wait(10)
+    with quiet():
+      left.set()
+      tiff_left.wait(10)
+
+  tiff_left, thread = threading.Event(), threading.Thread(target=dicom)
+  thread.start()
+  with unlogged():
+    entered.set()
+    left.wait(10)
+  tiff_left.set()
+  thread.join()
+  assert (logging.getLogger('tifffile').level, warnings.filters[:]) == before

@@ -7,49 +7,63 @@ have an error to tell.
 """
 
 import contextlib
+import logging
 import os
 import sys
-import threading
+import warnings
 
-_lock = threading.Lock()
-_inside = 0  # how many threads are decoding
-_kept = None  # the real standard error
+from medjax.data.formats.shared import Shared
+
+
+def silent():
+  """Within, standard error goes nowhere; several threads may be within."""
+  return _silent
+
+
+def unlogged():
+  """Within, neither readers' logs nor warnings; several threads may be within.
+
+  Both may quote values of a header. What is wrong is raised as well.
+  """
+  return _unlogged
 
 
 @contextlib.contextmanager
-def silent():
-  """Within, standard error goes nowhere; several threads may be within."""
-  _enter()
+def _turned_away():
+  kept = None  # the real standard error
+  with contextlib.suppress(OSError, ValueError):  # closed, in a service
+    sys.stderr.flush()
+    if sys.stderr.fileno() == 2:
+      sys.stderr = os.fdopen(
+        os.dup(2), 'w', buffering=1, errors='backslashreplace'
+      )
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
   try:
     yield
   finally:
-    _leave()
+    if kept is not None:
+      os.dup2(kept, 2)
+      os.close(kept)
 
 
-def _enter():
-  global _inside, _kept
-  with _lock:
-    _inside += 1
-    if _inside > 1:
-      return
-    with contextlib.suppress(OSError, ValueError):  # closed, in a service
-      sys.stderr.flush()
-      if sys.stderr.fileno() == 2:
-        sys.stderr = os.fdopen(
-          os.dup(2), 'w', buffering=1, errors='backslashreplace'
-        )
-      _kept = os.dup(2)
-      nowhere = os.open(os.devnull, os.O_WRONLY)
-      os.dup2(nowhere, 2)
-      os.close(nowhere)
+@contextlib.contextmanager
+def _without_log():
+  loggers = [logging.getLogger(name) for name in ('pydicom', 'tifffile')]
+  levels = [logger.level for logger in loggers]
+  for logger in loggers:
+    logger.setLevel(logging.CRITICAL + 1)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    for logger, level in zip(loggers, levels, strict=True):
+      logger.setLevel(level)
 
 
-def _leave():
-  global _inside, _kept
-  with _lock:
-    _inside -= 1
-    if _inside or _kept is None:
-      return
-    os.dup2(_kept, 2)
-    os.close(_kept)
-    _kept = None
+# Level, filters and standard error are the process's: the first thread to enter
+# changes them, and the last to leave puts them back.
+_silent, _unlogged = Shared(_turned_away), Shared(_without_log)

@@ -6,18 +6,17 @@ page is, ImageJ, OME and tifffile write into the first page's description.
 
 import contextlib
 import json
-import logging
 import math
 import os
 import pathlib
 import re
-import warnings
 
 import numpy as np
 import PIL.TiffImagePlugin
 
 from medjax.data.formats import image as pictures
 from medjax.data.formats.image import PictureError
+from medjax.data.formats.silence import unlogged
 from medjax.data.formats.volume import Volume
 
 SUFFIXES = ('.tif', '.tiff')
@@ -218,14 +217,8 @@ def _by_tifffile(path, about):
 @contextlib.contextmanager
 def _quiet():
   """Keeps to itself what tifffile thinks of damage; it is raised as well."""
-  logger = logging.getLogger('tifffile')
-  before, logger.disabled = logger.disabled, True
-  try:
-    with np.errstate(all='ignore'), warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      yield
-  finally:
-    logger.disabled = before
+  with np.errstate(all='ignore'), unlogged():
+    yield
 
 
 def _channels_last(array, axes):
