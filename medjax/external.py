@@ -248,15 +248,15 @@ def check_own(experiment, workdir):
 
   Relative paths count from where a command is run: other data may lie there.
   """
-  path = pathlib.Path(workdir) / 'per_case.csv'
-  if experiment.config['data']['name'] != 'folder' or not path.exists():
+  if experiment.config['data']['name'] != 'folder':
     return
-  rows, _ = files.read_csv(path, mend='delete it')
-  before = {row['id'] for row in rows if row.get('split', 'test') == 'test'}
+  before = divided.judged(workdir)
+  if not before:
+    return
   now = set()
   for run, _ in experiment.runs(''):
     now |= {entry.id for entry in run.cases('test').entries}
-  if before and not before & now:
+  if not before & now:
     data = experiment.config['data']
     raise ValueError(
       f'{data["path"]}: holds none of the test cases of {workdir}: run the '

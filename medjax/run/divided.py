@@ -73,14 +73,19 @@ def check(experiment, workdir):
         )
 
 
+def judged(workdir):
+  """The ids of the test cases in per_case.csv; none of a run without it."""
+  path = pathlib.Path(workdir) / 'per_case.csv'
+  if not path.exists():
+    return set()
+  rows, _ = files.read_csv(path, mend='delete it')
+  return {row['id'] for row in rows if row.get('split', 'test') == 'test'}
+
+
 def _check_judged(workdir, now):
   """As `check`, of a run from before there was cases.json, if it was judged."""
-  path = pathlib.Path(workdir) / 'per_case.csv'
-  if not any(now.values()) or not path.exists():
-    return
-  rows, _ = files.read_csv(path, mend='delete it')
-  judged = {row['id'] for row in rows if row.get('split', 'test') == 'test'}
-  if count := len(judged & {*now['train'], *now['validation']}):
+  learnt = {*now['train'], *now['validation']}
+  if count := len(learnt and judged(workdir) & learnt):
     raise ValueError(
       f'{workdir}: {count} of its test cases are now in train or validation: '
       f'the data, or how they are divided, have changed; {_MEND}'

@@ -52,6 +52,25 @@ def test_cases_of_training_that_are_now_of_another_split(run):
   divided.check(restored(), workdir)
 
 
+def test_of_a_run_of_before_the_table_says_whom_it_was_judged_by(run):
+  _, workdir = run
+  made = experiment.restore(workdir)
+  (workdir / divided.FILE).unlink()
+  known = [e.id for e in made.cases('test').entries]
+  learnt = next(e.id for e in made.cases('train').entries)
+
+  def judged(*names):
+    lines = ['split,id', *(f'test,{name}' for name in names)]
+    lines.append(f'validation,{learnt}')
+    (workdir / 'per_case.csv').write_text('\n'.join(lines))
+
+  judged(*known, 'gone')
+  divided.check(made, workdir)
+  judged(*known, learnt)
+  with pytest.raises(ValueError, match='1 of its test cases are now in train'):
+    divided.check(made, workdir)
+
+
 def test_a_new_case_of_a_patient_counts_and_one_that_is_gone_does_not(run):
   _, workdir = run
   path = workdir / divided.FILE
