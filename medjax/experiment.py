@@ -248,6 +248,7 @@ def restore(workdir, *, config=None, trust=False, inference=None):
   are fields of config.inference to set otherwise.
   """
   if config is not None:
+    config = config_lib.complete(config)
     return make(config, facts=run_facts.stored(config, workdir))
   config = config_lib.load(workdir)
   if not trust:

@@ -2,6 +2,7 @@ import json
 import pathlib
 
 import flax.linen as nn
+import ml_collections
 import numpy as np
 import PIL.Image
 import pytest
@@ -232,6 +233,17 @@ def test_a_builders_file_of_others_is_not_run_by_what_loads(
   with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
     experiment.refuse_foreign(config, tmp_path / 'run')
   assert not (tmp_path / 'ran').exists()
+
+
+def test_a_config_given_for_a_workdir_need_not_name_all(config, tmp_path):
+  config.folds = config.data.folds = 5
+  for name, one in experiment.make(config).members:
+    one.store(tmp_path / 'run' / name)
+  fields = ('name', 'path', 'table', 'fields', 'folds')
+  few = {k: v for k, v in config.data.to_dict().items() if k in fields}
+  whole = ml_collections.ConfigDict(config.to_dict() | {'data': few})
+  found = experiment.restore(tmp_path / 'run', config=whole)
+  assert len(found.members) == 5
 
 
 # Said before anything is trained.

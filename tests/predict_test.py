@@ -496,6 +496,39 @@ def test_all_rows_of_a_table_and_what_fails_is_told(tmp_path, capsys):
     predict(workdir, [other], out, skip_existing=True)
 
 
+def test_a_table_needs_no_outcome_and_names_its_columns_as_it_likes(
+  tmp_path, capsys
+):
+  workdir = make_run_in(tmp_path, RESNET, CLASSES, SCALE, (8, 8, 1))
+  for i in range(2):
+    save_png(tmp_path / f'{i}.png', (8, 8))
+  table = tmp_path / 'new.csv'
+  table.write_text(
+    'path,label,time,event,notes,inputs\n0.png,1,,,Mrs Smith,3\n1.png,,5,x,,\n'
+  )
+  predict(workdir, [table], tmp_path / 'out')
+  assert 'note' not in capsys.readouterr().out
+  assert {*files.read_table(tmp_path / 'out', 'id')} == {'0', '1'}
+
+
+def test_no_line_of_another_run_stays(tmp_path):
+  found = [files.source(save_png(tmp_path / f'{i}.png')) for i in range(2)]
+  results = Results(tmp_path / 'out', Classification(num_classes=2))
+  results.write(found)
+  results.written(step=[2]).begin(found)  # and is stopped
+  assert not (tmp_path / 'out/predictions.csv').exists()
+  results.write(found[:1], step=[2])
+  assert results.lacking(found, step=[2]) == ['1']
+
+
+def test_a_folder_is_another_when_a_file_in_it_is(tmp_path):
+  slices = [save_png(tmp_path / f'scan/{i}.png') for i in range(2)]
+  before = files.stamp(tmp_path / 'scan')
+  assert files.stamp(tmp_path / 'scan') == before
+  slices[1].write_bytes(b'of another patient')
+  assert files.stamp(tmp_path / 'scan') != before
+
+
 def test_probabilities_of_a_volume_are_nifti(tmp_path):
   affine = np.diag([2.0, 1, 1, 1])
   volume = np.zeros((4, 5, 6), np.float32)

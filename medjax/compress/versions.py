@@ -39,6 +39,8 @@ def compress(workdir, to, out, *, steps=None, trust=False):
   kind, value = _way(to, steps)
   artefact.needs('onnx', 'onnxruntime')  # before what takes long
   run, out = trained.load(workdir, trust=trust), pathlib.Path(out)
+  if not trust:  # whichever way, the run's data are opened
+    experiment.refuse_foreign(config.load(workdir), workdir)
   with tempfile.TemporaryDirectory() as home:
     original = pathlib.Path(home) / 'original'
     version = pathlib.Path(home) / 'version'

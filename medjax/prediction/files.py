@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import hashlib
 import pathlib
 import re
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from medjax import files
-from medjax.data import folder, formats
+from medjax.data import folder, formats, walk
 from medjax.prediction import ensemble
 
 # Okabe-Ito colours, told apart by colour-blind readers too.
@@ -110,10 +111,17 @@ def source(file):
 
 
 def stamp(path):
-  """Size and time of a file, by which one sees that it was changed."""
+  """Size and time of a file, by which one sees that it was changed.
+
+  Of a folder a digest of those of all its files.
+  """
   path = pathlib.Path(path)
   if not path.exists():
     return None
+  if path.is_dir():
+    below = walk.files_below(path)
+    inside = sorted((str(p.relative_to(path)), stamp(p)) for p in below)
+    return [len(inside), hashlib.sha256(repr(inside).encode()).hexdigest()[:16]]
   status = path.stat()
   return [status.st_size, status.st_mtime_ns]
 

@@ -12,6 +12,8 @@ from medjax.data.folder.tables import SUFFIXES
 from medjax.prediction import files
 
 _FIELDS = ('id', 'patient', 'visit')
+# What readers of files add to a case, and a column may be called, too.
+_ADDED = frozenset(('notes', 'inputs', 'path'))
 
 
 def takes(run, paths):
@@ -49,7 +51,12 @@ def opened(run, path):
 
 def cases(run, path):
   """The rows of a table as raw cases."""
-  return [case for part in opened(run, path) for case in part]
+  parts = opened(run, path)
+  return [_case(part, i) for part in parts for i in range(len(part))]
+
+
+def _case(part, i):
+  return {k: v for k, v in part[i].items() if k not in _ADDED}
 
 
 def sources(run, paths, out):
@@ -69,9 +76,10 @@ def sources(run, paths, out):
             f'{path}: a row is called {entry.id}, and so is one of {other}: '
             'predict them into two --out folders'
           )
-        read = functools.partial(part.__getitem__, i)
+        read = functools.partial(_case, part, i)
         place = [str(path.resolve())]
-        stamp = [_digest(entry), *map(files.stamp, entry.images)]
+        others = (entry.others[k] for k in sorted(entry.others))
+        stamp = [_digest(entry), *map(files.stamp, (*entry.images, *others))]
         found.append(files.Source(entry.id, entry.id, place, stamp, read))
   return found, parts
 

@@ -60,7 +60,9 @@ class Written:
     elif table.exists():
       raise ValueError(_unsaid(table))
     told = prediction_files.read_table(self.out, self._key)
-    names = {made['line'] for made in self._made.values()}
+    # Of what has no stamp the line, if any, is of another run.
+    made = [made for made in self._made.values() if made['stamp'] is not None]
+    names = {each['line'] for each in made}
     self._before = {k: row for k, row in told.items() if k in names}
     maps = 'mask' in task.fields
     return [s for s in sources if not self._has(s, maps, lines, segments)]
@@ -107,6 +109,8 @@ class Written:
     """
     self.out.mkdir(parents=True, exist_ok=True)
     self._made = self._made or self._masks_before()
+    if (self._held() or {}).get('by') != self._by:  # nor does its table stay
+      (self.out / 'predictions.csv').unlink(missing_ok=True)
     for source in sources:
       self._note(source, None)  # were it killed, a mask may be there
     self._write_made()

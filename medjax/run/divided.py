@@ -31,6 +31,18 @@ def store(experiment, workdir):
     path.unlink(missing_ok=True)
 
 
+def extend(experiment, workdir):
+  """Adds to cases.json the cases that a run learns from when it goes on."""
+  if not (before := read(workdir)) or experiment.privacy.epsilon:
+    return
+  now = {split: _names(experiment.cases(split)) or {} for split in _SPLITS}
+  known = {split: {**before[split], **now[split]} for split in _SPLITS}
+  learnt = {*now['train'], *now['validation']}
+  known['test'] = {k: v for k, v in known['test'].items() if k not in learnt}
+  if known != before:
+    files.write_json(pathlib.Path(workdir) / FILE, known, sealed=True)
+
+
 def read(workdir):
   """{split: {id: patient}} of a run; {} of one that has kept none."""
   path = pathlib.Path(workdir) / FILE
@@ -110,9 +122,8 @@ def _check_facts(experiment, workdir):
       'training; give the folders, or the cells of the table, their old names, '
       f'or {_MEND}'
     )
-  patch = experiment.config['data']['patch_size'] is None and facts.rank == 3
-  for name in (*_MEASURED, 'shape') if patch else _MEASURED:
-    old, new = (np.array(getattr(f, name)) for f in (facts, experiment.facts))
+  for name, *both in _measured(experiment, facts):
+    old, new = map(np.array, both)
     if old.shape != new.shape or not np.allclose(old, new, rtol=1e-4):
       raise ValueError(
         f'{path}: {name} of the training cases are no longer these (the data '
@@ -120,6 +131,15 @@ def _check_facts(experiment, workdir):
         'cannot go on with others; evaluate it as it is, by --mode=evaluate, '
         f'or {_MEND}'
       )
+
+
+def _measured(experiment, stored):
+  """(name, stored, now) of what the training is told of the data."""
+  facts, data = (stored, experiment.facts), experiment.config['data']
+  yield from ((name, *(getattr(f, name) for f in facts)) for name in _MEASURED)
+  if data['patch_size'] is None:
+    patches = (f.patch_size(data['preprocess']) for f in facts)
+    yield ('the size of patches', *patches)
 
 
 def _names(cases):

@@ -98,6 +98,8 @@ class Member:
       divided.check(experiment, self.workdir)
       if changed and main_process:
         experiment.store(self.workdir)
+      if main_process:
+        divided.extend(experiment, self.workdir)
     elif (self.workdir / 'metrics.json').exists():
       raise ValueError(
         f'{self.workdir} holds the results of a run whose checkpoints are '

@@ -183,6 +183,18 @@ def test_a_student(workdir, tmp_path):
     versions.compress(tmp_path / 'gone', f'student:{file}', tmp_path / 'out2')
 
 
+def test_a_builder_of_others_is_not_run(workdir, tmp_path):
+  whole = config.load(workdir)
+  (tmp_path / 'mine.py').write_text(f"open('{tmp_path}/ran', 'w')")
+  whole.data.name = str(tmp_path / 'mine.py')
+  config.store(whole, workdir)
+  file = student_file(tmp_path)
+  with pytest.raises(ValueError, match=r'outside of medjax.*--trust'):
+    versions.compress(workdir, f'student:{file}', tmp_path / 'out')
+  assert not (tmp_path / 'ran').exists()
+  assert not (tmp_path / 'out').exists()
+
+
 def test_a_student_has_the_cases_and_the_classes_of_its_teacher(
   pictures, make_run, tmp_path, monkeypatch
 ):

@@ -1,5 +1,7 @@
 """A run knows the cases that it has learnt from."""
 
+import dataclasses
+import functools
 import json
 
 import pytest
@@ -102,6 +104,38 @@ def test_a_training_does_not_go_on_with_other_numbers(run):
   divided.check(experiment.restore(workdir), workdir)  # by facts.json
   with pytest.raises(ValueError, match=r'covariate_statistics .* no longer'):
     divided.check(make(table), workdir)
+
+
+def test_who_came_while_a_run_went_on_is_not_its_test_case(run):
+  _, workdir = run
+  known = divided.read(workdir)
+  late, _ = known['train'].popitem()
+  files.write_json(workdir / divided.FILE, known, sealed=True)
+  made = experiment.restore(workdir)
+  divided.extend(made, workdir)
+  assert late in divided.read(workdir)['train']
+  before = (workdir / divided.FILE).read_bytes()
+  divided.extend(made, workdir)
+  assert (workdir / divided.FILE).read_bytes() == before
+  # Who was of the test and is learnt from is of the test no more.
+  known['test'][late] = late
+  files.write_json(workdir / divided.FILE, known, sealed=True)
+  divided.extend(made, workdir)
+  assert late not in divided.read(workdir)['test']
+
+
+def test_of_the_first_volume_the_patch_counts(run):
+  _, workdir = run
+  made = experiment.restore(workdir)
+  data = {**made.config['data'], 'patch_size': None}
+  made = dataclasses.replace(made, config={**made.config, 'data': data})
+  facts = functools.partial(dataclasses.replace, made.facts, channels=1, rank=3)
+  old = dataclasses.asdict(facts(shape=(98, 98, 120)))
+  files.write_json(workdir / 'facts.json', old)
+  now = lambda *shape: dataclasses.replace(made, facts=facts(shape=shape))
+  divided.check(now(98, 99, 133), workdir)
+  with pytest.raises(ValueError, match='the size of patches of the training'):
+    divided.check(now(98, 24, 133), workdir)
 
 
 def test_names_are_as_everywhere_and_none_of_a_private_run(run, tmp_path):

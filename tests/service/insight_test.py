@@ -80,6 +80,16 @@ def test_what_novelty_is_told_by_is_a_part_of_the_model(seen, tmp_path):
   assert models.digest(other) != models.digest(seen)
 
 
+def test_novelty_of_other_weights_is_not_installed(store, seen, tmp_path):
+  other = tmp_path / 'run'
+  shutil.copytree(seen, other)
+  with np.load(other / 'novelty.npz') as held:
+    arrays = {**held, 'steps': held['steps'] + 1}
+  np.savez(other / 'novelty.npz', **arrays)
+  with pytest.raises(ValueError, match='step'):
+    models.install(store, other, when='Modality=DX')
+
+
 def ellipsoid(*radii, shape=(40, 40, 40)):
   at = (np.indices(shape).T - 20.0) / radii
   return ((at**2).sum(-1) <= 1).astype(np.int32).T

@@ -116,7 +116,7 @@ def open_folder(path, split, **options):
     uncertain: what -1 means among several labels: 'zero', 'one', 'ignore' (the
       label is -1) or 'class' (a label 'x uncertain' for each x); empty cells
       are then 0. By default both are refused.
-    unlabelled: cases need no reference, and a folder of images alone is read.
+    unlabelled: no reference is read, and a folder of images alone is taken.
     partly: some cases may have no reference: cells that are empty, images
       without a mask, those of a folder unlabelled/. They are of train, unless
       a table or a case of their patient says otherwise.

@@ -30,7 +30,7 @@ UNCERTAIN = ('', 'ignore', 'zero', 'one', 'class')
 MOST_KINDS = 20  # values of a column that is one-hot
 
 
-def label(told, values, where, *, uncertain='', unlabelled=False):
+def label(told, values, where, uncertain=''):
   """A class, a tuple of 0 and 1 where several columns are told, or None.
 
   None: the cell is empty. uncertain: of several labels -1 is 'zero', 'one',
@@ -38,7 +38,6 @@ def label(told, values, where, *, uncertain='', unlabelled=False):
   for each ('class': then the tuple is twice as long, the second half for
   these); an empty cell is 0. By default both are refused.
   """
-  del unlabelled
   texts = told['label']
   if not texts:
     return _index(values['label']) if values.get('label') else None

@@ -77,7 +77,8 @@ def from_table(
   `patient`, or `by_patient_id` all DICOM of it. `by_name`: a column or headers
   may name patients (see `people`). Without `images` a row is a case by itself,
   its covariates by default all columns that are no other field; `known`: those
-  that another table named. `options`: `uncertain` (see `cells`), `unlabelled`.
+  that another table named. `options`: `uncertain` (see `cells`), `unlabelled`:
+  no reference is asked for, nor read.
   """
   covariates = cells.columns_of(table, fields.get('covariates'))
   fields = _defaults(table, fields)
@@ -94,6 +95,8 @@ def from_table(
     table, told, covariates, person,
     choose=not (images or covariates or known), images=images,
   )  # fmt: skip
+  if options.get('unlabelled'):  # an outcome may be there, and in part
+    told |= {'label': (), 'time': (), 'event': ()}
   rows = [_values(row, told) for row in table.rows]
   runs = references.are_runs(told['mask'], table)
   if known:
@@ -255,8 +258,9 @@ def _values(row, told):
 
 
 def _entry(
-  places, told, found, values, where='', runs=False, structures=(), **options
-):
+  places, told, found, values, where='', runs=False, structures=(),
+  uncertain='', unlabelled=False,
+):  # fmt: skip
   """The `Entry` of images, with the fields that `values` fill."""
 
   def text(field):
@@ -288,7 +292,7 @@ def _entry(
     masks=masks,
     structures=structures if masks else (),
     runs=(values.get(told['mask'][0][1:-1], ''),) if runs else None,
-    label=cells.label(told, values, where, **options),
+    label=None if unlabelled else cells.label(told, values, where, uncertain),
     split=split_name(split) or split.lower(),
     where=where,
     others=others,

@@ -4,14 +4,13 @@ TIFF is a module of its own, which shares what is here.
 """
 
 import os
-import warnings
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
 from medjax.data.formats import colours
-from medjax.data.formats.silence import silent
+from medjax.data.formats.silence import silent, unlogged
 from medjax.data.formats.volume import Volume
 
 SUFFIXES = (
@@ -111,8 +110,7 @@ class opened:  # noqa: N801 - used as a function is
   def __enter__(self):
     self._silent.__enter__()
     try:
-      with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # about tags that are not used here
+      with unlogged():  # about tags that are not used here
         self._image = PIL.Image.open(self._path, formats=self._formats)
     except BaseException as e:
       self._silent.__exit__(None, None, None)

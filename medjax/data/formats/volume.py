@@ -1,10 +1,11 @@
 """What every format reads into: an array with its place in space."""
 
 import dataclasses
-import warnings
 
 import nibabel.orientations
 import numpy as np
+
+from medjax.data.formats.silence import unlogged
 
 
 def spacing_of(affine):
@@ -41,8 +42,7 @@ def check_finite(name, array):
 
 def orientation_of(affine):
   """Where the axes of a volume run to: 'RAS', 'LPS', …; '?' if nowhere."""
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
+  with unlogged():
     codes = nibabel.orientations.aff2axcodes(affine)
   return ''.join(code or '?' for code in codes)
 
