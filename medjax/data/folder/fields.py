@@ -99,10 +99,7 @@ def from_table(
     told |= {'label': (), 'time': (), 'event': ()}
   rows = [_values(row, told) for row in table.rows]
   runs = references.are_runs(told['mask'], table)
-  if known:
-    measured, names, notes = cells.encoded(table, known), tuple(known), ()
-  else:
-    measured, names, notes = cells.covariates(table, covariates)
+  measured, names, notes = _measured(table, known, covariates)
   places = Places(root)
   joined = _alone(table)
   if images:
@@ -150,6 +147,13 @@ def _columns(table, told, covariates, person, *, choose, images):
   free = [c for c in others if c.lower() not in PLACES and c != person]
   chosen, notes = cells.usable(table, free)
   return [c for c in others if c not in chosen], chosen, notes
+
+
+def _measured(table, known, covariates):
+  """(values (n, f), names, notes) of the covariates of rows."""
+  if known:
+    return cells.encoded(table, known), tuple(known), ()
+  return cells.covariates(table, covariates)
 
 
 def _alone(table):
