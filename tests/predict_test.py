@@ -504,10 +504,13 @@ def test_a_table_needs_no_outcome_and_names_its_columns_as_it_likes(
     save_png(tmp_path / f'{i}.png', (8, 8))
   table = tmp_path / 'new.csv'
   table.write_text(
-    'path,label,time,event,notes,inputs\n0.png,1,,,Mrs Smith,3\n1.png,,5,x,,\n'
+    'path,label,time,event,notes,inputs,mask\n'
+    '0.png,1,,,Mrs Smith,3,\n1.png,,5,x,,,\n'
   )
   predict(workdir, [table], tmp_path / 'out')
-  assert 'note' not in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert '  note:' not in printed
+  assert 'Smith' not in printed
   assert {*files.read_table(tmp_path / 'out', 'id')} == {'0', '1'}
 
 

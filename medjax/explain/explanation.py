@@ -205,8 +205,8 @@ def _explained(score, group, asked, errors, advance, stop):
     for i, result in enumerate(results):
       if not fine[i]:
         errors.append(
-          f'{result.subject.raw["path"]}: {name} is NaN or infinite: the '
-          'gradient of this model is not finite there'
+          f'{subjects.called(result.subject.raw)}: {name} is NaN or infinite: '
+          'the gradient of this model is not finite there'
         )
         print(f'failed: {errors[-1]}', flush=True)
         continue

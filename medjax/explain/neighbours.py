@@ -99,9 +99,9 @@ def stored(run, workdir, *, batch=32, watch=lambda: None):
 
 def _label(task, case):
   """The label of a case as words."""
-  label = case.get('label')
-  if label is None:
+  if case.get('label') is None:
     return ''
+  label = np.asarray(case['label'])  # -1: it is not known
   if np.ndim(label) == 0:
     return str(task.names[int(label)])
-  return ', '.join(task.names[k] for k in np.flatnonzero(label)) or 'none'
+  return ', '.join(task.names[k] for k in np.flatnonzero(label > 0)) or 'none'

@@ -77,10 +77,10 @@ class Reader:
     sample = run.experiment.prepare(run.experiment.check(raw))
     image = np.asarray(sample['image'], np.float32)
     if not np.isfinite(image).all():
-      raise ValueError(f'{raw["path"]}: has NaN or infinity in it')
+      raise ValueError(f'{called(raw)}: has NaN or infinity in it')
     if np.ptp(image) == 0:
       raise ValueError(
-        f'{raw["path"]}: the prepared image is constant: there is nothing to '
+        f'{called(raw)}: the prepared image is constant: there is nothing to '
         'explain'
       )
     inputs = tuple(np.asarray(sample[n]) for n in run.task.inputs[1:])
@@ -116,7 +116,7 @@ class Reader:
     given = self._regions(file, raw)
     if given is None and self._regions.asked:
       raise ValueError(
-        f'{raw["path"]}: --region has no mask that is called {raw["id"]}'
+        f'{called(raw)}: --region has no mask that is called {raw["id"]}'
       )
     labels = run.predict_case(raw).labels if given is None else given
     region = run.experiment.prepare({**raw, 'mask': labels})['mask']
@@ -128,7 +128,7 @@ class Reader:
     name = target.name_of(run.task, output)
     if not inside.any():
       raise ValueError(
-        f'{raw["path"]}: the model sees no {name} here: say where to look with '
+        f'{called(raw)}: the model sees no {name} here: say where to look with '
         '--region=MASK'
       )
     where = (
@@ -162,6 +162,11 @@ def _beside(inputs, raw):
   if absent:
     said.append(f'without {", ".join(absent)}: a table may have more')
   return '; '.join(said)
+
+
+def called(raw):
+  """The file of a case; of a row of a table its name."""
+  return raw.get('path', raw['id'])
 
 
 def _labels_of(task, output):

@@ -161,6 +161,13 @@ def _ordered(items=()):
   return collections.OrderedDict(items)
 
 
+# What nnU-Net and others keep beside weights: numbers and names, of no use.
+_BESIDE = frozenset((
+  ('torch', 'device'), ('numpy', 'dtype'), ('_codecs', 'encode'),
+  ('numpy.core.multiarray', 'scalar'), ('numpy._core.multiarray', 'scalar'),
+))  # fmt: skip
+
+
 class _Weights(pickle._Unpickler):
   """Reads tensors and plain containers; refuses to call anything else.
 
@@ -187,6 +194,8 @@ class _Weights(pickle._Unpickler):
       return lambda sizes=(): tuple(sizes)
     if module == 'torch' and name in _STORAGES:
       return name
+    if (module, name) in _BESIDE:
+      return lambda *_: None
     raise ValueError(
       f'holds a {module}.{name}, and medjax runs no code from a file. Save '
       'weights only: torch.save(model.state_dict(), path)'

@@ -36,6 +36,8 @@ def opened(run, path):
   wanted = {*_FIELDS, *run.task.inputs, *(('mask',) if images else ())}
   fields = {k: v for k, v in data['fields'].items() if k in wanted and v}
   fields.pop('covariates', None)
+  task, ignore = run.experiment.config['task'], data.get('ignore')
+  ignore = task.get('ignore') if ignore is None else ignore
   splits = folder.open_splits(
     path,
     patient=data['patient'],
@@ -43,6 +45,9 @@ def opened(run, path):
     fractions=(0, 0, 1),
     images=images,
     unlabelled=True,
+    unread=True,
+    ignore=ignore,
+    mask_values=data.get('mask_values'),
     covariates=run.experiment.facts.covariate_names,
     landmark=tuple(data.get('landmark') or ()),
   )

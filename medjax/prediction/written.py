@@ -109,7 +109,8 @@ class Written:
     """
     self.out.mkdir(parents=True, exist_ok=True)
     self._made = self._made or self._masks_before()
-    if (self._held() or {}).get('by') != self._by:  # nor does its table stay
+    held = self._held()
+    if held and held.get('by') != self._by:  # nor does its table stay
       (self.out / 'predictions.csv').unlink(missing_ok=True)
     for source in sources:
       self._note(source, None)  # were it killed, a mask may be there

@@ -37,8 +37,12 @@ def extend(experiment, workdir):
     return
   now = {split: _names(experiment.cases(split)) or {} for split in _SPLITS}
   known = {split: {**before[split], **now[split]} for split in _SPLITS}
-  learnt = {*now['train'], *now['validation']}
-  known['test'] = {k: v for k, v in known['test'].items() if k not in learnt}
+  learnt = {**now['train'], **now['validation']}
+  known['test'] = {
+    name: patient
+    for name, patient in known['test'].items()
+    if name not in learnt and patient not in learnt.values()
+  }
   if known != before:
     files.write_json(pathlib.Path(workdir) / FILE, known, sealed=True)
 

@@ -98,8 +98,6 @@ class Member:
       divided.check(experiment, self.workdir)
       if changed and main_process:
         experiment.store(self.workdir)
-      if main_process:
-        divided.extend(experiment, self.workdir)
     elif (self.workdir / 'metrics.json').exists():
       raise ValueError(
         f'{self.workdir} holds the results of a run whose checkpoints are '
@@ -113,6 +111,8 @@ class Member:
       state, self.metrics, self.history = found
       logging.info('resumed at step %d', int(state.step))
     self.state, self.step = state, int(state.step)
+    if found and main_process and not self.ended:
+      divided.extend(experiment, self.workdir)
     self.writer = Writer(
       self.workdir,
       experiment.train.steps,

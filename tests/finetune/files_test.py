@@ -48,6 +48,21 @@ def test_torch_files_hold_what_torch_saved(tmp_path):
       np.testing.assert_array_equal(exact, value.double().numpy())
 
 
+def test_what_nnunet_keeps_beside_weights_is_passed_over(tmp_path):
+  torch = pytest.importorskip('torch')
+  weights = {'layer.weight': torch.ones(2, 3)}
+  whole = {
+    'network_weights': weights,
+    'optimizer_state': {'state': {0: {'momentum_buffer': torch.ones(2, 3)}}},
+    'logging': {'mean_fg_dice': [np.float64(0.5), np.float32(0.25)]},
+    'init_args': {'device': torch.device('cpu'), 'fold': 0},
+    'current_epoch': 1000,
+  }
+  torch.save(whole, tmp_path / 'checkpoint_final.pth')
+  found = files.read(tmp_path / 'checkpoint_final.pth')
+  assert list(found) == ['layer.weight']
+
+
 def test_safetensors(safetensors):
   weights = {
     'layer.weight': np.arange(6, dtype='f').reshape(2, 3),

@@ -116,7 +116,8 @@ def open_folder(path, split, **options):
     uncertain: what -1 means among several labels: 'zero', 'one', 'ignore' (the
       label is -1) or 'class' (a label 'x uncertain' for each x); empty cells
       are then 0. By default both are refused.
-    unlabelled: no reference is read, and a folder of images alone is taken.
+    unlabelled: cases need no reference, and a folder of images alone is read.
+    unread: of a table no label, and no time and event, is read.
     partly: some cases may have no reference: cells that are empty, images
       without a mask, those of a folder unlabelled/. They are of train, unless
       a table or a case of their patient says otherwise.
@@ -308,7 +309,8 @@ def _with_patient(entry, rule):
     found = (groups or [match[0]])[0] if match else ''
     if not found:
       raise ValueError(
-        f'{entry.image}: no patient: {rule!r} is not found in {entry.id!r}'
+        f'{entry.where or entry.image}: no patient: {rule!r} is not found in '
+        f'{entry.id!r}'
       )
   return dataclasses.replace(entry, patient=composed(found))
 

@@ -68,7 +68,7 @@ def from_patterns(root, fields, passed):
 
 def from_table(
   table, root, fields, *, by_patient_id=False, by_name=True, images=True,
-  known=(), **options,
+  known=(), unlabelled=False, unread=False, uncertain='',
 ):  # fmt: skip
   """(entries, notes, names of covariates) of a `Table`; paths are below `root`.
 
@@ -76,9 +76,8 @@ def from_table(
   `image`. Without these, a row means all images below the folder called as its
   `patient`, or `by_patient_id` all DICOM of it. `by_name`: a column or headers
   may name patients (see `people`). Without `images` a row is a case by itself,
-  its covariates by default all columns that are no other field; `known`: those
-  that another table named. `options`: `uncertain` (see `cells`), `unlabelled`:
-  no reference is asked for, nor read.
+  its covariates by default all that is no field; `known`: those of another
+  table. `unlabelled`: no reference is asked for, `unread`: nor is one read.
   """
   covariates = cells.columns_of(table, fields.get('covariates'))
   fields = _defaults(table, fields)
@@ -86,16 +85,17 @@ def from_table(
   if not images:  # where these lie, a table of features may tell
     fields = {k: v for k, v in fields.items() if k not in ('image', 'mask')}
   told = _told(fields, columns=table.columns)
+  options = dict(uncertain=uncertain, unread=unread)
   options['structures'] = _structures(fields)
   captured = pattern.names(*told['image'])
   _check_names(told, (*table.columns, *told, *captured), table)
-  if not options.get('unlabelled'):
+  if not unlabelled:
     _check_reference(table, told, captured)
   others, covariates, chosen = _columns(
     table, told, covariates, person,
     choose=not (images or covariates or known), images=images,
   )  # fmt: skip
-  if options.get('unlabelled'):  # an outcome may be there, and in part
+  if unread:  # an outcome may be there, and in part
     told |= {'label': (), 'time': (), 'event': ()}
   rows = [_values(row, told) for row in table.rows]
   runs = references.are_runs(told['mask'], table)
@@ -124,7 +124,7 @@ def from_table(
   _check_rows(entries)
   named = people.by_column(entries, person, table) if by_name else (entries, ())
   entries, taken = named
-  notes = (*taken, *chosen, *notes, *_notes(entries, told, table))
+  notes = (*taken, *chosen, *notes, *_notes(entries, told, table, unread))
   return entries, notes, names
 
 
@@ -263,7 +263,7 @@ def _values(row, told):
 
 def _entry(
   places, told, found, values, where='', runs=False, structures=(),
-  uncertain='', unlabelled=False,
+  uncertain='', unread=False,
 ):  # fmt: skip
   """The `Entry` of images, with the fields that `values` fill."""
 
@@ -296,7 +296,7 @@ def _entry(
     masks=masks,
     structures=structures if masks else (),
     runs=(values.get(told['mask'][0][1:-1], ''),) if runs else None,
-    label=None if unlabelled else cells.label(told, values, where, uncertain),
+    label=None if unread else cells.label(told, values, where, uncertain),
     split=split_name(split) or split.lower(),
     where=where,
     others=others,
@@ -313,8 +313,8 @@ def _path(path):
   return composed(str(path))
 
 
-def _notes(entries, told, table=None):
-  """How many cases lack what others have; none may have it."""
+def _notes(entries, told, table=None, unread=False):
+  """How many cases lack what others have; that all lack it, only `unread`."""
   notes = []
   for field, has in (
     ('label', lambda e: e.label is not None),
@@ -324,9 +324,9 @@ def _notes(entries, told, table=None):
     if not told[field] or not entries:
       continue
     count = sum(map(has, entries))
-    if not count and table:
+    if not count and table and not unread:
       raise ValueError(f'{table.path}: {field} is empty in every row')
-    if not count:
+    if not count and not table:
       raise FileNotFoundError(f'data.fields.{field}: matches no file')
     if count < len(entries):
       notes.append(f'{len(entries) - count} of {len(entries)} have no {field}')

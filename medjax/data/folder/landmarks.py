@@ -31,18 +31,22 @@ def without_visit(fields):
   }
 
 
-def stacked(table, landmarks, fields):
+def stacked(table, landmarks, fields, *, unread=False):
   """The `Table` of the cases that a table of visits gives at the landmarks.
 
   It has the columns of the visits, and `landmark`; `since_visit`, the time
   since the last visit; `visits`, how many there were; for each column whose
   cells are numbers, COLUMN_change: last minus first value. Without a column
-  of time (for prediction) a patient is a case at each landmark up to the last
-  visit, and at that itself where it is not after all landmarks.
+  of time, or where it is `unread` (for prediction), a patient is a case at each
+  landmark up to the last visit, and at that itself where it is not after all
+  landmarks.
 
   Raises ValueError for what is no table of visits.
   """
   landmarks = sorted({_time(s, 'data.landmark') for s in landmarks})
+  if unread:
+    columns = tuple(c for c in table.columns if c not in ('time', 'event'))
+    table = dataclasses.replace(table, columns=columns)
   names = _columns(table, fields)
   patients = {}
   for row in table.rows:

@@ -22,7 +22,7 @@ from medjax.data.folder.listing import (
 _BIDS = re.compile(r'^sub-[^_/]+$')
 _START = '(?<![A-Za-z0-9])'
 _SIGNS = r'[\W_]+'
-_ENTITIES = r'(sub|ses|run|acq|rec|dir|echo|space|res|hemi)-[^_.]+'
+_ENTITIES = r'(sub|ses|run|acq|rec|dir|echo|space|res)-[^_.]+'
 # Columns of participants.tsv that say what a classifier is to learn.
 _LABELS = ('label', 'diagnosis', 'class', 'group', 'dx')
 

@@ -32,23 +32,10 @@ def table_of(root, name):
 
 
 def read(
-  root,
-  table,
-  fields,
-  passed,
-  *,
-  patient,
-  dense,
-  folds,
-  partly,
-  uncertain,
-  where='',
-  join=None,
-  unlabelled=False,
-  images=True,
-  covariates=(),
-  landmark=(),
-):
+  root, table, fields, passed, *, patient, dense, folds, partly, uncertain,
+  where='', join=None, unlabelled=False, unread=False, images=True,
+  covariates=(), landmark=(),
+):  # fmt: skip
   """(entries, About) of a table, or of a folder without one.
 
   `patient`, the rule of `data.patient`: without one it is told by columns and
@@ -68,6 +55,7 @@ def read(
       known=tuple(covariates),
       uncertain=uncertain,
       unlabelled=unlabelled,
+      unread=unread,
     )
   if not images:
     raise ValueError(
@@ -100,7 +88,8 @@ def _from_table(path, root, where, join, landmark, fields, **options):
     other = tables.read(table_of(root, join['table']))
     table, said = tables.joined(table, other, join.get('on', ''))
   if landmark:
-    table = landmarks.stacked(table, landmark, fields)
+    unread = options['unread']
+    table = landmarks.stacked(table, landmark, fields, unread=unread)
     fields = landmarks.without_visit(fields)
   place = root.parent if root.is_file() else root
   entries, notes, names = fields_lib.from_table(table, place, fields, **options)

@@ -71,6 +71,19 @@ def test_without_outcomes_a_patient_is_a_case_at_each_visit_reached(tmp_path):
   }  # fmt: skip
 
 
+def test_outcomes_that_are_not_read_decide_nothing(tmp_path):
+  told = dict(unlabelled=True, unread=True)
+  empty = [','.join([*line.split(',')[:2], '', '', *line.split(',')[4:]])
+           for line in VISITS]  # fmt: skip
+  with_, without = (opened(tmp_path, v, **told) for v in (VISITS, empty))
+  assert {*with_} == {*without} >= {'b@1.9', 'c@3'}
+  for name, case in with_.items():
+    assert not {'time', 'event'} & {*case}
+    np.testing.assert_array_equal(
+      case['covariates'], without[name]['covariates']
+    )
+
+
 def test_only_the_first_visits(tmp_path):
   cases = opened(tmp_path, where='year=0')
   assert {*cases} == {*opened(tmp_path)}

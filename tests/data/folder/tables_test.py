@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from medjax.data.folder import open_folder
+from medjax.data.folder import open_folder, open_splits
 
 ALL = {'fractions': (1, 0, 0)}
 
@@ -314,3 +314,19 @@ def test_images_that_the_table_leaves_out_are_counted(tmp_path):
   assert note in open_folder(tmp_path, 'train').notes
   chosen = open_folder(tmp_path, 'train', where='label=a')
   assert 'beside those' not in str(chosen.notes)
+
+
+def test_a_pretraining_on_a_table_keeps_its_labels(tmp_path):
+  """By which its splits are those of the run that it is for."""
+  lines = [f'P{i:02},{"abcd"[i % 4]},{i}' for i in range(60)]
+  table = tmp_path / 'a.csv'
+  table.write_text('\n'.join(['patient,label,age', *lines]))
+  labelled, plain, unread = (
+    open_splits(table, images=False, **options)
+    for options in ({}, {'unlabelled': True}, {'unlabelled': True, 'unread': 1})
+  )
+  ids = lambda splits: {k: [e.id for e in v.entries] for k, v in splits.items()}
+  assert ids(labelled) == ids(plain)
+  assert plain['train'].class_names == labelled['train'].class_names
+  assert unread['train'].class_names == ()
+  assert 'label' not in unread['train'][0]
