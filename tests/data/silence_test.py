@@ -7,7 +7,7 @@ import threading
 import warnings
 
 from medjax.data.formats.dicom.errors import quiet
-from medjax.data.formats.silence import unlogged
+from medjax.data.formats.silence import unlogged, unwarned
 
 PROGRAM = """
 import os, sys
@@ -67,3 +67,15 @@ def test_filters_are_as_before_whichever_reader_leaves_last():
   tiff_left.set()
   thread.join()
   assert (logging.getLogger('tifffile').level, warnings.filters[:]) == before
+
+
+def test_who_opens_a_picture_beside_brings_no_warning_back():
+  """The first to enter leaves first; the other has DICOM open still."""
+  before = warnings.filters[:]
+  picture, dicom = unwarned(), unlogged()
+  picture.__enter__()
+  dicom.__enter__()
+  picture.__exit__(None, None, None)
+  assert warnings.filters[0][0] == 'ignore'
+  dicom.__exit__(None, None, None)
+  assert warnings.filters[:] == before

@@ -10,7 +10,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from medjax.data.formats import colours
-from medjax.data.formats.silence import silent, unlogged
+from medjax.data.formats.silence import silent, unwarned
 from medjax.data.formats.volume import Volume
 
 SUFFIXES = (
@@ -110,7 +110,7 @@ class opened:  # noqa: N801 - used as a function is
   def __enter__(self):
     self._silent.__enter__()
     try:
-      with unlogged():  # about tags that are not used here
+      with unwarned():  # about tags that are not used here
         self._image = PIL.Image.open(self._path, formats=self._formats)
     except BaseException as e:
       self._silent.__exit__(None, None, None)

@@ -28,6 +28,11 @@ def unlogged():
   return _unlogged
 
 
+def unwarned():
+  """Within, no warnings; several threads may be within. Quick to enter."""
+  return _unwarned
+
+
 @contextlib.contextmanager
 def _turned_away():
   kept = None  # the real standard error
@@ -56,14 +61,21 @@ def _without_log():
   for logger in loggers:
     logger.setLevel(logging.CRITICAL + 1)
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
+    with _unwarned:
       yield
   finally:
     for logger, level in zip(loggers, levels, strict=True):
       logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def _without_warnings():
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    yield
+
+
 # Level, filters and standard error are the process's: the first thread to enter
 # changes them, and the last to leave puts them back.
 _silent, _unlogged = Shared(_turned_away), Shared(_without_log)
+_unwarned = Shared(_without_warnings)

@@ -5,7 +5,7 @@ import dataclasses
 import nibabel.orientations
 import numpy as np
 
-from medjax.data.formats.silence import unlogged
+from medjax.data.formats.silence import unwarned
 
 
 def spacing_of(affine):
@@ -42,7 +42,7 @@ def check_finite(name, array):
 
 def orientation_of(affine):
   """Where the axes of a volume run to: 'RAS', 'LPS', …; '?' if nowhere."""
-  with unlogged():
+  with unwarned():
     codes = nibabel.orientations.aff2axcodes(affine)
   return ''.join(code or '?' for code in codes)
 
