@@ -84,6 +84,14 @@ def column(name):
   return 'ood_p' if name == 'p' else f'ood_p/{name}'
 
 
+def kept(workdir, steps):
+  """As `load`; None where a run has fitted none."""
+  try:
+    return load(workdir, steps)
+  except FileNotFoundError:
+    return None
+
+
 def load(workdir, steps):
   """The `Novelty` of a workdir, for weights of these steps.
 

@@ -108,9 +108,10 @@ class Written:
     Those of before may be of another; masks by the same are still known.
     """
     self.out.mkdir(parents=True, exist_ok=True)
-    self._made = self._made or self._masks_before()
-    held = self._held()
-    if held and held.get('by') != self._by:  # nor does its table stay
+    held = self._held() or {}
+    if held.get('by') == self._by:
+      self._made = self._made or self._masks_before(held)
+    elif held:  # of which no line is to stay
       (self.out / 'predictions.csv').unlink(missing_ok=True)
     for source in sources:
       self._note(source, None)  # were it killed, a mask may be there
@@ -121,14 +122,11 @@ class Written:
       'line': source.line, 'paths': source.paths, 'stamp': stamp
     }  # fmt: skip
 
-  def _masks_before(self):
+  def _masks_before(self, held):
     """What predicted.json says of masks by the same, without a line.
 
     The table is begun anew, and forgets its lines.
     """
-    held = self._held() or {}
-    if held.get('by') != self._by:
-      return {}
     lines = prediction_files.read_table(self.out, self._key)
     made = held.get('of') or {}
     return {k: each for k, each in made.items() if each['line'] not in lines}

@@ -35,13 +35,14 @@ def extend(experiment, workdir):
   """Adds to cases.json the cases that a run learns from when it goes on."""
   if not (before := read(workdir)) or experiment.privacy.epsilon:
     return
-  now = {split: _names(experiment.cases(split)) or {} for split in _SPLITS}
+  now = _now(experiment)
   known = {split: {**before[split], **now[split]} for split in _SPLITS}
   learnt = {**now['train'], **now['validation']}
+  patients = {*learnt.values()}
   known['test'] = {
     name: patient
     for name, patient in known['test'].items()
-    if name not in learnt and patient not in learnt.values()
+    if name not in learnt and patient not in patients
   }
   if known != before:
     files.write_json(pathlib.Path(workdir) / FILE, known, sealed=True)
@@ -68,7 +69,7 @@ def check(experiment, workdir):
   before = read(workdir)
   if not before and experiment.folds:  # each fold has its own
     return
-  now = {split: _names(experiment.cases(split)) or {} for split in _SPLITS}
+  now = _now(experiment)
   if not before:
     _check_judged(workdir, now)
     return
@@ -144,6 +145,11 @@ def _measured(experiment, stored):
   if data['patch_size'] is None:
     patches = (f.patch_size(data['preprocess']) for f in facts)
     yield ('the size of patches', *patches)
+
+
+def _now(experiment):
+  """As cases.json, of the data as they are; {} of splits that name nobody."""
+  return {split: _names(experiment.cases(split)) or {} for split in _SPLITS}
 
 
 def _names(cases):

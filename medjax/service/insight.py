@@ -43,10 +43,7 @@ class Insight:
   @classmethod
   def of(cls, run, workdir, rules):
     """What lies in the workdir of a run."""
-    try:
-      known = novelty.load(workdir, run.provenance.steps)
-    except FileNotFoundError:
-      known = None
+    known = novelty.kept(workdir, run.provenance.steps)
     return cls(run, known, neighbours.kept(run, workdir), rules)
 
   @property

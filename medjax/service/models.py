@@ -177,21 +177,12 @@ def _facts(workdir, normal, codes, by_rule):
       _volumes(rows, names) if dense else _reliability(rows, task, calibration)
     ),
     'abstention': abstain.read(workdir),
-    'novelty': _knows_novelty(run, workdir),
+    'novelty': novelty.kept(workdir, run.provenance.steps) is not None,
     'nearest': files.digest_of(workdir / neighbours.STORED),
     'rules': insight.rules_of(
       by_rule, names, volumes=dense and made.facts.rank == 3
     ),
   }
-
-
-def _knows_novelty(run, workdir):
-  """Raises ValueError for what was fitted to other weights."""
-  try:
-    novelty.load(workdir, run.provenance.steps)
-  except FileNotFoundError:
-    return False
-  return True
 
 
 def _normal(task, dense, normal, names):
