@@ -524,6 +524,20 @@ def test_no_line_of_another_run_stays(tmp_path):
   assert results.lacking(found, step=[2]) == ['1']
 
 
+def test_no_line_of_which_nothing_said_what_made_it_stays(tmp_path):
+  found = [files.source(save_png(tmp_path / f'{i}.png')) for i in range(2)]
+  results = Results(tmp_path / 'out', Classification(num_classes=2))
+  results.write(found)
+  (tmp_path / 'out/predicted.json').unlink()  # of a release that did not say
+  results.written(step=[2]).begin(found)  # and is stopped
+  again = results.written(step=[2])
+  again.lacking(found[:1], results.task, lines=True)
+  again.begin(found[:1])
+  again.add(found[0], Prediction(id='0', provenance=FROM, values={'0': 1}))
+  again.write()
+  assert {*files.read_table(tmp_path / 'out')} == {found[0].line}
+
+
 def test_a_folder_is_another_when_a_file_in_it_is(tmp_path):
   slices = [save_png(tmp_path / f'scan/{i}.png') for i in range(2)]
   before = files.stamp(tmp_path / 'scan')
